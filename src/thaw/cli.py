@@ -1,0 +1,145 @@
+"""What a command line needs around the work: run names, near matches, errors without tracebacks."""
+
+import difflib
+import os
+import re
+import secrets
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from thaw.errors import ThawError
+
+
+def conf_dir() -> Path:
+    """The directory of configs beside `train.py`.
+
+    Raises:
+        ThawError: thaw was installed without its checkout.
+    """
+    path = Path(__file__).parents[2] / "conf"
+    if not path.is_dir():
+        raise ThawError(f"no configs at {path}: install thaw from a clone with `pip install -e .`")
+    return path
+
+
+def register_resolvers() -> None:
+    """Registers `${thaw.suffix:}`: six random hex digits that keep run directories apart."""
+    OmegaConf.register_new_resolver(
+        "thaw.suffix", lambda: secrets.token_hex(3), use_cache=True, replace=True
+    )
+
+
+def compose(overrides: list[str]) -> DictConfig:
+    """Composes `conf/train.yaml` with command-line overrides, outside of `train.py`.
+
+    Raises:
+        ThawError: an override names a key or a choice that does not exist.
+    """
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+
+    register_resolvers()
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        try:
+            return hydra_compose("train", overrides)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise ThawError(explain(error)) from error
+
+
+def near(word: str, words: list[str]) -> str:
+    """` Did you mean ...?` with the close matches of a word, or nothing."""
+    matches = difflib.get_close_matches(word, words, n=3, cutoff=0.6)
+    return f" Did you mean {' or '.join(matches)}?" if matches else ""
+
+
+def keys(cfg: Mapping, prefix: str = "") -> list[str]:
+    """All dotted keys of a config, inner nodes too."""
+    found = []
+    for key in cfg:
+        found.append(f"{prefix}{key}")
+        raw = cfg._get_node(key) if isinstance(cfg, DictConfig) else cfg[key]
+        if isinstance(raw, Mapping):
+            found += keys(raw, f"{prefix}{key}.")
+    return found
+
+
+def explain(error: BaseException) -> str:
+    """Says in a few lines what an override got wrong, with the nearest right ones."""
+    text = str(error)
+    if choice := re.search(r"Could not find '([\w/.-]+)/([^/']+)'", text):
+        group, word = choice.groups()
+        options = sorted(p.stem for p in (conf_dir() / group).glob("*.yaml"))
+        return f"{group}={word} does not exist; {group} is one of {', '.join(options)}." + near(
+            word, options
+        )
+    if key := re.search(r"Could not override '([^']+)'", text):
+        word = key.group(1)
+        groups = [p.name for p in conf_dir().iterdir() if p.is_dir()]
+        if "No match in the defaults list" in text:
+            known = groups + keys(compose([]))
+        else:
+            known = keys(compose([]))
+        # A key is often right in its last part and wrong in its group: learning_rate=1e-4.
+        hint = near(word, known) or near(word.split(".")[-1], [k.split(".")[-1] for k in known])
+        same = [k for k in known if k.split(".")[-1] == word.split(".")[-1]]
+        if same:
+            hint = f" Did you mean {' or '.join(same)}?"
+        return f"there is no option {word}.{hint} `python train.py --help` lists every option."
+    cause = f"\n{error.__cause__}" if error.__cause__ else ""
+    return text + cause
+
+
+@contextmanager
+def exit_clearly() -> Iterator[None]:
+    """Turns a user's mistake into a message and exit code 2; other errors keep a traceback."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print and exit before we can say more
+    from hydra.errors import HydraException
+
+    try:
+        yield
+    except ThawError as error:
+        fail(str(error))
+    except (HydraException, OmegaConfBaseException) as error:
+        fail(explain(error))
+
+
+def fail(message: str) -> None:
+    """Prints an error and exits with code 2."""
+    print(f"\nthaw: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def arguments(argv: list[str], known: dict[str, str | None], usage: str) -> dict[str, str]:
+    """Reads `key=value` words of a command.
+
+    Args:
+        argv: the words.
+        known: the keys with their defaults; None: must be given.
+        usage: shown when something is missing.
+
+    Returns:
+        A value for each key.
+
+    Raises:
+        ThawError: a word is not `key=value`, a key is unknown or missing.
+    """
+    values = dict(known)
+    for word in argv:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise ThawError(f"got {word!r}, expected key=value.\n{usage}")
+        if key not in known:
+            raise ThawError(f"there is no option {key}.{near(key, list(known))}\n{usage}")
+        values[key] = value
+    missing = [key for key, value in values.items() if value is None]
+    if missing:
+        raise ThawError(f"{', '.join(missing)} must be given.\n{usage}")
+    return {key: str(value) for key, value in values.items()}

@@ -1,0 +1,1 @@
+"""read -> check -> encode -> batch."""

@@ -1,0 +1,261 @@
+"""Labelled texts from anywhere, checked and cut into train, validation and test."""
+
+import hashlib
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from thaw.data.read import read_rows
+from thaw.errors import ThawError
+
+log = logging.getLogger(__name__)
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass
+class Texts:
+    """Rows of one split, column by column.
+
+    Attributes:
+        texts: one string a row, or two for pairs.
+        labels: the label of each row, or its list of labels; None where there is no label column.
+        groups: the value of the group column of each row, if there is one.
+        origin: where the rows come from, for messages.
+    """
+
+    texts: list[tuple[str, ...]] = field(default_factory=list)
+    labels: list[Any] = field(default_factory=list)
+    groups: list[str] = field(default_factory=list)
+    origin: str = ""
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def take(self, rows: Iterable[int]) -> "Texts":
+        """The given rows, in the given order."""
+        rows = list(rows)
+        return Texts(
+            [self.texts[i] for i in rows],
+            [self.labels[i] for i in rows],
+            [self.groups[i] for i in rows] if self.groups else [],
+            self.origin,
+        )
+
+
+def as_label(value: Any) -> str | None:
+    """A label's name: numbers as written, nothing for null or an empty field."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # a column of whole numbers with a null is read as floats
+    return str(value).strip()
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns hold what; see `conf/data/files.yaml` for each option."""
+
+    text: Sequence[str]
+    label: str | None
+    label_separator: str | None = None
+    drop_labels: Sequence[str] = ()
+    drop_empty: bool = False
+    group: str | None = None
+
+
+def read_texts(rows: Iterable[Mapping[str, Any]], columns: Columns, origin: str) -> Texts:
+    """Picks text, label and group out of rows.
+
+    Args:
+        rows: mappings of column to value.
+        columns: which columns to read.
+        origin: a file or data set, for messages.
+
+    Raises:
+        ThawError: a column is missing, there is no row, a text is empty or null, or a row has no
+            label.
+    """
+    out = Texts(origin=origin)
+    empty: list[int] = []
+    unlabelled: list[int] = []
+    number = 0
+    drop = {str(label).strip() for label in columns.drop_labels}
+    for number, row in enumerate(rows, start=1):
+        if number == 1:
+            require_columns(row, columns, origin)
+        labels: Any = None
+        if columns.label is not None:
+            value = row[columns.label]
+            if columns.label_separator is not None and not isinstance(value, list):
+                value = [v for v in str(value or "").split(columns.label_separator) if v.strip()]
+            if isinstance(value, list):
+                labels = [name for v in value if (name := as_label(v)) is not None]
+            else:
+                labels = as_label(value)
+                if labels in drop:
+                    continue
+        text = tuple("" if (v := row[c]) is None else str(v) for c in columns.text)
+        if not all(part.strip() for part in text):
+            empty.append(number)
+            continue
+        if columns.label is not None and labels is None:
+            unlabelled.append(number)
+            continue
+        out.texts.append(text)
+        out.labels.append(labels)
+        if columns.group is not None:
+            out.groups.append(str(row[columns.group]))
+    if number == 0:
+        raise ThawError(f"{origin} has no rows.")
+    if unlabelled:
+        raise ThawError(
+            f"{origin}: {len(unlabelled)} rows have no {columns.label} {first(unlabelled)}."
+        )
+    if empty and not columns.drop_empty:
+        raise ThawError(
+            f"{origin}: {len(empty)} of {number} texts are empty or null {first(empty)}. "
+            "data.drop_empty=true leaves them out."
+        )
+    if empty:
+        log.warning("%s: %d empty texts left out of %d", origin, len(empty), number)
+    if not out.texts:
+        raise ThawError(f"{origin} has {number} rows, and none is left after dropping.")
+    return out
+
+
+def first(rows: list[int]) -> str:
+    """The first of some row numbers, for messages."""
+    return f"(rows {', '.join(map(str, rows[:5]))}{', ...' if len(rows) > 5 else ''})"
+
+
+def require_columns(row: Mapping[str, Any], columns: Columns, origin: str) -> None:
+    """Raises ThawError if a column to read is not there, listing those found."""
+    wanted = [("text", c) for c in columns.text]
+    wanted += [("label", columns.label)] if columns.label is not None else []
+    wanted += [("group", columns.group)] if columns.group is not None else []
+    for option, column in wanted:
+        if column not in row:
+            raise ThawError(
+                f"{origin} has no column {column!r}; it has {', '.join(map(repr, row))}. "
+                f"Set data.{option}=<column>."
+            )
+
+
+def label_names(labels: Iterable[Any], given: Sequence[str] | None) -> list[str]:
+    """The labels' names in their order: as given, else sorted (numbers by value).
+
+    Raises:
+        ThawError: fewer than two classes, or a label that is not among the given names.
+    """
+    found = {name for value in labels for name in (value if isinstance(value, list) else [value])}
+    if given is not None:
+        if extra := sorted(found - set(given)):
+            raise ThawError(
+                f"train has labels {extra[:5]} that data.labels={list(given)} does not name. "
+                f"Add them there, or leave their rows out with data.drop_labels={extra[:5]}."
+            )
+        return list(given)
+    try:
+        return sorted(found, key=float)
+    except ValueError:
+        return sorted(found)
+
+
+def cut(data: Texts, fractions: Mapping[str, float], seed: int) -> dict[str, Texts]:
+    """Cuts splits off train: by hash of the group where there are groups, else stratified.
+
+    With groups the cut is a function of the group's name alone, so that it never changes; a text
+    that occurs in two splits stays in the evaluated one only.
+
+    Args:
+        data: all rows.
+        fractions: the share of each split to cut off, such as {"validation": 0.1, "test": 0.1}.
+        seed: of the stratified cut.
+
+    Returns:
+        "train" and each name of `fractions`.
+
+    Raises:
+        ThawError: the fractions leave nothing for a split.
+    """
+    if not all(0 < f < 1 for f in fractions.values()) or sum(fractions.values()) >= 1:
+        raise ThawError(f"cannot cut {dict(fractions)} of train: fractions lie between 0 and 1.")
+    rows: dict[str, list[int]] = {"train": []}
+    if data.groups:
+        for name in fractions:
+            rows[name] = []
+        for i, group in enumerate(data.groups):
+            rows[split_of(group, fractions)].append(i)
+    else:
+        from sklearn.model_selection import train_test_split
+
+        rest = list(range(len(data)))
+        for name, fraction in fractions.items():
+            size = round(fraction * len(data))
+            if size < 1 or size >= len(rest):
+                raise ThawError(
+                    f"{data.origin}: {len(data)} rows are too few to cut {fraction} for {name}."
+                )
+            keys = [data.labels[i] for i in rest]
+            counts = Counter(k for k in keys if isinstance(k, str))
+            # A stratified cut needs two of each class, and room for every class on both sides.
+            stratify = bool(counts) and min(counts.values()) > 1
+            stratify = stratify and not any(isinstance(k, list) or k is None for k in keys)
+            stratify = stratify and len(counts) <= min(size, len(rest) - size)
+            rest, rows[name] = train_test_split(
+                rest, test_size=size, random_state=seed, stratify=keys if stratify else None
+            )
+            if counts and not stratify:
+                log.warning("%s is cut at random: a class is too rare to stratify", name)
+        rows["train"] = rest
+    seen: set[tuple[str, ...]] = set()
+    out = {}
+    for name in ("test", "validation", "train"):
+        if name not in rows:
+            continue
+        kept = [i for i in sorted(rows[name]) if data.texts[i] not in seen]
+        if dropped := len(rows[name]) - len(kept):
+            log.info("%s: %d rows left out, their text is in an evaluated split", name, dropped)
+        if not kept:
+            raise ThawError(f"{data.origin}: nothing is left for {name} ({dict(fractions)}).")
+        seen.update(data.texts[i] for i in kept)
+        out[name] = data.take(kept)
+    return out
+
+
+def split_of(group: str, fractions: Mapping[str, float]) -> str:
+    """The split of a group, from the SHA-256 of its name."""
+    place = int.from_bytes(hashlib.sha256(group.encode()).digest()[:8]) / 2**64
+    edge = 0.0
+    for name, fraction in fractions.items():
+        edge += fraction
+        if place < edge:
+            return name
+    return "train"
+
+
+def read_split(root: Path | str | None, split: str, encoding: str, **hub: Any) -> Iterable[Mapping]:
+    """Rows of a split: of a file under `root`, or of a data set on the Hub (`root` a string)."""
+    if isinstance(root, str):
+        from thaw.sources import load_hub_dataset
+
+        data = load_hub_dataset(root, hub.get("config"), hub.get("revision"), split)
+        return named_rows(data)
+    return read_rows((root or Path()) / split, encoding)
+
+
+def named_rows(data: Any) -> Iterable[Mapping[str, Any]]:
+    """Rows of a `datasets.Dataset` with class labels as names."""
+    from datasets import ClassLabel
+
+    classes = {k: f for k, f in data.features.items() if isinstance(f, ClassLabel)}
+    for row in data:
+        for column, feature in classes.items():
+            value = row[column]
+            # -1 is the Hub's mark for a hidden label.
+            row[column] = feature.int2str(value) if value is not None and value >= 0 else None
+        yield row

@@ -1,0 +1,134 @@
+"""A finished run and any data set give metrics: `python -m thaw.evaluate run=<dir> data=...`."""
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+from thaw.cli import compose, exit_clearly
+from thaw.errors import ThawError
+
+USAGE = """usage: python -m thaw.evaluate run=<run directory> [split=test] [output=metrics.json]
+       [data=<name>] [data.KEY=VALUE ...] [trainer.KEY=VALUE ...]
+Without data= the run's own data is taken."""
+
+
+def evaluate(trainer: Any, task: Any, data: Any) -> dict[str, float]:
+    """Metrics of the test split, each prefixed `test/`."""
+    trainer.test(task, datamodule=data, verbose=False)
+    return {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("test/")}
+
+
+def main(argv: list[str]) -> dict[str, float]:
+    """Evaluates `model/` of a run.
+
+    Args:
+        argv: words of the command line, see `USAGE`.
+
+    Returns:
+        What was printed: metrics prefixed `test/`.
+
+    Raises:
+        ThawError: the run is not finished, an option does not exist, or the data does not fit.
+    """
+    own = {"split": "test", "output": ""}
+    rest = []
+    run = None
+    for word in argv:
+        key, _, value = word.partition("=")
+        if key == "run":
+            run = Path(value)
+        elif key in own:
+            own[key] = value
+        elif key.split(".")[0].lstrip("+") in ("data", "trainer"):
+            rest.append(word)
+        else:
+            raise ThawError(f"there is no option {key}.\n{USAGE}")
+    if run is None:
+        raise ThawError(f"run=<run directory> must be given.\n{USAGE}")
+    model = finished(run)
+    cfg = compose([*run_overrides(run, new_data=any(w.startswith("data=") for w in rest)), *rest])
+
+    from hydra.utils import instantiate
+    from rich.console import Console
+
+    from thaw.config import check
+    from thaw.export import write_whole
+    from thaw.report import metrics_table
+    from thaw.train import GIVEN, quieten
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    quieten()
+    check(cfg, GIVEN, parts=("data", "task"))
+    labels, multi_label = labels_of(model)
+    trainer = instantiate(
+        cfg.trainer, logger=False, callbacks=[], enable_checkpointing=False,
+        enable_progress_bar=False, default_root_dir=None, _convert_="all",
+    )  # fmt: skip
+    data = instantiate(cfg.data, tokenizer=model, seed=0, _convert_="all")
+    data.read(only=own["split"], labels=labels)
+    data.texts["test"], data.encoded["test"] = data.texts[own["split"]], data.encoded[own["split"]]
+    task = instantiate(
+        cfg.task, checkpoint=model, labels=labels, multi_label=multi_label, class_weights=None,
+        _convert_="all",
+    )  # fmt: skip
+    metrics = evaluate(trainer, task, data)
+    per_class = task.test_results()["per_class"]
+    if trainer.is_global_zero:
+        metrics |= {
+            f"test/{name}/{label}": value
+            for name, values in per_class.items()
+            for label, value in zip(labels, values, strict=True)
+        }
+        metrics_table(metrics, Console())
+        if own["output"]:
+            write_whole(Path(own["output"]), json.dumps(metrics, indent=2) + "\n")
+    return metrics
+
+
+def finished(run: Path) -> Path:
+    """The model directory of a finished run.
+
+    Raises:
+        ThawError: there is no such run, or it did not finish.
+    """
+    if not run.is_dir():
+        raise ThawError(f"run={run}: no such directory.")
+    if not (run / "model" / "config.json").exists():
+        inside = ", ".join(sorted(p.name for p in run.iterdir())) or "nothing"
+        raise ThawError(f"run={run} has no model/, so no run finished there; it holds {inside}.")
+    return run / "model"
+
+
+def run_overrides(run: Path, new_data: bool) -> list[str]:
+    """The overrides that a run was started with, those that matter to evaluation.
+
+    Args:
+        run: the run directory.
+        new_data: leave the run's own data out.
+    """
+    from omegaconf import OmegaConf
+
+    path = run / ".hydra" / "overrides.yaml"
+    if not path.exists():
+        raise ThawError(f"run={run} has no .hydra/overrides.yaml: was it made by train.py?")
+    groups = ("data", "task", "experiment", "model")
+    words = [str(word) for word in OmegaConf.load(path)]
+    kept = [w for w in words if w.lstrip("+~").split("=")[0].split(".")[0] in groups]
+    # Another data set keeps the run's batching, and leaves its columns and files.
+    sizes = ("data.max_tokens", "data.eval_batch_size", "data.encoding")
+    return [w for w in kept if not new_data or not w.startswith("data") or w.startswith(sizes)]
+
+
+def labels_of(model: Path) -> tuple[list[str], bool]:
+    """Label names of an exported model in their order, and whether a text has several."""
+    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    names = config["id2label"]
+    labels = [names[key] for key in sorted(names, key=int)]
+    return labels, config.get("problem_type") == "multi_label_classification"
+
+
+if __name__ == "__main__":
+    with exit_clearly():
+        main(sys.argv[1:])

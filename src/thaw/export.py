@@ -1,0 +1,82 @@
+"""The run as a plain Hugging Face directory that `transformers.pipeline()` loads without thaw."""
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file aside and renames it: it appears whole or not at all."""
+    aside = path.with_name(f".{path.name}.partial")
+    with open(aside, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(aside, path)
+
+
+def export(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, card: str, directory: Path
+) -> None:
+    """Saves weights (safetensors), config, tokenizer and model card.
+
+    Args:
+        model: with label names in its config.
+        tokenizer: the model's.
+        card: text of README.md.
+        directory: appears whole or not at all.
+    """
+    aside = directory.with_name(f".{directory.name}.partial")
+    shutil.rmtree(aside, ignore_errors=True)
+    model.save_pretrained(aside)
+    tokenizer.save_pretrained(aside)
+    write_whole(aside / "README.md", card)
+    shutil.rmtree(directory, ignore_errors=True)
+    os.replace(aside, directory)
+
+
+def model_card(
+    cfg: Mapping[str, Any],
+    metrics: Mapping[str, float],
+    labels: list[str],
+    sizes: Mapping[str, int],
+) -> str:
+    """A model card with data, recipe and scores.
+
+    Args:
+        cfg: the composed config, plain.
+        metrics: what `metrics.json` holds.
+        labels: the classes' names.
+        sizes: texts in each split.
+    """
+    data, task, trainer = cfg["data"], cfg["task"], cfg["trainer"]
+    checkpoint = cfg["model"]["checkpoint"]
+    base = checkpoint if isinstance(checkpoint, str) else ", ".join(checkpoint["wheels"])
+    recipe = {
+        "data": data["name"],
+        "texts": ", ".join(f"{k} {v}" for k, v in sizes.items()),
+        "labels": ", ".join(labels),
+        "base model": base,
+        "objective": task["_target_"].rsplit(".", 1)[-1],
+        "freeze": cfg["freeze"]["_target_"].rsplit(".", 1)[-1],
+        "learning rate": task["learning_rate"],
+        "weight decay": task["weight_decay"],
+        "warm-up": task["warmup_ratio"],
+        "batch size": data["batch_size"] * trainer["accumulate_grad_batches"],
+        "epochs": trainer["max_epochs"],
+        "max tokens": data["max_tokens"],
+        "seed": cfg["seed"],
+    }
+    scores = [(k, v) for k, v in metrics.items() if k.startswith("test/") and k.count("/") == 1]
+    lines = ["---", "library_name: transformers", "pipeline_tag: text-classification", "---", ""]
+    lines += [f"# {data['name']}: {cfg['model']['name']}", ""]
+    lines += ["Fine-tuned with thaw.", "", "| recipe | |", "|---|---|"]
+    lines += [f"| {k} | {v} |" for k, v in recipe.items()]
+    if scores:
+        lines += ["", "| metric | test |", "|---|---|"]
+        lines += [f"| {k.removeprefix('test/')} | {v:.4f} |" for k, v in scores]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,88 @@
+"""Progress: a Rich bar on a terminal, plain lines elsewhere. Neither reads the loss from the device
+more often than metrics are logged anyway: Lightning's `prog_bar=True` does at every step."""
+
+import sys
+import time
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
+
+
+def progress() -> ProgressBar:
+    """The progress report that fits standard output."""
+    return Bar(leave=True) if sys.stdout.isatty() else Lines()
+
+
+class LastLoss:
+    """The training loss as last logged, read from the device once per logging step."""
+
+    def __init__(self) -> None:
+        self.step = -1
+        self.value: float | None = None
+
+    def read(self, trainer: Trainer) -> float | None:
+        loss = trainer.logged_metrics.get("train/loss")
+        # Of the steps that log nothing, logged_metrics keeps what the last one logged.
+        step = trainer.global_step // max(1, trainer.log_every_n_steps)  # type: ignore[attr-defined]
+        if loss is not None and step != self.step:
+            self.step, self.value = step, float(loss)
+        return self.value
+
+
+class Bar(RichProgressBar):
+    """Lightning's Rich bar, with the loss beside it."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.loss = LastLoss()
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        loss = self.loss.read(trainer)
+        return {} if loss is None else {"loss": f"{loss:.3f}"}
+
+
+class Lines(ProgressBar):
+    """A line every few seconds of training: step, loss, time left; and one a validation.
+
+    Args:
+        seconds: between two lines.
+    """
+
+    def __init__(self, seconds: float = 10.0) -> None:
+        super().__init__()
+        self.seconds = seconds
+        self.loss = LastLoss()
+        self.enabled = True
+
+    def disable(self) -> None:
+        self.enabled = False
+
+    def enable(self) -> None:
+        self.enabled = True
+
+    def print(self, *args: Any, **kwargs: Any) -> None:
+        if self.enabled:
+            print(*args, flush=True)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.began = self.said = time.monotonic()
+        self.first = trainer.global_step
+
+    def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
+        loss, now, step = self.loss.read(trainer), time.monotonic(), trainer.global_step
+        if now - self.said < self.seconds or step <= self.first:
+            return
+        self.said = now
+        total = int(trainer.estimated_stepping_batches)
+        left = (now - self.began) / (step - self.first) * (total - step)
+        shown = "" if loss is None else f"  loss {loss:.3f}"
+        clock = f"{int(left) // 60}:{int(left) % 60:02d}"
+        self.print(f"epoch {trainer.current_epoch}  step {step}/{total}{shown}  {clock} left")
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.sanity_checking:
+            return
+        metrics = {k: v for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
+        text = "  ".join(f"{k} {float(v):.4f}" for k, v in sorted(metrics.items()))
+        self.print(f"step {trainer.global_step}  {text}")

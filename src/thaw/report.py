@@ -1,0 +1,100 @@
+"""Figures and the closing table of a run."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+
+def confusion_figure(confusion: Sequence[Sequence[int]], labels: Sequence[str], path: Path) -> None:
+    """Draws a confusion matrix: true classes in rows, shares of a row as colour, counts written.
+
+    Args:
+        confusion: (C, C) counts.
+        labels: C names.
+        path: of a PNG.
+    """
+    counts = np.asarray(confusion)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    size = min(3.2 + 0.5 * len(labels), 16)
+    figure, axes = plt.subplots(figsize=(size + 0.8, size), layout="constrained")
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(image, label="share of the true class", shrink=0.8)
+    if len(labels) <= 30:
+        short = [name if len(name) <= 20 else name[:19] + "…" for name in labels]
+        axes.set_xticks(range(len(labels)), short, rotation=45 if len(labels) > 3 else 0)
+        axes.set_yticks(range(len(labels)), short)
+    if len(labels) <= 15:
+        for (i, j), count in np.ndenumerate(counts):
+            colour = "white" if shares[i, j] > 0.5 else "black"
+            axes.text(j, i, f"{count:,}", ha="center", va="center", color=colour)
+    axes.set(xlabel="predicted", ylabel="true", title="Confusion matrix, test")
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def learning_curve_figure(metrics_csv: Path, path: Path) -> None:
+    """Draws training and validation loss and the validation scores against optimizer steps.
+
+    Args:
+        metrics_csv: as Lightning's CSVLogger writes it.
+        path: of a PNG.
+    """
+    with open(metrics_csv, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+
+    def series(key: str) -> tuple[list[int], list[float]]:
+        points = [(int(r["step"]), float(r[key])) for r in rows if r.get(key)]
+        return [step for step, _ in points], [value for _, value in points]
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
+    steps, losses = series("train/loss")
+    left.plot(steps, losses, color="0.75", linewidth=0.8)
+    if len(losses) >= 10:
+        width = max(len(losses) // 15, 2)
+        smooth = np.convolve(losses, np.ones(width) / width, mode="valid")
+        left.plot(steps[width - 1 :], smooth, label=f"train, mean of {width} points")
+    left.plot(*series("val/loss"), "o-", label="validation")
+    left.set(xlabel="step", ylabel="loss", ylim=(0, None))
+    left.legend()
+    for key in ("val/f1", "val/accuracy"):
+        right.plot(*series(key), "o-", label=key)
+    right.set(xlabel="step", ylabel="score")
+    right.legend()
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def metrics_table(metrics: Mapping[str, float], console: Console | None = None) -> None:
+    """Prints the test's scores, those of each class below.
+
+    Args:
+        metrics: what `metrics.json` holds.
+        console: where; None: standard output.
+    """
+    console = console or Console()
+    part = "test" if any(k.startswith("test/") for k in metrics) else "val"
+    table = Table(title=f"{part} metrics", title_justify="left")
+    table.add_column("metric")
+    table.add_column("value", justify="right")
+    for key, value in metrics.items():
+        if key.startswith(f"{part}/") and key.count("/") == 1:
+            table.add_row(key.removeprefix(f"{part}/"), f"{value:.4f}")
+    console.print(table)
+    classes = [k.split("/", 2)[2] for k in metrics if k.startswith(f"{part}/f1/")]
+    if classes:
+        table = Table(title="per class", title_justify="left")
+        table.add_column("class")
+        for name in ("f1", "precision", "recall"):
+            table.add_column(name, justify="right")
+        for label in classes[:50]:
+            values = [metrics[f"{part}/{m}/{label}"] for m in ("f1", "precision", "recall")]
+            table.add_row(label, *(f"{v:.4f}" for v in values))
+        console.print(table)

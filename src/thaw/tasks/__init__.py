@@ -1,0 +1,1 @@
+"""Objectives: one LightningModule a file."""

@@ -1,0 +1,258 @@
+"""A run: compose -> build -> freeze -> fit -> test -> export."""
+
+import errno
+import json
+import logging
+import platform
+import resource
+import shlex
+import sys
+import time
+import warnings
+from collections import Counter
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from hydra.utils import get_method, instantiate
+from omegaconf import DictConfig
+
+from thaw import __version__
+from thaw.config import check, plain
+from thaw.errors import ThawError
+from thaw.evaluate import evaluate
+from thaw.results import write_run
+from thaw.sources import fetch_model
+
+log = logging.getLogger(__name__)
+
+GIVEN = {
+    "data": {"tokenizer", "seed"},
+    "task": {"checkpoint", "labels", "multi_label", "label_counts"},
+    "freeze": {"model"},
+    "trainer": {"logger", "callbacks"},
+}
+LIBRARIES = ("torch", "lightning", "transformers", "datasets", "torchmetrics", "hydra-core")
+
+
+def train(cfg: DictConfig) -> float | None:
+    """Runs a composed config and leaves a run directory that stands alone.
+
+    Args:
+        cfg: `conf/train.yaml`, composed.
+
+    Returns:
+        The best value of the watched metric, or None without validation.
+
+    Raises:
+        ThawError: the config, the data or the checkpoint does not fit.
+    """
+    quieten()
+    check(cfg, GIVEN)
+    trainer = build_trainer(cfg)
+    run_dir = claim(Path(cfg.run_dir), trainer.is_global_zero)
+
+    checkpoint = fetch_model(plain(cfg.model).get("checkpoint"), cfg.model.revision)
+    data = instantiate(cfg.data, tokenizer=checkpoint, seed=cfg.seed, _convert_="all")
+    data.read()
+    sizes = {split: len(texts) for split, texts in data.texts.items()}
+    log.info("data %s: %s", data.name, ", ".join(f"{v:,} {k}" for k, v in sizes.items()))
+
+    # After the data, so that the head's weights follow from the seed alone.
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    flat = [n for v in data.texts["train"].labels for n in (v if isinstance(v, list) else [v])]
+    counts = Counter(flat)
+    task = instantiate(
+        cfg.task,
+        checkpoint=checkpoint,
+        labels=data.labels,
+        multi_label=data.multi_label,
+        label_counts=[counts[name] for name in data.labels],
+        _convert_="all",
+    )
+    task.freeze_with(get_method(cfg.freeze._target_))
+    trained = sum(p.numel() for p in task.parameters() if p.requires_grad)
+    total = sum(p.numel() for p in task.parameters())
+    log.info("model %s: %s of %s parameters train", cfg.model.name, f"{trained:,}", f"{total:,}")
+    log.info("run %s", run_dir)
+    for logger in trainer.loggers:
+        logger.log_hyperparams(plain(cfg))
+
+    metrics = fit(trainer, task, data, cfg, run_dir)
+    results = None
+    if "test" in data.texts and trainer.limit_test_batches != 0:
+        metrics |= evaluate(trainer, task, data)
+        results = task.test_results()
+    if trainer.is_global_zero:
+        write_run(run_dir, task, data, plain(cfg), metrics, results)
+    for logger in trainer.loggers:
+        if isinstance(logger, pl.loggers.WandbLogger) and trainer.is_global_zero:
+            logger.experiment.finish()  # else the next job of a sweep goes on in this run
+    return metrics.get(cfg.monitor)
+
+
+def quieten() -> None:
+    """Silences what libraries say at every start and a user cannot act on."""
+    import datasets
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    datasets.utils.logging.disable_progress_bar()
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")
+    warnings.filterwarnings("ignore", ".*LeafSpec.*")
+    warnings.filterwarnings("ignore", ".*recommended to use `self.log.*sync_dist.*")
+    warnings.filterwarnings("ignore", ".*exists and is not empty.*")
+
+
+def claim(run_dir: Path, writer: bool) -> Path:
+    """Makes a run directory this run's own.
+
+    Args:
+        run_dir: made if it is not there.
+        writer: whether this process writes, as rank 0 does.
+
+    Raises:
+        ThawError: a run has been there before.
+    """
+    run_dir = run_dir.absolute()
+    run_dir.mkdir(parents=True, exist_ok=True)
+    if writer:
+        try:
+            with open(run_dir / "versions.json", "x", encoding="utf-8") as file:
+                names = {name: version(name) for name in LIBRARIES}
+                names |= {"thaw": __version__, "python": platform.python_version()}
+                json.dump(names, file, indent=2)
+        except FileExistsError:
+            raise ThawError(
+                f"{run_dir} holds a run already: leave hydra.run.dir out, or name a new directory."
+            ) from None
+    return run_dir
+
+
+def build_trainer(cfg: DictConfig) -> pl.Trainer:
+    """The Trainer with its loggers and callbacks."""
+    loggers = [instantiate(node, _convert_="all") for node in cfg.logger.values() if node]
+    callbacks = [instantiate(node, _convert_="all") for node in cfg.callbacks.values() if node]
+    callbacks.append(Clock())
+    has = {type(c).__name__ for c in callbacks}
+    extra: dict[str, Any] = {}
+    if "ModelCheckpoint" not in has:
+        extra["enable_checkpointing"] = False
+    if not loggers:
+        callbacks = [c for c in callbacks if type(c).__name__ != "LearningRateMonitor"]
+    try:
+        return instantiate(
+            cfg.trainer, logger=loggers or False, callbacks=callbacks, _convert_="all", **extra
+        )
+    except (pl.utilities.exceptions.MisconfigurationException, ValueError, TypeError) as error:
+        raise ThawError(f"trainer: {error}") from error
+
+
+def fit(
+    trainer: pl.Trainer, task: pl.LightningModule, data: Any, cfg: DictConfig, run_dir: Path
+) -> dict[str, float]:
+    """Trains, and puts the weights of the best checkpoint into the task.
+
+    Returns:
+        Validation metrics of the best checkpoint, seconds, samples per second, memory.
+
+    Raises:
+        ThawError: the disk is full or the run directory cannot be written.
+    """
+    if "validation" not in data.texts or trainer.limit_val_batches == 0:
+        log.warning("no validation: the last weights are the result, nothing stops early")
+        stop_watching(trainer)
+    began = time.monotonic()
+    try:
+        trainer.fit(task, datamodule=data, ckpt_path=cfg.ckpt_path, weights_only=True)
+    except (KeyboardInterrupt, SystemExit):  # Lightning turns Ctrl-C into SystemExit(1)
+        if trainer.is_global_zero:
+            log.warning("%s", how_to_go_on(run_dir))
+        raise SystemExit(130) from None
+    except (OSError, RuntimeError) as error:
+        if not is_disk_error(error):
+            raise
+        raise ThawError(f"{run_dir}: {error}. What was saved before is still there.") from error
+    clock = next(c for c in trainer.callbacks if isinstance(c, Clock))  # type: ignore[attr-defined]
+    metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
+    best = next((c for c in trainer.checkpoint_callbacks if getattr(c, "monitor", None)), None)
+    if best is not None and best.best_model_path:  # type: ignore[attr-defined]
+        path = best.best_model_path  # type: ignore[attr-defined]
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        task.load_state_dict(state["state_dict"])
+        metrics = state["val_metrics"]
+        metrics["best_step"] = state["global_step"]
+    metrics["steps"] = trainer.global_step
+    metrics["fit_seconds"] = round(time.monotonic() - began, 2)
+    metrics["train_seconds"] = round(clock.seconds, 2)
+    metrics["samples_per_second"] = round(clock.samples / max(clock.seconds, 1e-9), 2)
+    metrics["peak_memory_mib"] = round(peak_memory_mib(), 1)
+    return metrics
+
+
+def stop_watching(trainer: pl.Trainer) -> None:
+    """Removes the callbacks that wait for a validation metric."""
+    kept = [c for c in trainer.callbacks if not getattr(c, "monitor", None)]  # type: ignore[attr-defined]
+    trainer.callbacks = kept  # type: ignore[attr-defined]
+
+
+def is_disk_error(error: BaseException) -> bool:
+    """Whether a write failed for want of room or permission, as torch.save reports it too."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+    return "PytorchStreamWriter" in str(error) or "unexpected pos" in str(error)
+
+
+def how_to_go_on(run_dir: Path) -> str:
+    """What to type after an interruption."""
+    last = run_dir / "checkpoints" / "last.ckpt"
+    if not last.exists():
+        return f"Stopped before the first checkpoint; {run_dir} holds the log."
+    kept = [a for a in sys.argv[1:] if not a.startswith(("ckpt_path=", "hydra.run.dir="))]
+    command = shlex.join(["python", "train.py", *kept, f"ckpt_path={last}"])
+    return f"Stopped. Best and last checkpoint are in {last.parent}. To go on:\n  {command}"
+
+
+def peak_memory_mib() -> float:
+    """Peak memory in MiB: of the GPU where there is one, else of this process."""
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+class Clock(pl.Callback):
+    """Seconds spent in training batches, validation and checkpoints apart, and samples trained."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.samples = 0
+        self.began = 0.0
+
+    def on_train_epoch_start(self, *args: Any) -> None:
+        self.began = time.monotonic()
+
+    def on_validation_start(self, trainer: pl.Trainer, *args: Any) -> None:
+        if trainer.training or trainer.validating:
+            self.pause()
+
+    def on_validation_end(self, *args: Any) -> None:
+        self.began = time.monotonic()
+
+    def on_train_epoch_end(self, *args: Any) -> None:
+        self.pause()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.samples += len(batch["row"]) * trainer.world_size
+
+    def pause(self) -> None:
+        if self.began:
+            self.seconds += time.monotonic() - self.began
+        self.began = 0.0

@@ -1,0 +1,111 @@
+"""The command line's promises: every choice composes, every mistake is explained."""
+
+import inspect
+import subprocess
+import sys
+
+import lightning.pytorch as pl
+import pytest
+
+from conftest import REPOSITORY
+from thaw.cli import compose, conf_dir
+from thaw.config import check, plain
+from thaw.errors import ThawError
+from thaw.train import GIVEN
+
+CHOICES = [
+    f"{path.parent.relative_to(conf_dir()).as_posix()}={path.stem}"
+    for path in sorted(conf_dir().rglob("*.yaml"))
+    if path.parent != conf_dir() and "hydra" not in path.relative_to(conf_dir()).parts
+]
+
+
+def composed(*overrides):
+    return compose([*overrides, "run_dir=/tmp/nowhere"])
+
+
+def option(choice):
+    group, name = choice.split("=")
+    return f"experiment={group.split('/')[1]}/{name}" if group.startswith("experiment/") else choice
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_every_choice_composes_and_fits_its_constructors(choice):
+    check(composed(option(choice)), GIVEN)
+
+
+def test_every_argument_of_lightnings_trainer_is_an_option():
+    arguments = set(inspect.signature(pl.Trainer).parameters) - {"logger", "callbacks"}
+    assert set(composed().trainer) - {"_target_"} == arguments
+
+
+def test_an_experiment_is_the_chapters_recipe():
+    cfg = composed("experiment=chapter/finetune")
+    assert cfg.model.checkpoint == "google-bert/bert-base-cased"
+    assert cfg.data.path == "cornell-movie-review-data/rotten_tomatoes"
+    assert (cfg.data.batch_size, cfg.trainer.max_epochs) == (16, 1)
+    assert (cfg.task.learning_rate, cfg.task.weight_decay) == (2e-5, 0.01)
+
+
+def test_data_on_the_command_line_wins_over_the_tasks():
+    assert composed("task=sequence", "data=sst2").data.name == "sst2"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("task=sequnce", "task is one of sequence. Did you mean sequence"),
+        ("data=movie_review", "Did you mean movie_reviews"),
+        ("dta=files", "no option dta. Did you mean data"),
+        ("task.lerning_rate=1", "Did you mean task.learning_rate"),
+        ("learning_rate=1", "Did you mean task.learning_rate"),
+        ("max_epochs=3", "Did you mean trainer.max_epochs"),
+    ],
+)
+def test_a_mistyped_option_names_the_nearest(override, message):
+    with pytest.raises(ThawError, match=message):
+        composed(override)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("+task.lr=1", r"no option task\.lr\..*learning_rate"),
+        ("task.learning_rate=fast", r"task\.learning_rate='fast' does not fit"),
+        ("data.batch_size=many", r"data\.batch_size='many' does not fit"),
+        ("trainer.max_epochs=x", r"trainer\.max_epochs='x' does not fit"),
+        ("+callbacks.early_stopping.patiense=3", r"no option callbacks\.early_stopping\.patiense"),
+    ],
+)
+def test_a_value_that_does_not_fit_ends_before_anything_is_fetched(override, message):
+    with pytest.raises(ThawError, match=message):
+        check(composed(override), GIVEN)
+
+
+def train_py(*words):
+    return subprocess.run(
+        [sys.executable, "train.py", *words], cwd=REPOSITORY, capture_output=True, text=True
+    )
+
+
+def test_help_lists_every_group_and_option():
+    shown = train_py("--help").stdout
+    assert "model: bert_base_cased, bert_base_uncased" in shown
+    assert "learning_rate:" in shown
+    assert "accumulate_grad_batches:" in shown
+
+
+def test_a_mistake_on_the_command_line_is_two_lines_and_exit_code_2():
+    done = train_py("task.lerning_rate=1", "--cfg", "job")
+    assert done.returncode == 2
+    assert "Did you mean task.learning_rate" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_two_runs_of_one_second_have_two_directories():
+    shown = {train_py("--cfg", "hydra", "--resolve", "-p", "hydra.run.dir").stdout for _ in "ab"}
+    assert len(shown) == 2
+
+
+def test_plain_containers_hold_no_interpolation():
+    assert plain(composed())["callbacks"]["checkpoint"]["monitor"] == "val/f1"
