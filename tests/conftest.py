@@ -129,4 +129,5 @@ def run(overrides: list[str], tmp_path: Path) -> Callable[..., Path]:
         train(cfg)
         return directory
 
+    go.directory = lambda name: tmp_path / name  # type: ignore[attr-defined]
     return go

@@ -106,6 +106,8 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")
     warnings.filterwarnings("ignore", ".*LeafSpec.*")
+    warnings.filterwarnings("ignore", ".*in eval mode at the start of training.*")
+    warnings.filterwarnings("ignore", ".*dataloader is not resumable.*")  # its datamodule is
     warnings.filterwarnings("ignore", ".*recommended to use `self.log.*sync_dist.*")
     warnings.filterwarnings("ignore", ".*exists and is not empty.*")
 

@@ -1,6 +1,7 @@
 """Rows of CSV, TSV, JSONL and Parquet files, one after another, in memory that does not grow."""
 
 import bz2
+import codecs
 import csv
 import difflib
 import errno
@@ -10,18 +11,17 @@ import json
 import lzma
 import os
 import sys
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
 from thaw.errors import ThawError
 
 FORMATS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
-COMPRESSED: dict[str, Callable[..., Any]] = {
-    ".gz": gzip.open,
-    ".bz2": bz2.open,
-    ".xz": lzma.open,
-}
+COMPRESSED: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+BATCH = 4096
 
 
 def read_rows(path: str | Path, encoding: str = "utf-8") -> Iterator[dict[str, Any]]:
@@ -36,103 +36,130 @@ def read_rows(path: str | Path, encoding: str = "utf-8") -> Iterator[dict[str, A
 
     Raises:
         ThawError: no such file, an unknown format, an empty file, bytes that are not of the
-            encoding, a ragged row, invalid JSON, or a damaged file. Names the line.
+            encoding, a bad header, a ragged row, invalid JSON, or a damaged file.
     """
     path = Path(path)
     suffix, opener = kind(path)
     if suffix == ".parquet":
         return parquet_rows(path)
-    lines = decoded_lines(path, opener, "utf-8-sig" if encoding in ("utf-8", "utf8") else encoding)
     if suffix in (".jsonl", ".ndjson"):
-        return json_rows(path, lines)
+        return json_rows(path, text_lines(path, opener, encoding, newline="\n"))
+    lines = text_lines(path, opener, encoding, newline="")
     return csv_rows(path, lines, "\t" if suffix == ".tsv" else ",")
 
 
 def kind(path: Path) -> tuple[str, Callable[..., Any]]:
-    """The format's suffix, and what opens the file.
-
-    Raises:
-        ThawError: no such file, an unknown format, or an empty file.
-    """
+    """The format's suffix, and what opens the file; a ThawError where there is none."""
+    if path.is_dir():
+        raise ThawError(f"{path} is a directory; name a file in it ({', '.join(FORMATS)}).")
     if not path.is_file():
-        if path.is_dir():
-            raise ThawError(f"{path} is a directory, not a file.")
         names = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
         close = difflib.get_close_matches(path.name, names, n=3)
         hint = f" Did you mean {' or '.join(close)}?" if close else ""
         raise ThawError(f"{path}: no such file.{hint}")
-    suffixes = [s.lower() for s in path.suffixes]
-    opener = COMPRESSED.get(suffixes[-1] if suffixes else "", open)
-    if opener is not open:
-        suffixes.pop()
-    if not suffixes or suffixes[-1] not in FORMATS:
-        raise ThawError(f"{path}: unknown format; thaw reads {', '.join(FORMATS)}.")
+    *rest, last = ["", *(s.lower() for s in path.suffixes)]
+    suffix = rest[-1] if last in COMPRESSED and rest else last
+    if suffix not in FORMATS or (suffix == ".parquet" and last in COMPRESSED):
+        raise ThawError(
+            f"{path}: unknown format; thaw reads {', '.join(FORMATS)}, and text with "
+            f"{', '.join(COMPRESSED)} after it."
+        )
     if path.stat().st_size == 0:
         raise ThawError(f"{path} is empty.")
-    return suffixes[-1], opener
+    return suffix, COMPRESSED.get(last, open)
 
 
-def decoded_lines(path: Path, opener: Callable[..., Any], encoding: str) -> Iterator[str]:
+def text_lines(
+    path: Path, opener: Callable[..., Any], encoding: str, newline: str
+) -> Iterator[str]:
     """Lines of text with their ends; names the byte where the encoding fails."""
-    place = 0
+    number = 0
     try:
-        with opener(path, "rb") as file:
-            for number, raw in enumerate(file, start=1):
-                try:
-                    line = raw.decode(encoding if number == 1 else encoding.replace("-sig", ""))
-                except UnicodeDecodeError as error:
-                    raise ThawError(
-                        f"{path} is not {encoding.replace('-sig', '')}: byte {place + error.start} "
-                        f"(0x{raw[error.start]:02x}) in line {number}. Give its encoding, such as "
-                        "data.encoding=latin-1 in training, encoding=latin-1 in prediction."
-                    ) from error
-                except LookupError as error:
-                    raise ThawError(f"there is no encoding {encoding!r}.") from error
-                if "\0" in line:
-                    raise ThawError(f"{path} line {number}: a NUL byte; is this a text file?")
-                yield line
-                place += len(raw)
-    except (OSError, EOFError, lzma.LZMAError) as error:
-        raise ThawError(f"{path} cannot be read: {error}") from error
+        name = codecs.lookup(encoding).name
+        with opener(path, "rb") as raw:
+            file = io.TextIOWrapper(raw, "utf-8-sig" if name == "utf-8" else name, newline=newline)
+            try:
+                for number, line in enumerate(file, start=1):
+                    if "\0" in line:
+                        raise ThawError(
+                            f"{path} line {number}: a NUL byte. Is it text? If it is UTF-16, say "
+                            "data.encoding=utf-16 in training, encoding=utf-16 in prediction."
+                        )
+                    yield line
+            except UnicodeDecodeError as error:
+                bad = error.object[error.start]
+                # What failed to decode always ends where reading stands.
+                place = raw.tell() - len(error.object) + error.start
+                line_number = number + 1 + error.object[: error.start].count(b"\n")
+                marked = place == 0 and bad in (0xFE, 0xFF)
+                guess = "utf-16" if marked else "latin-1" if name.startswith("utf-8") else "utf-8"
+                raise ThawError(
+                    f"{path} is not {encoding}: byte {place} (0x{bad:02x}) in line {line_number}. "
+                    f"Give its encoding, such as data.encoding={guess} in training, "
+                    f"encoding={guess} in prediction."
+                ) from error
+    except UnicodeError as error:
+        raise ThawError(f"{path} is not {encoding}: {error}.") from error
+    except LookupError as error:
+        raise ThawError(f"there is no encoding {encoding!r}; try utf-8 or latin-1.") from error
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+        raise ThawError(f"{path} cannot be read, is it damaged? {error}") from error
 
 
 def csv_rows(path: Path, lines: Iterator[str], delimiter: str) -> Iterator[dict[str, Any]]:
     """Rows of CSV with a header line (RFC 4180)."""
-    csv.field_size_limit(sys.maxsize)
+    csv.field_size_limit(2**31 - 1)
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    header: list[str] = []
+    start = 1
     try:
-        header = next((row for row in reader if row), [])
-        if not header:
-            raise ThawError(f"{path} is empty.")
-        repeated = sorted({name for name in header if header.count(name) > 1})
-        if repeated:
-            raise ThawError(f"{path}: the header has {repeated[0]!r} twice.")
         for row in reader:
-            if not row:
-                continue  # a blank line
-            if len(row) != len(header):
+            if row and not header:
+                header = row
+                check_names(path, header)
+            elif row and len(row) != len(header):
+                inside = repr(delimiter) if len(row) > len(header) else "line end"
                 raise ThawError(
-                    f"{path} line {reader.line_num}: {len(row)} fields, the header has "
-                    f"{len(header)} ({', '.join(header)}). A field with {delimiter!r} in it needs "
-                    "quotes."
+                    f"{path} line {start}: {len(row)} fields, the header has {len(header)} "
+                    f"({', '.join(header)}). A {inside} within a field needs quotes around it."
                 )
-            yield dict(zip(header, row, strict=True))
+            elif row:
+                yield dict(zip(header, row, strict=True))
+            start = reader.line_num + 1
     except csv.Error as error:
-        raise ThawError(f"{path} line {reader.line_num}: {error}.") from error
+        raise ThawError(
+            f"{path} line {start}: {error}. A quote within a quoted field is written twice."
+        ) from error
+    if not header:
+        raise ThawError(f"{path} is empty.")
+
+
+def check_names(path: Path, names: Sequence[str]) -> None:
+    """Refuses columns without a name, or with the same one."""
+    for place, name in enumerate(names, start=1):
+        if not name.strip():
+            raise ThawError(f"{path}: column {place} of the header has no name; give it one.")
+        if name in names[: place - 1]:
+            raise ThawError(f"{path}: the header has {name!r} twice; rename one.")
 
 
 def json_rows(path: Path, lines: Iterator[str]) -> Iterator[dict[str, Any]]:
     """Rows of JSONL, an object a line."""
+    empty = True
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ThawError(f"{path} line {number}: not JSON: {error}.") from error
         if not isinstance(row, dict):
-            raise ThawError(f"{path} line {number}: expected an object, got {line.strip()[:40]}.")
+            got = line.strip()[:40]
+            raise ThawError(f'{path} line {number}: expected {{"column": value, …}}, got {got}.')
+        empty = False
         yield row
+    if empty:
+        raise ThawError(f"{path} is empty.")
 
 
 def parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
@@ -141,11 +168,13 @@ def parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=4096):
+        # Without a buffer size, a whole row group's columns are held.
+        with pq.ParquetFile(path, buffer_size=2**20) as file:
+            check_names(path, file.schema_arrow.names)
+            for batch in file.iter_batches(batch_size=BATCH):
                 yield from batch.to_pylist()
     except (pa.ArrowException, OSError) as error:
-        raise ThawError(f"{path} cannot be read as Parquet: {error}") from error
+        raise ThawError(f"{path} cannot be read as Parquet, is it damaged? {error}") from error
 
 
 class RowWriter:
@@ -155,100 +184,46 @@ class RowWriter:
 
     Args:
         path: ends in .csv, .tsv, .jsonl, .ndjson or .parquet, or is `-`.
+        columns: of CSV and Parquet; by default those of the first 4096 rows.
 
     Raises:
-        ThawError: an unknown format, or the disk is full.
+        ThawError: an unknown format, a row that does not fit, or the disk is full.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, columns: Sequence[str] | None = None) -> None:
         self.stdout = str(path) == "-"
         self.path = Path(path)
         self.suffix = ".jsonl" if self.stdout else self.path.suffix.lower()
         if self.suffix not in FORMATS:
             raise ThawError(f"{path}: unknown format; thaw writes {', '.join(FORMATS)}, or -.")
         self.aside = self.path.with_name(f".{self.path.name}.partial")
+        self.columns = None if columns is None else list(columns)
         self.file: IO[Any] | None = None
         self.table: Any = None
-        self.csv: Any = None
         self.rows: list[dict[str, Any]] = []
 
     def __enter__(self) -> "RowWriter":
-        if self.stdout:
-            self.file = sys.stdout
-            return self
         try:
-            if self.suffix == ".parquet":
-                self.file = open(self.aside, "wb")
-            else:
-                self.file = open(self.aside, "w", encoding="utf-8", newline="")
+            self.file = sys.stdout if self.stdout else open(self.aside, "w", -1, "utf-8", None, "")
         except OSError as error:
-            raise ThawError(f"{self.path} cannot be written: {error}") from error
+            raise self.failed(error) from error
         return self
 
     def write(self, row: dict[str, Any]) -> None:
-        """Adds a row; all rows have the columns of the first."""
+        """Adds a row."""
         self.rows.append(row)
-        if len(self.rows) >= 4096 or self.stdout:
+        if len(self.rows) >= BATCH or self.stdout:
             self.flush()
 
     def flush(self) -> None:
-        """Writes the rows held back."""
+        """Writes the rows held back, and before the first the header."""
         rows, self.rows = self.rows, []
-        if not rows:
-            return
         try:
-            if self.suffix == ".parquet":
-                self.write_parquet(rows)
-            elif self.suffix in (".csv", ".tsv"):
-                self.write_csv(rows)
-            else:
+            if self.suffix in (".jsonl", ".ndjson"):
                 assert self.file is not None
-                self.file.writelines(json.dumps(r, ensure_ascii=False) + "\n" for r in rows)
+                self.file.writelines(as_json(row) + "\n" for row in rows)
                 self.file.flush()
-        except OSError as error:
+            else:
+                self.write_table(rows)
+        except (OSError, ValueError, TypeError, OverflowError) as error:
             raise self.failed(error) from error
-
-    def write_csv(self, rows: list[dict[str, Any]]) -> None:
-        if self.csv is None:
-            delimiter = "\t" if self.suffix == ".tsv" else ","
-            assert self.file is not None
-            self.csv = csv.DictWriter(self.file, list(rows[0]), delimiter=delimiter)
-            self.csv.writeheader()
-        self.csv.writerows(
-            {k: json.dumps(v) if isinstance(v, list) else v for k, v in row.items()} for row in rows
-        )
-
-    def write_parquet(self, rows: list[dict[str, Any]]) -> None:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        if self.table is None:
-            table = pa.Table.from_pylist(rows)
-            self.table = pq.ParquetWriter(self.file, table.schema)
-        else:
-            table = pa.Table.from_pylist(rows, schema=self.table.schema)
-        self.table.write_table(table)
-
-    def failed(self, error: OSError) -> ThawError:
-        if error.errno == errno.ENOSPC:
-            return ThawError(f"no room left for {self.path}; what was there before still is.")
-        return ThawError(f"{self.path} cannot be written: {error}")
-
-    def __exit__(self, kind: type[BaseException] | None, *args: object) -> None:
-        if self.stdout or self.file is None:
-            return
-        try:
-            if kind is None:
-                self.flush()
-                if self.table is not None:
-                    self.table.close()
-                self.file.flush()
-                os.fsync(self.file.fileno())
-                self.file.close()
-                os.replace(self.aside, self.path)
-        except OSError as error:
-            raise self.failed(error) from error
-        finally:
-            if isinstance(self.file, io.IOBase) and not self.file.closed:
-                self.file.close()
-            self.aside.unlink(missing_ok=True)

@@ -226,7 +226,9 @@ class SequenceData(LightningDataModule):
         """How many batches of the epoch are done, for a checkpoint."""
         if self.trainer is None:
             return {"start": 0}
-        return {"start": self.trainer.fit_loop.epoch_loop.batch_progress.current.ready}
+        # Not `ready`: a batch that an exception interrupts is not done.
+        progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress.current
+        return {"start": progress.processed}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         self.start = state_dict["start"]

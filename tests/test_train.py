@@ -1,0 +1,257 @@
+"""A run from config to run directory."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from conftest import REPOSITORY, write_csv
+from thaw.errors import ThawError
+
+SCORES = ("val/f1", "val/loss", "test/f1", "test/accuracy", "test/loss")
+
+
+def metrics_of(directory):
+    return json.loads((directory / "metrics.json").read_text())
+
+
+def rows_of(directory):
+    return pq.read_table(directory / "predictions.parquet").to_pylist()
+
+
+def start(words, directory, **env):
+    """`python train.py` as a user starts it."""
+    return subprocess.Popen(
+        [sys.executable, "train.py", *words, f"hydra.run.dir={directory}"],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | env,
+    )
+
+
+def test_a_run_directory_stands_alone(run):
+    directory = run()
+    names = {p.name for p in directory.iterdir()}
+    assert {
+        ".hydra", "checkpoints", "confusion.png", "learning_curve.png", "metrics.csv",
+        "metrics.json", "model", "predictions.parquet", "versions.json",
+    } <= names  # fmt: skip
+    assert {p.name for p in (directory / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    metrics = metrics_of(directory)
+    assert {*SCORES, "fit_seconds", "samples_per_second", "peak_memory_mib"} <= set(metrics)
+    assert all(isinstance(value, int | float) for value in metrics.values())
+    for name in ("confusion.png", "learning_curve.png"):
+        assert (directory / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_training_learns_what_the_labels_follow_from(run):
+    directory = run("trainer.max_epochs=12", "callbacks.early_stopping=null")
+    assert metrics_of(directory)["test/accuracy"] > 0.8
+
+
+def test_predictions_hold_text_label_and_probabilities_in_the_order_of_test(run, reviews):
+    rows = rows_of(run())
+    texts = [line.split(",")[0] for line in (reviews / "test.csv").read_text().splitlines()[1:]]
+    assert [row["text"] for row in rows] == texts
+    for row in rows:
+        assert list(row) == ["text", "label", "prediction", "probability/neg", "probability/pos"]
+        assert row["probability/neg"] + row["probability/pos"] == pytest.approx(1, abs=1e-5)
+        best = max(("neg", "pos"), key=lambda name: row[f"probability/{name}"])
+        assert row["prediction"] == best
+
+
+def test_the_scores_are_those_of_the_predictions(run):
+    from sklearn.metrics import accuracy_score, f1_score
+
+    directory = run()
+    true, predicted = zip(*((r["label"], r["prediction"]) for r in rows_of(directory)), strict=True)
+    metrics = metrics_of(directory)
+    assert metrics["test/accuracy"] == pytest.approx(accuracy_score(true, predicted))
+    assert metrics["test/f1"] == pytest.approx(f1_score(true, predicted, pos_label="pos"))
+
+
+def test_the_exported_model_predicts_the_same_in_a_pipeline(run):
+    from transformers import pipeline
+
+    directory = run()
+    classify = pipeline("text-classification", model=str(directory / "model"), device="cpu")
+    for row, got in zip(rows_of(directory), classify([r["text"] for r in rows_of(directory)]),
+                        strict=True):  # fmt: skip
+        assert got["label"] == row["prediction"]
+        assert got["score"] == pytest.approx(row[f"probability/{got['label']}"], abs=1e-5)
+
+
+def test_the_model_card_names_data_recipe_and_scores(run):
+    card = (run() / "model" / "README.md").read_text()
+    for part in ("| data | files |", "| learning rate | 0.003 |", "train 64", "| f1 | "):
+        assert part in card
+
+
+def test_the_same_seed_gives_the_same_run(run):
+    one, two, other = run(name="a"), run(name="b"), run("seed=7", name="c")
+    assert [metrics_of(one)[k] for k in SCORES] == [metrics_of(two)[k] for k in SCORES]
+    weights = [load_file(d / "model" / "model.safetensors") for d in (one, two, other)]
+    assert all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
+    assert not torch.equal(weights[0]["classifier.weight"], weights[2]["classifier.weight"])
+
+
+def test_frozen_weights_are_the_checkpoints_to_the_bit(run, tiny_bert):
+    before = load_file(tiny_bert / "model.safetensors")
+    after = load_file(run("freeze=head") / "model" / "model.safetensors")
+    for name, weight in before.items():
+        assert torch.equal(weight, after[f"bert.{name}"]) == (not name.startswith("pooler")), name
+
+
+def test_the_best_checkpoint_is_tested_not_the_last(run):
+    # A rate that ruins the model late: the best validation F1 comes before the end.
+    directory = run("trainer.max_epochs=6", "callbacks.early_stopping=null")
+    state = torch.load(directory / "checkpoints" / "best.ckpt", weights_only=True)
+    exported = load_file(directory / "model" / "model.safetensors")
+    for name, weight in exported.items():
+        assert torch.equal(weight, state["state_dict"][f"model.{name}"])
+    assert metrics_of(directory)["val/f1"] == pytest.approx(state["val_metrics"]["val/f1"])
+    assert metrics_of(directory)["best_step"] == state["global_step"]
+
+
+def test_checkpoints_hold_tensors_and_plain_values_only(run):
+    for path in (run() / "checkpoints").iterdir():
+        assert torch.load(path, weights_only=True)["state_dict"]
+
+
+def test_training_stops_early_when_the_watched_metric_stands_still(run):
+    directory = run(
+        "task.learning_rate=0",
+        "trainer.max_epochs=20",
+        "trainer.val_check_interval=1.0",
+        "callbacks.early_stopping.patience=2",
+    )
+    assert metrics_of(directory)["steps"] == 3 * 8
+
+
+def test_accumulated_batches_make_one_step(run):
+    directory = run("trainer.accumulate_grad_batches=4", "trainer.max_epochs=1")
+    assert metrics_of(directory)["steps"] == 2
+
+
+def test_a_run_too_short_for_a_validation_ends_well(run):
+    directory = run("trainer.max_steps=3", "trainer.val_check_interval=1.0")
+    assert metrics_of(directory)["steps"] == 3
+
+
+def test_without_validation_and_test_the_last_weights_are_exported(run, caplog):
+    directory = run("data.validation=null", "data.test=null")
+    assert "no validation" in caplog.text
+    assert (directory / "model" / "model.safetensors").exists()
+    assert not (directory / "predictions.parquet").exists()
+
+
+@pytest.mark.parametrize("logger", ["none", "csv", "wandb", "tensorboard", "default"])
+def test_every_logger_runs_without_an_account(run, logger, overrides):
+    overrides.remove("logger=csv")
+    directory = run(f"logger={logger}", "trainer.max_epochs=1")
+    assert (directory / "metrics.csv").exists() == (logger in ("csv", "default"))
+    assert (directory / "wandb").exists() == (logger in ("wandb", "default"))
+    assert (directory / "tensorboard").exists() == (logger == "tensorboard")
+
+
+def test_a_directory_with_a_run_is_not_overwritten(run):
+    directory = run()
+    before = (directory / "metrics.json").read_text()
+    with pytest.raises(ThawError, match="holds a run already"):
+        run()
+    assert (directory / "metrics.json").read_text() == before
+
+
+def test_a_full_disk_while_saving_is_explained(run, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("lightning.fabric.plugins.io.torch_io._atomic_save", full)
+    with pytest.raises(ThawError, match=r"No space left.*What was saved before is still there"):
+        run()
+
+
+def test_an_interrupted_run_goes_on_with_the_next_batch_of_the_epoch(run, monkeypatch):
+    from thaw.tasks.sequence import SequenceClassification
+
+    seen: list[list[int]] = []
+    step = SequenceClassification.training_step
+
+    def stop_at(count):
+        def training_step(self, batch, batch_idx):
+            if len(seen) == count:
+                raise KeyboardInterrupt
+            seen.append(batch["row"].tolist())
+            return step(self, batch, batch_idx)
+
+        monkeypatch.setattr(SequenceClassification, "training_step", training_step)
+
+    handler = signal.getsignal(signal.SIGINT)
+    stop_at(None)
+    run("callbacks.early_stopping=null", name="whole")
+    whole, seen = seen, []
+    stop_at(5)
+    with pytest.raises(SystemExit):
+        run("callbacks.early_stopping=null", name="stopped")
+    signal.signal(signal.SIGINT, handler)  # Lightning ignores it from the first Ctrl-C on
+    stop_at(None)
+    last = run.directory("stopped") / "checkpoints" / "last.ckpt"
+    directory = run("callbacks.early_stopping=null", f"ckpt_path={last}", name="on")
+    assert seen == whole
+    assert metrics_of(directory)["steps"] == 16
+
+
+def test_bad_data_ends_the_command_with_a_message_and_exit_code_2(overrides, tmp_path):
+    path = write_csv(tmp_path / "bad.csv", [("", "x"), ("b", "y")], ["text", "label"])
+    done = start([*overrides, "data.path=null", f"data.train={path}"], tmp_path / "run")
+    output = done.communicate()[0]
+    assert done.returncode == 2
+    assert "1 of 2 texts are empty or null (rows 1)" in output
+    assert "Traceback" not in output
+
+
+def test_ctrl_c_keeps_both_checkpoints_and_says_how_to_go_on(overrides, tmp_path):
+    directory = tmp_path / "run"
+    process = start([*overrides, "trainer.max_epochs=10000",
+                     "callbacks.early_stopping=null"], directory)  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not (directory / "checkpoints" / "best.ckpt").exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 130, output
+    kept = {p.name for p in (directory / "checkpoints").iterdir()}
+    assert {"best.ckpt", "last.ckpt"} <= kept
+    command = output.split("To go on:\n")[1].strip().splitlines()[0]
+    assert command.startswith("python train.py")
+    assert f"ckpt_path={directory}" in command
+    last = torch.load(directory / "checkpoints" / "last.ckpt", weights_only=True)
+    assert last["global_step"] > 0
+
+
+def test_two_processes_give_the_scores_of_one(overrides, tmp_path, tiny_bert):
+    from thaw.evaluate import main as evaluate
+
+    directory = tmp_path / "run"
+    process = start([*overrides, "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2",
+                     "data.eval_batch_size=4"], directory)  # fmt: skip
+    output = process.communicate(timeout=200)[0]
+    assert process.returncode == 0, output
+    two = metrics_of(directory)
+    one = evaluate([f"run={directory}", "trainer.strategy=auto", "trainer.devices=1",
+                    "trainer.accelerator=cpu"])  # fmt: skip
+    for name, value in one.items():
+        assert two[name] == pytest.approx(value, abs=1e-6), name
+    assert len(rows_of(directory)) == 22
+    assert Path(directory / "confusion.png").exists()
