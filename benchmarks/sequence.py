@@ -100,10 +100,10 @@ def trainer(seed: int, samples: int, strategy: str) -> dict[str, float]:
         began = time.monotonic()
         peer.train()
         seconds = time.monotonic() - began
-        predicted = peer.predict(encoded["test"]).predictions.argmax(-1)
+        logits: Any = peer.predict(encoded["test"]).predictions
     return {
         "samples_per_second": len(train_set) / seconds,
-        "f1": float(f1_score(encoded["test"]["labels"][:], predicted)),
+        "f1": float(f1_score(encoded["test"]["labels"][:], logits.argmax(-1))),
         "memory_mib": memory_mib(),
     }
 

@@ -15,7 +15,8 @@ from thaw.tasks.sequence import SequenceClassification
 
 
 def make_data(tiny_bert, path=None, **options):
-    options = {"name": "files", "train": "train.csv", "validation": 0.25, "path": path} | options
+    defaults = {"name": "files", "train": "train.csv", "validation": 0.25, "max_tokens": 64}
+    options = defaults | {"path": path} | options
     data = SequenceData(tokenizer=tiny_bert, **options)
     data.read()
     return data
@@ -166,6 +167,12 @@ def test_text_pairs_are_encoded_as_two_segments(tiny_bert, tmp_path):
 def test_texts_that_are_cut_are_counted(tiny_bert, reviews, caplog):
     make_data(tiny_bert, str(reviews), max_tokens=8)
     assert "texts are longer than data.max_tokens=8 and cut" in caplog.text
+
+
+@pytest.mark.parametrize("max_tokens", [2, 65])
+def test_more_tokens_than_the_model_takes_are_refused(tiny_bert, reviews, max_tokens):
+    with pytest.raises(ThawError, match="this model takes 3 to 64"):
+        make_data(tiny_bert, str(reviews), max_tokens=max_tokens)
 
 
 def test_a_label_that_train_lacks_is_refused(tiny_bert, reviews, tmp_path):

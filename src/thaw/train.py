@@ -53,6 +53,8 @@ def train(cfg: DictConfig) -> float | None:
     check(cfg, GIVEN)
     trainer = build_trainer(cfg)
     run_dir = claim(Path(cfg.run_dir), trainer.is_global_zero)
+    if not trainer.is_global_zero:
+        logging.getLogger().setLevel(logging.ERROR)  # rank 0 says it for all
 
     checkpoint = fetch_model(plain(cfg.model).get("checkpoint"), cfg.model.revision)
     data = instantiate(cfg.data, tokenizer=checkpoint, seed=cfg.seed, _convert_="all")

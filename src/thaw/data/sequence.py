@@ -47,8 +47,8 @@ class SequenceData(LightningDataModule):
         text: str | Sequence[str] = "text",
         label: str = "label",
         label_separator: str | None = None,
-        labels: Sequence[str] | None = None,
-        drop_labels: Sequence[str] = (),
+        labels: Sequence[str | int] | None = None,
+        drop_labels: Sequence[str | int] = (),
         drop_empty: bool = False,
         group: str | None = None,
         split_seed: int = 0,
@@ -68,7 +68,7 @@ class SequenceData(LightningDataModule):
             text=[text] if isinstance(text, str) else list(text),
             label=label,
             label_separator=label_separator,
-            drop_labels=list(drop_labels),
+            drop_labels=[str(name) for name in drop_labels],
             drop_empty=drop_empty,
             group=group,
         )
@@ -90,6 +90,11 @@ class SequenceData(LightningDataModule):
         self.start = 0
         if not 1 <= len(self.columns.text) <= 2:
             raise ThawError(f"data.text={text}: one column, or two for pairs.")
+        if not 3 <= max_tokens <= self.tokenizer.model_max_length:
+            raise ThawError(
+                f"data.max_tokens={max_tokens}: this model takes 3 to "
+                f"{self.tokenizer.model_max_length}."
+            )
 
     def read(self, only: str | None = None, labels: Sequence[str] | None = None) -> None:
         """Reads, checks and encodes the splits, and finds the labels.
@@ -202,6 +207,8 @@ class SequenceData(LightningDataModule):
         data = self.encoded[split]
         world_size = self.trainer.world_size if self.trainer else 1
         rank = self.trainer.global_rank if self.trainer else 0
+        if len(data) < world_size:
+            raise ThawError(f"{split} has {len(data)} texts, fewer than {world_size} processes.")
         batches = LengthGroupedBatches(
             data["length"][:],
             batch_size,

@@ -83,7 +83,7 @@ def read_texts(rows: Iterable[Mapping[str, Any]], columns: Columns, origin: str)
     empty: list[int] = []
     unlabelled: list[int] = []
     number = 0
-    drop = {str(label).strip() for label in columns.drop_labels}
+    drop = {label.strip() for label in columns.drop_labels}
     for number, row in enumerate(rows, start=1):
         if number == 1:
             require_columns(row, columns, origin)
