@@ -3,7 +3,7 @@
 python benchmarks/sequence.py [--seeds 1 2 3] [--samples 0] [--peers thaw default grouped]
 
 One recipe for all: all-MiniLM-L6-v2, movie_reviews, thaw's split and tokens, one epoch, batches of
-16, AdamW (fused, 2e-5, decay 0.01 but on biases and norms), linear warm-up over 10 % and decay,
+16, AdamW (fused, 1e-4, decay 0.01 but on biases and norms), linear warm-up over 10 % and decay,
 clipping 1.0, the model's own dropout, no validation and no checkpoint while training. `default` is
 the Trainer's random order, `grouped` its `train_sampling_strategy="group_by_length"`. Each run is a
 process of its own. Prints samples/s of training alone, peak memory of the process, and test F1
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 RECIPE = [
-    "data=movie_reviews", "model=minilm", "task.learning_rate=2e-5", "task.weight_decay=0.01",
+    "data=movie_reviews", "model=minilm", "task.learning_rate=1e-4", "task.weight_decay=0.01",
     "task.warmup_ratio=0.1", "data.batch_size=16", "data.eval_batch_size=64",
     "trainer.max_epochs=1", "trainer.gradient_clip_val=1.0", "trainer.precision=32-true",
     "trainer.accelerator=cpu", "trainer.limit_val_batches=0", "callbacks=none", "logger=none",
@@ -85,7 +85,7 @@ def trainer(seed: int, samples: int, strategy: str) -> dict[str, float]:
     )
     with tempfile.TemporaryDirectory() as directory:
         arguments = TrainingArguments(
-            output_dir=directory, num_train_epochs=1, learning_rate=2e-5, weight_decay=0.01,
+            output_dir=directory, num_train_epochs=1, learning_rate=1e-4, weight_decay=0.01,
             warmup_steps=0.1, max_grad_norm=1.0, per_device_train_batch_size=16,
             per_device_eval_batch_size=64, optim="adamw_torch_fused", use_cpu=True, seed=seed,
             train_sampling_strategy=strategy, length_column_name="length", save_strategy="no",

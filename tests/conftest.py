@@ -104,7 +104,8 @@ def overrides(tiny_bert: Path, reviews: Path) -> list[str]:
     """A run of two epochs on CPU in a few seconds."""
     return [
         "data=files", f"data.path={reviews}", "data.train=train.csv",
-        "data.validation=validation.csv", "data.test=test.csv", "data.batch_size=8", "data.max_tokens=64",
+        "data.validation=validation.csv", "data.test=test.csv", "data.batch_size=8",
+        "data.max_tokens=64",
         f"model.checkpoint={tiny_bert}", "task.learning_rate=3e-3", "logger=csv",
         "trainer.accelerator=cpu", "trainer.max_epochs=2", "trainer.log_every_n_steps=1",
     ]  # fmt: skip

@@ -58,7 +58,7 @@ def test_data_on_the_command_line_wins_over_the_tasks():
         ("data=movie_review", "Did you mean movie_reviews"),
         ("dta=files", "no option dta. Did you mean data"),
         ("task.lerning_rate=1", "Did you mean task.learning_rate"),
-        ("learning_rate=1", "Did you mean task.learning_rate"),
+        ("learning_rate=1", "Did you mean model.learning_rate or task.learning_rate"),
         ("max_epochs=3", "Did you mean trainer.max_epochs"),
     ],
 )

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thaw.data.read import RowWriter, read_rows
+from thaw.data.read import read_rows
+from thaw.data.write import RowWriter
 from thaw.errors import ThawError
 
 
@@ -90,7 +91,6 @@ def test_a_missing_file_names_its_neighbours(tmp_path):
         ("a.csv", "text,label\na,x\nb\n", "line 3: 1 fields, the header has 2"),
         ("a.csv", "text,label\na,x,y\n", "line 2: 3 fields, the header has 2"),
         ("a.csv", "text,text\na,x\n", "has 'text' twice"),
-        ("a.csv", ",text\n0,x\n", "column 1 of the header has no name"),
         ("a.csv", 'text,label\n"a,x\n', "line 2: unexpected end of data"),
         ("a.csv", 'text\na\n"b\nc\nd\n', "line 3: unexpected end of data"),
         ("a.csv", 'text\n"a" b\n', "line 2: .*A quote within a quoted field is written twice"),
@@ -266,7 +266,7 @@ def test_a_full_disk_while_writing_is_explained(tmp_path, monkeypatch):
     def go():
         with RowWriter(path) as writer:
             writer.write({"a": 1})
-            monkeypatch.setattr("thaw.data.read.os.fsync", full)
+            monkeypatch.setattr("thaw.data.write.os.fsync", full)
 
     with pytest.raises(ThawError, match="no room left"):
         go()
@@ -360,3 +360,8 @@ def test_a_full_disk_in_the_middle_of_parquet_is_explained_and_leaves_nothing(
     with pytest.raises(ThawError, match=r"no room left for .*a\.parquet"):
         written(tmp_path / "a.parquet", [{"a": 1}])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_nameless_index_column_of_pandas_is_read(tmp_path):
+    path = write(tmp_path / "a.csv", ",text\n0,x\n")
+    assert list(read_rows(path)) == [{"": "0", "text": "x"}]

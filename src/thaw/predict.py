@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from thaw.cli import arguments, exit_clearly
-from thaw.data.read import RowWriter, read_rows
+from thaw.data.read import read_rows
+from thaw.data.write import RowWriter
 from thaw.errors import ThawError
 from thaw.evaluate import finished
 

@@ -51,7 +51,7 @@ def write_run(
 
 def write_predictions(path: Path, data: Any, results: Mapping[str, Any]) -> None:
     """Writes text, label, prediction and the probability of each class, one row a test text."""
-    from thaw.data.read import RowWriter
+    from thaw.data.write import RowWriter
 
     texts = data.texts["test"]
     with RowWriter(path) as writer:

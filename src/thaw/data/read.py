@@ -1,21 +1,17 @@
-"""Rows of CSV, TSV, JSONL and Parquet files, one after another, in memory that does not grow."""
+"""Files to rows: CSV, TSV, JSONL and Parquet, in memory that does not grow with the file."""
 
 import bz2
 import codecs
 import csv
 import difflib
-import errno
 import gzip
 import io
 import json
 import lzma
-import os
-import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from thaw.errors import ThawError
 
@@ -135,14 +131,9 @@ def csv_rows(path: Path, lines: Iterator[str], delimiter: str) -> Iterator[dict[
 
 
 def check_names(path: Path, names: Sequence[str]) -> None:
-    """Refuses columns without a name, or with the same one."""
-    for place, name in enumerate(names, start=1):
-        if not name.strip():
-            raise ThawError(
-                f"{path}: column {place} of the header has no name; give it one "
-                "(pandas: to_csv(index=False))."
-            )
-        if name in names[: place - 1]:
+    """Refuses two columns of one name."""
+    for place, name in enumerate(names):
+        if name in names[:place]:
             raise ThawError(f"{path}: the header has {name!r} twice; rename one.")
 
 
@@ -180,137 +171,3 @@ def parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
                 yield from batch.to_pylist()
     except (pa.ArrowException, OSError) as error:
         raise ThawError(f"{path} cannot be read as Parquet, is it damaged? {error}") from error
-
-
-class RowWriter:
-    """Writes rows to a file by its suffix, whole or not at all; `-` is standard output, as JSONL.
-
-    The file is written aside and renamed on success, so a failure leaves what was there before.
-
-    Args:
-        path: ends in .csv, .tsv, .jsonl, .ndjson or .parquet, or is `-`.
-        columns: of CSV and Parquet; by default those of the first 4096 rows.
-
-    Raises:
-        ThawError: an unknown format, a row that does not fit, or the disk is full.
-    """
-
-    def __init__(self, path: str | Path, columns: Sequence[str] | None = None) -> None:
-        self.stdout = str(path) == "-"
-        self.path = Path(path)
-        self.suffix = ".jsonl" if self.stdout else self.path.suffix.lower()
-        if self.suffix not in FORMATS:
-            raise ThawError(f"{path}: unknown format; thaw writes {', '.join(FORMATS)}, or -.")
-        self.aside = self.path.with_name(f".{self.path.name}.partial")
-        self.columns = None if columns is None else list(columns)
-        self.file: IO[Any] | None = None
-        self.table: Any = None
-        self.rows: list[dict[str, Any]] = []
-
-    def __enter__(self) -> "RowWriter":
-        try:
-            self.file = (
-                sys.stdout if self.stdout else open(self.aside, "w", encoding="utf-8", newline="")
-            )
-        except OSError as error:
-            raise self.failed(error) from error
-        return self
-
-    def write(self, row: dict[str, Any]) -> None:
-        """Adds a row."""
-        self.rows.append(row)
-        if len(self.rows) >= BATCH or self.stdout:
-            self.flush()
-
-    def flush(self) -> None:
-        """Writes the rows held back, and before the first the header."""
-        rows, self.rows = self.rows, []
-        try:
-            if self.suffix in (".jsonl", ".ndjson"):
-                assert self.file is not None
-                self.file.writelines(as_json(row) + "\n" for row in rows)
-                self.file.flush()
-            else:
-                self.write_table(rows)
-        except (OSError, ValueError, TypeError, OverflowError) as error:
-            raise self.failed(error) from error
-
-    def write_table(self, rows: list[dict[str, Any]]) -> None:
-        """Writes rows of CSV or Parquet; the first call settles columns and types."""
-        if self.columns is None:
-            self.columns = list(dict.fromkeys(name for row in rows for name in row))
-        for row in rows:
-            if extra := [name for name in row if name not in self.columns]:
-                raise ThawError(
-                    f"{self.path}: a row has a column {extra[0]!r}, the first rows had "
-                    f"{', '.join(self.columns)}. Write a .jsonl instead: its rows may differ."
-                )
-        if self.suffix == ".parquet":
-            return self.write_parquet([{c: row.get(c) for c in self.columns} for row in rows])
-        if self.table is None:
-            delimiter = "\t" if self.suffix == ".tsv" else ","
-            assert self.file is not None
-            self.table = csv.DictWriter(self.file, self.columns, delimiter=delimiter)
-            if self.columns:
-                self.table.writeheader()
-        nested = (list, dict)
-        self.table.writerows(
-            {k: as_json(v) if isinstance(v, nested) else v for k, v in row.items()} for row in rows
-        )
-
-    def write_parquet(self, rows: list[dict[str, Any]]) -> None:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        assert self.columns is not None
-        nulls = pa.schema([(name, pa.null()) for name in self.columns])
-        table = pa.Table.from_pylist(rows) if rows else nulls.empty_table()
-        if self.table is None:
-            # A column so far without a value may get one later: most likely text.
-            known = {pa.null(): pa.string(), pa.list_(pa.null()): pa.list_(pa.string())}
-            schema = pa.schema([f.with_type(known.get(f.type, f.type)) for f in table.schema])
-            self.table = pq.ParquetWriter(self.aside, schema)
-        elif table.schema != self.table.schema:
-            pa.Table.from_pylist(rows, schema=self.table.schema)  # refuses "7" as 7; cast does not
-        self.table.write_table(
-            table.cast(self.table.schema)
-        )  # refuses 1.5 as 1; the above does not
-
-    def failed(self, error: Exception) -> ThawError:
-        """The error to raise for one that stopped the writing."""
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            return ThawError(f"no room left for {self.path}; what was there before still is.")
-        where = "standard output" if self.stdout else self.path
-        if isinstance(error, (OSError, UnicodeError)):
-            return ThawError(f"{where} cannot be written: {error}.")
-        return ThawError(
-            f"{where} cannot be written: {error}. A column has one type; in a .jsonl it may vary."
-        )
-
-    def __exit__(self, kind: type[BaseException] | None, *args: object) -> None:
-        if self.stdout or self.file is None:
-            return
-        try:
-            if kind is None:
-                self.flush()
-                if self.suffix == ".parquet":
-                    self.table.close()
-                self.file.flush()
-                os.fsync(self.file.fileno())
-                self.file.close()
-                os.replace(self.aside, self.path)
-        except OSError as error:
-            raise self.failed(error) from error
-        finally:
-            if self.suffix == ".parquet" and self.table is not None:
-                with suppress(Exception):
-                    self.table.close()
-                self.table.is_open = False  # or it tries again, and fails, when collected
-            with suppress(OSError):
-                self.file.close()
-            self.aside.unlink(missing_ok=True)
-
-
-def as_json(value: Any) -> str:
-    """JSON in one line; dates and the like as text."""
-    return json.dumps(value, ensure_ascii=False, default=str)

@@ -18,7 +18,7 @@ from transformers import AutoTokenizer, DataCollatorWithPadding, PreTrainedToken
 from thaw.data.batching import LengthGroupedBatches
 from thaw.data.table import SPLITS, Columns, Texts, cut, label_names, read_split, read_texts
 from thaw.errors import ThawError
-from thaw.sources import fetch_wheels
+from thaw.wheels import fetch_wheels
 
 log = logging.getLogger(__name__)
 
