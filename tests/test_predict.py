@@ -99,6 +99,18 @@ def test_evaluation_of_other_data(trained, tmp_path):
     assert 0 <= got["test/accuracy"] <= 1
 
 
+def test_evaluation_refuses_several_labels_where_the_model_knows_one(trained, tmp_path):
+    path = write_csv(tmp_path / "new.csv", [("a film", "neg|pos")], ["text", "label"])
+    with pytest.raises(ThawError, match="the data has several labels a text, the model has one"):
+        evaluate([f"run={trained}", "data=files", f"data.test={path}",
+                  "data.label_separator='|'"])  # fmt: skip
+
+
+def test_evaluation_refuses_a_split_that_does_not_exist(trained):
+    with pytest.raises(ThawError, match="split=tset: expected one of train, validation, test"):
+        evaluate([f"run={trained}", "split=tset"])
+
+
 def test_evaluation_refuses_labels_that_the_model_does_not_know(trained, tmp_path):
     path = write_csv(tmp_path / "new.csv", [("a film", "meh")], ["text", "label"])
     with pytest.raises(ThawError, match="label 'meh'"):

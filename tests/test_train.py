@@ -220,6 +220,19 @@ def test_bad_data_ends_the_command_with_a_message_and_exit_code_2(overrides, tmp
     assert "Traceback" not in output
 
 
+def test_what_a_constructor_refuses_is_a_message_too(overrides, tmp_path):
+    done = start([*overrides, "data.max_tokens=1000"], tmp_path / "run")
+    output = done.communicate()[0]
+    assert done.returncode == 2
+    assert "thaw: data.max_tokens=1000: this model takes 3 to 64." in output
+    assert "Traceback" not in output
+
+
+def test_a_checkpoint_to_go_on_from_must_exist(run):
+    with pytest.raises(ThawError, match=r"ckpt_path=nowhere\.ckpt: no such file"):
+        run("ckpt_path=nowhere.ckpt")
+
+
 def test_ctrl_c_keeps_both_checkpoints_and_says_how_to_go_on(overrides, tmp_path):
     directory = tmp_path / "run"
     process = start([*overrides, "trainer.max_epochs=10000",
@@ -238,6 +251,35 @@ def test_ctrl_c_keeps_both_checkpoints_and_says_how_to_go_on(overrides, tmp_path
     assert f"ckpt_path={directory}" in command
     last = torch.load(directory / "checkpoints" / "last.ckpt", weights_only=True)
     assert last["global_step"] > 0
+
+
+def test_a_sweep_puts_its_jobs_into_one_directory_with_a_wandb_run_each(overrides, tmp_path):
+    overrides.remove("logger=csv")
+    done = subprocess.run(
+        [sys.executable, REPOSITORY / "train.py", "-m", *overrides, "seed=1,2",
+         "trainer.max_epochs=1"],
+        cwd=tmp_path, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    [sweep] = tmp_path.glob("multirun/*/*")
+    for job in ("0", "1"):
+        assert metrics_of(sweep / job)["steps"] == 8
+        assert len(list((sweep / job / "wandb").glob("offline-run-*"))) == 1
+
+
+def test_overfitting_sees_the_same_batches_in_every_epoch(run, monkeypatch):
+    from thaw.tasks.sequence import SequenceClassification
+
+    seen: list[list[int]] = []
+    step = SequenceClassification.training_step
+
+    def training_step(self, batch, batch_idx):
+        seen.append(batch["row"].tolist())
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(SequenceClassification, "training_step", training_step)
+    run("debug=overfit", "trainer.overfit_batches=2", "trainer.max_epochs=3")
+    assert seen == seen[:2] * 3
 
 
 def test_two_processes_give_the_scores_of_one(overrides, tmp_path, tiny_bert):

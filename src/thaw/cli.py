@@ -74,6 +74,8 @@ def keys(cfg: Mapping, prefix: str = "") -> list[str]:
 def explain(error: BaseException) -> str:
     """Says in a few lines what an override got wrong, with the nearest right ones."""
     text = str(error)
+    if isinstance(error.__cause__, ThawError):  # Hydra wraps what a constructor raises
+        return str(error.__cause__)
     if choice := re.search(r"Could not find '([\w/.-]+)/([^/']+)'", text):
         group, word = choice.groups()
         options = sorted(p.stem for p in (conf_dir() / group).glob("*.yaml"))

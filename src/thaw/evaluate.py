@@ -67,7 +67,15 @@ def main(argv: list[str]) -> dict[str, float]:
         enable_progress_bar=False, default_root_dir=None, _convert_="all",
     )  # fmt: skip
     data = instantiate(cfg.data, tokenizer=model, seed=0, _convert_="all")
+    if own["split"] not in data.sources:
+        raise ThawError(f"split={own['split']}: expected one of {', '.join(data.sources)}.")
     data.read(only=own["split"], labels=labels)
+    if data.multi_label != multi_label:
+        several, one = ("the model", "the data") if multi_label else ("the data", "the model")
+        raise ThawError(
+            f"{several} has several labels a text, {one} has one. data.label_separator='|' reads "
+            "several out of a field."
+        )
     data.texts["test"], data.encoded["test"] = data.texts[own["split"]], data.encoded[own["split"]]
     task = instantiate(
         cfg.task, checkpoint=model, labels=labels, multi_label=multi_label, class_weights=None,

@@ -4,13 +4,10 @@ import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
 
 
 def confusion_figure(confusion: Sequence[Sequence[int]], labels: Sequence[str], path: Path) -> None:
@@ -24,7 +21,8 @@ def confusion_figure(confusion: Sequence[Sequence[int]], labels: Sequence[str], 
     counts = np.asarray(confusion)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     size = min(3.2 + 0.5 * len(labels), 16)
-    figure, axes = plt.subplots(figsize=(size + 0.8, size), layout="constrained")
+    figure = Figure(figsize=(size + 0.8, size), layout="constrained")
+    axes = figure.subplots()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     figure.colorbar(image, label="share of the true class", shrink=0.8)
     if len(labels) <= 30:
@@ -37,7 +35,6 @@ def confusion_figure(confusion: Sequence[Sequence[int]], labels: Sequence[str], 
             axes.text(j, i, f"{count:,}", ha="center", va="center", color=colour)
     axes.set(xlabel="predicted", ylabel="true", title="Confusion matrix, test")
     figure.savefig(path, dpi=150)
-    plt.close(figure)
 
 
 def learning_curve_figure(metrics_csv: Path, path: Path) -> None:
@@ -54,7 +51,8 @@ def learning_curve_figure(metrics_csv: Path, path: Path) -> None:
         points = [(int(r["step"]), float(r[key])) for r in rows if r.get(key)]
         return [step for step, _ in points], [value for _, value in points]
 
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
+    figure = Figure(figsize=(10, 3.8), layout="constrained")
+    left, right = figure.subplots(1, 2)
     steps, losses = series("train/loss")
     left.plot(steps, losses, color="0.75", linewidth=0.8)
     if len(losses) >= 10:
@@ -69,7 +67,6 @@ def learning_curve_figure(metrics_csv: Path, path: Path) -> None:
     right.set(xlabel="step", ylabel="score")
     right.legend()
     figure.savefig(path, dpi=150)
-    plt.close(figure)
 
 
 def metrics_table(metrics: Mapping[str, float], console: Console | None = None) -> None:

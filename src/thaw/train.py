@@ -23,7 +23,6 @@ from thaw import __version__
 from thaw.config import check, plain
 from thaw.errors import ThawError
 from thaw.evaluate import evaluate
-from thaw.results import write_run
 from thaw.sources import fetch_model
 
 log = logging.getLogger(__name__)
@@ -51,6 +50,8 @@ def train(cfg: DictConfig) -> float | None:
     """
     quieten()
     check(cfg, GIVEN)
+    if cfg.ckpt_path is not None and not Path(cfg.ckpt_path).is_file():
+        raise ThawError(f"ckpt_path={cfg.ckpt_path}: no such file.")
     trainer = build_trainer(cfg)
     run_dir = claim(Path(cfg.run_dir), trainer.is_global_zero)
     if not trainer.is_global_zero:
@@ -88,6 +89,8 @@ def train(cfg: DictConfig) -> float | None:
         metrics |= evaluate(trainer, task, data)
         results = task.test_results()
     if trainer.is_global_zero:
+        from thaw.results import write_run  # figures: not in memory while training
+
         write_run(run_dir, task, data, plain(cfg), metrics, results)
     for logger in trainer.loggers:
         if isinstance(logger, pl.loggers.WandbLogger) and trainer.is_global_zero:

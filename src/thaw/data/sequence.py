@@ -192,7 +192,8 @@ class SequenceData(LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         """Batches of similar length in an order of (seed, epoch)."""
         loader = self.loader("train", self.batch_size, shuffle=True)
-        loader.sampler.start = self.start % max(1, len(loader))  # type: ignore[attr-defined]
+        if isinstance(loader.sampler, LengthGroupedBatches):
+            loader.sampler.start = self.start % max(1, len(loader))
         self.start = 0
         return loader
 
@@ -218,6 +219,9 @@ class SequenceData(LightningDataModule):
             world_size=world_size,
         )
         data = data.remove_columns("length")
+        if self.trainer and self.trainer.overfit_batches:
+            # The same batches in every epoch; Lightning wants a SequentialSampler for it.
+            return DataLoader(data, batch_size, collate_fn=Collate(self.tokenizer))
         # The sampler gives whole batches, so batch_size is None: one fetch a batch.
         return DataLoader(
             data,
@@ -247,11 +251,11 @@ class Collate:
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.pad = DataCollatorWithPadding(tokenizer)
 
-    def __call__(self, batch: dict[str, list]) -> dict[str, torch.Tensor]:
-        rows = [
-            dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)
-        ]
-        return dict(self.pad(rows))
+    def __call__(self, batch: dict[str, list] | list[dict]) -> dict[str, torch.Tensor]:
+        if isinstance(batch, dict):
+            columns = batch.values()
+            batch = [dict(zip(batch, row, strict=True)) for row in zip(*columns, strict=True)]
+        return dict(self.pad(batch))
 
 
 def check_classes(train: Texts, labels: Sequence[str], multi_label: bool) -> None:
