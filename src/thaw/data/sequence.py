@@ -219,7 +219,7 @@ class SequenceData(LightningDataModule):
             world_size=world_size,
         )
         data = data.remove_columns("length")
-        if self.trainer and self.trainer.overfit_batches:
+        if self.trainer and self.trainer.overfit_batches:  # type: ignore[attr-defined]
             # The same batches in every epoch; Lightning wants a SequentialSampler for it.
             return DataLoader(data, batch_size, collate_fn=Collate(self.tokenizer))
         # The sampler gives whole batches, so batch_size is None: one fetch a batch.
@@ -230,7 +230,7 @@ class SequenceData(LightningDataModule):
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
-            collate_fn=Collate(self.tokenizer),  # type: ignore[arg-type]
+            collate_fn=Collate(self.tokenizer),
         )
 
     def state_dict(self) -> dict[str, int]:
