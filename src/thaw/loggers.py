@@ -27,6 +27,9 @@ def wandb_logger(save_dir: str, **kwargs: Any) -> WandbLogger:
         save_code=False,
         disable_git=True,
     )
+    if mode == "offline":
+        # Lightning passes an argument that W&B warns of, before it reads its settings.
+        os.environ.setdefault("WANDB_SILENT", "true")
     Path(save_dir).mkdir(parents=True, exist_ok=True)
     return WandbLogger(save_dir=save_dir, offline=mode == "offline", settings=settings, **kwargs)
 
