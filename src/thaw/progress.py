@@ -8,6 +8,8 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
 
+SHOWN = ("val/loss", "val/f1")
+
 
 def progress() -> ProgressBar:
     """The progress report that fits standard output."""
@@ -31,15 +33,21 @@ class LastLoss:
 
 
 class Bar(RichProgressBar):
-    """Lightning's Rich bar, with the loss beside it."""
+    """Lightning's Rich bar, with the loss and the last validation beside it."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.loss = LastLoss()
+        self.validation: dict[str, str] = {}
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         loss = self.loss.read(trainer)
-        return {} if loss is None else {"loss": f"{loss:.3f}"}
+        return ({} if loss is None else {"loss": f"{loss:.3f}"}) | self.validation
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        metrics = trainer.callback_metrics
+        self.validation = {k: f"{float(metrics[k]):.3f}" for k in SHOWN if k in metrics}
+        super().on_validation_end(trainer, pl_module)
 
 
 class Lines(ProgressBar):
