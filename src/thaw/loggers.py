@@ -28,8 +28,8 @@ def wandb_logger(save_dir: str, **kwargs: Any) -> WandbLogger:
         disable_git=True,
     )
     if mode == "offline":
-        # Lightning passes an argument that W&B warns of, before it reads its settings.
-        os.environ.setdefault("WANDB_SILENT", "true")
+        # Lightning passes an argument that W&B warns of before it reads a run's settings.
+        wandb.setup(settings)
     Path(save_dir).mkdir(parents=True, exist_ok=True)
     return WandbLogger(save_dir=save_dir, offline=mode == "offline", settings=settings, **kwargs)
 
