@@ -29,7 +29,7 @@ Features = dict[str, np.ndarray | csr_matrix]
 
 def score(name: str, features: Features, data: SequenceData) -> None:
     """Fits for each C, and prints test scores of the one best on validation."""
-    target = {split: texts.labels for split, texts in data.texts.items()}
+    target = {split: texts.labels for split, texts in data.rows.items()}
 
     def scores(model: LogisticRegression, split: str) -> tuple[float, float]:
         predicted = model.predict(features[split])
@@ -55,8 +55,8 @@ def encode(data: SequenceData, checkpoint: str) -> Features:
     """Mean of the last block's token vectors, standardised on train."""
     model = AutoModel.from_pretrained(checkpoint, use_safetensors=True).eval()
     out: Features = {}
-    for split in data.texts:
-        vectors = np.zeros((len(data.texts[split]), model.config.hidden_size), dtype=np.float32)
+    for split in data.rows:
+        vectors = np.zeros((len(data.rows[split]), model.config.hidden_size), dtype=np.float32)
         for batch in data.loader(split, 64):
             rows = batch.pop("row")
             batch.pop("labels")
@@ -76,7 +76,7 @@ def main(overrides: list[str]) -> None:
     checkpoint = fetch_model(plain(cfg.model)["checkpoint"], cfg.model.revision)
     data = instantiate(cfg.data, tokenizer=checkpoint, seed=0, _convert_="all")
     data.read()
-    texts = {split: [" ".join(t) for t in part.texts] for split, part in data.texts.items()}
+    texts = {split: [" ".join(t) for t in part.texts] for split, part in data.rows.items()}
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True)
     vectorizer.fit(texts["train"])
     tfidf = {split: vectorizer.transform(part) for split, part in texts.items()}

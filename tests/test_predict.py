@@ -46,7 +46,7 @@ def test_standard_input_is_a_text_a_line_and_output_is_jsonl(trained, monkeypatc
 
 
 def test_a_file_is_predicted_in_pieces_whose_order_is_kept(trained, tmp_path, monkeypatch):
-    monkeypatch.setattr("thaw.predict.CHUNK", 2)
+    monkeypatch.setattr("thaw.tasks.sequence.CHUNK", 2)
     rows = [(text,) for text, _ in sentences(50, seed=5)]
     path = write_csv(tmp_path / "new.csv", rows, ["text"])
     out = tmp_path / "out.jsonl"

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from hydra.utils import get_object
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
-from thaw.cli import near
+from thaw.cli import conf_dir, near
 from thaw.errors import ThawError
 
 
@@ -36,6 +36,32 @@ def check(cfg: DictConfig, given: Mapping[str, set[str]], parts: Sequence[str] =
         arguments(path, node, target, given.get(path, set()))
 
 
+def leave_unread(cfg: DictConfig, typed: Sequence[str] = ()) -> None:
+    """Leaves out of `cfg.data` what other tasks read: a data set's file describes all of it.
+
+    Args:
+        cfg: the composed config, changed in place.
+        typed: the user's overrides, which must have an effect.
+
+    Raises:
+        ThawError: an override sets what this task does not read.
+    """
+    known = OmegaConf.load(conf_dir() / "data" / "files.yaml")
+    read, _, _ = signature(get_object(cfg.data._target_))
+    unread = [str(key) for key in cfg.data if key in known and key not in read]
+    for word in typed:
+        group, _, key = word.lstrip("+~").partition("=")[0].partition(".")
+        if group == "data" and key.split(".")[0] in unread:
+            options = sorted(set(read) & set(known))
+            raise ThawError(
+                f"{word}: this task does not read data.{key}.{near(key, options)} "
+                f"It reads {', '.join(options)}."
+            )
+    with open_dict(cfg):
+        for key in unread:
+            del cfg.data[key]
+
+
 def targets(node: Any, path: str = "") -> list[tuple[str, dict[str, Any]]]:
     """All nodes with a `_target_`, with their dotted names."""
     if not isinstance(node, dict):
@@ -48,10 +74,7 @@ def targets(node: Any, path: str = "") -> list[tuple[str, dict[str, Any]]]:
 
 def arguments(path: str, node: dict[str, Any], target: Callable, given: set[str]) -> None:
     """Checks one node against its constructor's signature."""
-    parameters = inspect.signature(target).parameters
-    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    init = target.__init__ if inspect.isclass(target) else target
-    hints = typing.get_type_hints(init)
+    parameters, hints, open_ended = signature(target)
     for key, value in node.items():
         if key.startswith("_") and key.endswith("_"):
             continue
@@ -65,13 +88,33 @@ def arguments(path: str, node: dict[str, Any], target: Callable, given: set[str]
             )
         if key in hints:
             fits(f"{path}.{key}", value, hints[key])
-    required = {
-        k
-        for k, p in parameters.items()
-        if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
-    }
+    required = {k for k, p in parameters.items() if p.default is p.empty}
     if absent := sorted(required - set(node) - given):
         raise ThawError(f"{path} needs {', '.join(absent)}.")
+
+
+def signature(target: Callable) -> tuple[dict[str, inspect.Parameter], dict[str, Any], bool]:
+    """What a target takes: a class that passes `**options` on takes its base's arguments too.
+
+    Returns:
+        Parameters by name; their types; whether it takes any name besides.
+    """
+    makers: list[Callable] = [target]
+    if inspect.isclass(target):
+        makers = [vars(c)["__init__"] for c in target.__mro__ if "__init__" in vars(c)]
+    parameters: dict[str, inspect.Parameter] = {}
+    hints: dict[str, Any] = {}
+    for maker in makers:
+        own = list(inspect.signature(maker).parameters.values())
+        own = own[1:] if inspect.isclass(target) else own
+        named = [p for p in own if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+        # What a base requires, the class may give it.
+        above = [p.replace(default=None) for p in named] if parameters else named
+        parameters = {p.name: p for p in above} | parameters
+        hints = typing.get_type_hints(maker) | hints
+        if len(named) == len(own):
+            return parameters, hints, False
+    return parameters, hints, True
 
 
 def fits(name: str, value: Any, hint: Any) -> None:

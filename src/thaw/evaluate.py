@@ -53,15 +53,15 @@ def main(argv: list[str]) -> dict[str, float]:
     from hydra.utils import instantiate
     from rich.console import Console
 
-    from thaw.config import check
+    from thaw.config import check, leave_unread
     from thaw.export import write_whole
     from thaw.report import metrics_table
     from thaw.train import GIVEN, quieten
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     quieten()
+    leave_unread(cfg, rest)
     check(cfg, GIVEN, parts=("data", "task"))
-    labels, multi_label = labels_of(model)
     trainer = instantiate(
         cfg.trainer, logger=False, callbacks=[], enable_checkpointing=False,
         enable_progress_bar=False, default_root_dir=None, _convert_="all",
@@ -69,26 +69,11 @@ def main(argv: list[str]) -> dict[str, float]:
     data = instantiate(cfg.data, tokenizer=model, seed=0, _convert_="all")
     if own["split"] not in data.sources:
         raise ThawError(f"split={own['split']}: expected one of {', '.join(data.sources)}.")
-    data.read(only=own["split"], labels=labels)
-    if data.multi_label != multi_label:
-        several, one = ("the model", "the data") if multi_label else ("the data", "the model")
-        raise ThawError(
-            f"{several} has several labels a text, {one} has one. data.label_separator='|' reads "
-            "several out of a field."
-        )
-    data.texts["test"], data.encoded["test"] = data.texts[own["split"]], data.encoded[own["split"]]
-    task = instantiate(
-        cfg.task, checkpoint=model, labels=labels, multi_label=multi_label, class_weights=None,
-        _convert_="all",
-    )  # fmt: skip
-    metrics = evaluate(trainer, task, data)
-    per_class = task.test_results()["per_class"]
+    data.read(only=own["split"], trained=json.loads((model / "config.json").read_text("utf-8")))
+    data.rows["test"], data.encoded["test"] = data.rows[own["split"]], data.encoded[own["split"]]
+    task = instantiate(cfg.task, checkpoint=model, _convert_="all", **data.for_task())
+    metrics = evaluate(trainer, task, data) | task.test_results()["metrics"]
     if trainer.is_global_zero:
-        metrics |= {
-            f"test/{name}/{label}": value
-            for name, values in per_class.items()
-            for label, value in zip(labels, values, strict=True)
-        }
         metrics_table(metrics, Console())
         if own["output"]:
             write_whole(Path(own["output"]), json.dumps(metrics, indent=2) + "\n")
@@ -127,14 +112,6 @@ def run_overrides(run: Path, new_data: bool) -> list[str]:
     # Another data set keeps the run's batching, and leaves its columns and files.
     sizes = ("data.max_tokens", "data.eval_batch_size", "data.encoding")
     return [w for w in kept if not new_data or not w.startswith("data") or w.startswith(sizes)]
-
-
-def labels_of(model: Path) -> tuple[list[str], bool]:
-    """Label names of an exported model in their order, and whether a text has several."""
-    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
-    names = config["id2label"]
-    labels = [names[key] for key in sorted(names, key=int)]
-    return labels, config.get("problem_type") == "multi_label_classification"
 
 
 if __name__ == "__main__":

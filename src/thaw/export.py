@@ -42,6 +42,7 @@ def export(
 def model_card(
     cfg: Mapping[str, Any],
     metrics: Mapping[str, float],
+    pipeline: str,
     labels: list[str],
     sizes: Mapping[str, int],
 ) -> str:
@@ -50,6 +51,7 @@ def model_card(
     Args:
         cfg: the composed config, plain.
         metrics: what `metrics.json` holds.
+        pipeline: that the model works in, such as text-classification.
         labels: the classes' names.
         sizes: texts in each split.
     """
@@ -72,7 +74,7 @@ def model_card(
         "seed": cfg["seed"],
     }
     scores = [(k, v) for k, v in metrics.items() if k.startswith("test/") and k.count("/") == 1]
-    lines = ["---", "library_name: transformers", "pipeline_tag: text-classification", "---", ""]
+    lines = ["---", "library_name: transformers", f"pipeline_tag: {pipeline}", "---", ""]
     lines += [f"# {data['name']}: {cfg['model']['name']}", ""]
     lines += ["Fine-tuned with thaw.", "", "| recipe | |", "|---|---|"]
     lines += [f"| {k} | {v} |" for k, v in recipe.items()]

@@ -9,18 +9,18 @@ import shlex
 import sys
 import time
 import warnings
-from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_method, instantiate
 from omegaconf import DictConfig
 
 from thaw import __version__
-from thaw.config import check, plain
+from thaw.config import check, leave_unread, plain
 from thaw.errors import ThawError
 from thaw.evaluate import evaluate
 from thaw.sources import fetch_model
@@ -49,6 +49,8 @@ def train(cfg: DictConfig) -> float | None:
         ThawError: the config, the data or the checkpoint does not fit.
     """
     quieten()
+    typed = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    leave_unread(cfg, typed)
     check(cfg, GIVEN)
     if cfg.ckpt_path is not None and not Path(cfg.ckpt_path).is_file():
         raise ThawError(f"ckpt_path={cfg.ckpt_path}: no such file.")
@@ -60,21 +62,12 @@ def train(cfg: DictConfig) -> float | None:
     checkpoint = fetch_model(plain(cfg.model).get("checkpoint"), cfg.model.revision)
     data = instantiate(cfg.data, tokenizer=checkpoint, seed=cfg.seed, _convert_="all")
     data.read()
-    sizes = {split: len(texts) for split, texts in data.texts.items()}
+    sizes = {split: len(rows) for split, rows in data.rows.items()}
     log.info("data %s: %s", data.name, ", ".join(f"{v:,} {k}" for k, v in sizes.items()))
 
     # After the data, so that the head's weights follow from the seed alone.
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
-    flat = [n for v in data.texts["train"].labels for n in (v if isinstance(v, list) else [v])]
-    counts = Counter(flat)
-    task = instantiate(
-        cfg.task,
-        checkpoint=checkpoint,
-        labels=data.labels,
-        multi_label=data.multi_label,
-        label_counts=[counts[name] for name in data.labels],
-        _convert_="all",
-    )
+    task = instantiate(cfg.task, checkpoint=checkpoint, _convert_="all", **data.for_task())
     task.freeze_with(get_method(cfg.freeze._target_))
     trained = sum(p.numel() for p in task.parameters() if p.requires_grad)
     total = sum(p.numel() for p in task.parameters())
@@ -85,7 +78,7 @@ def train(cfg: DictConfig) -> float | None:
 
     metrics = fit(trainer, task, data, cfg, run_dir)
     results = None
-    if "test" in data.texts and trainer.limit_test_batches != 0:
+    if "test" in data.rows and trainer.limit_test_batches != 0:
         metrics |= evaluate(trainer, task, data)
         results = task.test_results()
     if trainer.is_global_zero:
@@ -173,7 +166,7 @@ def fit(
     Raises:
         ThawError: the disk is full or the run directory cannot be written.
     """
-    if "validation" not in data.texts or trainer.limit_val_batches == 0:
+    if "validation" not in data.rows or trainer.limit_val_batches == 0:
         log.warning("no validation: the last weights are the result, nothing stops early")
         stop_watching(trainer)
     began = time.monotonic()

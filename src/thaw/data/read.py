@@ -44,8 +44,21 @@ def read_rows(path: str | Path, encoding: str = "utf-8") -> Iterator[dict[str, A
     return csv_rows(path, lines, "\t" if suffix == ".tsv" else ",")
 
 
-def kind(path: Path) -> tuple[str, Callable[..., Any]]:
-    """The format's suffix, and what opens the file; a ThawError where there is none."""
+def text_rows(path: str | Path, encoding: str = "utf-8") -> Iterator[dict[str, Any]]:
+    """Rows with a column `text` of a file with a text a line, whatever its name; see `read_rows`
+    for compression and errors."""
+    return ({"text": line.rstrip("\r\n")} for line in open_lines(Path(path), encoding))
+
+
+def open_lines(path: Path, encoding: str) -> Iterator[str]:
+    """Lines of a text file of any name, with their ends; see `read_rows` for errors."""
+    require_file(path)
+    opener = COMPRESSED.get(path.suffix.lower(), open)
+    return text_lines(path, opener, encoding, newline="\n")
+
+
+def require_file(path: Path) -> None:
+    """Raises ThawError unless a path is a file with something in it."""
     if path.is_dir():
         raise ThawError(f"{path} is a directory; name a file in it ({', '.join(FORMATS)}).")
     if not path.is_file():
@@ -53,6 +66,13 @@ def kind(path: Path) -> tuple[str, Callable[..., Any]]:
         close = difflib.get_close_matches(path.name, names, n=3)
         hint = f" Did you mean {' or '.join(close)}?" if close else ""
         raise ThawError(f"{path}: no such file.{hint}")
+    if path.stat().st_size == 0:
+        raise ThawError(f"{path} is empty.")
+
+
+def kind(path: Path) -> tuple[str, Callable[..., Any]]:
+    """The format's suffix, and what opens the file; a ThawError where there is none."""
+    require_file(path)
     *rest, last = ["", *(s.lower() for s in path.suffixes)]
     suffix = rest[-1] if last in COMPRESSED and rest else last
     if suffix not in FORMATS or (suffix == ".parquet" and last in COMPRESSED):
@@ -60,8 +80,6 @@ def kind(path: Path) -> tuple[str, Callable[..., Any]]:
             f"{path}: unknown format; thaw reads {', '.join(FORMATS)}, and text with "
             f"{', '.join(COMPRESSED)} after it."
         )
-    if path.stat().st_size == 0:
-        raise ThawError(f"{path} is empty.")
     return suffix, COMPRESSED.get(last, open)
 
 

@@ -4,46 +4,30 @@ Shapes: B batch, T tokens, C labels.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from datasets import Dataset
-from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader
-from transformers import AutoTokenizer, DataCollatorWithPadding, PreTrainedTokenizerBase
 
-from thaw.data.batching import LengthGroupedBatches
-from thaw.data.table import SPLITS, Columns, Texts, cut, label_names, read_split, read_texts
+from thaw.data.base import EncoderData, names_of, rowwise
+from thaw.data.table import Columns, Texts, label_names, read_texts
 from thaw.errors import ThawError
-from thaw.wheels import fetch_wheels
 
 log = logging.getLogger(__name__)
 
 
-class SequenceData(LightningDataModule):
+class SequenceData(EncoderData):
     """Reads, checks, encodes and batches texts with labels.
 
-    Every argument but the last two is an option of `conf/data/`, described in
-    `conf/data/files.yaml`.
-
-    Args:
-        tokenizer: the model's directory.
-        seed: of the order of batches.
+    The arguments are options of `conf/data/`, described in `conf/data/files.yaml`; those not named
+    here are `EncoderData`'s.
     """
 
     def __init__(
         self,
-        name: str,
-        tokenizer: str | Path,
-        train: str | None,
-        validation: str | float | None = 0.1,
-        test: str | float | None = None,
-        path: str | Mapping[str, Any] | None = None,
-        config: str | None = None,
-        revision: str | None = None,
         text: str | Sequence[str] = "text",
         label: str = "label",
         label_separator: str | None = None,
@@ -51,19 +35,9 @@ class SequenceData(LightningDataModule):
         drop_labels: Sequence[str | int] = (),
         drop_empty: bool = False,
         group: str | None = None,
-        split_seed: int = 0,
-        encoding: str = "utf-8",
-        max_tokens: int = 128,
-        batch_size: int = 16,
-        eval_batch_size: int = 64,
-        num_workers: int = 0,
-        seed: int = 0,
+        **options: Any,
     ) -> None:
-        super().__init__()
-        self.name = name
-        self.sources = {"train": train, "validation": validation, "test": test}
-        self.path = path
-        self.hub = {"config": config, "revision": revision}
+        super().__init__(**options)
         self.columns = Columns(
             text=[text] if isinstance(text, str) else list(text),
             label=label,
@@ -73,95 +47,40 @@ class SequenceData(LightningDataModule):
             group=group,
         )
         self.given_labels = None if labels is None else [str(name) for name in labels]
-        self.split_seed = split_seed
-        self.encoding = encoding
-        self.max_tokens = max_tokens
-        self.batch_size = batch_size
-        self.eval_batch_size = eval_batch_size
-        self.num_workers = num_workers
-        self.seed = seed
-        self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            tokenizer, trust_remote_code=False
-        )
-        self.labels: list[str] = []
         self.multi_label = False
-        self.texts: dict[str, Texts] = {}
-        self.encoded: dict[str, Dataset] = {}
-        self.start = 0
         if not 1 <= len(self.columns.text) <= 2:
             raise ThawError(f"data.text={text}: one column, or two for pairs.")
-        if not 3 <= max_tokens <= self.tokenizer.model_max_length:
-            raise ThawError(
-                f"data.max_tokens={max_tokens}: this model takes 3 to "
-                f"{self.tokenizer.model_max_length}."
-            )
 
-    def read(self, only: str | None = None, labels: Sequence[str] | None = None) -> None:
-        """Reads, checks and encodes the splits, and finds the labels.
-
-        Args:
-            only: one split, for evaluation: a fraction is cut as in training.
-            labels: a trained model's labels; None: train's.
-
-        Raises:
-            ThawError: the data cannot be read, or lacks what the task needs.
-        """
-        self.texts = self.read_splits(only)
-        train = next(iter(self.texts.values())) if only else self.texts["train"]
+    def read(self, only: str | None = None, trained: Mapping[str, Any] | None = None) -> None:
+        """Reads, checks and encodes the splits, and finds the labels; see `EncoderData.read`."""
+        self.rows = self.read_splits(only)
+        train = next(iter(self.rows.values())) if only else self.rows["train"]
         self.multi_label = any(isinstance(value, list) for value in train.labels)
-        self.labels = list(labels or label_names(train.labels, self.given_labels))
+        if trained is not None:
+            self.labels = trained_labels(trained, self.multi_label)
+        else:
+            self.labels = label_names(train.labels, self.given_labels)
         if only is None:
             check_classes(train, self.labels, self.multi_label)
             self.warn_of_leaks()
-        for split, texts in self.texts.items():
+        for split, texts in self.rows.items():
             check_labels(texts, split, self.labels)
             self.encoded[split] = self.encode(texts, split)
 
-    def read_splits(self, only: str | None = None) -> dict[str, Texts]:
-        """The rows of each split, fractions cut from train."""
-        train = self.sources["train"]
-        fractions = {s: v for s, v in self.sources.items() if isinstance(v, (int, float))}
-        if only is not None and self.sources[only] is None:
-            there = [s for s, v in self.sources.items() if v is not None]
-            raise ThawError(f"data={self.name} has no {only} split; it has {', '.join(there)}.")
-        if train is None and (only is None or only in fractions):
-            raise ThawError(
-                f"data={self.name} needs data.train=<file>, such as data.train=reviews.csv "
-                "data.text=review data.label=stars"
-            )
-        root = self.root()
-        out: dict[str, Texts] = {}
-        for split in SPLITS:
-            source = self.sources[split]
-            if source is None or split in fractions or (only is not None and only != split):
-                continue
-            out[split] = self.read_one(root, str(source))
-        if fractions and (only is None or only in fractions or only == "train"):
-            whole = out["train"] if "train" in out else self.read_one(root, str(train))
-            out |= cut(whole, {s: float(v) for s, v in fractions.items()}, self.split_seed)
-        return {s: out[s] for s in SPLITS if s in out and (only is None or s == only)}
+    def example(self) -> str:
+        return ", such as data.train=reviews.csv data.text=review data.label=stars"
 
-    def read_one(self, root: Path | str | None, split: str) -> Texts:
-        origin = (
-            f"{root}, split {split}" if isinstance(root, str) else str((root or Path()) / split)
-        )
-        return read_texts(read_split(root, split, self.encoding, **self.hub), self.columns, origin)
+    def pick(self, rows: Iterable[Mapping[str, Any]], origin: str) -> Texts:
+        return read_texts(rows, self.columns, origin)
 
-    def root(self) -> Path | str | None:
-        """Where the splits are: a directory, or the Hub's owner/name as a string."""
-        if isinstance(self.path, Mapping):
-            found = fetch_wheels(self.path["wheels"], self.path["member"])
-            return found if found.is_dir() else found.parent
-        if self.path is None or Path(self.path).is_dir():
-            return None if self.path is None else Path(self.path)
-        return self.path
-
-    def warn_of_leaks(self) -> None:
-        """Warns of texts that train shares with a split that is evaluated."""
-        train = set(self.texts["train"].texts)
-        for split in ("validation", "test"):
-            if split in self.texts and (n := sum(t in train for t in self.texts[split].texts)):
-                log.warning("%s: %d of %d texts are in train too", split, n, len(self.texts[split]))
+    def for_task(self) -> dict[str, Any]:
+        """Labels, whether a text has several, and how often each occurs in train."""
+        given: dict[str, Any] = {"labels": self.labels, "multi_label": self.multi_label}
+        if "train" in self.rows:
+            values = self.rows["train"].labels
+            counts = Counter(n for v in values for n in (v if isinstance(v, list) else [v]))
+            given["label_counts"] = [counts[name] for name in self.labels]
+        return given
 
     def encode(self, texts: Texts, split: str) -> Dataset:
         """Tokenizes a split and warns of texts that are cut."""
@@ -189,73 +108,28 @@ class SequenceData(LightningDataModule):
         ]
         return Dataset.from_dict(columns)
 
-    def train_dataloader(self) -> DataLoader:
-        """Batches of similar length in an order of (seed, epoch)."""
-        loader = self.loader("train", self.batch_size, shuffle=True)
-        if isinstance(loader.sampler, LengthGroupedBatches):
-            loader.sampler.start = self.start % max(1, len(loader))
-        self.start = 0
-        return loader
+    def collate(self, batch: dict[str, list] | list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """`input_ids`, `attention_mask` (B, T), `labels` (B,) or (B, C), `row` (B,)."""
+        return dict(self.tokenizer.pad(rowwise(batch), return_tensors="pt"))
 
-    def val_dataloader(self) -> DataLoader | list:
-        return self.loader("validation", self.eval_batch_size) if "validation" in self.texts else []
 
-    def test_dataloader(self) -> DataLoader | list:
-        return self.loader("test", self.eval_batch_size) if "test" in self.texts else []
+def trained_labels(config: Mapping[str, Any], multi_label: bool) -> list[str]:
+    """The labels of a trained classifier in their order.
 
-    def loader(self, split: str, batch_size: int, shuffle: bool = False) -> DataLoader:
-        """Batches: `input_ids`, `attention_mask` (B, T), `labels` (B,) or (B, C), `row` (B,)."""
-        data = self.encoded[split]
-        world_size = self.trainer.world_size if self.trainer else 1
-        rank = self.trainer.global_rank if self.trainer else 0
-        if len(data) < world_size:
-            raise ThawError(f"{split} has {len(data)} texts, fewer than {world_size} processes.")
-        batches = LengthGroupedBatches(
-            data["length"][:],
-            batch_size,
-            seed=self.seed,
-            shuffle=shuffle,
-            rank=rank,
-            world_size=world_size,
+    Args:
+        config: of the model.
+        multi_label: whether the data has several labels a text.
+
+    Raises:
+        ThawError: one has several labels a text, the other has not.
+    """
+    if multi_label != (config.get("problem_type") == "multi_label_classification"):
+        several, one = ("the data", "the model") if multi_label else ("the model", "the data")
+        raise ThawError(
+            f"{several} has several labels a text, {one} has one. data.label_separator='|' reads "
+            "several out of a field."
         )
-        data = data.remove_columns("length")
-        if self.trainer and self.trainer.overfit_batches:  # type: ignore[attr-defined]
-            # The same batches in every epoch; Lightning wants a SequentialSampler for it.
-            return DataLoader(data, batch_size, collate_fn=Collate(self.tokenizer))
-        # The sampler gives whole batches, so batch_size is None: one fetch a batch.
-        return DataLoader(
-            data,
-            batch_size=None,
-            sampler=batches,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
-            collate_fn=Collate(self.tokenizer),
-        )
-
-    def state_dict(self) -> dict[str, int]:
-        """How many batches of the epoch are done, for a checkpoint."""
-        if self.trainer is None:
-            return {"start": 0}
-        # Not `ready`: a batch that an exception interrupts is not done.
-        progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress.current
-        return {"start": progress.processed}
-
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        self.start = state_dict["start"]
-
-
-class Collate:
-    """Pads a batch of encoded texts to its longest and makes tensors."""
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        self.pad = DataCollatorWithPadding(tokenizer)
-
-    def __call__(self, batch: dict[str, list] | list[dict]) -> dict[str, torch.Tensor]:
-        if isinstance(batch, dict):
-            columns = batch.values()
-            batch = [dict(zip(batch, row, strict=True)) for row in zip(*columns, strict=True)]
-        return dict(self.pad(batch))
+    return names_of(config)
 
 
 def check_classes(train: Texts, labels: Sequence[str], multi_label: bool) -> None:

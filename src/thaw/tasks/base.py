@@ -1,19 +1,22 @@
 """What every objective shares: a Hugging Face model, its optimizer, and modes that are right."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch import LightningModule
-from torch import nn
-from transformers import PreTrainedModel
+from torch import Tensor, nn
+from torchmetrics import MeanMetric
+from transformers import AutoTokenizer, PreTrainedModel
 
 from thaw.errors import ThawError
 from thaw.optim import adamw, linear_schedule
 
 log = logging.getLogger(__name__)
+
+CHUNK = 32  # batches of a prediction that are sorted by length together
 
 
 def load(auto_class: type, checkpoint: str | Path, **config: Any) -> PreTrainedModel:
@@ -53,6 +56,51 @@ def load(auto_class: type, checkpoint: str | Path, **config: Any) -> PreTrainedM
     return model
 
 
+class Predictor:
+    """An exported model over a stream of rows.
+
+    Args:
+        model: the exported directory.
+        batch_size: texts in a forward pass.
+        accelerator: of lightning.fabric: auto, cpu, cuda, mps.
+        data: the run's options of data, such as max_tokens.
+
+    Raises:
+        ThawError: there is no such accelerator, or the model cannot be loaded.
+    """
+
+    auto_class: ClassVar[type]
+
+    def __init__(
+        self, model: Path, batch_size: int, accelerator: str, data: Mapping[str, Any]
+    ) -> None:
+        from lightning.fabric import Fabric
+
+        try:
+            self.device = Fabric(accelerator=accelerator, devices=1).device
+        except (ValueError, RuntimeError) as error:
+            raise ThawError(f"accelerator={accelerator}: {error}") from error
+        self.tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
+        self.model = load(self.auto_class, model).eval().to(self.device)
+        self.batch_size = batch_size
+        self.data = data
+
+    def columns(self, row: Mapping[str, Any], asked: Sequence[str]) -> list[str]:
+        """Which columns of the input hold the text.
+
+        Args:
+            row: the first.
+            asked: by the user; none: as in training.
+        """
+        raise NotImplementedError
+
+    def predict(
+        self, rows: Iterable[dict[str, Any]], columns: Sequence[str]
+    ) -> Iterator[dict[str, Any]]:
+        """Rows with what the model predicts, in their order, a piece of the input at a time."""
+        raise NotImplementedError
+
+
 class EncoderTask(LightningModule):
     """An encoder with a head, trained with AdamW and a linear schedule.
 
@@ -61,7 +109,14 @@ class EncoderTask(LightningModule):
         learning_rate: at the end of warm-up.
         weight_decay: of all parameters but biases and norms.
         warmup_ratio: share of all steps with a rising learning rate.
+
+    Attributes:
+        pipeline: the name of the `transformers.pipeline` that the export works in.
+        predictor: what `python -m thaw.predict` uses.
     """
+
+    pipeline: ClassVar[str]
+    predictor: ClassVar[type[Predictor]]
 
     def __init__(
         self, model: PreTrainedModel, learning_rate: float, weight_decay: float, warmup_ratio: float
@@ -72,6 +127,8 @@ class EncoderTask(LightningModule):
         self.weight_decay = weight_decay
         self.warmup_ratio = warmup_ratio
         self.frozen: list[nn.Module] = []
+        self.eval_loss = MeanMetric()
+        self.tested: list[Any] = []
         # from_pretrained leaves eval mode, and Lightning keeps the mode it finds (lightning#20105).
         self.train()
 
@@ -97,3 +154,77 @@ class EncoderTask(LightningModule):
         """Adds the validation metrics of these weights."""
         metrics = self.trainer.callback_metrics
         checkpoint["val_metrics"] = {k: float(v) for k, v in metrics.items() if k[:4] == "val/"}
+
+    def forward(self, **inputs: Tensor) -> Tensor:
+        """The head's logits of encoded texts."""
+        return self.model(**inputs).logits
+
+    def log_and_reset(self, metrics: Any, loss: str, names: Sequence[str] = ()) -> None:
+        """Logs an evaluation's metrics, already reduced over ranks.
+
+        Args:
+            metrics: a metric or collection that computes a dictionary.
+            loss: the name of the mean loss.
+            names: of the metric's values to log, none: all.
+        """
+        values = metrics.compute()
+        values = {k: values[k] for k in names or values}
+        self.log_dict({**values, loss: self.eval_loss.compute()})
+        metrics.reset()
+        self.eval_loss.reset()
+
+    def gather_tested(self) -> list[Any]:
+        """What test steps kept in `tested`, of all ranks: call it on every rank."""
+        parts, self.tested = self.tested, []
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            gathered: list[Any] = [None] * torch.distributed.get_world_size()
+            torch.distributed.all_gather_object(gathered, parts)
+            return [part for rank in gathered for part in rank]
+        return parts
+
+    def test_results(self) -> dict[str, Any]:
+        """What the test gave, after `trainer.test`: call it on every rank.
+
+        Returns:
+            `metrics`, flat names to numbers, to go into metrics.json; and what `write_test` needs.
+        """
+        raise NotImplementedError
+
+    def write_test(self, run_dir: Path, data: Any, results: Mapping[str, Any]) -> None:
+        """Writes predictions and figures of the test into a run directory.
+
+        Args:
+            run_dir: of the run.
+            data: the datamodule.
+            results: of `test_results`.
+        """
+        raise NotImplementedError
+
+
+def split_inputs(batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    """Labels, and what the model takes."""
+    return batch["labels"], {k: v for k, v in batch.items() if k not in ("labels", "row", "word")}
+
+
+def weigh(
+    class_weights: str | Sequence[float] | None, labels: Sequence[str], counts: Sequence[int]
+) -> Tensor | None:
+    """The loss's weights (C,): n / (C * count) of each class when balanced, as in scikit-learn.
+
+    A class that does not occur gets the weight 0. Without counts, as where a finished run is
+    evaluated, balanced weights are None.
+
+    Raises:
+        ThawError: neither "balanced" nor one number a label.
+    """
+    if class_weights is None or (class_weights == "balanced" and not counts):
+        return None
+    if class_weights == "balanced":
+        count = torch.tensor(counts, dtype=torch.float32)
+        return torch.where(count > 0, count.sum() / (len(labels) * count.clamp(min=1)), 0.0)
+    if isinstance(class_weights, str) or len(class_weights) != len(labels):
+        raise ThawError(
+            f"task.class_weights={class_weights}: expected balanced, or {len(labels)} numbers in "
+            f"the order of {', '.join(labels)}."
+        )
+    return torch.tensor(list(class_weights), dtype=torch.float32)

@@ -3,20 +3,75 @@
 Shapes: B batch, T tokens, C labels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics import MeanMetric
 from transformers import AutoModelForSequenceClassification
 
+from thaw.data.base import names_of
+from thaw.data.write import RowWriter
 from thaw.errors import ThawError
 from thaw.first_token import first_token_only
 from thaw.metrics import classification_metrics, decide, per_class_metrics, probabilities
-from thaw.tasks.base import EncoderTask, load
+from thaw.tasks.base import CHUNK, EncoderTask, Predictor, load, split_inputs, weigh
+
+
+class SequencePredictor(Predictor):
+    """Labels and probabilities for texts."""
+
+    auto_class = AutoModelForSequenceClassification
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        config = self.model.config.to_dict()
+        self.labels = names_of(config)
+        self.multi_label = config.get("problem_type") == "multi_label_classification"
+        first_token_only(self.model)
+
+    def columns(self, row: Mapping[str, Any], asked: Sequence[str]) -> list[str]:
+        text = self.data["text"]
+        columns = list(asked) or ([text] if isinstance(text, str) else list(text))
+        if missing := [c for c in columns if c not in row]:
+            raise ThawError(
+                f"the input has no column {missing[0]!r}; it has {', '.join(map(repr, row))}. "
+                "Set text=<column>."
+            )
+        return columns
+
+    def predict(
+        self, rows: Iterable[dict[str, Any]], columns: Sequence[str]
+    ) -> Iterator[dict[str, Any]]:
+        """Rows with `prediction` and a probability per class, in their order."""
+        rows = iter(rows)
+        while chunk := list(islice(rows, self.batch_size * CHUNK)):
+            texts = [[str(row.get(c) or "") for row in chunk] for c in columns]
+            for row, p in zip(chunk, self.probabilities(texts), strict=True):
+                yield row | predicted(p, self.labels, self.multi_label)
+
+    def probabilities(self, texts: list[list[str]]) -> list[list[float]]:
+        """Probability of each class for each text: a list of C numbers each.
+
+        Args:
+            texts: one list of texts, or two for pairs.
+        """
+        encoded = self.tokenizer(*texts, truncation=True, max_length=self.data["max_tokens"])
+        order = sorted(range(len(texts[0])), key=lambda i: len(encoded["input_ids"][i]))
+        out: list[list[float]] = [[]] * len(order)
+        for begin in range(0, len(order), self.batch_size):
+            rows = order[begin : begin + self.batch_size]
+            batch = self.tokenizer.pad(
+                {k: [v[i] for i in rows] for k, v in encoded.items()}, return_tensors="pt"
+            ).to(self.device)
+            with torch.inference_mode():
+                logits = self.model(**batch).logits
+            for i, p in zip(rows, probabilities(logits, self.multi_label).tolist(), strict=True):
+                out[i] = p
+        return out
 
 
 class SequenceClassification(EncoderTask):
@@ -36,6 +91,9 @@ class SequenceClassification(EncoderTask):
     Raises:
         ThawError: `class_weights` fits neither form.
     """
+
+    pipeline = "text-classification"
+    predictor = SequencePredictor
 
     def __init__(
         self,
@@ -60,14 +118,14 @@ class SequenceClassification(EncoderTask):
         first_token_only(model)
         self.labels = list(labels)
         self.multi_label = multi_label
-        weights = weigh(class_weights, labels, label_counts, multi_label)
+        if multi_label and class_weights == "balanced":
+            raise ThawError("task.class_weights=balanced is for one label a text.")
+        weights = weigh(class_weights, labels, label_counts)
         self.register_buffer("class_weights", weights, persistent=False)
         self.class_weights: Tensor | None
         self.val_metrics = classification_metrics(labels, multi_label).clone(prefix="val/")
         self.test_metrics = classification_metrics(labels, multi_label).clone(prefix="test/")
         self.per_class = per_class_metrics(labels, multi_label)
-        self.eval_loss = MeanMetric()
-        self.tested: list[tuple[Tensor, Tensor]] = []
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Mean cross-entropy, or mean binary cross-entropy over texts and labels.
@@ -81,10 +139,6 @@ class SequenceClassification(EncoderTask):
                 logits, labels.to(logits.dtype), pos_weight=self.class_weights
             )
         return F.cross_entropy(logits, labels, weight=self.class_weights)
-
-    def forward(self, **inputs: Tensor) -> Tensor:
-        """Logits (B, C) of encoded texts."""
-        return self.model(**inputs).logits
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         labels, inputs = split_inputs(batch)
@@ -116,65 +170,55 @@ class SequenceClassification(EncoderTask):
     def on_test_epoch_end(self) -> None:
         self.log_and_reset(self.test_metrics, "test/loss")
 
-    def log_and_reset(self, metrics: Any, loss: str) -> None:
-        """Logs an evaluation's metrics, already reduced over ranks."""
-        self.log_dict({**metrics.compute(), loss: self.eval_loss.compute()})
-        metrics.reset()
-        self.eval_loss.reset()
-
     def test_results(self) -> dict[str, Any]:
         """What the test gave, after `trainer.test`: call it on every rank.
 
         Returns:
-            `probabilities` (rows of test, C) in the order of the data, on rank 0 (elsewhere of its
-            own rows); `per_class`, metric to list of C numbers; `confusion` (C, C), without
-            `multi_label`.
+            `metrics`; `rows` of test, and their `probabilities` (rows, C), in the order of the
+            data; `confusion` (C, C), None with several labels a text.
         """
         per_class = {k: v.cpu() for k, v in self.per_class.compute().items()}
         self.per_class.reset()
-        parts = self.tested
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            gathered: list[Any] = [None] * torch.distributed.get_world_size()
-            torch.distributed.all_gather_object(gathered, parts)
-            parts = [pair for rank in gathered for pair in rank]
-        self.tested = []
+        parts = self.gather_tested()
         rows = torch.cat([r for r, _ in parts])
         order = rows.argsort()
         confusion = per_class.pop("confusion", None)
         return {
+            "metrics": {
+                f"test/{name}/{label}": value
+                for name, values in per_class.items()
+                for label, value in zip(self.labels, values.reshape(-1).tolist(), strict=True)
+            },
             "rows": rows[order].tolist(),
-            "probabilities": torch.cat([p for _, p in parts])[order],
-            "per_class": {k: v.reshape(-1).tolist() for k, v in per_class.items()},
+            "probabilities": torch.cat([p for _, p in parts])[order].tolist(),
             "confusion": None if confusion is None else confusion.tolist(),
         }
 
+    def write_test(self, run_dir: Path, data: Any, results: Mapping[str, Any]) -> None:
+        """Writes `predictions.parquet`, one row a text, and `confusion.png`."""
+        texts = data.rows["test"]
+        with RowWriter(run_dir / "predictions.parquet") as writer:
+            for row, p in zip(results["rows"], results["probabilities"], strict=True):
+                columns = dict(zip(data.columns.text, texts.texts[row], strict=True))
+                columns = {
+                    f"text_{k}" if k in ("label", "prediction") else k: v
+                    for k, v in columns.items()
+                }
+                label = {"label": texts.labels[row]}
+                writer.write(columns | label | predicted(p, self.labels, self.multi_label))
+        if results["confusion"] is not None:
+            from thaw.report import confusion_figure
 
-def split_inputs(batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-    """Labels, and what the model takes."""
-    return batch["labels"], {k: v for k, v in batch.items() if k not in ("labels", "row")}
+            confusion_figure(results["confusion"], self.labels, run_dir / "confusion.png")
 
 
-def weigh(
-    class_weights: str | Sequence[float] | None,
-    labels: Sequence[str],
-    counts: Sequence[int],
-    multi_label: bool,
-) -> Tensor | None:
-    """The loss's weights (C,): n / (C * count) of each class when balanced, as in scikit-learn.
-
-    Raises:
-        ThawError: neither "balanced" nor one number a label.
-    """
-    if class_weights is None:
-        return None
-    if class_weights == "balanced":
-        if multi_label:
-            raise ThawError("task.class_weights=balanced is for one label a text.")
-        count = torch.tensor(counts, dtype=torch.float32)
-        return count.sum() / (len(labels) * count)
-    if isinstance(class_weights, str) or len(class_weights) != len(labels):
-        raise ThawError(
-            f"task.class_weights={class_weights}: expected balanced, or {len(labels)} numbers in "
-            f"the order of {', '.join(labels)}."
-        )
-    return torch.tensor(list(class_weights), dtype=torch.float32)
+def predicted(
+    probabilities: Sequence[float], labels: Sequence[str], multi_label: bool
+) -> dict[str, Any]:
+    """A row's prediction with label names, and the probability of each class."""
+    if multi_label:
+        prediction: Any = [n for n, p in zip(labels, probabilities, strict=True) if p > 0.5]
+    else:
+        prediction = labels[max(range(len(labels)), key=probabilities.__getitem__)]
+    named = {f"probability/{n}": p for n, p in zip(labels, probabilities, strict=True)}
+    return {"prediction": prediction} | named

@@ -1,0 +1,226 @@
+"""What every data set shares: where its splits come from, and batches on any number of ranks."""
+
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from thaw.data.batching import LengthGroupedBatches
+from thaw.data.table import SPLITS, cut, read_split
+from thaw.errors import ThawError
+from thaw.wheels import fetch_wheels
+
+log = logging.getLogger(__name__)
+
+
+class EncoderData(LightningDataModule):
+    """Reads, checks, encodes and batches the splits of a data set.
+
+    Every argument but `tokenizer` and `seed` is an option, described in `conf/data/files.yaml`.
+
+    Args:
+        tokenizer: the model's directory.
+        seed: of the order of batches.
+
+    Attributes:
+        rows: what was read, by split.
+        encoded: what batches are made of, by split, with a column `length` in tokens.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        tokenizer: str | Path,
+        train: str | None,
+        validation: str | float | None = 0.1,
+        test: str | float | None = None,
+        path: str | Mapping[str, Any] | None = None,
+        config: str | None = None,
+        revision: str | None = None,
+        split_seed: int = 0,
+        encoding: str = "utf-8",
+        max_tokens: int = 128,
+        batch_size: int = 16,
+        eval_batch_size: int = 64,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.sources = {"train": train, "validation": validation, "test": test}
+        self.path = path
+        self.hub = {"config": config, "revision": revision}
+        self.split_seed = split_seed
+        self.encoding = encoding
+        self.max_tokens = max_tokens
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.num_workers = num_workers
+        self.seed = seed
+        self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            tokenizer, trust_remote_code=False
+        )
+        self.labels: list[str] = []
+        self.rows: dict[str, Any] = {}
+        self.encoded: dict[str, Dataset] = {}
+        self.start = 0
+        if not 3 <= max_tokens <= self.tokenizer.model_max_length:
+            raise ThawError(
+                f"data.max_tokens={max_tokens}: this model takes 3 to "
+                f"{self.tokenizer.model_max_length}."
+            )
+
+    def read(self, only: str | None = None, trained: Mapping[str, Any] | None = None) -> None:
+        """Reads, checks and encodes the splits, and finds the labels.
+
+        Args:
+            only: one split, for evaluation: a fraction is cut as in training.
+            trained: the config of a trained model, which the data must fit; None: train's labels.
+
+        Raises:
+            ThawError: the data cannot be read, or lacks what the task needs.
+        """
+        raise NotImplementedError
+
+    def for_task(self) -> dict[str, Any]:
+        """Arguments of the task that follow from the data, such as its labels."""
+        raise NotImplementedError
+
+    def pick(self, rows: Iterable[Mapping[str, Any]], origin: str) -> Any:
+        """Checks the rows of a source and picks out what the task needs.
+
+        Args:
+            rows: mappings of column to value.
+            origin: a file or data set, for messages.
+        """
+        raise NotImplementedError
+
+    def collate(self, batch: dict[str, list] | list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """A batch of encoded rows (see `rowwise`) as tensors."""
+        raise NotImplementedError
+
+    def read_splits(self, only: str | None = None) -> dict[str, Any]:
+        """The rows of each split, fractions cut from train."""
+        train = self.sources["train"]
+        fractions = {s: v for s, v in self.sources.items() if isinstance(v, (int, float))}
+        if only is not None and self.sources[only] is None:
+            there = [s for s, v in self.sources.items() if v is not None]
+            raise ThawError(f"data={self.name} has no {only} split; it has {', '.join(there)}.")
+        if train is None and (only is None or only in fractions):
+            raise ThawError(f"data={self.name} needs data.train=<file>{self.example()}")
+        root = self.root()
+        out: dict[str, Any] = {}
+        for split in SPLITS:
+            source = self.sources[split]
+            if source is None or split in fractions or (only is not None and only != split):
+                continue
+            out[split] = self.read_one(root, str(source))
+        if fractions and (only is None or only in fractions or only == "train"):
+            whole = out["train"] if "train" in out else self.read_one(root, str(train))
+            out |= cut(whole, {s: float(v) for s, v in fractions.items()}, self.split_seed)
+        return {s: out[s] for s in SPLITS if s in out and (only is None or s == only)}
+
+    def example(self) -> str:
+        """How a command with this task's own files looks, for messages."""
+        return "."
+
+    def read_one(self, root: Path | str | None, split: str) -> Any:
+        """What `pick` makes of one file, or of one split on the Hub."""
+        origin = (
+            f"{root}, split {split}" if isinstance(root, str) else str((root or Path()) / split)
+        )
+        return self.pick(self.source_rows(root, split), origin)
+
+    def source_rows(self, root: Path | str | None, split: str) -> Iterable[Mapping[str, Any]]:
+        """The rows of one file, or of one split on the Hub."""
+        return read_split(root, split, self.encoding, **self.hub)
+
+    def root(self) -> Path | str | None:
+        """Where the splits are: a directory, or the Hub's owner/name as a string."""
+        if isinstance(self.path, Mapping):
+            found = fetch_wheels(self.path["wheels"], self.path["member"])
+            return found if found.is_dir() else found.parent
+        if self.path is None or Path(self.path).is_dir():
+            return None if self.path is None else Path(self.path)
+        return self.path
+
+    def warn_of_leaks(self) -> None:
+        """Warns of texts that train shares with a split that is evaluated."""
+        train = set(self.rows["train"].texts)
+        for split in ("validation", "test"):
+            if split in self.rows and (n := sum(t in train for t in self.rows[split].texts)):
+                log.warning("%s: %d of %d texts are in train too", split, n, len(self.rows[split]))
+
+    def train_dataloader(self) -> DataLoader:
+        """Batches of similar length in an order of (seed, epoch)."""
+        loader = self.loader("train", self.batch_size, shuffle=True)
+        if isinstance(loader.sampler, LengthGroupedBatches):
+            loader.sampler.start = self.start % max(1, len(loader))
+        self.start = 0
+        return loader
+
+    def val_dataloader(self) -> DataLoader | list:
+        return self.loader("validation", self.eval_batch_size) if "validation" in self.rows else []
+
+    def test_dataloader(self) -> DataLoader | list:
+        return self.loader("test", self.eval_batch_size) if "test" in self.rows else []
+
+    def loader(self, split: str, batch_size: int, shuffle: bool = False) -> DataLoader:
+        """Batches of `collate`, with `row` (B,) among them."""
+        data = self.encoded[split]
+        world_size = self.trainer.world_size if self.trainer else 1
+        rank = self.trainer.global_rank if self.trainer else 0
+        if len(data) < world_size:
+            raise ThawError(f"{split} has {len(data)} texts, fewer than {world_size} processes.")
+        batches = LengthGroupedBatches(
+            data["length"][:],
+            batch_size,
+            seed=self.seed,
+            shuffle=shuffle,
+            rank=rank,
+            world_size=world_size,
+        )
+        data = data.remove_columns("length")
+        if self.trainer and self.trainer.overfit_batches:  # type: ignore[attr-defined]
+            # The same batches in every epoch; Lightning wants a SequentialSampler for it.
+            return DataLoader(data, batch_size, collate_fn=self.collate)
+        # The sampler gives whole batches, so batch_size is None: one fetch a batch.
+        return DataLoader(
+            data,
+            batch_size=None,
+            sampler=batches,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            collate_fn=self.collate,
+        )
+
+    def state_dict(self) -> dict[str, int]:
+        """How many batches of the epoch are done, for a checkpoint."""
+        if self.trainer is None:
+            return {"start": 0}
+        # Not `ready`: a batch that an exception interrupts is not done.
+        progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress.current
+        return {"start": progress.processed}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        self.start = state_dict["start"]
+
+
+def rowwise(batch: dict[str, list] | list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A batch as rows: `datasets` gives columns where several rows are asked for at once."""
+    if isinstance(batch, list):
+        return batch
+    return [dict(zip(batch, row, strict=True)) for row in zip(*batch.values(), strict=True)]
+
+
+def names_of(config: Mapping[str, Any]) -> list[str]:
+    """The label names of a model's config in their order."""
+    names = config["id2label"]
+    return [names[key] for key in sorted(names, key=int)]
