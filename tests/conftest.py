@@ -99,6 +99,60 @@ def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
+NAMES = ["maarten", "jan", "eva", "tilburg", "oslo", "peru"]  # of letters, in the vocabulary
+
+
+def tagged_sentences(count: int, seed: int = 0) -> list[list[tuple[str, str]]]:
+    """Distinct sentences of 3 to 14 words with persons and places of one or two words, in IOB2."""
+    rng = random.Random(seed)
+    found: dict[tuple, None] = {}
+    while len(found) < count:
+        pairs = [(word, "O") for word in rng.choices(PLAIN, k=rng.randint(2, 8))]
+        for kind, names in (("PER", NAMES[:3]), ("LOC", NAMES[3:])):
+            if rng.random() < 0.7:
+                words = rng.choices(names, k=rng.choice([1, 1, 2]))
+                at = rng.choice([i for i in range(len(pairs) + 1) if i == len(pairs) or
+                                 not pairs[i][1].startswith("I")])  # fmt: skip
+                tags = [f"B-{kind}", f"I-{kind}"][: len(words)]
+                pairs[at:at] = zip(words, tags, strict=True)
+        found[tuple(pairs)] = None
+    return [list(pairs) for pairs in found]
+
+
+def write_columns(path: Path, sentences: Iterable[Sequence[tuple[str, str]]]) -> Path:
+    blocks = ["".join(f"{word} {tag}\n" for word, tag in pairs) for pairs in sentences]
+    path.write_text("\n".join(blocks), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def tagged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with train.conll (64 sentences), validation.conll (20) and test.conll (22)."""
+    directory = tmp_path_factory.mktemp("tagged")
+    rows = tagged_sentences(106)
+    for name, part in (("train", rows[:64]), ("validation", rows[64:84]), ("test", rows[84:])):
+        write_columns(directory / f"{name}.conll", part)
+    return directory
+
+
+@pytest.fixture
+def ner_overrides(tiny_bert: Path, tagged: Path) -> list[str]:
+    """A run of task=ner of two epochs on CPU in a few seconds."""
+    return [
+        "task=ner", "data=conll", f"data.path={tagged}", "data.train=train.conll",
+        "data.validation=validation.conll", "data.test=test.conll", "data.batch_size=8",
+        "data.max_tokens=64",
+        f"model.checkpoint={tiny_bert}", "task.learning_rate=3e-3", "logger=csv",
+        "trainer.accelerator=cpu", "trainer.max_epochs=2", "trainer.log_every_n_steps=1",
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def run_ner(ner_overrides: list[str], tmp_path: Path) -> Callable[..., Path]:
+    """Runs task=ner in this process with further overrides; gives the run directory."""
+    return runner(ner_overrides, tmp_path)
+
+
 @pytest.fixture
 def overrides(tiny_bert: Path, reviews: Path) -> list[str]:
     """A run of two epochs on CPU in a few seconds."""
@@ -114,6 +168,11 @@ def overrides(tiny_bert: Path, reviews: Path) -> list[str]:
 @pytest.fixture
 def run(overrides: list[str], tmp_path: Path) -> Callable[..., Path]:
     """Runs thaw in this process with further overrides; gives the run directory."""
+    return runner(overrides, tmp_path)
+
+
+def runner(overrides: list[str], tmp_path: Path) -> Callable[..., Path]:
+    """A function that runs thaw with these and further overrides; see `run`."""
 
     def go(*extra: str, name: str = "run") -> Path:
         from omegaconf import OmegaConf

@@ -9,7 +9,7 @@ import pytest
 
 from conftest import REPOSITORY
 from thaw.cli import compose, conf_dir
-from thaw.config import check, plain
+from thaw.config import check, leave_unread, plain
 from thaw.errors import ThawError
 from thaw.train import GIVEN
 
@@ -24,6 +24,13 @@ def composed(*overrides):
     return compose([*overrides, "run_dir=/tmp/nowhere"])
 
 
+def checked(*overrides):
+    """What `thaw.train` does before anything else."""
+    cfg = composed(*overrides)
+    leave_unread(cfg)
+    check(cfg, GIVEN)
+
+
 def option(choice):
     group, name = choice.split("=")
     return f"experiment={group.split('/')[1]}/{name}" if group.startswith("experiment/") else choice
@@ -31,7 +38,7 @@ def option(choice):
 
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_choice_composes_and_fits_its_constructors(choice):
-    check(composed(option(choice)), GIVEN)
+    checked(option(choice))
 
 
 def test_every_argument_of_lightnings_trainer_is_an_option():
@@ -48,13 +55,32 @@ def test_an_experiment_is_the_chapters_recipe():
 
 
 def test_data_on_the_command_line_wins_over_the_tasks():
+    assert composed("task=ner").data.name == "wnut16"
     assert composed("task=sequence", "data=sst2").data.name == "sst2"
+    assert composed("task=ner", "data=conll2003").data.name == "conll2003"
+    assert composed("data=conll2003", "task=ner").data.name == "conll2003"
+
+
+def test_what_another_task_reads_of_a_data_set_is_left_out():
+    cfg = composed("task=ner", "data=conll2003")
+    leave_unread(cfg)
+    assert cfg.data.tags == "ner_tags"
+    assert "label_separator" not in cfg.data
+
+
+def test_an_option_that_the_task_does_not_read_is_refused():
+    words = ["task=ner", "data.label=stars"]
+    with pytest.raises(ThawError, match=r"data.label=stars: this task does not read data\.label"):
+        leave_unread(composed(*words), words)
+    words = ["data.scheme=iob1"]
+    with pytest.raises(ThawError, match=r"does not read data\.scheme.* It reads .*label"):
+        leave_unread(composed(*words), words)
 
 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("task=sequnce", "task is one of sequence. Did you mean sequence"),
+        ("task=sequnce", "task is one of ner, sequence. Did you mean sequence"),
         ("data=movie_review", "Did you mean movie_reviews"),
         ("dta=files", "no option dta. Did you mean data"),
         ("task.lerning_rate=1", "Did you mean task.learning_rate"),
@@ -79,7 +105,7 @@ def test_a_mistyped_option_names_the_nearest(override, message):
 )
 def test_a_value_that_does_not_fit_ends_before_anything_is_fetched(override, message):
     with pytest.raises(ThawError, match=message):
-        check(composed(override), GIVEN)
+        checked(override)
 
 
 def train_py(*words):

@@ -9,6 +9,10 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
+from thaw.entities import KINDS
+
+COLUMNS = ("f1", "precision", "recall", "support")
+
 
 def confusion_figure(confusion: Sequence[Sequence[int]], labels: Sequence[str], path: Path) -> None:
     """Draws a confusion matrix: true classes in rows, shares of a row as colour, counts written.
@@ -37,6 +41,28 @@ def confusion_figure(confusion: Sequence[Sequence[int]], labels: Sequence[str], 
     figure.savefig(path, dpi=150)
 
 
+def error_figure(counts: Mapping[str, Mapping[str, int]], path: Path) -> None:
+    """Draws, for each entity type, how many entities were right and what went wrong with others.
+
+    Args:
+        counts: entities by type and then by kind, one of `thaw.entities.KINDS`.
+        path: of a PNG.
+    """
+    types = sorted(counts, key=lambda kind: sum(counts[kind].values()))[-40:]
+    figure = Figure(figsize=(8, 1.6 + 0.4 * len(types)), layout="constrained")
+    axes = figure.subplots()
+    left = np.zeros(len(types))
+    colours = ("#2f6db3", "#e8a33d", "#f3d07a", "#b8bcc2", "#c8553d")
+    for kind, colour in zip(KINDS, colours, strict=True):
+        values = np.array([counts[name].get(kind, 0) for name in types])
+        axes.barh(range(len(types)), values, left=left, color=colour, label=kind)
+        left += values
+    axes.set_yticks(range(len(types)), [n if len(n) <= 20 else n[:19] + "…" for n in types])
+    axes.set(xlabel="entities, gold and spurious", title="Entities found, test")
+    figure.legend(loc="outside lower center", ncols=len(KINDS), frameon=False)
+    figure.savefig(path, dpi=150)
+
+
 def learning_curve_figure(metrics_csv: Path, path: Path) -> None:
     """Draws training and validation loss and the validation scores against optimizer steps.
 
@@ -62,8 +88,9 @@ def learning_curve_figure(metrics_csv: Path, path: Path) -> None:
     left.plot(*series("val/loss"), "o-", label="validation")
     left.set(xlabel="step", ylabel="loss", ylim=(0, None))
     left.legend()
-    for key in ("val/f1", "val/accuracy"):
-        right.plot(*series(key), "o-", label=key)
+    for key in ("val/f1", "val/accuracy", "val/precision", "val/recall"):
+        if key in rows[0]:
+            right.plot(*series(key), "o-", label=key)
     right.set(xlabel="step", ylabel="score")
     right.legend()
     figure.savefig(path, dpi=150)
@@ -87,11 +114,13 @@ def metrics_table(metrics: Mapping[str, float], console: Console | None = None) 
     console.print(table)
     classes = [k.split("/", 2)[2] for k in metrics if k.startswith(f"{part}/f1/")]
     if classes:
-        table = Table(title="per class", title_justify="left")
-        table.add_column("class")
-        for name in ("f1", "precision", "recall"):
+        table = Table(title="per label", title_justify="left")
+        table.add_column("label")
+        names = [n for n in COLUMNS if f"{part}/{n}/{classes[0]}" in metrics]
+        for name in names:
             table.add_column(name, justify="right")
         for label in classes[:50]:
-            values = [metrics[f"{part}/{m}/{label}"] for m in ("f1", "precision", "recall")]
-            table.add_row(label, *(f"{v:.4f}" for v in values))
+            values = [metrics[f"{part}/{name}/{label}"] for name in names]
+            cells = (f"{v:.4f}" if isinstance(v, float) else f"{v:,}" for v in values)
+            table.add_row(label, *cells)
         console.print(table)

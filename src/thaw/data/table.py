@@ -249,13 +249,16 @@ def read_split(root: Path | str | None, split: str, encoding: str, **hub: Any) -
 
 
 def named_rows(data: Any) -> Iterable[Mapping[str, Any]]:
-    """Rows of a `datasets.Dataset` with class labels as names."""
+    """Rows of a `datasets.Dataset` with class labels, and lists of them, as names."""
     from datasets import ClassLabel
 
-    classes = {k: f for k, f in data.features.items() if isinstance(f, ClassLabel)}
+    inner = {k: getattr(f, "feature", f) for k, f in data.features.items()}
+    classes = {k: f for k, f in inner.items() if isinstance(f, ClassLabel)}
     for row in data:
         for column, feature in classes.items():
             value = row[column]
-            # -1 is the Hub's mark for a hidden label.
-            row[column] = feature.int2str(value) if value is not None and value >= 0 else None
+            if isinstance(value, list):
+                row[column] = [feature.int2str(v) for v in value]
+            else:  # -1 is the Hub's mark for a hidden label
+                row[column] = feature.int2str(value) if value is not None and value >= 0 else None
         yield row

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
-from torchmetrics import MeanMetric
+from torchmetrics import MeanMetric, Metric, MetricCollection
 from transformers import AutoTokenizer, PreTrainedModel
 
 from thaw.errors import ThawError
@@ -159,19 +159,23 @@ class EncoderTask(LightningModule):
         """The head's logits of encoded texts."""
         return self.model(**inputs).logits
 
-    def log_and_reset(self, metrics: Any, loss: str, names: Sequence[str] = ()) -> None:
-        """Logs an evaluation's metrics, already reduced over ranks.
+    def log_scores(self, stage: str, metrics: Metric | MetricCollection) -> dict[str, Any]:
+        """Logs an evaluation's numbers, reduced over ranks, and its mean loss, and starts anew.
 
         Args:
-            metrics: a metric or collection that computes a dictionary.
-            loss: the name of the mean loss.
-            names: of the metric's values to log, none: all.
+            stage: val or test: `f1` is logged as `val/f1`.
+            metrics: which compute a dictionary.
+
+        Returns:
+            What they computed, logged or not.
         """
         values = metrics.compute()
-        values = {k: values[k] for k in names or values}
-        self.log_dict({**values, loss: self.eval_loss.compute()})
+        numbers = {k: v for k, v in values.items() if isinstance(v, Tensor)}
+        numbers["loss"] = self.eval_loss.compute()
+        self.log_dict({f"{stage}/{k}": v for k, v in numbers.items()})
         metrics.reset()
         self.eval_loss.reset()
+        return values
 
     def gather_tested(self) -> list[Any]:
         """What test steps kept in `tested`, of all ranks: call it on every rank."""

@@ -123,8 +123,7 @@ class SequenceClassification(EncoderTask):
         weights = weigh(class_weights, labels, label_counts)
         self.register_buffer("class_weights", weights, persistent=False)
         self.class_weights: Tensor | None
-        self.val_metrics = classification_metrics(labels, multi_label).clone(prefix="val/")
-        self.test_metrics = classification_metrics(labels, multi_label).clone(prefix="test/")
+        self.scores = classification_metrics(labels, multi_label)
         self.per_class = per_class_metrics(labels, multi_label)
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -155,20 +154,20 @@ class SequenceClassification(EncoderTask):
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         logits, labels = self.evaluate(batch)
-        self.val_metrics.update(decide(logits, self.multi_label), labels.long())
+        self.scores.update(decide(logits, self.multi_label), labels.long())
 
     def on_validation_epoch_end(self) -> None:
-        self.log_and_reset(self.val_metrics, "val/loss")
+        self.log_scores("val", self.scores)
 
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         logits, labels = self.evaluate(batch)
         decided = decide(logits, self.multi_label)
-        self.test_metrics.update(decided, labels.long())
+        self.scores.update(decided, labels.long())
         self.per_class.update(decided, labels.long())
         self.tested.append((batch["row"].cpu(), probabilities(logits, self.multi_label).cpu()))
 
     def on_test_epoch_end(self) -> None:
-        self.log_and_reset(self.test_metrics, "test/loss")
+        self.log_scores("test", self.scores)
 
     def test_results(self) -> dict[str, Any]:
         """What the test gave, after `trainer.test`: call it on every rank.

@@ -1,0 +1,229 @@
+"""Words with entity tags for `task=ner`.
+
+Shapes: B windows, T tokens, C labels. A window is a piece of a sentence that the model can take; a
+sentence that fits is one window.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch.nn.utils.rnn import pad_sequence
+
+from thaw.data.base import EncoderData, names_of, rowwise
+from thaw.data.columns import column_rows
+from thaw.data.schemes import SCHEMES, split_tag
+from thaw.data.sentences import Sentences, read_sentences
+from thaw.data.windows import prefix_spaces, windows
+from thaw.entities import entities
+from thaw.errors import ThawError
+
+log = logging.getLogger(__name__)
+
+IGNORED = -100  # what cross_entropy leaves out
+
+
+def align(word_ids: Sequence[int | None], tags: Sequence[str], label_subwords: str) -> list[str]:
+    """The tag of each subword; "" for those that train and score nothing.
+
+    The first subword of a word has the word's tag. The others have I- of the same type with
+    `label_subwords="all"`, and none with "first". Special tokens and padding have none.
+
+    Args:
+        word_ids: the word of each token, None of special tokens.
+        tags: of the words, in IOB2.
+        label_subwords: "all" or "first".
+    """
+    out = []
+    last = None
+    for word in word_ids:
+        if word is None:
+            out.append("")
+        elif word != last:
+            out.append(tags[word])
+        elif label_subwords == "first":
+            out.append("")
+        else:
+            _, kind = split_tag(tags[word])
+            out.append(f"I-{kind}" if kind else "O")
+        last = word
+    return out
+
+
+class TokenData(EncoderData):
+    """Reads, checks, encodes and batches sentences with entity tags.
+
+    The arguments are options of `conf/data/`, described in `conf/data/files.yaml`; those not named
+    here are `EncoderData`'s.
+
+    Args:
+        label_subwords: see `align`.
+    """
+
+    def __init__(
+        self,
+        format: str = "table",
+        tokens: str = "tokens",
+        tags: str = "tags",
+        text: str = "text",
+        spans: str = "spans",
+        token_column: int = 0,
+        tag_column: int = -1,
+        scheme: str | None = None,
+        group: str | None = None,
+        stride: int | None = None,
+        label_subwords: str = "all",
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        prefix_spaces(self.tokenizer)
+        self.format = format
+        self.names = {"tokens": tokens, "tags": tags, "text": text, "spans": spans}
+        self.names |= {} if group is None else {"group": group}
+        self.token_column = token_column
+        self.tag_column = tag_column
+        self.scheme = scheme
+        self.stride = self.max_tokens // 4 if stride is None else stride
+        self.label_subwords = label_subwords
+        room = self.max_tokens - self.tokenizer.num_special_tokens_to_add()
+        for name, value, known in (
+            ("data.format", format, ("table", "columns")),
+            ("data.scheme", scheme, (None, *SCHEMES)),
+            ("task.label_subwords", label_subwords, ("all", "first")),
+        ):
+            if value not in known:
+                choices = ", ".join("null" if k is None else k for k in known)
+                raise ThawError(f"{name}={value}: expected one of {choices}.")
+        if not 0 <= self.stride < room:
+            raise ThawError(
+                f"data.stride={stride}: neighbouring windows of data.max_tokens={self.max_tokens} "
+                f"can share 0 to {room - 1} tokens."
+            )
+
+    def read(self, only: str | None = None, trained: Mapping[str, Any] | None = None) -> None:
+        """Reads, checks and encodes the splits, and finds the labels; see `EncoderData.read`."""
+        self.rows = self.read_splits(only)
+        found = {split: types_of(rows.labels) for split, rows in self.rows.items()}
+        if trained is not None:
+            self.labels = names_of(trained)
+            check_types(self.rows, found, self.labels)
+        else:
+            types = sorted(set().union(*found.values()))
+            self.labels = ["O", *(f"{prefix}-{kind}" for kind in types for prefix in "BI")]
+        if only is None:
+            if not found["train"]:
+                raise ThawError(
+                    f"{self.rows['train'].origin}: train has no entity; every tag is O."
+                )
+            for kind in sorted(set().union(*found.values()) - set(found["train"])):
+                splits = ", ".join(f"{found[s][kind]} in {s}" for s in found if found[s][kind])
+                log.warning(
+                    "entities of type %s are not in train, and cannot be found: %s", kind, splits
+                )
+            self.warn_of_leaks()
+        for split, rows in self.rows.items():
+            self.encoded[split] = self.encode(rows, split)
+
+    def example(self) -> str:
+        return ", such as data=conll data.train=train.txt data.test=test.txt"
+
+    def source_rows(self, root: Path | str | None, split: str) -> Iterable[Mapping[str, Any]]:
+        if self.format == "columns" and not isinstance(root, str):
+            path = (root or Path()) / split
+            return column_rows(path, self.encoding, self.token_column, self.tag_column)
+        return super().source_rows(root, split)
+
+    def pick(self, rows: Iterable[Mapping[str, Any]], origin: str) -> Sentences:
+        return read_sentences(rows, self.names, self.scheme, origin)
+
+    def for_task(self) -> dict[str, Any]:
+        """Labels, and how many words of train have each."""
+        given: dict[str, Any] = {"labels": self.labels}
+        if "train" in self.rows:
+            counts = Counter(tag for tags in self.rows["train"].labels for tag in tags)
+            given["label_counts"] = [counts[name] for name in self.labels]
+        return given
+
+    def encode(self, rows: Sentences, split: str) -> Dataset:
+        """Tokenizes a split and counts words and entities that no window covers.
+
+        A row of train is a window; a row of other splits is a sentence with its windows, so that
+        it is scored whole.
+        """
+        ids = {name: i for i, name in enumerate(self.labels)} | {"": IGNORED}
+        out: list[dict[str, Any]] = []
+        long = uncovered = lost = 0
+        for begin in range(0, len(rows), 1000):
+            part = rows.texts[begin : begin + 1000]
+            for row, pieces in enumerate(
+                windows(self.tokenizer, part, self.max_tokens, self.stride), begin
+            ):
+                tags = rows.labels[row]
+                covered = {word for piece in pieces for word in piece["word_ids"]}
+                absent = set(range(len(tags))) - covered
+                uncovered += len(absent)
+                lost += sum(any(w in absent for w in range(e.start, e.end)) for e in entities(tags))
+                long += len(pieces) > 1
+                for piece in pieces:
+                    word_ids = piece.pop("word_ids")
+                    piece["labels"] = [ids[t] for t in align(word_ids, tags, self.label_subwords)]
+                    piece["word"] = firsts(word_ids)
+                grouped = [[piece] for piece in pieces] if split == "train" else [pieces]
+                for group in grouped:
+                    length = sum(len(piece["input_ids"]) for piece in group)
+                    columns = {key: [piece[key] for piece in group] for key in group[0]}
+                    out.append(columns | {"length": length, "row": row})
+        log.info(
+            "%s: %d of %d sentences are longer than data.max_tokens=%d and become windows; "
+            "%d words and %d entities are in no window",
+            split, long, len(rows), self.max_tokens, uncovered, lost,
+        )  # fmt: skip
+        return Dataset.from_list(out)
+
+    def collate(self, batch: dict[str, list] | list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """`input_ids`, `attention_mask`, `labels` (B, T), `word` (B, T), the word whose first
+        subword a token is, else -1, and `row` (B,), the sentence of a window."""
+        rows = rowwise(batch)
+        keys = [key for key in rows[0] if key != "row"]
+        flat = {key: [piece for row in rows for piece in row[key]] for key in keys}
+        side = self.tokenizer.padding_side
+        extra = {
+            key: pad_sequence(
+                [torch.tensor(piece) for piece in flat.pop(key)],
+                batch_first=True, padding_value=padding, padding_side=side,
+            )
+            for key, padding in (("labels", IGNORED), ("word", -1))
+        }  # fmt: skip
+        row = torch.tensor([row["row"] for row in rows for _ in row["input_ids"]])
+        return dict(self.tokenizer.pad(flat, return_tensors="pt")) | extra | {"row": row}
+
+
+def firsts(word_ids: Sequence[int | None]) -> list[int]:
+    """The word of each token that is a word's first, -1 at others."""
+    return [
+        -1 if word is None or (at and word_ids[at - 1] == word) else word
+        for at, word in enumerate(word_ids)
+    ]
+
+
+def types_of(sentences: Iterable[Sequence[str]]) -> Counter[str]:
+    """How many entities there are of each type."""
+    return Counter(entity.type for tags in sentences for entity in entities(tags))
+
+
+def check_types(
+    rows: Mapping[str, Sentences], found: Mapping[str, Counter[str]], labels: Sequence[str]
+) -> None:
+    """Raises ThawError if a split has an entity type that a trained model does not know."""
+    known = {split_tag(name)[1] for name in labels}
+    for split, types in found.items():
+        if extra := sorted(set(types) - known):
+            raise ThawError(
+                f"{rows[split].origin}: {split} has {types[extra[0]]} entities of type "
+                f"{extra[0]}, which the model does not know; it knows "
+                f"{', '.join(sorted(known - {''}))}."
+            )

@@ -1,0 +1,95 @@
+"""Tagging schemes: found from the tags, and converted to IOB2.
+
+IOB1 and IOB2 as named by Tjong Kim Sang and Veenstra 1999; IOBES, with other letters BILOU, as in
+Ratinov and Roth 2009.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from thaw.errors import ThawError
+
+SCHEMES = ("iob1", "iob2", "iobes", "bilou", "io")
+PREFIXES = {"iob1": "BI", "iob2": "BI", "iobes": "BIES", "bilou": "BILU", "io": ""}
+CLOSING = {"L": "E", "U": "S"}
+MEANING = "O, or B- or I- and a type (IOB1, IOB2), with E- and S- (IOBES) or L- and U- (BILOU)"
+
+
+def split_tag(tag: str, scheme: str = "iob2") -> tuple[str, str]:
+    """Prefix and type of a tag: ("B", "PER"); ("O", "") of O; ("I", "PER") of a bare PER in IO."""
+    if tag == "O":
+        return "O", ""
+    if scheme == "io":
+        return "I", tag
+    prefix, _, kind = tag.partition("-")
+    return prefix, kind
+
+
+def find_scheme(sentences: Iterable[Sequence[str]], where: Callable[[int, int], str]) -> str:
+    """The scheme that tags are in.
+
+    Closing tags tell IOBES and BILOU; an entity that starts with I- tells IOB1, unless a B- stands
+    where IOB1 has none: after another type or O.
+
+    Args:
+        sentences: tags of each.
+        where: says in words where a tag is, by number of sentence and of word.
+
+    Raises:
+        ThawError: a tag has no prefix, or one that no scheme has.
+    """
+    found: set[str] = set()
+    opened_by_i = opened_by_b = False
+    for number, tags in enumerate(sentences):
+        last = ""
+        for place, tag in enumerate(tags):
+            prefix, kind = split_tag(tag)
+            if (
+                prefix not in (*"OBIESLU",)
+                or (prefix == "O" and tag != "O")
+                or not (kind or tag == "O")
+            ):
+                bare = "" if "-" in tag else " Bare types are read with data.scheme=io."
+                raise ThawError(f"{where(number, place)}: tag {tag!r}; expected {MEANING}.{bare}")
+            found.add(prefix)
+            opened_by_i |= prefix == "I" and kind != last
+            opened_by_b |= prefix == "B" and kind != last
+            last = kind
+    if found & {"L", "U"}:
+        return "bilou"
+    if found & {"E", "S"}:
+        return "iobes"
+    return "iob1" if opened_by_i and not opened_by_b else "iob2"
+
+
+def to_iob2(tags: Sequence[str], scheme: str) -> tuple[list[str], list[int]]:
+    """IOB2 tags, and the places where the given ones break their scheme.
+
+    As in conlleval, a tag that cannot continue an entity starts one.
+
+    Args:
+        tags: of a sentence.
+        scheme: one of `SCHEMES`.
+    """
+    out: list[str] = []
+    broken: list[int] = []
+    last, last_kind = "O", ""
+    for place, tag in enumerate(tags):
+        prefix, kind = split_tag(tag, scheme)
+        foreign = scheme != "io" and prefix not in f"O{PREFIXES[scheme]}"
+        prefix = CLOSING.get(prefix, prefix)
+        goes_on = prefix in "IE" and last in "BI" and kind == last_kind
+        unclosed = scheme in ("iobes", "bilou") and last in "BI" and not goes_on
+        if foreign or unclosed or (not goes_on and not may_start(prefix, kind, last_kind, scheme)):
+            broken.append(place)
+        out.append("O" if prefix == "O" else f"{'I' if goes_on else 'B'}-{kind}")
+        last, last_kind = prefix, kind
+    if scheme in ("iobes", "bilou") and last in "BI" and tags:
+        broken.append(len(tags) - 1)
+    return out, broken
+
+
+def may_start(prefix: str, kind: str, last_kind: str, scheme: str) -> bool:
+    """Whether a tag that continues nothing is allowed where it is."""
+    if scheme in ("iob1", "io"):
+        return prefix in "OI" or kind == last_kind
+    return prefix in "OBS"

@@ -1,0 +1,271 @@
+"""Token classification: an entity tag for each word.
+
+Shapes: B windows, T tokens, C labels.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby, islice
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import AutoModelForTokenClassification
+
+from thaw.data.base import names_of
+from thaw.data.ner import IGNORED, firsts
+from thaw.data.spans import places_of, words_of
+from thaw.data.windows import prefix_spaces, windows
+from thaw.data.write import RowWriter
+from thaw.entities import compare, entities, spell
+from thaw.errors import ThawError
+from thaw.metrics import EntityF1
+from thaw.tasks.base import CHUNK, EncoderTask, Predictor, load, split_inputs, weigh
+
+
+class TokenPredictor(Predictor):
+    """Entities with their places in a text."""
+
+    auto_class = AutoModelForTokenClassification
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.labels = names_of(self.model.config.to_dict())
+        prefix_spaces(self.tokenizer)
+        stride = self.data["stride"]
+        self.stride = self.data["max_tokens"] // 4 if stride is None else stride
+
+    def columns(self, row: Mapping[str, Any], asked: Sequence[str]) -> list[str]:
+        choices = list(asked) or [self.data["tokens"], "tokens", self.data["text"], "text"]
+        found = [c for c in choices if c in row]
+        if not found or len(asked) > 1:
+            raise ThawError(
+                f"the input has no column {' or '.join(map(repr, dict.fromkeys(choices)))}; it has "
+                f"{', '.join(map(repr, row))}. Set text=<column>, of text or of lists of words."
+            )
+        return found[:1]
+
+    def predict(
+        self, rows: Iterable[dict[str, Any]], columns: Sequence[str]
+    ) -> Iterator[dict[str, Any]]:
+        """Rows with `entities`: type, text, score, start and end in the row's text.
+
+        Rows that hold lists of words get `predicted` tags too, and `text`, the words joined by
+        spaces.
+        """
+        rows = iter(rows)
+        while chunk := list(islice(rows, self.batch_size * CHUNK)):
+            read = [self.read(row[columns[0]]) for row in chunk]
+            tagged = self.tag([[text[a:b] for a, b in places] for text, places, _ in read])
+            for row, (text, places, extra), words in zip(chunk, read, tagged, strict=True):
+                tags = [tag for tag, _ in words]
+                found = []
+                for entity in entities(tags):
+                    score = min(p for _, p in words[entity.start : entity.end])
+                    found.append(spell(text, places, entity) | {"score": score})
+                yield row | extra | ({"predicted": tags} if extra else {}) | {"entities": found}
+
+    def read(self, value: Any) -> tuple[str, list[tuple[int, int]], dict[str, str]]:
+        """Text, places of its words, and what the output row gets where words were given."""
+        if isinstance(value, list):
+            words = [str(word) for word in value]
+            return " ".join(words), places_of(words), {"text": " ".join(words)}
+        text = "" if value is None else str(value)
+        return text, words_of(text), {}
+
+    def tag(self, sentences: Sequence[Sequence[str]]) -> list[list[tuple[str, float]]]:
+        """The tag of each word and its probability."""
+        out = [[("O", 1.0)] * len(words) for words in sentences]
+        there = [i for i, words in enumerate(sentences) if words]
+        pieces = windows(
+            self.tokenizer, [sentences[i] for i in there], self.data["max_tokens"], self.stride
+        ) if there else []  # fmt: skip
+        flat = [(i, piece) for i, mine in zip(there, pieces, strict=True) for piece in mine]
+        flat.sort(key=lambda pair: len(pair[1]["input_ids"]))
+        for begin in range(0, len(flat), self.batch_size):
+            part = flat[begin : begin + self.batch_size]
+            word = [firsts(piece.pop("word_ids")) for _, piece in part]
+            batch = self.tokenizer.pad([piece for _, piece in part], return_tensors="pt")
+            with torch.inference_mode():
+                logits = self.model(**batch.to(self.device)).logits
+            best = torch.softmax(logits.float(), dim=-1).cpu().max(dim=-1)
+            right = self.tokenizer.padding_side == "right"
+            for n, (i, _) in enumerate(part):
+                shift = 0 if right else logits.shape[1] - len(word[n])
+                for at, w in enumerate(word[n]):
+                    if w >= 0:
+                        label = self.labels[int(best.indices[n, at + shift])]
+                        out[i][w] = (label, float(best.values[n, at + shift]))
+        return out
+
+
+class TokenClassification(EncoderTask):
+    """A classifier on each token's output (Devlin et al. 2019, section 5.3).
+
+    A word's tag is that of its first subword. Scores are of words, and of whole sentences.
+
+    Args:
+        checkpoint: a model directory.
+        labels: O, and B- and I- of each type: C of them.
+        label_counts: how many words of train have each, for balanced weights.
+        learning_rate: at the end of warm-up.
+        weight_decay: of all parameters but biases and norms.
+        warmup_ratio: share of all steps with a rising learning rate.
+        label_subwords: whether "all" subwords of a word train, or its "first".
+        class_weights: None; "balanced", inversely proportional to frequency (King and Zeng 2001);
+            or C numbers.
+        focal_gamma: of the focal loss (Lin et al. 2017, equation 4); 0: cross-entropy.
+        strict: whether a predicted I- without its B- is no entity, see `EntityF1`.
+
+    Raises:
+        ThawError: `class_weights` fits neither form, or `focal_gamma` is negative.
+    """
+
+    pipeline = "token-classification"
+    predictor = TokenPredictor
+
+    def __init__(
+        self,
+        checkpoint: str | Path,
+        labels: Sequence[str],
+        label_counts: Sequence[int] = (),
+        learning_rate: float = 2e-5,
+        weight_decay: float = 0.01,
+        warmup_ratio: float = 0.1,
+        label_subwords: str = "all",
+        class_weights: str | Sequence[float] | None = None,
+        focal_gamma: float = 0.0,
+        strict: bool = False,
+    ) -> None:
+        if focal_gamma < 0:
+            raise ThawError(f"task.focal_gamma={focal_gamma}: expected 0 or more.")
+        model = load(
+            AutoModelForTokenClassification,
+            checkpoint,
+            num_labels=len(labels),
+            id2label=dict(enumerate(labels)),
+            label2id={name: i for i, name in enumerate(labels)},
+        )
+        super().__init__(model, learning_rate, weight_decay, warmup_ratio)
+        self.labels = list(labels)
+        self.focal_gamma = focal_gamma
+        weights = weigh(class_weights, labels, label_counts)
+        self.register_buffer("class_weights", weights, persistent=False)
+        self.class_weights: Tensor | None
+        # One subword of a pipeline's word may differ from its first, which alone was trained.
+        self.aggregation_strategy = "simple" if label_subwords == "all" else "first"
+        types = [name[2:] for name in labels if name.startswith("B-")]
+        self.entity_f1 = EntityF1(types, strict)
+        self.test_scores: dict[str, Any] = {}
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Mean cross-entropy, or focal loss, over labelled tokens; 0 where there are none.
+
+        Args:
+            logits: (B, T, C).
+            labels: (B, T), -100 of what is not labelled.
+        """
+        labels = labels.flatten()
+        loss = F.cross_entropy(logits.flatten(0, 1), labels, reduction="none", ignore_index=IGNORED)
+        if self.focal_gamma:
+            # The derivative of a power below 1 is infinite at 0.
+            loss = loss * (1 - torch.exp(-loss)).clamp(min=1e-6) ** self.focal_gamma
+        weights = (labels != IGNORED).to(loss.dtype)
+        if self.class_weights is not None:
+            weights = weights * self.class_weights[labels.clamp(min=0)]
+        return (loss * weights).sum() / weights.sum().clamp(min=1e-9)
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        labels, inputs = split_inputs(batch)
+        loss = self.loss(self(**inputs), labels)
+        self.log("train/loss", loss, batch_size=len(labels))
+        return loss
+
+    def evaluate(self, batch: dict[str, Tensor]) -> dict[int, tuple[list[str], list[str]]]:
+        """Predicted and gold tags of a batch's sentences, by row; adds loss and scores.
+
+        A batch holds all windows of its sentences. As many go through the model at a time as there
+        are sentences, so that a long text needs no more memory.
+        """
+        labels, inputs = split_inputs(batch)
+        size = len(batch["row"].unique())
+        logits = torch.cat(
+            [
+                self(**{key: value[begin : begin + size] for key, value in inputs.items()})
+                for begin in range(0, len(labels), size)
+            ]
+        )
+        self.eval_loss.update(self.loss(logits, labels), (labels != IGNORED).sum())
+        first = batch["word"] >= 0
+        rows = batch["row"][:, None].expand_as(first)
+        columns = torch.stack([rows, batch["word"], logits.argmax(dim=-1), labels])
+        words = sorted(columns[:, first].T.tolist())
+        tagged = {}
+        for row, group in groupby(words, key=itemgetter(0)):
+            _, _, ours, gold = zip(*group, strict=True)
+            tagged[row] = ([self.labels[i] for i in ours], [self.labels[i] for i in gold])
+        self.entity_f1.update(*zip(*tagged.values(), strict=True))
+        return tagged
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        self.evaluate(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        self.log_scores("val", self.entity_f1)
+
+    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        self.tested += [(row, ours) for row, (ours, _) in self.evaluate(batch).items()]
+
+    def on_test_epoch_end(self) -> None:
+        self.test_scores = self.log_scores("test", self.entity_f1)
+
+    def test_results(self) -> dict[str, Any]:
+        """What the test gave, after `trainer.test`: call it on every rank.
+
+        Returns:
+            `metrics`; and `predicted`, the tags of each sentence, in the order of the data.
+        """
+        types = self.entity_f1.types
+        # Logged numbers are rounded to float32, these are not.
+        metrics = {f"test/{k}": float(v) for k, v in self.test_scores.items() if k != "per_type"}
+        for name, values in self.test_scores["per_type"].items():
+            metrics |= {f"test/{name}/{k}": v for k, v in zip(types, values, strict=True)}
+        return {"metrics": metrics, "predicted": dict(sorted(self.gather_tested()))}
+
+    def write_test(self, run_dir: Path, data: Any, results: Mapping[str, Any]) -> None:
+        """Writes `predictions.jsonl`, a sentence a row, `errors.jsonl`, an entity a row, and
+        `errors.png`."""
+        from thaw.report import error_figure
+
+        sentences = data.rows["test"]
+        counts = {kind: Counter[str]() for kind in self.entity_f1.types}
+        with (
+            RowWriter(run_dir / "predictions.jsonl") as predictions,
+            RowWriter(run_dir / "errors.jsonl") as errors,
+        ):
+            for row, predicted in results["predicted"].items():
+                text, places = sentences.originals[row], sentences.places[row]
+                gold = sentences.labels[row]
+                predictions.write(
+                    {
+                        "text": text,
+                        "tokens": list(sentences.texts[row]),
+                        "gold": gold,
+                        "predicted": predicted,
+                        "offsets": [list(place) for place in places],
+                    }
+                )
+                strict = self.entity_f1.strict
+                for found in compare(entities(gold, strict), entities(predicted, strict)):
+                    counts[found.entity.type][found.kind] += 1
+                    if found.kind != "right":
+                        sides = (found.gold, found.predicted)
+                        ours = [e and spell(text, places, e) for e in sides]
+                        errors.write(
+                            {"kind": found.kind, "sentence": row, "gold": ours[0]}
+                            | {"predicted": ours[1], "text": text}
+                        )
+        error_figure(counts, run_dir / "errors.png")
