@@ -321,6 +321,14 @@ def test_tables_hold_tokens_and_tags_or_text_and_spans(tiny_bert, tmp_path):
         assert rows.places == [[(0, 3), (4, 8), (9, 11)]]
 
 
+def test_a_file_of_the_other_format_is_told_how_to_read(tiny_bert, tmp_path, tagged):
+    jsonl(tmp_path / "a.jsonl", [{"tokens": ["a"], "tags": ["B-X"]}])
+    with pytest.raises(ThawError, match=r"a\.jsonl is a table, which data=files"):
+        make_data(tiny_bert, str(tmp_path), train="a.jsonl")
+    with pytest.raises(ThawError, match=r"train\.conll: column files are read with data=conll"):
+        make_data(tiny_bert, str(tagged), format="table")
+
+
 def test_parquet_is_read_and_a_group_stays_together(tiny_bert, tmp_path):
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -449,6 +457,8 @@ def test_the_exported_model_finds_one_entity_for_maarten_in_a_pipeline(trained):
     assert found == [("PER", "maarten")]
     subwords = AutoTokenizer.from_pretrained(trained / "model").tokenize("maarten")
     assert len(subwords) > 2
+    card = (trained / "model" / "README.md").read_text()
+    assert 'pipeline("token-classification", model="<this directory>", aggregation_strategy="simple")' in card  # fmt: skip # noqa: E501
 
 
 def test_raw_text_is_predicted_with_offsets_into_it(trained, tmp_path):

@@ -43,6 +43,7 @@ def model_card(
     cfg: Mapping[str, Any],
     metrics: Mapping[str, float],
     pipeline: str,
+    pipeline_options: Mapping[str, str],
     labels: list[str],
     sizes: Mapping[str, int],
 ) -> str:
@@ -52,6 +53,7 @@ def model_card(
         cfg: the composed config, plain.
         metrics: what `metrics.json` holds.
         pipeline: that the model works in, such as text-classification.
+        pipeline_options: its arguments besides the model.
         labels: the classes' names.
         sizes: texts in each split.
     """
@@ -78,6 +80,9 @@ def model_card(
     lines += [f"# {data['name']}: {cfg['model']['name']}", ""]
     lines += ["Fine-tuned with thaw.", "", "| recipe | |", "|---|---|"]
     lines += [f"| {k} | {v} |" for k, v in recipe.items()]
+    options = "".join(f', {k}="{v}"' for k, v in pipeline_options.items())
+    call = f'pipeline("{pipeline}", model="<this directory>"{options})'
+    lines += ["", "```python", "from transformers import pipeline", "", call, "```"]
     if scores:
         lines += ["", "| metric | test |", "|---|---|"]
         lines += [f"| {k.removeprefix('test/')} | {v:.4f} |" for k, v in scores]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from thaw.cli import arguments, exit_clearly
-from thaw.data.columns import column_rows
+from thaw.data.columns import COLUMN_SUFFIXES, column_rows
 from thaw.data.read import FORMATS, read_rows, text_rows
 from thaw.data.write import RowWriter
 from thaw.errors import ThawError
@@ -31,7 +31,6 @@ USAGE = """usage: python -m thaw.predict run=<run directory> input=<file> [outpu
 Tables are .csv, .tsv, .jsonl or .parquet; text is a text a line, as .txt and - (standard input)
 are; columns are a word a line and an empty line between sentences, as .conll and .iob are (of
 task=ner). Output is a table; - is standard output, JSONL."""
-COLUMNS = (".conll", ".iob", ".iob2", ".bio", ".bioes")
 
 
 def main(argv: list[str]) -> int:
@@ -86,8 +85,8 @@ def input_rows(given: dict[str, str]) -> Iterable[dict[str, Any]]:
     suffixes = {s.lower() for s in path.suffixes[-2:]}
     form = given["format"]
     if form == "auto":
-        form = "text" if given["input"] == "-" or ".txt" in suffixes else "table"
-        form = "columns" if suffixes & set(COLUMNS) else form
+        form = "columns" if suffixes & set(COLUMN_SUFFIXES) else "table"
+        form = "text" if given["input"] == "-" or ".txt" in suffixes else form
     if form == "text" and given["input"] == "-":
         return ({"text": line.rstrip("\r\n")} for line in sys.stdin)
     if form == "text":

@@ -11,6 +11,9 @@ from thaw.data.read import open_lines
 from thaw.errors import ThawError
 
 
+COLUMN_SUFFIXES = (".conll", ".iob", ".iob2", ".bio", ".bioes", ".txt")
+
+
 def column_rows(
     path: Path, encoding: str = "utf-8", token_column: int = 0, tag_column: int | None = -1
 ) -> Iterator[dict[str, Any]]:

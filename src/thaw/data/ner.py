@@ -15,7 +15,8 @@ from datasets import Dataset
 from torch.nn.utils.rnn import pad_sequence
 
 from thaw.data.base import EncoderData, names_of, rowwise
-from thaw.data.columns import column_rows
+from thaw.data.columns import COLUMN_SUFFIXES, column_rows
+from thaw.data.read import COMPRESSED
 from thaw.data.schemes import SCHEMES, split_tag
 from thaw.data.sentences import Sentences, read_sentences
 from thaw.data.windows import prefix_spaces, windows
@@ -132,9 +133,16 @@ class TokenData(EncoderData):
         return ", such as data=conll data.train=train.txt data.test=test.txt"
 
     def source_rows(self, root: Path | str | None, split: str) -> Iterable[Mapping[str, Any]]:
-        if self.format == "columns" and not isinstance(root, str):
-            path = (root or Path()) / split
+        if isinstance(root, str):
+            return super().source_rows(root, split)
+        path = (root or Path()) / split
+        suffix = next((s for s in reversed(path.suffixes) if s not in COMPRESSED), "")
+        if self.format == "columns":
+            if suffix in (".jsonl", ".ndjson", ".parquet"):
+                raise ThawError(f"{path} is a table, which data=files (data.format=table) reads.")
             return column_rows(path, self.encoding, self.token_column, self.tag_column)
+        if suffix in COLUMN_SUFFIXES:
+            raise ThawError(f"{path}: column files are read with data=conll (data.format=columns).")
         return super().source_rows(root, split)
 
     def pick(self, rows: Iterable[Mapping[str, Any]], origin: str) -> Sentences:

@@ -112,6 +112,7 @@ class EncoderTask(LightningModule):
 
     Attributes:
         pipeline: the name of the `transformers.pipeline` that the export works in.
+        pipeline_options: its arguments besides the model.
         predictor: what `python -m thaw.predict` uses.
     """
 
@@ -126,6 +127,7 @@ class EncoderTask(LightningModule):
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.warmup_ratio = warmup_ratio
+        self.pipeline_options: dict[str, str] = {}
         self.frozen: list[nn.Module] = []
         self.eval_loss = MeanMetric()
         self.tested: list[Any] = []

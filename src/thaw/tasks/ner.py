@@ -155,8 +155,9 @@ class TokenClassification(EncoderTask):
         weights = weigh(class_weights, labels, label_counts)
         self.register_buffer("class_weights", weights, persistent=False)
         self.class_weights: Tensor | None
-        # One subword of a pipeline's word may differ from its first, which alone was trained.
-        self.aggregation_strategy = "simple" if label_subwords == "all" else "first"
+        # "simple" asks every subword; with "first" only the first of a word has learned its tag.
+        strategy = "simple" if label_subwords == "all" else "first"
+        self.pipeline_options = {"aggregation_strategy": strategy}
         types = [name[2:] for name in labels if name.startswith("B-")]
         self.entity_f1 = EntityF1(types, strict)
         self.test_scores: dict[str, Any] = {}

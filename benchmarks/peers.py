@@ -1,0 +1,174 @@
+"""What the benchmarks share: runs in turn, each a process of its own, and the table of them."""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+STRATEGIES = {"default": "random", "grouped": "group_by_length"}
+Worker = Callable[[argparse.Namespace], dict[str, float]]
+
+
+def memory_mib() -> float:
+    """Peak memory of this process, MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+def run_thaw(words: list[str], score: str) -> dict[str, float]:
+    """A run of thaw.
+
+    Args:
+        words: overrides.
+        score: the metric to report.
+    """
+    from thaw.cli import compose
+    from thaw.train import train
+
+    with tempfile.TemporaryDirectory() as directory:
+        train(compose([*words, f"run_dir={directory}"]))
+        metrics = json.loads((Path(directory) / "metrics.json").read_text())
+    return {
+        "samples_per_second": metrics["samples_per_second"],
+        "score": metrics[score],
+        "memory_mib": memory_mib(),
+    }
+
+
+def make_data(words: list[str], seed: int) -> tuple[Any, Path, Any]:
+    """thaw's datamodule of some overrides, with its splits read; the model's directory; the config.
+
+    Peers train on the same tokens.
+    """
+    from hydra.utils import instantiate
+
+    from thaw.cli import compose
+    from thaw.config import leave_unread, plain
+    from thaw.sources import fetch_model
+
+    cfg = compose([*words, "run_dir=."])
+    leave_unread(cfg)
+    checkpoint = fetch_model(plain(cfg.model)["checkpoint"])
+    data = instantiate(cfg.data, tokenizer=checkpoint, seed=seed, _convert_="all")
+    data.read()
+    return data, checkpoint, cfg
+
+
+def run_trainer(
+    model: Any,
+    cfg: Any,
+    train_set: Any,
+    collator: Any,
+    args: argparse.Namespace,
+    score: Callable[[Any], float],
+) -> dict[str, float]:
+    """The same recipe with transformers.Trainer.
+
+    Args:
+        model: with its head.
+        cfg: thaw's config, whose recipe is taken.
+        train_set: encoded texts, with a column `length`.
+        collator: of batches.
+        args: of the benchmark.
+        score: takes the trained Trainer.
+    """
+    from transformers import Trainer, TrainingArguments
+
+    with tempfile.TemporaryDirectory() as directory:
+        arguments = TrainingArguments(
+            output_dir=directory,
+            num_train_epochs=cfg.trainer.max_epochs,
+            learning_rate=float(cfg.task.learning_rate),
+            weight_decay=cfg.task.weight_decay,
+            warmup_steps=cfg.task.warmup_ratio,
+            max_grad_norm=cfg.trainer.gradient_clip_val,
+            per_device_train_batch_size=cfg.data.batch_size,
+            per_device_eval_batch_size=cfg.data.eval_batch_size,
+            optim="adamw_torch_fused",
+            use_cpu=True,
+            seed=args.seeds[0],
+            train_sampling_strategy=STRATEGIES[args.worker],
+            length_column_name="length",
+            save_strategy="no",
+            eval_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+        )
+        peer = Trainer(model, arguments, train_dataset=train_set, data_collator=collator)
+        began = time.monotonic()
+        peer.train()
+        seconds = time.monotonic() - began
+        return {
+            "samples_per_second": len(train_set) * cfg.trainer.max_epochs / seconds,
+            "score": score(peer),
+            "memory_mib": memory_mib(),
+        }
+
+
+def in_a_process(script: str, peer: str, seed: int, words: list[str]) -> dict[str, float]:
+    """One run in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, script, "--worker", peer, "--seeds", str(seed), *words],
+        capture_output=True, text=True, env=os.environ | {"WANDB_MODE": "disabled"},
+    )  # fmt: skip
+    if done.returncode:
+        raise SystemExit(f"{peer}, seed {seed}:\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def spread(values: list[float], digits: int) -> str:
+    """Mean and standard deviation."""
+    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+    return f"{statistics.mean(values):.{digits}f} ± {deviation:.{digits}f}"
+
+
+def compare(
+    parser: argparse.ArgumentParser, script: str, workers: Mapping[str, Worker], score: str
+) -> None:
+    """Runs the peers in turn and prints each run, means, and ratios of runs with the same seed.
+
+    Args:
+        parser: with the benchmark's own options.
+        script: the benchmark's file.
+        workers: what runs a peer in a process of its own.
+        score: what the quality is called.
+    """
+    own = [action.option_strings[0] for action in parser._actions if action.dest != "help"]
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--peers", nargs="+", choices=list(workers), default=list(workers))
+    parser.add_argument("--worker", choices=list(workers), help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.worker:
+        print(json.dumps(workers[args.worker](args)))
+        return
+
+    words = [w for name in own for w in (name, str(getattr(args, name.strip("-"))))]
+    print(f"{os.cpu_count()} cores, {platform.processor() or platform.machine()}", flush=True)
+    results: dict[str, list[dict[str, Any]]] = {peer: [] for peer in args.peers}
+    for seed in args.seeds:
+        for peer in args.peers:
+            result = in_a_process(script, peer, seed, words)
+            results[peer].append(result)
+            line = "  ".join(f"{key} {value:.4g}" for key, value in result.items())
+            print(f"seed {seed}  {peer:8} {line}", flush=True)
+    for peer, rows in results.items():
+        speed, quality, memory = (
+            [r[k] for r in rows] for k in ("samples_per_second", "score", "memory_mib")
+        )
+        print(
+            f"{peer:8} samples/s {spread(speed, 1)}  {score} {spread(quality, 4)}  "
+            f"MiB {spread(memory, 0)}"
+        )
+    for peer in args.peers:
+        if peer != "thaw" and "thaw" in results:
+            pairs = zip(results["thaw"], results[peer], strict=True)
+            ratios = [a["samples_per_second"] / b["samples_per_second"] for a, b in pairs]
+            print(f"thaw / {peer}: {spread(ratios, 2)} (each {[round(r, 2) for r in ratios]})")
