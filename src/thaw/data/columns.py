@@ -10,7 +10,6 @@ from typing import Any
 from thaw.data.read import open_lines
 from thaw.errors import ThawError
 
-
 COLUMN_SUFFIXES = (".conll", ".iob", ".iob2", ".bio", ".bioes", ".txt")
 
 
