@@ -138,6 +138,11 @@ def test_training_stops_early_when_the_watched_metric_stands_still(run):
     assert metrics_of(directory)["steps"] == 3 * 8
 
 
+def test_the_progress_report_can_be_turned_off(run, capsys):
+    run("trainer.enable_progress_bar=false", "trainer.max_epochs=1")
+    assert "step 8" not in capsys.readouterr().out
+
+
 def test_accumulated_batches_make_one_step(run):
     directory = run("trainer.accumulate_grad_batches=4", "trainer.max_epochs=1")
     assert metrics_of(directory)["steps"] == 2

@@ -111,7 +111,7 @@ def signature(target: Callable) -> tuple[dict[str, inspect.Parameter], dict[str,
         # What a base requires, the class may give it.
         above = [p.replace(default=None) for p in named] if parameters else named
         parameters = {p.name: p for p in above} | parameters
-        hints = typing.get_type_hints(maker) | hints
+        hints = typing.get_type_hints(maker, include_extras=True) | hints
         if len(named) == len(own):
             return parameters, hints, False
     return parameters, hints, True

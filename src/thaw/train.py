@@ -145,6 +145,8 @@ def build_trainer(cfg: DictConfig) -> pl.Trainer:
     extra: dict[str, Any] = {}
     if "ModelCheckpoint" not in has:
         extra["enable_checkpointing"] = False
+    if not cfg.trainer.enable_progress_bar:
+        callbacks = [c for c in callbacks if not isinstance(c, pl.callbacks.ProgressBar)]
     if not loggers:
         callbacks = [c for c in callbacks if type(c).__name__ != "LearningRateMonitor"]
     try:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from lightning.pytorch import LightningDataModule
+from pydantic import NonNegativeInt, PositiveInt
 from torch.utils.data import DataLoader
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
@@ -45,10 +46,10 @@ class EncoderData(LightningDataModule):
         revision: str | None = None,
         split_seed: int = 0,
         encoding: str = "utf-8",
-        max_tokens: int = 128,
-        batch_size: int = 16,
-        eval_batch_size: int = 64,
-        num_workers: int = 0,
+        max_tokens: PositiveInt = 128,
+        batch_size: PositiveInt = 16,
+        eval_batch_size: PositiveInt = 64,
+        num_workers: NonNegativeInt = 0,
         seed: int = 0,
     ) -> None:
         super().__init__()

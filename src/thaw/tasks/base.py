@@ -3,10 +3,11 @@
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from lightning.pytorch import LightningModule
+from pydantic import Field
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric, MetricCollection
 from transformers import AutoTokenizer, PreTrainedModel
@@ -16,6 +17,7 @@ from thaw.optim import adamw, linear_schedule
 
 log = logging.getLogger(__name__)
 
+Share = Annotated[float, Field(ge=0, le=1)]
 CHUNK = 32  # batches of a prediction that are sorted by length together
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import NonNegativeFloat
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import AutoModelForTokenClassification
@@ -23,7 +24,7 @@ from thaw.data.write import RowWriter
 from thaw.entities import compare, entities, spell
 from thaw.errors import ThawError
 from thaw.metrics import EntityF1
-from thaw.tasks.base import CHUNK, EncoderTask, Predictor, load, split_inputs, weigh
+from thaw.tasks.base import CHUNK, EncoderTask, Predictor, Share, load, split_inputs, weigh
 
 
 class TokenPredictor(Predictor):
@@ -121,7 +122,7 @@ class TokenClassification(EncoderTask):
         strict: whether a predicted I- without its B- is no entity, see `EntityF1`.
 
     Raises:
-        ThawError: `class_weights` fits neither form, or `focal_gamma` is negative.
+        ThawError: `class_weights` fits neither form.
     """
 
     pipeline = "token-classification"
@@ -132,16 +133,14 @@ class TokenClassification(EncoderTask):
         checkpoint: str | Path,
         labels: Sequence[str],
         label_counts: Sequence[int] = (),
-        learning_rate: float = 2e-5,
-        weight_decay: float = 0.01,
-        warmup_ratio: float = 0.1,
+        learning_rate: NonNegativeFloat = 2e-5,
+        weight_decay: NonNegativeFloat = 0.01,
+        warmup_ratio: Share = 0.1,
         label_subwords: str = "all",
         class_weights: str | Sequence[float] | None = None,
-        focal_gamma: float = 0.0,
+        focal_gamma: NonNegativeFloat = 0.0,
         strict: bool = False,
     ) -> None:
-        if focal_gamma < 0:
-            raise ThawError(f"task.focal_gamma={focal_gamma}: expected 0 or more.")
         model = load(
             AutoModelForTokenClassification,
             checkpoint,

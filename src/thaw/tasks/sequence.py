@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import NonNegativeFloat
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import AutoModelForSequenceClassification
@@ -18,7 +19,7 @@ from thaw.data.write import RowWriter
 from thaw.errors import ThawError
 from thaw.first_token import first_token_only
 from thaw.metrics import classification_metrics, decide, per_class_metrics, probabilities
-from thaw.tasks.base import CHUNK, EncoderTask, Predictor, load, split_inputs, weigh
+from thaw.tasks.base import CHUNK, EncoderTask, Predictor, Share, load, split_inputs, weigh
 
 
 class SequencePredictor(Predictor):
@@ -101,9 +102,9 @@ class SequenceClassification(EncoderTask):
         labels: Sequence[str],
         multi_label: bool = False,
         label_counts: Sequence[int] = (),
-        learning_rate: float = 2e-5,
-        weight_decay: float = 0.01,
-        warmup_ratio: float = 0.1,
+        learning_rate: NonNegativeFloat = 2e-5,
+        weight_decay: NonNegativeFloat = 0.01,
+        warmup_ratio: Share = 0.1,
         class_weights: str | Sequence[float] | None = None,
     ) -> None:
         model = load(
