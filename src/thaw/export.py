@@ -44,7 +44,7 @@ def model_card(
     metrics: Mapping[str, float],
     pipeline: str,
     labels: list[str],
-    sizes: Mapping[str, int],
+    sizes: Mapping[str, str],
 ) -> str:
     """A model card with data, recipe and scores.
 
