@@ -9,7 +9,7 @@ import pytest
 
 from conftest import REPOSITORY
 from thaw.cli import compose, conf_dir
-from thaw.config import check, plain
+from thaw.config import check, leave_unread, plain
 from thaw.errors import ThawError
 from thaw.train import GIVEN
 
@@ -24,6 +24,12 @@ def composed(*overrides):
     return compose([*overrides, "run_dir=/tmp/nowhere"])
 
 
+def check_run(cfg):
+    """As `thaw.train` does."""
+    leave_unread(cfg)
+    check(cfg, GIVEN)
+
+
 def option(choice):
     group, name = choice.split("=")
     return f"experiment={group.split('/')[1]}/{name}" if group.startswith("experiment/") else choice
@@ -31,7 +37,7 @@ def option(choice):
 
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_choice_composes_and_fits_its_constructors(choice):
-    check(composed(option(choice)), GIVEN)
+    check_run(composed(option(choice)))
 
 
 def test_every_argument_of_lightnings_trainer_is_an_option():
@@ -47,6 +53,11 @@ def test_an_experiment_is_the_chapters_recipe():
     assert (cfg.task.learning_rate, cfg.task.weight_decay) == (2e-5, 0.01)
 
 
+def test_the_rate_of_pretraining_is_the_models_or_a_careful_one():
+    assert composed("task=mlm").task.learning_rate == 3e-4
+    assert composed("task=mlm", "model=roberta_base").task.learning_rate == 5e-5
+
+
 def test_data_on_the_command_line_wins_over_the_tasks():
     assert composed("task=sequence", "data=sst2").data.name == "sst2"
 
@@ -54,7 +65,7 @@ def test_data_on_the_command_line_wins_over_the_tasks():
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("task=sequnce", "task is one of sequence. Did you mean sequence"),
+        ("task=sequnce", "task is one of mlm, sequence. Did you mean sequence"),
         ("data=movie_review", "Did you mean movie_reviews"),
         ("dta=files", "no option dta. Did you mean data"),
         ("task.lerning_rate=1", "Did you mean task.learning_rate"),
@@ -79,7 +90,7 @@ def test_a_mistyped_option_names_the_nearest(override, message):
 )
 def test_a_value_that_does_not_fit_ends_before_anything_is_fetched(override, message):
     with pytest.raises(ThawError, match=message):
-        check(composed(override), GIVEN)
+        check_run(composed(override))
 
 
 def train_py(*words):

@@ -2,6 +2,8 @@
 
 import copy
 import json
+import subprocess
+import sys
 
 import pyarrow.parquet as pq
 import pytest
@@ -10,7 +12,7 @@ import transformers
 from safetensors.torch import load_file, safe_open
 from transformers import AutoModelForMaskedLM, pipeline
 
-from conftest import save_tiny, tiny_config, write_csv
+from conftest import REPOSITORY, save_tiny, tiny_config, write_csv
 from thaw.data.mlm import MaskedLanguageModelData
 from thaw.errors import ThawError
 from thaw.evaluate import main as evaluate
@@ -309,3 +311,21 @@ def test_a_tokenizer_without_a_mask_token_is_refused(tiny_bert, tmp_path):
     (directory / "special_tokens_map.json").unlink(missing_ok=True)
     with pytest.raises(ThawError, match=r"without a mask token; task=mlm needs one.*model=minilm"):
         make_data(directory)
+
+
+def test_two_processes_give_the_scores_of_one(overrides, tmp_path):
+    directory = tmp_path / "run"
+    done = subprocess.run(
+        [sys.executable, "train.py", *overrides, "trainer=ddp", "trainer.accelerator=cpu",
+         "trainer.devices=2", "data.eval_batch_size=4", "data.streaming=true",
+         "trainer.max_steps=4", "trainer.val_check_interval=2", f"hydra.run.dir={directory}"],
+        cwd=REPOSITORY, capture_output=True, text=True, timeout=200,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    two = metrics_of(directory)
+    one = evaluate([f"run={directory}", "trainer.strategy=auto", "trainer.devices=1",
+                    "trainer.accelerator=cpu"])  # fmt: skip
+    assert {"test/loss", "test/perplexity", "test/accuracy"} <= set(one)
+    for name, value in one.items():
+        assert two[name] == pytest.approx(value, rel=1e-5), name
+    assert done.stdout.count("probes, end") == 1

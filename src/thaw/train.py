@@ -9,6 +9,7 @@ import shlex
 import sys
 import time
 import warnings
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -36,11 +37,12 @@ GIVEN = {
 LIBRARIES = ("torch", "lightning", "transformers", "datasets", "torchmetrics", "hydra-core")
 
 
-def train(cfg: DictConfig) -> float | None:
+def train(cfg: DictConfig, typed: Sequence[str] | None = None) -> float | None:
     """Runs a composed config and leaves a run directory that stands alone.
 
     Args:
         cfg: `conf/train.yaml`, composed.
+        typed: the user's overrides that this task must read; None: Hydra's.
 
     Returns:
         The best value of the watched metric, or None without validation.
@@ -49,7 +51,8 @@ def train(cfg: DictConfig) -> float | None:
         ThawError: the config, the data or the checkpoint does not fit.
     """
     quieten()
-    typed = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    if typed is None:
+        typed = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
     leave_unread(cfg, typed)
     check(cfg, GIVEN)
     if cfg.ckpt_path is not None and not Path(cfg.ckpt_path).is_file():
