@@ -110,9 +110,9 @@ def trainer(seed: int, samples: int, strategy: str) -> dict[str, float]:
     }
 
 
-def run(peer: str, seed: int, samples: int) -> dict[str, float]:
-    """One run in a process of its own."""
-    words = [sys.executable, __file__, "--worker", peer, "--seeds", str(seed)]
+def run(peer: str, seed: int, samples: int, script: str = __file__) -> dict[str, float]:
+    """One run of a benchmark's script in a process of its own."""
+    words = [sys.executable, script, "--worker", peer, "--seeds", str(seed)]
     done = subprocess.run(
         [*words, "--samples", str(samples)],
         capture_output=True, text=True, env=os.environ | {"WANDB_MODE": "disabled"},
