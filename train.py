@@ -8,11 +8,9 @@ from thaw.cli import exit_clearly, register_resolvers
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(cfg: DictConfig) -> float | None:
-    """Hands the composed config to `thaw.train.train`."""
+    """Hands the composed config to its program, `thaw.train.train` by default."""
     # Imported here: --help and a mistyped option answer without loading torch.
-    from thaw.train import train
-
-    return train(cfg)
+    return hydra.utils.get_method(cfg.program)(cfg)
 
 
 if __name__ == "__main__":

@@ -18,11 +18,6 @@ STRATEGIES = {"default": "random", "grouped": "group_by_length"}
 Worker = Callable[[argparse.Namespace], dict[str, float]]
 
 
-def memory_mib() -> float:
-    """Peak memory of this process, MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-
-
 def run_thaw(words: list[str], score: str) -> dict[str, float]:
     """A run of thaw.
 
@@ -39,7 +34,7 @@ def run_thaw(words: list[str], score: str) -> dict[str, float]:
     return {
         "samples_per_second": metrics["samples_per_second"],
         "score": metrics[score],
-        "memory_mib": memory_mib(),
+        "memory_mib": metrics["peak_memory_mib"],
     }
 
 
@@ -106,10 +101,11 @@ def run_trainer(
         began = time.monotonic()
         peer.train()
         seconds = time.monotonic() - began
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
         return {
             "samples_per_second": len(train_set) * cfg.trainer.max_epochs / seconds,
             "score": score(peer),
-            "memory_mib": memory_mib(),
+            "memory_mib": memory,
         }
 
 
@@ -133,7 +129,9 @@ def spread(values: list[float], digits: int) -> str:
 def compare(
     parser: argparse.ArgumentParser, script: str, workers: Mapping[str, Worker], score: str
 ) -> None:
-    """Runs the peers in turn and prints each run, means, and ratios of runs with the same seed.
+    """Runs the peers in turn; prints each run, means, and ratios of runs with the same seed.
+
+    Memory is the peak of a process up to the end of training.
 
     Args:
         parser: with the benchmark's own options.
@@ -168,7 +166,10 @@ def compare(
             f"MiB {spread(memory, 0)}"
         )
     for peer in args.peers:
-        if peer != "thaw" and "thaw" in results:
+        if peer == "thaw" or "thaw" not in results:
+            continue
+        for key, name in (("samples_per_second", "speed"), ("memory_mib", "memory")):
             pairs = zip(results["thaw"], results[peer], strict=True)
-            ratios = [a["samples_per_second"] / b["samples_per_second"] for a, b in pairs]
-            print(f"thaw / {peer}: {spread(ratios, 2)} (each {[round(r, 2) for r in ratios]})")
+            ratios = [a[key] / b[key] for a, b in pairs]
+            each = [round(r, 2) for r in ratios]
+            print(f"thaw / {peer}, {name}: {spread(ratios, 2)} (each {each})")

@@ -54,6 +54,11 @@ def test_an_experiment_is_the_chapters_recipe():
     assert (cfg.task.learning_rate, cfg.task.weight_decay) == (2e-5, 0.01)
 
 
+def test_the_rate_of_pretraining_is_the_models_or_a_careful_one():
+    assert composed("task=mlm").task.learning_rate == 3e-4
+    assert composed("task=mlm", "model=roberta_base").task.learning_rate == 5e-5
+
+
 def test_data_on_the_command_line_wins_over_the_tasks():
     assert composed("task=ner").data.name == "wnut16"
     assert composed("task=sequence", "data=sst2").data.name == "sst2"
@@ -80,7 +85,7 @@ def test_an_option_that_the_task_does_not_read_is_refused():
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("task=sequnce", "task is one of ner, sequence. Did you mean sequence"),
+        ("task=sequnce", "task is one of mlm, ner, sequence. Did you mean sequence"),
         ("data=movie_review", "Did you mean movie_reviews"),
         ("dta=files", "no option dta. Did you mean data"),
         ("task.lerning_rate=1", "Did you mean task.learning_rate"),

@@ -45,7 +45,7 @@ def model_card(
     pipeline: str,
     pipeline_options: Mapping[str, str],
     labels: list[str],
-    sizes: Mapping[str, int],
+    sizes: Mapping[str, str],
 ) -> str:
     """A model card with data, recipe and scores.
 

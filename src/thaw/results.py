@@ -33,10 +33,10 @@ def write_run(
     if results is not None:
         metrics |= results["metrics"]
         task.write_test(run_dir, data, results)
+    metrics |= task.finish(run_dir)
     if (run_dir / "metrics.csv").exists():
         learning_curve_figure(run_dir / "metrics.csv", run_dir / "learning_curve.png")
-    sizes = {split: len(rows) for split, rows in data.rows.items()}
-    card = model_card(cfg, metrics, task.pipeline, task.pipeline_options, data.labels, sizes)
+    card = model_card(cfg, metrics, task.pipeline, task.pipeline_options, data.labels, data.sizes())
     export(task.model, data.tokenizer, card, run_dir / "model")
     # Last: its presence says that the run is finished.
     write_whole(run_dir / "metrics.json", json.dumps(metrics, indent=2) + "\n")

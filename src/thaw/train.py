@@ -9,6 +9,7 @@ import shlex
 import sys
 import time
 import warnings
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,18 +30,19 @@ log = logging.getLogger(__name__)
 
 GIVEN = {
     "data": {"tokenizer", "seed"},
-    "task": {"checkpoint", "labels", "multi_label", "label_counts"},
+    "task": {"checkpoint", "labels", "multi_label", "label_counts", "max_tokens"},
     "freeze": {"model"},
     "trainer": {"logger", "callbacks"},
 }
 LIBRARIES = ("torch", "lightning", "transformers", "datasets", "torchmetrics", "hydra-core")
 
 
-def train(cfg: DictConfig) -> float | None:
+def train(cfg: DictConfig, typed: Sequence[str] | None = None) -> float | None:
     """Runs a composed config and leaves a run directory that stands alone.
 
     Args:
         cfg: `conf/train.yaml`, composed.
+        typed: the user's overrides that this task must read; None: Hydra's.
 
     Returns:
         The best value of the watched metric, or None without validation.
@@ -49,7 +51,8 @@ def train(cfg: DictConfig) -> float | None:
         ThawError: the config, the data or the checkpoint does not fit.
     """
     quieten()
-    typed = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    if typed is None:
+        typed = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
     leave_unread(cfg, typed)
     check(cfg, GIVEN)
     if cfg.ckpt_path is not None and not Path(cfg.ckpt_path).is_file():
@@ -62,8 +65,7 @@ def train(cfg: DictConfig) -> float | None:
     checkpoint = fetch_model(plain(cfg.model).get("checkpoint"), cfg.model.revision)
     data = instantiate(cfg.data, tokenizer=checkpoint, seed=cfg.seed, _convert_="all")
     data.read()
-    sizes = {split: len(rows) for split, rows in data.rows.items()}
-    log.info("data %s: %s", data.name, ", ".join(f"{v:,} {k}" for k, v in sizes.items()))
+    log.info("data %s: %s", data.name, ", ".join(f"{v} {k}" for k, v in data.sizes().items()))
 
     # After the data, so that the head's weights follow from the seed alone.
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
@@ -109,6 +111,7 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", ".*dataloader is not resumable.*")  # its datamodule is
     warnings.filterwarnings("ignore", ".*recommended to use `self.log.*sync_dist.*")
     warnings.filterwarnings("ignore", ".*exists and is not empty.*")
+    warnings.filterwarnings("ignore", ".*overridden `on_before_batch_transfer`.*")
 
 
 def claim(run_dir: Path, writer: bool) -> Path:
@@ -158,19 +161,28 @@ def build_trainer(cfg: DictConfig) -> pl.Trainer:
 
 
 def fit(
-    trainer: pl.Trainer, task: pl.LightningModule, data: Any, cfg: DictConfig, run_dir: Path
+    trainer: pl.Trainer, task: Any, data: Any, cfg: DictConfig, run_dir: Path
 ) -> dict[str, float]:
     """Trains, and puts the weights of the best checkpoint into the task.
 
     Returns:
-        Validation metrics of the best checkpoint, seconds, samples per second, memory.
+        Validation metrics of the best checkpoint and before the first step, seconds, samples per
+        second, memory.
 
     Raises:
         ThawError: the disk is full or the run directory cannot be written.
     """
+    before: dict[str, float] = {}
     if "validation" not in data.rows or trainer.limit_val_batches == 0:
         log.warning("no validation: the last weights are the result, nothing stops early")
         stop_watching(trainer)
+    elif task.validates_first and cfg.ckpt_path is None:
+        # Tensors made in inference mode, such as a metric's, could not be used in training.
+        trainer.validate_loop.inference_mode = False
+        trainer.validate(task, datamodule=data, verbose=False, weights_only=True)
+        before = {
+            k.replace("val/", "start/"): float(v) for k, v in trainer.callback_metrics.items()
+        }
     began = time.monotonic()
     try:
         trainer.fit(task, datamodule=data, ckpt_path=cfg.ckpt_path, weights_only=True)
@@ -191,6 +203,7 @@ def fit(
         task.load_state_dict(state["state_dict"])
         metrics = state["val_metrics"]
         metrics["best_step"] = state["global_step"]
+    metrics |= before
     metrics["steps"] = trainer.global_step
     metrics["fit_seconds"] = round(time.monotonic() - began, 2)
     metrics["train_seconds"] = round(clock.seconds, 2)

@@ -151,6 +151,10 @@ class EncoderData(LightningDataModule):
             return None if self.path is None else Path(self.path)
         return self.path
 
+    def sizes(self) -> dict[str, str]:
+        """How many texts each split has, for people."""
+        return {split: f"{len(rows):,}" for split, rows in self.rows.items()}
+
     def warn_of_leaks(self) -> None:
         """Warns of texts that train shares with a split that is evaluated."""
         train = set(self.rows["train"].texts)

@@ -50,11 +50,18 @@ def text_rows(path: str | Path, encoding: str = "utf-8") -> Iterator[dict[str, A
     return ({"text": line.rstrip("\r\n")} for line in open_lines(Path(path), encoding))
 
 
-def open_lines(path: Path, encoding: str) -> Iterator[str]:
-    """Lines of a text file of any name, with their ends; see `read_rows` for errors."""
+def open_lines(path: Path, encoding: str, longest: int = -1) -> Iterator[str]:
+    """Lines of a text file of any name, with their ends; see `read_rows` for errors.
+
+    Args:
+        path: of the file.
+        encoding: of the text.
+        longest: characters; a longer line comes in pieces of so many, each but the last without a
+            line end. -1: lines come whole.
+    """
     require_file(path)
     opener = COMPRESSED.get(path.suffix.lower(), open)
-    return text_lines(path, opener, encoding, newline="\n")
+    return text_lines(path, opener, encoding, newline="\n", longest=longest)
 
 
 def require_file(path: Path) -> None:
@@ -84,7 +91,7 @@ def kind(path: Path) -> tuple[str, Callable[..., Any]]:
 
 
 def text_lines(
-    path: Path, opener: Callable[..., Any], encoding: str, newline: str
+    path: Path, opener: Callable[..., Any], encoding: str, newline: str, longest: int = -1
 ) -> Iterator[str]:
     """Lines of text with their ends; names the byte where the encoding fails."""
     number = 0
@@ -93,7 +100,8 @@ def text_lines(
         with opener(path, "rb") as raw:
             file = io.TextIOWrapper(raw, "utf-8-sig" if name == "utf-8" else name, newline=newline)
             try:
-                for number, line in enumerate(file, start=1):
+                lines = iter(lambda: file.readline(longest), "") if longest > 0 else file
+                for number, line in enumerate(lines, start=1):
                     if "\0" in line:
                         raise ThawError(
                             f"{path} line {number}: a NUL byte. Is it text? If it is UTF-16, say "

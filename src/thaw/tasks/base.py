@@ -22,12 +22,22 @@ CHUNK = 32  # batches of a prediction that are sorted by length together
 
 
 def load(auto_class: type, checkpoint: str | Path, **config: Any) -> PreTrainedModel:
+    """Loads a checkpoint for a task; see `load_fresh`."""
+    return load_fresh(auto_class, checkpoint, **config)[0]
+
+
+def load_fresh(
+    auto_class: type, checkpoint: str | Path, **config: Any
+) -> tuple[PreTrainedModel, list[str]]:
     """Loads a checkpoint for a task, in float32, from safetensors.
 
     Args:
         auto_class: such as `AutoModelForSequenceClassification`.
         checkpoint: a directory.
         config: overrides of the model's config, such as `num_labels`.
+
+    Returns:
+        The model, and the names of the weights that the checkpoint lacks.
 
     Raises:
         ThawError: the checkpoint cannot be read, or lacks weights of the encoder itself.
@@ -55,7 +65,7 @@ def load(auto_class: type, checkpoint: str | Path, **config: Any) -> PreTrainedM
         )
     if fresh:
         log.info("Not in the checkpoint, starting fresh: %s", ", ".join(fresh))
-    return model
+    return model, fresh
 
 
 class Predictor:
@@ -116,10 +126,12 @@ class EncoderTask(LightningModule):
         pipeline: the name of the `transformers.pipeline` that the export works in.
         pipeline_options: its arguments besides the model.
         predictor: what `python -m thaw.predict` uses.
+        validates_first: whether the weights are validated before the first step, too.
     """
 
     pipeline: ClassVar[str]
     predictor: ClassVar[type[Predictor]]
+    validates_first: ClassVar[bool] = False
 
     def __init__(
         self, model: PreTrainedModel, learning_rate: float, weight_decay: float, warmup_ratio: float
@@ -197,6 +209,17 @@ class EncoderTask(LightningModule):
             `metrics`, flat names to numbers, to go into metrics.json; and what `write_test` needs.
         """
         raise NotImplementedError
+
+    def finish(self, run_dir: Path) -> dict[str, float]:
+        """Says and writes what there is to the final weights, test or not: in rank 0 only.
+
+        Args:
+            run_dir: of the run.
+
+        Returns:
+            More of metrics.json.
+        """
+        return {}
 
     def write_test(self, run_dir: Path, data: Any, results: Mapping[str, Any]) -> None:
         """Writes predictions and figures of the test into a run directory.

@@ -1,0 +1,99 @@
+"""Continued pretraining, then classification with and without it: `experiment=chapter/adapt`."""
+
+import json
+import logging
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
+
+from thaw.cli import compose
+from thaw.config import plain
+from thaw.export import write_whole
+from thaw.train import train
+
+log = logging.getLogger(__name__)
+
+
+def adapt(cfg: DictConfig) -> float:
+    """Pretrains, classifies with the result, and classifies without it, for each seed.
+
+    Each of the three is a run of its own, in `seed-<n>/pretrain`, `adapted` and `plain` of the run
+    directory. Words of the command line go to all three; `adapt.pretrain` and `adapt.classify`
+    hold those of one.
+
+    Args:
+        cfg: composed with `adapt`: `seeds`, `pretrain`, `classify`, `score`.
+
+    Returns:
+        The mean score with pretraining.
+    """
+    options = plain(cfg.adapt)
+    typed = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+    words = [w for w in typed if not w.lstrip("+~").startswith(("experiment=", "adapt.", "seed="))]
+    root = Path(cfg.run_dir).absolute()
+    score = options["score"]
+    scores: list[dict[str, float]] = []
+    for seed in options["seeds"]:
+        place, shared = root / f"seed-{seed}", [*words, f"seed={seed}"]
+        log.info("seed %s: pretraining", seed)
+        run([*shared, *options["pretrain"]], place / "pretrain")
+        got: dict[str, float] = {"seed": seed}
+        for name in ("plain", "adapted"):
+            log.info("seed %s: classification, %s", seed, name)
+            model = (
+                [f"model.checkpoint={place / 'pretrain' / 'model'}"] if name == "adapted" else []
+            )
+            got[name] = run([*shared, *options["classify"], *model], place / name)[score]
+        scores.append(got)
+        table(scores, score)
+    metrics = summary(scores)
+    write_whole(root / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    write_whole(root / "scores.json", json.dumps(scores, indent=2) + "\n")
+    print(f"run directory: {root}")
+    return metrics["adapted/mean"]
+
+
+def run(words: Sequence[str], directory: Path) -> Mapping[str, float]:
+    """One run in this process, as `train.py` would leave it: its metrics."""
+    cfg = compose([*words, f"run_dir={directory}"])
+    (directory / ".hydra").mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(cfg, directory / ".hydra" / "config.yaml")
+    OmegaConf.save(OmegaConf.create(list(words)), directory / ".hydra" / "overrides.yaml")
+    # Nothing is typed for this task alone: data.label is left unread by pretraining.
+    train(cfg, typed=())
+    return json.loads((directory / "metrics.json").read_text(encoding="utf-8"))
+
+
+def summary(scores: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Mean and standard deviation of both scores, and of their difference by seed."""
+    columns = {name: [s[name] for s in scores] for name in ("plain", "adapted")}
+    columns["difference"] = [s["adapted"] - s["plain"] for s in scores]
+    out = {}
+    for name, values in columns.items():
+        out[f"{name}/mean"] = statistics.mean(values)
+        out[f"{name}/std"] = statistics.stdev(values) if len(values) > 1 else 0.0
+    return out
+
+
+def table(scores: Sequence[Mapping[str, Any]], score: str) -> None:
+    """Prints both scores side by side."""
+    shown = Table(title=f"{score}, without and with pretraining on the texts", title_justify="left")
+    for name in ("seed", "without", "with", "difference"):
+        shown.add_column(name, justify="right")
+    for s in scores:
+        row = (s["plain"], s["adapted"])
+        shown.add_row(str(s["seed"]), *(f"{v:.4f}" for v in row), f"{row[1] - row[0]:+.4f}")
+    total = summary(scores)
+    cells = [
+        f"{total[f'{n}/mean']:{sign}.4f} ± {total[f'{n}/std']:.4f}"
+        for n, sign in (("plain", ""), ("adapted", ""), ("difference", "+"))
+    ]
+    shown.add_section()
+    shown.add_row("mean", *cells)
+    Console().print(shown)

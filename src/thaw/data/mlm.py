@@ -1,0 +1,296 @@
+"""Texts without labels, for `task=mlm`.
+
+Shapes: B batch, T tokens.
+"""
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset, Features, Value
+from datasets import Sequence as ListOf
+from torch.utils.data import DataLoader
+
+from thaw.data.base import EncoderData, rowwise
+from thaw.data.corpus import corpus_rows, joined
+from thaw.data.masking import words_of
+from thaw.data.stream import Row, Stream, padded
+from thaw.data.table import Columns, Texts, read_texts, require_columns, split_of
+from thaw.errors import ThawError
+
+log = logging.getLogger(__name__)
+
+PACKS = ("lines", "documents")
+STREAMED = 2000  # texts at most of a split that is cut from a stream: they are held in memory
+FEATURES = Features(
+    {
+        "input_ids": ListOf(Value("int32")),
+        "words": ListOf(Value("int32")),
+        "length": Value("int32"),
+        "row": Value("int64"),
+    }
+)
+
+
+class MaskedLanguageModelData(EncoderData):
+    """Reads, encodes and batches running text; the task masks it.
+
+    The arguments are options of `conf/data/`, described in `conf/data/files.yaml`; those not named
+    here are `EncoderData`'s.
+    """
+
+    def __init__(
+        self,
+        text: str = "text",
+        group: str | None = None,
+        pack: str = "lines",
+        streaming: bool = False,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        self.text = text
+        self.group = group
+        self.pack = pack
+        self.streaming = streaming
+        if pack not in PACKS:
+            raise ThawError(f"data.pack={pack}: expected {' or '.join(PACKS)}.")
+        if self.tokenizer.mask_token_id is None:
+            raise ThawError(
+                f"{options['tokenizer']} has a tokenizer without a mask token; task=mlm needs one, "
+                "as encoders like BERT have: model=minilm, or another model.checkpoint."
+            )
+        if not self.tokenizer.is_fast:
+            raise ThawError(f"{options['tokenizer']} has no tokenizer.json, which task=mlm needs.")
+        probe = self.tokenizer("a", return_special_tokens_mask=True)
+        first = probe["special_tokens_mask"].index(0)
+        last = len(probe["input_ids"]) - probe["special_tokens_mask"][::-1].index(0)
+        self.prefix, self.suffix = probe["input_ids"][:first], probe["input_ids"][last:]
+        self.room = self.max_tokens - len(self.prefix) - len(self.suffix)
+        self.special = set(self.tokenizer.all_special_ids)
+
+    def read(self, only: str | None = None, trained: Mapping[str, Any] | None = None) -> None:
+        """Reads and encodes the splits, of a stream those that are evaluated; see `EncoderData`."""
+        if self.streaming:
+            self.rows = self.read_ahead(only)
+        else:
+            self.rows = self.read_splits(only)
+            if only is None:
+                self.warn_of_leaks()
+        for split, texts in self.rows.items():
+            self.encoded[split] = self.encode(texts, split)
+
+    def example(self) -> str:
+        return ", such as data.train=corpus.txt: a text a line, a table, or a folder of .txt"
+
+    def for_task(self) -> dict[str, Any]:
+        return {"max_tokens": self.max_tokens}
+
+    def source_rows(self, root: Path | str | None, split: str) -> Iterable[Mapping[str, Any]]:
+        if isinstance(root, str):
+            return super().source_rows(root, split)
+        return corpus_rows((root or Path()) / split, self.encoding, self.pack == "documents")
+
+    def pick(self, rows: Iterable[Mapping[str, Any]], origin: str) -> Texts:
+        if self.pack == "documents":
+            rows = joined(rows, self.text)
+        head = list(islice(rows := iter(rows), 1))
+        if not head:
+            raise ThawError(f"{origin} holds no text: an empty corpus trains nothing.")
+        return read_texts(chain(head, rows), self.columns(head[0]), origin)
+
+    def columns(self, row: Mapping[str, Any]) -> Columns:
+        """The columns to read; the files of a folder are groups."""
+        group = "document" if isinstance(row.get("document"), str) else None
+        return Columns(text=[self.text], label=None, drop_empty=True, group=self.group or group)
+
+    def encode(self, texts: Texts, split: str) -> Dataset:
+        """Tokenizes a split: a row a text, or a row a block."""
+        rows = self.encoded_rows(((text, i) for i, (text,) in enumerate(texts.texts)), split)
+        columns: dict[str, list] = {name: [] for name in FEATURES}
+        for number, (ids, words) in enumerate(rows):
+            for name, value in zip(FEATURES, (ids, words, len(ids), number), strict=True):
+                columns[name].append(value)
+        return Dataset.from_dict(columns, features=FEATURES)
+
+    def encoded_rows(self, texts: Iterable[tuple[str, Any]], split: str) -> Iterator[Row]:
+        """Tokens with the number of each one's word (-1: special), by text or by block.
+
+        Args:
+            texts: each with its document.
+            split: for messages.
+        """
+        rows = self.tokens(texts)
+        if self.pack == "documents":
+            yield from map(self.framed, blocks(rows, self.room, self.tokenizer.sep_token_id))
+            return
+        count = cut_off = longest = 0
+        for _, row in rows:
+            count += 1
+            cut_off += len(row[0]) > self.room
+            longest = max(longest, len(row[0]))
+            yield self.framed(row)
+        if cut_off:
+            log.warning(
+                "%s: %d of %d texts are longer than data.max_tokens=%d and cut (the longest: %d); "
+                "data.pack=documents trains on all of them",
+                split, cut_off, count, self.max_tokens, longest,
+            )  # fmt: skip
+
+    def tokens(self, texts: Iterable[tuple[str, Any]]) -> Iterator[tuple[Any, Row]]:
+        """The document, and tokens and words, of each text, without special tokens around it."""
+        for part in portions(texts):
+            strings = [text for text, _ in part]
+            encoded = self.tokenizer(
+                strings, add_special_tokens=False, return_offsets_mapping=True, verbose=False
+            )
+            for i, (text, document) in enumerate(part):
+                ids = encoded["input_ids"][i]
+                words = words_of(text, encoded["offset_mapping"][i], encoded.word_ids(i))
+                marked = [-1 if t in self.special else w for t, w in zip(ids, words, strict=True)]
+                yield document, (ids, marked)
+
+    def framed(self, row: Row) -> Row:
+        """A row, cut where it is too long, between the special tokens that the model expects."""
+        ids, words = row[0][: self.room], row[1][: self.room]
+        return (
+            [*self.prefix, *ids, *self.suffix],
+            [-1] * len(self.prefix) + words + [-1] * len(self.suffix),
+        )
+
+    def collate(self, batch: dict[str, list] | list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """`input_ids` and `words` (B, T), `row` (B,); `attention_mask` (B, T) if rows differ."""
+        rows = rowwise(batch)
+        return padded(
+            [(r["input_ids"], r["words"]) for r in rows],
+            [r["row"] for r in rows],
+            self.tokenizer.pad_token_id or 0,
+        )
+
+    # A corpus larger than memory: train is read while it trains.
+
+    def read_ahead(self, only: str | None) -> dict[str, Texts]:
+        """The splits that are evaluated; those given as fractions from the begin of the stream."""
+        fractions = self.fractions()
+        if self.sources["train"] is None:
+            raise ThawError(f"data={self.name} needs data.train=<file>{self.example()}")
+        if next(self.streamed("train"), None) is None:
+            raise ThawError(f"{self.sources['train']} holds no text: an empty corpus.")
+        out: dict[str, Texts] = {}
+        for split in ("validation", "test"):
+            source = self.sources[split]
+            if source is None or (only is not None and split != only):
+                continue
+            if split in fractions:
+                texts: list[tuple[str, ...]] = [
+                    (text,) for text, _ in islice(self.streamed(split), STREAMED)
+                ]
+                if not texts:
+                    raise ThawError(
+                        f"{self.sources['train']} is too short to cut {source} for {split}; "
+                        f"name a file: data.{split}=<file>, or null."
+                    )
+                out[split] = Texts(texts, [None] * len(texts), [], f"stream, {split}")
+            else:
+                out[split] = self.read_one(self.root(), str(source))
+        return out
+
+    def fractions(self) -> dict[str, float]:
+        """The splits that are cut from train, with their shares."""
+        return {s: float(v) for s, v in self.sources.items() if isinstance(v, (int, float))}
+
+    def streamed(self, split: str) -> Iterator[tuple[str, Any]]:
+        """Texts of train's source that fall into a split, each with its document.
+
+        A text's split follows from a hash of its group, else of its document in a folder, else of
+        the text itself.
+        """
+        fractions = self.fractions()
+        rows = iter(self.source_rows(self.root(), str(self.sources["train"])))
+        head = list(islice(rows, 1))
+        columns = self.columns(head[0]) if head else None
+        for number, row in enumerate(chain(head, rows)):
+            if number == 0 and columns is not None:
+                require_columns(row, columns, str(self.sources["train"]))
+            text = str(row[self.text] or "")
+            group = columns.group if columns else None
+            key = text if group is None else str(row[group])
+            if text.strip() and split_of(key, fractions) == split:
+                yield text, row.get("document", number)
+
+    def setup(self, stage: str) -> None:
+        """Raises ThawError where a stream's unknown length leaves the trainer without an end."""
+        if not self.streaming or self.trainer is None or stage == "test":
+            return
+        every = self.trainer.val_check_interval
+        between = "validation" in self.rows and isinstance(every, float) and every < 1
+        if self.trainer.max_steps < 1 or between:
+            raise ThawError(
+                "data.streaming=true: the length of the corpus is not known, so say how long to "
+                "train and how often to validate, in steps: trainer.max_steps=10000 "
+                f"trainer.val_check_interval=1000 (got {self.trainer.max_steps} and {every})."
+            )
+
+    def sizes(self) -> dict[str, str]:
+        return ({"train": "a stream of"} if self.streaming else {}) | super().sizes()
+
+    def loader(self, split: str, batch_size: int, shuffle: bool = False) -> DataLoader:
+        if split != "train" or not self.streaming:
+            return super().loader(split, batch_size, shuffle)
+        trainer = self.trainer
+        stream = Stream(
+            self, batch_size, self.seed,
+            rank=trainer.global_rank if trainer else 0,
+            world_size=trainer.world_size if trainer else 1,
+            epoch=trainer.current_epoch if trainer else 0,
+            start=self.start,
+        )  # fmt: skip
+        return DataLoader(
+            stream, batch_size=None, num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0, pin_memory=torch.cuda.is_available(),
+        )  # fmt: skip
+
+
+def portions(texts: Iterable[tuple[str, Any]]) -> Iterator[list[tuple[str, Any]]]:
+    """Texts to tokenize at once: 1,000, or fewer that are long together."""
+    part: list[tuple[str, Any]] = []
+    size = 0
+    for pair in texts:
+        part.append(pair)
+        size += len(pair[0])
+        if len(part) == 1000 or size > 1_000_000:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
+
+
+def blocks(rows: Iterable[tuple[Any, Row]], size: int, separator: int | None) -> Iterator[Row]:
+    """Documents one after the other, cut into blocks of `size` tokens; the last may be shorter.
+
+    Args:
+        rows: document, and tokens and words of a part of it.
+        size: of a block.
+        separator: a token between two documents; None: nothing is between them. A block never
+            begins with it.
+    """
+    ids: list[int] = []
+    words: list[int] = []
+    shift = 0  # words go on counting where those of the text before stopped
+    last: Any = None
+    for document, (tokens, numbers) in rows:
+        if ids and document != last and separator is not None:
+            ids.append(separator)
+            words.append(-1)
+        last = document
+        ids += tokens
+        words += [n + shift if n >= 0 else -1 for n in numbers]
+        shift += max(numbers, default=0) + 1
+        done = len(ids) - len(ids) % size
+        for begin in range(0, done, size):
+            yield ids[begin : begin + size], words[begin : begin + size]
+        ids, words = ids[done:], words[done:]
+    if ids:
+        yield ids, words

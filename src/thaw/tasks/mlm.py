@@ -1,0 +1,205 @@
+"""Continued pretraining with a masked language model (Gururangan et al. 2020).
+
+Shapes: B batch, T tokens, N masked tokens of the batch, V vocabulary.
+"""
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchmetrics import MeanMetric
+from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+from thaw.data.masking import Masking
+from thaw.errors import ThawError
+from thaw.masked import fill, masked_logits, tie_head, with_mask
+from thaw.probes import Probes
+from thaw.tasks.base import EncoderTask, Predictor, load_fresh
+
+log = logging.getLogger(__name__)
+
+EVALUATED = (0, -1)  # seed and epoch of the masks of validation and test: the same in every run
+
+
+class MaskedPredictor(Predictor):
+    """The likeliest words for the masks of texts."""
+
+    auto_class = AutoModelForMaskedLM
+
+    def columns(self, row: Mapping[str, Any], asked: Sequence[str]) -> list[str]:
+        [column, *more] = list(asked) or [str(self.data["text"])]
+        if more or column not in row:
+            raise ThawError(
+                f"the input has no column {','.join([column, *more])!r}; it has "
+                f"{', '.join(map(repr, row))}. Set text=<column>."
+            )
+        return [column]
+
+    def predict(
+        self, rows: Iterable[dict[str, Any]], columns: Sequence[str]
+    ) -> Iterator[dict[str, Any]]:
+        """Rows with `prediction`, the text filled in, and `masks`, five tokens and their
+        probabilities for each."""
+        rows, [column] = iter(rows), columns
+        own = str(self.tokenizer.mask_token)
+        while part := list(islice(rows, self.batch_size)):
+            texts = [with_mask(str(row[column] or ""), self.tokenizer) for row in part]
+            filled = fill(self.model, self.tokenizer, texts, self.data["max_tokens"])
+            for row, text, masks in zip(part, texts, filled, strict=True):
+                for top in masks:
+                    text = text.replace(own, top[0][0], 1)
+                named = [[{"token": t, "probability": p} for t, p in top] for top in masks]
+                yield row | {"prediction": text, "masks": named}
+
+
+class MaskedLanguageModel(EncoderTask):
+    """Guesses masked tokens; the decoder is tied to the embeddings.
+
+    Args:
+        checkpoint: a model directory; a head that it lacks starts fresh.
+        max_tokens: of a text.
+        learning_rate: at the end of warm-up.
+        weight_decay: of all parameters but biases and norms.
+        warmup_ratio: share of all steps with a rising learning rate.
+        masking: "token" or "whole_word".
+        mask_probability: that a token, or a word, is to be guessed.
+        mask_split: shares of these that become the mask token, a random token, and stay.
+        probes: texts with [MASK] that are filled in before, while and after training.
+        seed: of the masks; those of validation and test are always the same.
+
+    Raises:
+        ThawError: an option is not what it should be, or a probe has no [MASK].
+    """
+
+    pipeline = "fill-mask"
+    predictor = MaskedPredictor
+    validates_first = True
+
+    def __init__(
+        self,
+        checkpoint: str | Path,
+        max_tokens: int = 128,
+        learning_rate: float = 3e-4,
+        weight_decay: float = 0.01,
+        warmup_ratio: float = 0.1,
+        masking: str = "token",
+        mask_probability: float = 0.15,
+        mask_split: Sequence[float] = (0.8, 0.1, 0.1),
+        probes: Sequence[str] = (),
+        seed: int = 0,
+    ) -> None:
+        tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False)
+        special = set(tokenizer.all_special_ids)
+        ordinary = [i for i in sorted(tokenizer.get_vocab().values()) if i not in special]
+        self_masking = Masking(
+            tokenizer.mask_token_id, np.array(ordinary), masking, mask_probability, mask_split
+        )
+        asked = Probes(probes, tokenizer, max_tokens)
+        model, fresh = load_fresh(AutoModelForMaskedLM, checkpoint)
+        super().__init__(model, learning_rate, weight_decay, warmup_ratio)
+        if tie_head(model, fresh):
+            log.info("The checkpoint has no head for masks: a fresh one, tied to its embeddings")
+        self.masking = self_masking
+        self.probes = asked
+        self.seed = seed
+        self.eval_accuracy = MeanMetric()
+
+    def forward(self, **inputs: Tensor) -> Tensor:
+        """Logits (N, V) at `positions` (N,) of the flattened batch."""
+        positions = inputs.pop("positions")
+        return masked_logits(self.model, inputs, positions)
+
+    def on_before_batch_transfer(
+        self, batch: dict[str, Tensor], dataloader_idx: int
+    ) -> dict[str, Tensor]:
+        """Masks a batch: `words` becomes `positions` (N,) and `labels` (N,).
+
+        Here and not in the loader: nothing has to tell a worker which epoch it is.
+        """
+        training = self.trainer.training
+        seed, epoch = (self.seed, self.current_epoch) if training else EVALUATED
+        return self.mask(batch, seed, epoch)
+
+    def mask(self, batch: dict[str, Tensor], seed: int, epoch: int) -> dict[str, Tensor]:
+        """A batch with masks that follow from (seed, epoch, row)."""
+        batch = dict(batch)
+        words, ids = batch.pop("words").numpy(), batch["input_ids"]
+        seen, positions = self.masking(ids.numpy(), words, batch["row"].numpy(), seed, epoch)
+        batch["positions"] = torch.from_numpy(positions)
+        batch["labels"] = ids.flatten()[batch["positions"]]
+        batch["input_ids"] = torch.from_numpy(seen)
+        return batch
+
+    def logits_and_loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Logits (N, V), and the mean cross-entropy: 0 where nothing is masked, not NaN."""
+        inputs = {k: v for k, v in batch.items() if k not in ("labels", "row")}
+        logits = self(**inputs)
+        total = F.cross_entropy(logits.float(), batch["labels"], reduction="sum")
+        return logits, total / max(1, len(batch["labels"]))
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        _, loss = self.logits_and_loss(batch)
+        self.log("train/loss", loss, batch_size=len(batch["row"]))
+        return loss
+
+    def evaluation_step(self, batch: dict[str, Tensor]) -> None:
+        """Adds a batch to the means over masked tokens."""
+        logits, loss = self.logits_and_loss(batch)
+        if count := len(batch["labels"]):
+            self.eval_loss.update(loss, count)
+            self.eval_accuracy.update((logits.argmax(-1) == batch["labels"]).float())
+
+    def log_evaluation(self, split: str) -> None:
+        """Logs loss, perplexity and accuracy over the masked tokens of a split."""
+        loss = self.eval_loss.compute()
+        self.log_dict(
+            {
+                f"{split}/loss": loss,
+                f"{split}/perplexity": loss.exp(),
+                f"{split}/accuracy": self.eval_accuracy.compute(),
+            }
+        )
+        self.eval_loss.reset()
+        self.eval_accuracy.reset()
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        self.evaluation_step(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        self.log_evaluation("val")
+
+    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        self.evaluation_step(batch)
+
+    def on_test_epoch_end(self) -> None:
+        self.log_evaluation("test")
+
+    def on_train_start(self) -> None:
+        if self.global_step == 0:
+            self.probe("start")
+
+    def on_train_epoch_end(self) -> None:
+        self.probe(f"epoch {self.current_epoch + 1}")
+
+    def probe(self, stage: str) -> None:
+        """Fills the probes in, and shows and keeps what comes out; in rank 0."""
+        if self.trainer.is_global_zero:
+            self.probes.ask(self.model, stage, self.trainer.loggers, self.trainer.global_step)
+
+    def test_results(self) -> dict[str, Any]:
+        return {"metrics": {}}
+
+    def write_test(self, run_dir: Path, data: Any, results: Mapping[str, Any]) -> None:
+        """Writes nothing: a guess at every mask of the test is of no use."""
+
+    def finish(self, run_dir: Path) -> dict[str, float]:
+        """Fills the probes in with the final weights and writes `probes.json`."""
+        self.probe("end")
+        self.probes.write(run_dir / "probes.json")
+        return self.probes.metrics()
