@@ -48,6 +48,7 @@ def test_columns_can_be_chosen(tmp_path):
         "New\tB-LOC\nYork\tI-LOC\n\tO\nhi\tO\n",
         "\ufeffNew\tB-LOC\nYork\tI-LOC\n\n\n\nhi\tO\n",
         "# id 7\tdomain=en and more\tx\nNew\tB-LOC\nYork\tI-LOC\n\nhi\tO\n",
+        "# sent-1\nNew B-LOC\nYork I-LOC\n\n# sent-2\nhi O\n",
     ],
 )
 def test_separators_line_ends_and_breaks_of_every_kind_read_the_same(tmp_path, text):

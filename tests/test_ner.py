@@ -16,6 +16,7 @@ from transformers import pipeline as hf_pipeline
 from conftest import REPOSITORY, tagged_sentences, write_columns
 from thaw.data.ner import TokenData, align
 from thaw.data.read import read_rows
+from thaw.data.spans import words_of
 from thaw.data.windows import owned, prefix_spaces, windows
 from thaw.errors import ThawError
 from thaw.evaluate import main as evaluate
@@ -256,7 +257,23 @@ def test_balanced_weights_follow_the_tags_of_train(tiny_bert, tagged):
     given = make_data(tiny_bert, str(tagged)).for_task()
     task = TokenClassification(tiny_bert, **given, class_weights="balanced")
     weights = dict(zip(given["labels"], task.class_weights.tolist(), strict=True))
-    assert weights["O"] < 1 < weights["I-PER"]
+    assert weights["O"] < 1 < weights["B-LOC"]
+
+
+def test_balanced_weights_count_subwords_so_that_names_of_one_word_can_be_learned(
+    tiny_bert, tmp_path
+):
+    (tmp_path / "a.conll").write_text("maarten B-PER\n\na O\n")
+    given = make_data(tiny_bert, str(tmp_path), train="a.conll", validation=None).for_task()
+    assert dict(zip(given["labels"], given["label_counts"], strict=True)) == {
+        "O": 1, "B-PER": 1, "I-PER": 6
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("weights", [[-1, 1, 1, 1, 1], [0] * 5, [1, 2], "even"])
+def test_weights_that_make_no_sense_are_refused(tiny_bert, weights):
+    with pytest.raises(ThawError, match="expected balanced, or 5 numbers from 0, not all 0"):
+        make_task(tiny_bert, class_weights=weights)
 
 
 def test_the_focal_loss_is_the_papers(tiny_bert):
@@ -356,6 +373,10 @@ def test_parquet_is_read_and_a_group_stays_together(tiny_bert, tmp_path):
         ([{"text": "a", "label": "x"}],
          r"needs a column of words and one of tags \(tokens, tags\).*has 'text', 'label'.*wnut16"),
         ([{"text": "ab", "spans": [[0, 3, "X"]]}], r"row 1: span .* leaves the text"),
+        ([{"text": "ab", "spans": [[0, 2, "X"]]}, {"text": "ab"}],
+         r"row 2 has no 'spans'; it has 'text'"),
+        ([{"tokens": ["a"], "tags": ["B-X"]}, {"tokens": ["a"]}],
+         r"row 2 has no 'tags'; it has 'tokens'"),
     ],
 )  # fmt: skip
 def test_bad_rows_are_explained(tiny_bert, tmp_path, rows, message):
@@ -368,6 +389,27 @@ def test_a_tag_that_breaks_a_forced_scheme_is_named_with_its_line(tiny_bert, tmp
     (tmp_path / "a.conll").write_text("a O\n\nb O\nmaarten I-PER\n")
     with pytest.raises(ThawError, match=r"line 4 \(maarten\): tag 'I-PER' breaks data.scheme=iob2"):
         make_data(tiny_bert, str(tmp_path), train="a.conll", validation=None, scheme="iob2")
+
+
+def test_a_forced_scheme_that_the_tags_are_not_in_is_named(tiny_bert, tmp_path, tagged):
+    (tmp_path / "a.conll").write_text("maarten B-PER\njan E-PER\n")
+    with pytest.raises(ThawError, match=r"breaks data\.scheme=iob2; the tags look like iobes"):
+        make_data(tiny_bert, str(tmp_path), train="a.conll", validation=None, scheme="iob2")
+    with pytest.raises(ThawError, match=r"scheme=io is for bare types, and tags here look like io"):
+        make_data(tiny_bert, str(tagged), scheme="io")
+
+
+def test_spans_that_cut_words_are_counted_with_an_example(tiny_bert, tmp_path, caplog):
+    jsonl(tmp_path / "a.jsonl", [{"text": "ab cd", "spans": [[1, 4, "X"]]}])
+    make_data(tiny_bert, str(tmp_path), format="table", train="a.jsonl", validation=None)
+    assert "1 of 1 spans cut a word and were widened to whole words; the first: " in caplog.text
+    assert "row 1, 'b c'" in caplog.text
+
+
+def test_a_split_without_entities_is_warned_of(tiny_bert, tmp_path, tagged, caplog):
+    (tmp_path / "a.conll").write_text("a O\n")
+    make_data(tiny_bert, str(tagged), test=str(tmp_path / "a.conll"))
+    assert "test has no entity: its scores say nothing" in caplog.text
 
 
 def test_without_a_forced_scheme_it_is_counted(tiny_bert, tmp_path, caplog):
@@ -392,6 +434,14 @@ def test_classification_data_is_answered_with_data_for_ner(run_ner, reviews):
 
 
 # Runs
+
+
+def test_a_type_of_any_name_gets_through_tables_and_figures(run_ner, tmp_path, capsys):
+    (tmp_path / "a.conll").write_text("maarten\tB-$x^$/[red]\na\tO\n\noslo\tB-[/bold]\n" * 9)
+    directory = run_ner("data.path=null", f"data.train={tmp_path / 'a.conll'}",
+                        "data.validation=null", f"data.test={tmp_path / 'a.conll'}")  # fmt: skip
+    assert "test/f1/$x^$/[red]" in metrics_of(directory)
+    assert "$x^$/[red]" in capsys.readouterr().out
 
 
 def test_a_run_leaves_predictions_errors_and_scores(run_ner, tagged):
@@ -467,7 +517,7 @@ def test_raw_text_is_predicted_with_offsets_into_it(trained, tmp_path):
                     "accelerator=cpu"]) == 3  # fmt: skip
     first, empty, _ = rows_of(out)
     assert first["text"] == text
-    assert [(e["type"], text[e["start"] : e["end"]]) for e in first["entities"]] == [
+    assert [(e["label"], text[e["start"] : e["end"]]) for e in first["entities"]] == [
         ("PER", "Maarten")
     ]
     assert all(e["text"] == text[e["start"] : e["end"]] for e in first["entities"])
@@ -483,6 +533,37 @@ def test_a_column_file_is_predicted_as_in_the_run(trained, tagged, tmp_path):
     for ours, row in zip(rows_of(out), expected, strict=True):
         assert (ours["tokens"], ours["predicted"]) == (row["tokens"], row["predicted"])
         assert all(ours["text"][e["start"] : e["end"]] == e["text"] for e in ours["entities"])
+
+
+def test_a_txt_whose_lines_end_in_tags_is_a_column_file(trained, tagged, tmp_path, capsys):
+    (tmp_path / "a.txt").write_text((tagged / "test.conll").read_text())
+    predict([f"run={trained}", f"input={tmp_path / 'a.txt'}", "accelerator=cpu"])
+    assert len(capsys.readouterr().out.splitlines()) == 22
+
+
+def test_predictions_can_be_corrected_and_trained_on(trained, tiny_bert, tmp_path):
+    (tmp_path / "new.txt").write_text("the film with maarten is a story\n")
+    out = tmp_path / "out.jsonl"
+    predict([f"run={trained}", f"input={tmp_path / 'new.txt'}", f"output={out}", "accelerator=cpu"])
+    data = make_data(tiny_bert, str(tmp_path), format="table", train="out.jsonl", spans="entities",
+                     validation=None)  # fmt: skip
+    assert data.rows["train"].labels == [["O", "O", "O", "B-PER", "O", "O", "O"]]
+
+
+@pytest.mark.parametrize(("origin", "words"), [("columns", ["u.n."]), ("spans", ["u", "n"])])
+def test_a_raw_text_is_split_as_the_data_was(run_ner, tmp_path, origin, words):
+    if origin == "spans":
+        rows = [{"text": "the u.n. film", "spans": [[4, 8, "ORG"]]}] * 8
+    else:
+        rows = [{"tokens": ["the", "u.n.", "film"], "tags": ["O", "B-ORG", "O"]}] * 8
+    path = jsonl(tmp_path / "a.jsonl", rows)
+    run = run_ner("data.format=table", "data.path=null", f"data.train={path}",
+                  "data.validation=null", "data.test=null", "trainer.max_epochs=1")  # fmt: skip
+    config = json.loads((run / "model" / "config.json").read_text())
+    assert config["fine_words"] == (origin == "spans")
+    text = "the u.n. film"
+    places = words_of(text, config["fine_words"])
+    assert [text[a:b] for a, b in places if text[a:b] not in (".", "the", "film")] == words
 
 
 def test_a_long_text_is_predicted_in_windows(trained, tmp_path, capsys):

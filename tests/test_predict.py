@@ -2,6 +2,8 @@
 
 import io
 import json
+import subprocess
+import sys
 
 import pyarrow.parquet as pq
 import pytest
@@ -52,6 +54,28 @@ def test_a_file_is_predicted_in_pieces_whose_order_is_kept(trained, tmp_path, mo
     out = tmp_path / "out.jsonl"
     predict([f"run={trained}", f"input={path}", f"output={out}", "batch_size=4", "accelerator=cpu"])
     assert [row["text"] for row in read_rows(out)] == [text for (text,) in rows]
+
+
+def test_a_later_row_without_the_column_is_named(trained, tmp_path):
+    path = tmp_path / "new.jsonl"
+    path.write_text('{"text": "a film"}\n{"review": "a film"}\n')
+    with pytest.raises(ThawError, match=r"new\.jsonl: row 2 has no 'text'; it has 'review'"):
+        predict([f"run={trained}", f"input={path}", "accelerator=cpu"])
+
+
+def test_a_reader_that_stops_early_ends_it_without_a_word(trained, reviews):
+    words = f"run={trained} input={reviews / 'test.csv'} accelerator=cpu"
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m thaw.predict {words} | head -1"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert len(done.stdout.splitlines()) == 1
+    assert done.stderr == ""
+
+
+def test_standard_input_holds_texts_only(trained):
+    with pytest.raises(ThawError, match="format=table: standard input is read as a text a line"):
+        predict([f"run={trained}", "input=-", "format=table"])
 
 
 def test_another_text_column_can_be_named(trained, tmp_path, capsys):

@@ -21,6 +21,19 @@ def test_words_of_a_text(text, words):
     assert [text[a:b] for a, b in words_of(text)] == words
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("U.N. aid, he said.", ["U.N.", "aid", ",", "he", "said", "."]),
+        ("TX-Fort Worth's AT&T (3.5%)", ["TX-Fort", "Worth's", "AT&T", "(", "3.5", "%", ")"]),
+        ("@you #nyc http://a.b/c?d=e!", ["@you", "#nyc", "http://a.b/c?d=e!"]),
+        ("我在London住", ["我", "在", "London", "住"]),
+    ],
+)
+def test_words_of_a_text_as_corpora_have_them(text, words):
+    assert [text[a:b] for a, b in words_of(text, fine=False)] == words
+
+
 def test_places_of_words_joined_by_spaces():
     words = ["Maarten", "is", "here"]
     assert [" ".join(words)[a:b] for a, b in places_of(words)] == words
@@ -43,12 +56,14 @@ def test_spans_are_read_in_both_forms_and_sorted(value):
 
 def test_spans_become_tags_of_words():
     tags = tags_of(words_of(TEXT), read_spans([[0, 20, "PER"], [30, 37, "LOC"]], TEXT, ""), "")
-    assert tags == (["B-PER", "I-PER", "O", "O", "B-LOC", "O"], 0)
+    assert tags == (["B-PER", "I-PER", "O", "O", "B-LOC", "O"], [])
 
 
-def test_a_span_that_cuts_a_word_is_widened_and_counted():
-    assert tags_of(words_of(TEXT), [Span(2, 20, "PER")], "")[0][:2] == ["B-PER", "I-PER"]
-    assert tags_of(words_of(TEXT), [Span(2, 20, "PER"), Span(30, 33, "LOC")], "")[1] == 2
+def test_a_span_that_cuts_a_word_is_widened_to_it():
+    spans = [Span(2, 20, "PER"), Span(30, 33, "LOC")]
+    tags, widened = tags_of(words_of(TEXT), spans, "")
+    assert tags == ["B-PER", "I-PER", "O", "O", "B-LOC", "O"]
+    assert widened == spans
 
 
 @pytest.mark.parametrize(
@@ -62,6 +77,7 @@ def test_a_span_that_cuts_a_word_is_widened_and_counted():
         ([{"start": 3}], "expected"),
         ([[3, 4, 7]], "expected"),
         (["PER"], "expected"),
+        ([[0, 7, "B-PER"]], r"'B-PER' is no type such as PER"),
         ([[7, 8, "LOC"]], r"span \[7, 8, 'LOC'\] holds no word"),
         ([[0, 3, "A"], [3, 7, "B"]], "two spans share the word at 0 to 7"),
     ],

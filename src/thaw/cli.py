@@ -54,6 +54,11 @@ def compose(overrides: list[str]) -> DictConfig:
             raise ThawError(explain(error)) from error
 
 
+def tasks() -> list[str]:
+    """The names of all tasks."""
+    return sorted(path.stem for path in (conf_dir() / "task").glob("*.yaml"))
+
+
 def near(word: str, words: list[str]) -> str:
     """` Did you mean ...?` with the close matches of a word, or nothing."""
     matches = difflib.get_close_matches(word, words, n=3, cutoff=0.6)
@@ -88,7 +93,7 @@ def explain(error: BaseException) -> str:
         if "No match in the defaults list" in text:
             known = groups + keys(compose([]))
         else:
-            known = keys(compose([]))
+            known = sorted({k for task in tasks() for k in keys(compose([f"task={task}"]))})
         # A key is often right in its last part and wrong in its group: learning_rate=1e-4.
         hint = near(word, known) or near(word.split(".")[-1], [k.split(".")[-1] for k in known])
         same = [k for k in known if k.split(".")[-1] == word and not k.startswith("callbacks.")]

@@ -55,7 +55,7 @@ def entities(tags: Sequence[str], strict: bool = False) -> list[Entity]:
 
 
 def spell(text: str, places: Sequence[tuple[int, int]], entity: Entity) -> dict[str, Any]:
-    """An entity as `type`, `text`, and `start` and `end` in characters.
+    """An entity as `label`, `text`, `start` and `end` in characters, as `data.spans` reads it.
 
     Args:
         text: of its sentence.
@@ -63,7 +63,7 @@ def spell(text: str, places: Sequence[tuple[int, int]], entity: Entity) -> dict[
         entity: in words.
     """
     start, end = places[entity.start][0], places[entity.end - 1][1]
-    return {"type": entity.type, "text": text[start:end], "start": start, "end": end}
+    return {"label": entity.type, "text": text[start:end], "start": start, "end": end}
 
 
 def compare(gold: Sequence[Entity], predicted: Sequence[Entity]) -> list[Difference]:

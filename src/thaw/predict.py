@@ -1,15 +1,17 @@
 """A finished run and new texts give predictions: `python -m thaw.predict run=<dir> input=new.csv
 output=out.csv`, in memory that does not grow with the file."""
 
+import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from thaw.cli import arguments, exit_clearly
-from thaw.data.columns import COLUMN_SUFFIXES, column_rows
-from thaw.data.read import FORMATS, read_rows, text_rows
+from thaw.data.columns import COLUMN_SUFFIXES, column_rows, is_word, split_fields
+from thaw.data.read import FORMATS, open_lines, read_rows, text_rows
+from thaw.data.schemes import is_tag
 from thaw.data.write import RowWriter
 from thaw.errors import ThawError
 from thaw.evaluate import finished
@@ -29,8 +31,8 @@ USAGE = """usage: python -m thaw.predict run=<run directory> input=<file> [outpu
        [format=auto|table|text|columns] [text=<column>] [token_column=0] [batch_size=64]
        [accelerator=auto] [encoding=utf-8]
 Tables are .csv, .tsv, .jsonl or .parquet; text is a text a line, as .txt and - (standard input)
-are; columns are a word a line and an empty line between sentences, as .conll and .iob are (of
-task=ner). Output is a table; - is standard output, JSONL."""
+are; columns are a word a line and an empty line between sentences, as .conll and .iob are, and a
+.txt whose lines end in tags (task=ner). Output is a table; - is standard output, JSONL."""
 
 
 def main(argv: list[str]) -> int:
@@ -71,12 +73,31 @@ def main(argv: list[str]) -> int:
         model, int(given["batch_size"]), given["accelerator"], plain(cfg.data)
     )
     columns = predictor.columns(head[0], asked)
+    rows = with_columns(chain(head, rows), columns, given["input"])
     count = 0
     with RowWriter(given["output"]) as writer:
-        for row in predictor.predict(chain(head, rows), columns):
+        for row in predictor.predict(rows, columns):
             writer.write(row)
             count += 1
     return count
+
+
+def with_columns(
+    rows: Iterable[dict[str, Any]], columns: Sequence[str], origin: str
+) -> Iterator[dict[str, Any]]:
+    """The rows; a ThawError at the first that lacks one of the columns."""
+    for number, row in enumerate(rows, start=1):
+        if missing := [c for c in columns if c not in row]:
+            there = ", ".join(map(repr, row))
+            raise ThawError(f"{origin}: row {number} has no {missing[0]!r}; it has {there}.")
+        yield row
+
+
+def looks_tagged(path: Path, encoding: str) -> bool:
+    """Whether the first lines of a file end in tags, as those of a column file do."""
+    head = map(split_fields, islice(open_lines(path, encoding), 200))
+    fields = [f for f in head if is_word(f) and not f[0].startswith("#")]
+    return bool(fields) and all(len(f) > 1 and (f[-1] == "O" or is_tag(f[-1])) for f in fields)
 
 
 def input_rows(given: dict[str, str]) -> Iterable[dict[str, Any]]:
@@ -86,8 +107,12 @@ def input_rows(given: dict[str, str]) -> Iterable[dict[str, Any]]:
     form = given["format"]
     if form == "auto":
         form = "columns" if suffixes & set(COLUMN_SUFFIXES) else "table"
-        form = "text" if given["input"] == "-" or ".txt" in suffixes else form
-    if form == "text" and given["input"] == "-":
+        form = "text" if given["input"] == "-" else form
+        if ".txt" in suffixes:
+            form = "columns" if looks_tagged(path, given["encoding"]) else "text"
+    if given["input"] == "-" and form != "text":
+        raise ThawError(f"format={form}: standard input is read as a text a line.")
+    if given["input"] == "-":
         return ({"text": line.rstrip("\r\n")} for line in sys.stdin)
     if form == "text":
         return text_rows(path, given["encoding"])
@@ -111,5 +136,6 @@ def run_config(run: Path) -> Any:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends it without a word
     with exit_clearly():
         main(sys.argv[1:])

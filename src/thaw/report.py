@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from thaw.entities import KINDS
@@ -30,7 +31,7 @@ def confusion_figure(confusion: Sequence[Sequence[int]], labels: Sequence[str], 
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     figure.colorbar(image, label="share of the true class", shrink=0.8)
     if len(labels) <= 30:
-        short = [name if len(name) <= 20 else name[:19] + "…" for name in labels]
+        short = shown(labels)
         axes.set_xticks(range(len(labels)), short, rotation=45 if len(labels) > 3 else 0)
         axes.set_yticks(range(len(labels)), short)
     if len(labels) <= 15:
@@ -57,10 +58,16 @@ def error_figure(counts: Mapping[str, Mapping[str, int]], path: Path) -> None:
         values = np.array([counts[name].get(kind, 0) for name in types])
         axes.barh(range(len(types)), values, left=left, color=colour, label=kind)
         left += values
-    axes.set_yticks(range(len(types)), [n if len(n) <= 20 else n[:19] + "…" for n in types])
+    axes.set_yticks(range(len(types)), shown(types))
     axes.set(xlabel="entities, gold and spurious", title="Entities found, test")
     figure.legend(loc="outside lower center", ncols=len(KINDS), frameon=False)
     figure.savefig(path, dpi=150)
+
+
+def shown(names: Sequence[str]) -> list[str]:
+    """Names as a figure draws them: short, and dollars are no formula."""
+    short = [name if len(name) <= 20 else name[:19] + "…" for name in names]
+    return [name.replace("$", r"\$") for name in short]
 
 
 def learning_curve_figure(metrics_csv: Path, path: Path) -> None:
@@ -122,5 +129,5 @@ def metrics_table(metrics: Mapping[str, float], console: Console | None = None) 
         for label in classes[:50]:
             values = [metrics[f"{part}/{name}/{label}"] for name in names]
             cells = (f"{v:.4f}" if isinstance(v, float) else f"{v:,}" for v in values)
-            table.add_row(label, *cells)
+            table.add_row(escape(label), *cells)  # [a] is a name, not a style
         console.print(table)

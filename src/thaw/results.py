@@ -32,12 +32,13 @@ def write_run(
     """
     if results is not None:
         metrics |= results["metrics"]
-        task.write_test(run_dir, data, results)
     metrics |= task.finish(run_dir)
+    card = model_card(cfg, metrics, task.pipeline, task.pipeline_options, data.labels, data.sizes())
+    export(task.model, data.tokenizer, card, run_dir / "model")  # what would be missed most
+    if results is not None:
+        task.write_test(run_dir, data, results)
     if (run_dir / "metrics.csv").exists():
         learning_curve_figure(run_dir / "metrics.csv", run_dir / "learning_curve.png")
-    card = model_card(cfg, metrics, task.pipeline, task.pipeline_options, data.labels, data.sizes())
-    export(task.model, data.tokenizer, card, run_dir / "model")
     # Last: its presence says that the run is finished.
     write_whole(run_dir / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     metrics_table(metrics)

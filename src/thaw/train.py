@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 GIVEN = {
     "data": {"tokenizer", "seed"},
-    "task": {"checkpoint", "labels", "multi_label", "label_counts", "max_tokens"},
+    "task": {"checkpoint", "labels", "multi_label", "label_counts", "fine_words", "max_tokens"},
     "freeze": {"model"},
     "trainer": {"logger", "callbacks"},
 }

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from thaw.data.read import open_lines
+from thaw.data.schemes import is_tag
 from thaw.errors import ThawError
 
 COLUMN_SUFFIXES = (".conll", ".iob", ".iob2", ".bio", ".bioes", ".txt")
@@ -19,8 +20,8 @@ def column_rows(
     """Sentences of a column file.
 
     Columns are separated by tabs where a line has one, else by spaces. A sentence ends at a line
-    that is empty, or whose word and tag are blank. `-DOCSTART-` lines, and lines with `#` before
-    the first word of a sentence that have not the columns of the others, are passed over.
+    that is empty, or whose word and tag are blank. `-DOCSTART-` lines, and comments before the
+    first word of a sentence (see `is_comment`), are passed over.
 
     Args:
         path: of any name; .gz, .bz2 and .xz are unpacked.
@@ -49,9 +50,7 @@ def column_rows(
     for number, line in enumerate(chain(head, lines), start=1):
         fields = split_fields(line)
         ends = not is_word(fields)
-        comment = (
-            bool(width) and not sentence and fields[0].startswith("#") and len(fields) != width
-        )
+        comment = not sentence and fields[0].startswith("#") and is_comment(fields, width)
         if not ends and not comment:
             if width and len(fields) != width:
                 raise ThawError(
@@ -76,6 +75,12 @@ def column_rows(
 def is_word(fields: list[str]) -> bool:
     """Whether a line is one of a sentence."""
     return any(fields) and not fields[0].startswith("-DOCSTART-")
+
+
+def is_comment(fields: list[str], width: int) -> bool:
+    """Whether a line that begins with # says something about the next sentence, as in CoNLL-U."""
+    tagged = fields[-1] == "O" or is_tag(fields[-1])
+    return bool(width) and (len(fields) != width or (fields[0] == "#" and width > 1 and not tagged))
 
 
 def split_fields(line: str) -> list[str]:

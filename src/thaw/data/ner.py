@@ -126,6 +126,9 @@ class TokenData(EncoderData):
                     "entities of type %s are not in train, and cannot be found: %s", kind, splits
                 )
             self.warn_of_leaks()
+        for split in found:
+            if not found[split]:
+                log.warning("%s has no entity: its scores say nothing", split)
         for split, rows in self.rows.items():
             self.encoded[split] = self.encode(rows, split)
 
@@ -149,11 +152,13 @@ class TokenData(EncoderData):
         return read_sentences(rows, self.names, self.scheme, origin)
 
     def for_task(self) -> dict[str, Any]:
-        """Labels, and how many words of train have each."""
-        given: dict[str, Any] = {"labels": self.labels}
-        if "train" in self.rows:
-            counts = Counter(tag for tags in self.rows["train"].labels for tag in tags)
-            given["label_counts"] = [counts[name] for name in self.labels]
+        """Labels, how many tokens of train have each, and how a text is split into words."""
+        fine = next(iter(self.rows.values())).from_spans
+        given: dict[str, Any] = {"labels": self.labels, "fine_words": fine}
+        if "train" in self.encoded:
+            pieces = (piece for row in self.encoded["train"]["labels"] for piece in row)
+            counts = Counter(label for piece in pieces for label in piece)
+            given["label_counts"] = [counts[i] for i in range(len(self.labels))]
         return given
 
     def encode(self, rows: Sentences, split: str) -> Dataset:

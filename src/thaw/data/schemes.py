@@ -10,8 +10,14 @@ from thaw.errors import ThawError
 
 SCHEMES = ("iob1", "iob2", "iobes", "bilou", "io")
 PREFIXES = {"iob1": "BI", "iob2": "BI", "iobes": "BIES", "bilou": "BILU", "io": ""}
+TAGGED = tuple(f"{letter}-" for letter in "BIESLU")
 CLOSING = {"L": "E", "U": "S"}
 MEANING = "O, or B- or I- and a type (IOB1, IOB2), with E- and S- (IOBES) or L- and U- (BILOU)"
+
+
+def is_tag(tag: str) -> bool:
+    """Whether a field is a tag with a prefix, and not O or a bare type."""
+    return tag[:2] in TAGGED and len(tag) > 2
 
 
 def split_tag(tag: str, scheme: str = "iob2") -> tuple[str, str]:

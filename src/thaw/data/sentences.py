@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from thaw.data.schemes import find_scheme, to_iob2
+from thaw.data.schemes import find_scheme, is_tag, to_iob2
 from thaw.data.spans import places_of, read_spans, tags_of, words_of
 from thaw.data.table import Texts
 from thaw.errors import ThawError
@@ -20,10 +20,12 @@ class Sentences(Texts):
     Attributes:
         originals: the text of each sentence.
         places: where each word begins and ends in it.
+        from_spans: whether the words were made from text, see `thaw.data.spans.words_of`.
     """
 
     originals: list[str] = field(default_factory=list)
     places: list[list[tuple[int, int]]] = field(default_factory=list)
+    from_spans: bool = False
 
     def take(self, rows: Iterable[int]) -> "Sentences":
         """The given rows, in the given order."""
@@ -32,7 +34,7 @@ class Sentences(Texts):
         parts = {
             name: [getattr(self, name)[i] for i in rows] for name in names if getattr(self, name)
         }
-        return Sentences(**parts, origin=self.origin)
+        return Sentences(**parts, origin=self.origin, from_spans=self.from_spans)
 
 
 def read_sentences(
@@ -53,18 +55,24 @@ def read_sentences(
     """
     out = Sentences(origin=origin)
     lines: list[int] = []
-    empty = cut = 0
+    empty = total = 0
+    cut: list[str] = []
     spans = False
     for number, row in enumerate(rows, start=1):
         where = f"{origin}: line {row['line']}" if "line" in row else f"{origin}: row {number}"
         if number == 1:
             spans = require_columns(row, names, origin)
+        needed = ("text", "spans") if spans else ("tokens", "tags")
+        if missing := [names[n] for n in (*needed, "group") if n in names and names[n] not in row]:
+            raise ThawError(f"{where} has no {missing[0]!r}; it has {', '.join(map(repr, row))}.")
         if spans:
             text = str(row[names["text"]] or "")
             places = words_of(text)
-            tags, widened = tags_of(places, read_spans(row[names["spans"]], text, where), where)
+            found = read_spans(row[names["spans"]], text, where)
+            tags, widened = tags_of(places, found, where)
             words = [text[a:b] for a, b in places]
-            cut += widened
+            total += len(found)
+            cut += [f"{where}, {text[s.start : s.end]!r}" for s in widened]
         else:
             words, tags = read_words(row[names["tokens"]], row[names["tags"]], where)
             text, places = " ".join(words), places_of(words)
@@ -83,7 +91,12 @@ def read_sentences(
     if empty:
         log.warning("%s: %d sentences without a word are left out", origin, empty)
     if cut:
-        log.warning("%s: %d spans cut a word and were widened to it", origin, cut)
+        log.warning(
+            "%s: %d of %d spans cut a word and were widened to whole words; the first: %s. Are "
+            "start and end counted in characters, not bytes or UTF-16 units?",
+            origin, len(cut), total, cut[0],
+        )  # fmt: skip
+    out.from_spans = spans
     if not spans:
         convert(out, lines, scheme)
     return out
@@ -134,15 +147,22 @@ def convert(sentences: Sentences, lines: Sequence[int], scheme: str | None) -> N
         spot = f"line {line + place}" if line > 0 else f"row {-line}, word {place + 1}"
         return f"{sentences.origin}: {spot} ({sentences.texts[number][place]})"
 
-    found = "io" if scheme == "io" else find_scheme(sentences.labels, where)
+    bare = scheme == "io" and not any(is_tag(t) for tags in sentences.labels for t in tags)
+    found = "io" if bare else find_scheme(sentences.labels, where)
+    if scheme == "io" and found != "io":
+        raise ThawError(
+            f"{sentences.origin}: data.scheme=io is for bare types, and tags here look like "
+            f"{found}. Leave data.scheme out."
+        )
     used = scheme or found
     broken = 0
     for number, tags in enumerate(sentences.labels):
         sentences.labels[number], places = to_iob2(tags, used)
         if places and scheme is not None:
             raise ThawError(
-                f"{where(number, places[0])}: tag {tags[places[0]]!r} breaks data.scheme={scheme}. "
-                "Without data.scheme the tag starts or ends an entity, and is counted."
+                f"{where(number, places[0])}: tag {tags[places[0]]!r} breaks data.scheme={scheme}; "
+                f"the tags look like {found}. Without data.scheme they are read as that, and what "
+                "breaks it is counted."
             )
         broken += len(places)
     log.info(

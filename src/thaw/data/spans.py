@@ -10,7 +10,13 @@ from thaw.errors import ThawError
 
 # Scripts that are written without spaces give a word a character, as BERT's tokenizer does.
 UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]"
-WORD = regex.compile(rf"{UNSPACED}\p{{M}}*|(?:(?!{UNSPACED})[\w\p{{M}}])+|(?!\s)\X")
+RUN = rf"(?:(?!{UNSPACED})[\w\p{{M}}])+"
+WORD = regex.compile(rf"{UNSPACED}\p{{M}}*|{RUN}|(?!\s)\X")
+# Addresses, @names and #tags, abbreviations, and words with a mark inside are one word.
+TOKEN = regex.compile(
+    rf"(?:https?://|www\.)\S+|[@#]{RUN}|(?:\p{{L}}\.){{2,}}|{UNSPACED}\p{{M}}*"
+    rf"|{RUN}(?:[-'’.,&/:_]{RUN})*|(?!\s)\X"
+)
 
 
 class Span(NamedTuple):
@@ -21,9 +27,15 @@ class Span(NamedTuple):
     label: str
 
 
-def words_of(text: str) -> list[tuple[int, int]]:
-    """Where the words of a text begin and end: runs of letters and digits, and single marks."""
-    return [match.span() for match in WORD.finditer(text)]
+def words_of(text: str, fine: bool = True) -> list[tuple[int, int]]:
+    """Where the words of a text begin and end.
+
+    Args:
+        text: any.
+        fine: runs of letters and digits, and single marks, so that few spans cut a word; else
+            as corpora of words have them: "U.N.", "AT&T" and "@name" are one word each.
+    """
+    return [match.span() for match in (WORD if fine else TOKEN).finditer(text)]
 
 
 def places_of(words: Sequence[str]) -> list[tuple[int, int]]:
@@ -67,9 +79,11 @@ def parse(value: Any, where: str) -> Iterator[Span]:
                 start, end, label = item["start"], item["end"], item["label"]
             else:
                 start, end, label = item
-            if not isinstance(label, str) or not label or type(start + end) is not int:
+            if not isinstance(label, str) or type(start + end) is not int:
                 raise ValueError
-            yield Span(start, end, label)
+            if not label.strip() or label == "O" or label[:2] in ("B-", "I-"):
+                raise ThawError(f"{where}: span {item!r}: {label!r} is no type such as PER.")
+            yield Span(start, end, label.strip())
         except (TypeError, ValueError, KeyError):
             raise ThawError(
                 f"{where}: span {item!r}; expected [start, end, label] or "
@@ -79,8 +93,8 @@ def parse(value: Any, where: str) -> Iterator[Span]:
 
 def tags_of(
     words: Sequence[tuple[int, int]], spans: Sequence[Span], where: str
-) -> tuple[list[str], int]:
-    """IOB2 tags of words, and how many spans cut a word and were widened to it.
+) -> tuple[list[str], list[Span]]:
+    """IOB2 tags of words, and the spans that cut a word and were widened to it.
 
     Args:
         words: where they begin and end.
@@ -91,7 +105,7 @@ def tags_of(
         ThawError: a span holds no word, or two cut the same one.
     """
     tags = ["O"] * len(words)
-    cut = 0
+    cut = []
     for span in spans:
         inside = [i for i, (a, b) in enumerate(words) if a < span.end and span.start < b]
         if not inside:
@@ -101,7 +115,8 @@ def tags_of(
             raise ThawError(
                 f"{where}: two spans share the word at {a} to {b}, one is {list(span)}."
             )
-        cut += words[inside[0]][0] < span.start or words[inside[-1]][1] > span.end
+        if words[inside[0]][0] < span.start or words[inside[-1]][1] > span.end:
+            cut.append(span)
         for i in inside:
             tags[i] = f"{'B' if i == inside[0] else 'I'}-{span.label}"
     return tags, cut

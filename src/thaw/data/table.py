@@ -83,10 +83,13 @@ def read_texts(rows: Iterable[Mapping[str, Any]], columns: Columns, origin: str)
     empty: list[int] = []
     unlabelled: list[int] = []
     number = 0
+    wanted = [c for c in (*columns.text, columns.label, columns.group) if c is not None]
     drop = {label.strip() for label in columns.drop_labels}
     for number, row in enumerate(rows, start=1):
         if number == 1:
             require_columns(row, columns, origin)
+        if number > 1 and any(column not in row for column in wanted):
+            require_columns(row, columns, f"{origin}: row {number}")
         labels: Any = None
         if columns.label is not None:
             value = row[columns.label]

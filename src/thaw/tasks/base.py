@@ -253,9 +253,10 @@ def weigh(
     if class_weights == "balanced":
         count = torch.tensor(counts, dtype=torch.float32)
         return torch.where(count > 0, count.sum() / (len(labels) * count.clamp(min=1)), 0.0)
-    if isinstance(class_weights, str) or len(class_weights) != len(labels):
+    weights = [] if isinstance(class_weights, str) else list(class_weights)
+    if len(weights) != len(labels) or min(weights) < 0 or not any(weights):
         raise ThawError(
-            f"task.class_weights={class_weights}: expected balanced, or {len(labels)} numbers in "
-            f"the order of {', '.join(labels)}."
+            f"task.class_weights={class_weights}: expected balanced, or {len(labels)} numbers "
+            f"from 0, not all 0, in the order of {', '.join(labels)}."
         )
-    return torch.tensor(list(class_weights), dtype=torch.float32)
+    return torch.tensor(weights, dtype=torch.float32)

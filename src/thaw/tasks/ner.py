@@ -52,7 +52,7 @@ class TokenPredictor(Predictor):
     def predict(
         self, rows: Iterable[dict[str, Any]], columns: Sequence[str]
     ) -> Iterator[dict[str, Any]]:
-        """Rows with `entities`: type, text, score, start and end in the row's text.
+        """Rows with `entities`: label, text, score, start and end in the row's text.
 
         Rows that hold lists of words get `predicted` tags too, and `text`, the words joined by
         spaces.
@@ -75,7 +75,7 @@ class TokenPredictor(Predictor):
             words = [str(word) for word in value]
             return " ".join(words), places_of(words), {"text": " ".join(words)}
         text = "" if value is None else str(value)
-        return text, words_of(text), {}
+        return text, words_of(text, self.model.config.fine_words), {}
 
     def tag(self, sentences: Sequence[Sequence[str]]) -> list[list[tuple[str, float]]]:
         """The tag of each word and its probability."""
@@ -111,7 +111,8 @@ class TokenClassification(EncoderTask):
     Args:
         checkpoint: a model directory.
         labels: O, and B- and I- of each type: C of them.
-        label_counts: how many words of train have each, for balanced weights.
+        label_counts: how many tokens of train have each, for balanced weights.
+        fine_words: how a raw text is split into words, see `thaw.data.spans.words_of`.
         learning_rate: at the end of warm-up.
         weight_decay: of all parameters but biases and norms.
         warmup_ratio: share of all steps with a rising learning rate.
@@ -133,6 +134,7 @@ class TokenClassification(EncoderTask):
         checkpoint: str | Path,
         labels: Sequence[str],
         label_counts: Sequence[int] = (),
+        fine_words: bool = False,
         learning_rate: NonNegativeFloat = 2e-5,
         weight_decay: NonNegativeFloat = 0.01,
         warmup_ratio: Share = 0.1,
@@ -148,6 +150,7 @@ class TokenClassification(EncoderTask):
             id2label=dict(enumerate(labels)),
             label2id={name: i for i, name in enumerate(labels)},
         )
+        model.config.fine_words = fine_words
         super().__init__(model, learning_rate, weight_decay, warmup_ratio)
         self.labels = list(labels)
         self.focal_gamma = focal_gamma
