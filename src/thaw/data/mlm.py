@@ -24,6 +24,7 @@ from thaw.errors import ThawError
 log = logging.getLogger(__name__)
 
 PACKS = ("lines", "documents")
+ENDLESS = 10_000  # characters of a corpus that is one line
 STREAMED = 2000  # texts at most of a split that is cut from a stream: they are held in memory
 FEATURES = Features(
     {
@@ -99,7 +100,14 @@ class MaskedLanguageModelData(EncoderData):
         head = list(islice(rows := iter(rows), 1))
         if not head:
             raise ThawError(f"{origin} holds no text: an empty corpus trains nothing.")
-        return read_texts(chain(head, rows), self.columns(head[0]), origin)
+        texts = read_texts(chain(head, rows), self.columns(head[0]), origin)
+        if self.pack == "lines" and len(texts) == 1 and len(texts.texts[0][0]) > ENDLESS:
+            raise ThawError(
+                f"{origin} is one line of {len(texts.texts[0][0]):,} characters; expected a text a "
+                "line. data.pack=documents cuts it into blocks of data.max_tokens; a split cannot "
+                "be cut from it, so name one: data.validation=<file>, or null."
+            )
+        return texts
 
     def columns(self, row: Mapping[str, Any]) -> Columns:
         """The columns to read; the files of a folder are groups."""
@@ -234,7 +242,7 @@ class MaskedLanguageModelData(EncoderData):
             )
 
     def sizes(self) -> dict[str, str]:
-        return ({"train": "a stream of"} if self.streaming else {}) | super().sizes()
+        return ({"train": "streamed"} if self.streaming else {}) | super().sizes()
 
     def loader(self, split: str, batch_size: int, shuffle: bool = False) -> DataLoader:
         if split != "train" or not self.streaming:
