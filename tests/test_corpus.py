@@ -10,7 +10,8 @@ from transformers import AutoTokenizer
 
 from conftest import sentences, write_csv
 from thaw.data import corpus
-from thaw.data.mlm import MaskedLanguageModelData, blocks
+from thaw.data.mlm import MaskedLanguageModelData
+from thaw.data.packing import blocks
 from thaw.errors import ThawError
 
 TEXTS = [text for text, _ in sentences(60)]

@@ -35,6 +35,10 @@ ARCHITECTURES = {
         cls_token_id=2, sep_token_id=3,
     ),
     "deberta": transformers.DebertaV2Config(**SIZE, max_position_embeddings=64),
+    "mobilebert": transformers.MobileBertConfig(  # its head does not call its decoder
+        **SIZE, embedding_size=16, true_hidden_size=16, intra_bottleneck_size=16,
+        max_position_embeddings=64,
+    ),
     "electra": transformers.ElectraConfig(**SIZE, embedding_size=16, max_position_embeddings=64),
 }  # fmt: skip
 PROBE = "task.probes=['What a horrible [MASK]!']"
@@ -109,6 +113,19 @@ def test_the_head_sees_masked_positions_only_and_the_model_is_left_as_it_was(tin
     whole = model(input_ids=ids).logits
     assert whole.shape == (2, 7, 300)
     torch.testing.assert_close(logits, whole.view(14, 300)[[1, 9, 13]])
+
+
+def test_mixed_precision_gives_nearly_the_same_loss(tiny_mlm):
+    task = make_task(tiny_mlm).eval()
+    ids = torch.randint(5, 300, (2, 20), generator=torch.Generator().manual_seed(1))
+    batch = {"input_ids": ids, "words": torch.arange(20).expand(2, -1), "row": torch.arange(2)}
+    batch = task.mask(batch, 0, 0)
+    full, _ = task.loss(batch)
+    with torch.autocast("cpu", torch.bfloat16):
+        half, _ = task.loss(batch)
+    half.backward()
+    torch.testing.assert_close(half, full, atol=0.02, rtol=0)
+    assert task.model.get_output_embeddings().weight.grad.any()
 
 
 def test_a_batch_without_a_mask_has_loss_and_gradients_of_zero(tiny_mlm):

@@ -17,7 +17,8 @@ from torch.utils.data import DataLoader
 from thaw.data.base import EncoderData, rowwise
 from thaw.data.corpus import corpus_rows, joined
 from thaw.data.masking import words_of
-from thaw.data.stream import Row, Stream, padded
+from thaw.data.packing import Row, blocks, padded, portions
+from thaw.data.stream import Stream
 from thaw.data.table import Columns, Texts, read_texts, require_columns, split_of
 from thaw.errors import ThawError
 
@@ -259,46 +260,3 @@ class MaskedLanguageModelData(EncoderData):
             stream, batch_size=None, num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0, pin_memory=torch.cuda.is_available(),
         )  # fmt: skip
-
-
-def portions(texts: Iterable[tuple[str, Any]]) -> Iterator[list[tuple[str, Any]]]:
-    """Texts to tokenize at once: 1,000, or fewer that are long together."""
-    part: list[tuple[str, Any]] = []
-    size = 0
-    for pair in texts:
-        part.append(pair)
-        size += len(pair[0])
-        if len(part) == 1000 or size > 1_000_000:
-            yield part
-            part, size = [], 0
-    if part:
-        yield part
-
-
-def blocks(rows: Iterable[tuple[Any, Row]], size: int, separator: int | None) -> Iterator[Row]:
-    """Documents one after the other, cut into blocks of `size` tokens; the last may be shorter.
-
-    Args:
-        rows: document, and tokens and words of a part of it.
-        size: of a block.
-        separator: a token between two documents; None: nothing is between them. A block never
-            begins with it.
-    """
-    ids: list[int] = []
-    words: list[int] = []
-    shift = 0  # words go on counting where those of the text before stopped
-    last: Any = None
-    for document, (tokens, numbers) in rows:
-        if ids and document != last and separator is not None:
-            ids.append(separator)
-            words.append(-1)
-        last = document
-        ids += tokens
-        words += [n + shift if n >= 0 else -1 for n in numbers]
-        shift += max(numbers, default=0) + 1
-        done = len(ids) - len(ids) % size
-        for begin in range(0, done, size):
-            yield ids[begin : begin + size], words[begin : begin + size]
-        ids, words = ids[done:], words[done:]
-    if ids:
-        yield ids, words
