@@ -10,7 +10,8 @@ from transformers import AutoTokenizer
 
 from conftest import sentences, write_csv
 from thaw.data import corpus
-from thaw.data.mlm import MaskedLanguageModelData, blocks
+from thaw.data.mlm import MaskedLanguageModelData
+from thaw.data.packing import blocks
 from thaw.errors import ThawError
 
 TEXTS = [text for text, _ in sentences(60)]
@@ -204,7 +205,7 @@ def test_a_streamed_run_trains_and_validates(run, reviews):
     metrics = json.loads((directory / "metrics.json").read_text())
     assert metrics["steps"] == 6
     assert {"start/loss", "val/loss"} <= set(metrics)
-    assert "train a stream of" in (directory / "model" / "README.md").read_text()
+    assert "train streamed" in (directory / "model" / "README.md").read_text()
 
 
 @pytest.mark.parametrize("words", [[], ["trainer.max_steps=5"]])
@@ -254,6 +255,12 @@ def test_an_endless_line_is_refused_as_a_line_and_read_as_a_document(
     # A stream may cut a word where its pieces of 1,000 characters end.
     assert abs(len(inside) - len(expected)) <= len(text) // 1000
     assert data.tokenizer.sep_token_id not in inside
+
+
+def test_a_corpus_of_one_line_is_refused(tiny_bert, tmp_path):
+    (tmp_path / "corpus.txt").write_text(" ".join(TEXTS * 10))
+    with pytest.raises(ThawError, match=r"one line of [\d,]+ characters.*data.pack=documents"):
+        make_data(tiny_bert, tmp_path / "corpus.txt", validation=0.1)
 
 
 @pytest.mark.parametrize(

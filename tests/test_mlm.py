@@ -35,6 +35,10 @@ ARCHITECTURES = {
         cls_token_id=2, sep_token_id=3,
     ),
     "deberta": transformers.DebertaV2Config(**SIZE, max_position_embeddings=64),
+    "mobilebert": transformers.MobileBertConfig(  # its head does not call its decoder
+        **SIZE, embedding_size=16, true_hidden_size=16, intra_bottleneck_size=16,
+        max_position_embeddings=64,
+    ),
     "electra": transformers.ElectraConfig(**SIZE, embedding_size=16, max_position_embeddings=64),
 }  # fmt: skip
 PROBE = "task.probes=['What a horrible [MASK]!']"
@@ -67,8 +71,10 @@ def overrides(overrides):
     return [*overrides, "task=mlm", "trainer.val_check_interval=1.0"]
 
 
+@pytest.mark.parametrize("piece", [2, 256])
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_loss_and_gradients_equal_all_logits(name, tiny_mlm):
+def test_loss_and_gradients_equal_all_logits(name, piece, tiny_mlm, monkeypatch):
+    monkeypatch.setattr("thaw.masked.PIECE", piece)
     torch.manual_seed(0)
     whole = AutoModelForMaskedLM.from_config(ARCHITECTURES[name]).eval()
     ours = make_task(tiny_mlm).eval()
@@ -78,14 +84,15 @@ def test_loss_and_gradients_equal_all_logits(name, tiny_mlm):
     batch = {"input_ids": ids, "words": torch.where(mask > 0, torch.arange(12), -1),
              "row": torch.arange(4)}  # fmt: skip
     batch = ours.mask(batch, seed=0, epoch=0) | {"attention_mask": mask}
-    _, loss = ours.logits_and_loss(batch)
+    loss, right = ours.loss(batch)
     labels = torch.full((48,), -100)
     labels[batch["positions"]] = batch["labels"]
     assert 0 < len(batch["labels"]) < 10
-    expected = whole(
-        input_ids=batch["input_ids"], attention_mask=mask, labels=labels.view(4, 12)
-    ).loss
+    labels = labels.view(4, 12)
+    result = whole(input_ids=batch["input_ids"], attention_mask=mask, labels=labels)
+    expected = result.loss
     torch.testing.assert_close(loss, expected)
+    assert right == (result.logits.argmax(-1) == labels).sum()
     loss.backward()
     expected.backward()
     for (key, a), b in zip(ours.model.named_parameters(), whole.parameters(), strict=True):
@@ -108,11 +115,24 @@ def test_the_head_sees_masked_positions_only_and_the_model_is_left_as_it_was(tin
     torch.testing.assert_close(logits, whole.view(14, 300)[[1, 9, 13]])
 
 
+def test_mixed_precision_gives_nearly_the_same_loss(tiny_mlm):
+    task = make_task(tiny_mlm).eval()
+    ids = torch.randint(5, 300, (2, 20), generator=torch.Generator().manual_seed(1))
+    batch = {"input_ids": ids, "words": torch.arange(20).expand(2, -1), "row": torch.arange(2)}
+    batch = task.mask(batch, 0, 0)
+    full, _ = task.loss(batch)
+    with torch.autocast("cpu", torch.bfloat16):
+        half, _ = task.loss(batch)
+    half.backward()
+    torch.testing.assert_close(half, full, atol=0.02, rtol=0)
+    assert task.model.get_output_embeddings().weight.grad.any()
+
+
 def test_a_batch_without_a_mask_has_loss_and_gradients_of_zero(tiny_mlm):
     task = make_task(tiny_mlm)
     batch = {"input_ids": torch.tensor([[2, 3]]), "words": torch.tensor([[-1, -1]]),
              "row": torch.tensor([0])}  # fmt: skip
-    _, loss = task.logits_and_loss(task.mask(batch, 0, 0))
+    loss, _ = task.loss(task.mask(batch, 0, 0))
     loss.backward()
     assert loss == 0
     assert all(p.grad is None or not p.grad.any() for p in task.parameters())

@@ -1,8 +1,9 @@
-"""Logits at masked positions alone.
+"""Logits at masked positions alone, and never all of them at once.
 
 A head of 30,522 logits costs MiniLM more than half of a step, and its memory, although six of seven
 are never read. Every encoder of transformers hands its head the last hidden state, and every head
-works position by position; so the state is cut down to the masked positions on its way there.
+works position by position; so the state is cut down to the masked positions on its way there. The
+loss takes the decoder in pieces and keeps their gradients instead of their logits.
 
 Shapes: B batch, T tokens, H width, N masked tokens, V vocabulary.
 """
@@ -13,11 +14,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from thaw.errors import ThawError
 
 MASK = "[MASK]"  # how a mask is written in texts, whatever the tokenizer's own
+PIECE = 256  # positions: 31 MB of logits with BERT's vocabulary
 
 
 def masked_logits(
@@ -42,6 +46,79 @@ def masked_logits(
         return model(**inputs).logits[0]
     finally:
         hook.remove()
+
+
+def masked_loss(
+    model: PreTrainedModel, inputs: Mapping[str, Tensor], positions: Tensor, labels: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The sum of the cross-entropies at some positions, and how many guesses are right.
+
+    Args:
+        model: with a head for masked language modelling.
+        inputs: `input_ids` (B, T) and what else the model takes.
+        positions: (N,) in the flattened batch, B * T.
+        labels: (N,) the tokens there.
+    """
+    decoder = model.get_output_embeddings()
+    called = []
+
+    def caught(states: Tensor) -> Tensor:
+        called.append(True)
+        return states
+
+    # Autocast chooses types operation by operation, which a function of our own would hide.
+    if type(decoder) is nn.Linear and not torch.is_autocast_enabled(labels.device.type):
+        vars(decoder)["forward"] = caught
+    try:
+        states = masked_logits(model, inputs, positions)
+    finally:
+        vars(decoder).pop("forward", None)
+    if called:
+        total, right = DecoderLoss.apply(states, decoder.weight, decoder.bias, labels)
+        return total, right
+    logits = states.float()
+    return F.cross_entropy(logits, labels, reduction="sum"), (logits.argmax(-1) == labels).sum()
+
+
+class DecoderLoss(torch.autograd.Function):
+    """Cross-entropy of a linear decoder, whose gradients are computed with it, piece by piece:
+    as many operations as in two passes, without N * V logits kept between them."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, states: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        needs = ctx.needs_input_grad
+        grads = [
+            torch.zeros_like(x) if x is not None and need else None
+            for x, need in zip((states, weight, bias), needs, strict=False)
+        ]
+        total = states.new_zeros(())
+        right = torch.zeros((), dtype=torch.int64, device=states.device)
+        for begin in range(0, len(states), PIECE):
+            part, wanted = states[begin : begin + PIECE], labels[begin : begin + PIECE, None]
+            logits = F.linear(part, weight, bias)
+            norm = logits.logsumexp(1, keepdim=True)
+            total += (norm - logits.gather(1, wanted)).sum()
+            right += (logits.argmax(1, keepdim=True) == wanted).sum()
+            if any(needs):
+                # d loss / d logits: the softmax, less 1 at the label.
+                slope = logits.sub_(norm).exp_()
+                slope.scatter_add_(1, wanted, torch.full_like(norm, -1))
+                if grads[0] is not None:
+                    grads[0][begin : begin + PIECE] = slope @ weight
+                if grads[1] is not None:
+                    grads[1].addmm_(slope.t(), part)
+                if grads[2] is not None:
+                    grads[2] += slope.sum(0)
+        ctx.grads = grads
+        ctx.mark_non_differentiable(right)
+        return total, right
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor, _: Any) -> tuple[Tensor | None, ...]:
+        return *(None if g is None else g * slope for g in ctx.grads), None
 
 
 def tie_head(model: PreTrainedModel, fresh: Sequence[str]) -> bool:

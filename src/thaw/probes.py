@@ -61,7 +61,7 @@ class Probes:
                 words = [{"token": t, "probability": round(p, 6)} for t, p in top]
                 self.rows.append({"stage": stage, "probe": text, "mask": place, "top": words})
                 # Text, not markup: a word may hold brackets.
-                table.add_row(_plain(text), _plain(", ".join(f"{t} {p:.3f}" for t, p in top)))
+                table.add_row(_plain(text), _plain("   ".join(f"{t} {p:.3f}" for t, p in top)))
         Console().print(table)
         for logger in loggers:
             if isinstance(logger, WandbLogger):

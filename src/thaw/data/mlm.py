@@ -17,13 +17,15 @@ from torch.utils.data import DataLoader
 from thaw.data.base import EncoderData, rowwise
 from thaw.data.corpus import corpus_rows, joined
 from thaw.data.masking import words_of
-from thaw.data.stream import Row, Stream, padded
+from thaw.data.packing import Row, blocks, padded, portions
+from thaw.data.stream import Stream
 from thaw.data.table import Columns, Texts, read_texts, require_columns, split_of
 from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)
 
 PACKS = ("lines", "documents")
+ENDLESS = 10_000  # characters of a corpus that is one line
 STREAMED = 2000  # texts at most of a split that is cut from a stream: they are held in memory
 FEATURES = Features(
     {
@@ -99,7 +101,14 @@ class MaskedLanguageModelData(EncoderData):
         head = list(islice(rows := iter(rows), 1))
         if not head:
             raise ThawError(f"{origin} holds no text: an empty corpus trains nothing.")
-        return read_texts(chain(head, rows), self.columns(head[0]), origin)
+        texts = read_texts(chain(head, rows), self.columns(head[0]), origin)
+        if self.pack == "lines" and len(texts) == 1 and len(texts.texts[0][0]) > ENDLESS:
+            raise ThawError(
+                f"{origin} is one line of {len(texts.texts[0][0]):,} characters; expected a text a "
+                "line. data.pack=documents cuts it into blocks of data.max_tokens; a split cannot "
+                "be cut from it, so name one: data.validation=<file>, or null."
+            )
+        return texts
 
     def columns(self, row: Mapping[str, Any]) -> Columns:
         """The columns to read; the files of a folder are groups."""
@@ -234,7 +243,7 @@ class MaskedLanguageModelData(EncoderData):
             )
 
     def sizes(self) -> dict[str, str]:
-        return ({"train": "a stream of"} if self.streaming else {}) | super().sizes()
+        return ({"train": "streamed"} if self.streaming else {}) | super().sizes()
 
     def loader(self, split: str, batch_size: int, shuffle: bool = False) -> DataLoader:
         if split != "train" or not self.streaming:
@@ -251,46 +260,3 @@ class MaskedLanguageModelData(EncoderData):
             stream, batch_size=None, num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0, pin_memory=torch.cuda.is_available(),
         )  # fmt: skip
-
-
-def portions(texts: Iterable[tuple[str, Any]]) -> Iterator[list[tuple[str, Any]]]:
-    """Texts to tokenize at once: 1,000, or fewer that are long together."""
-    part: list[tuple[str, Any]] = []
-    size = 0
-    for pair in texts:
-        part.append(pair)
-        size += len(pair[0])
-        if len(part) == 1000 or size > 1_000_000:
-            yield part
-            part, size = [], 0
-    if part:
-        yield part
-
-
-def blocks(rows: Iterable[tuple[Any, Row]], size: int, separator: int | None) -> Iterator[Row]:
-    """Documents one after the other, cut into blocks of `size` tokens; the last may be shorter.
-
-    Args:
-        rows: document, and tokens and words of a part of it.
-        size: of a block.
-        separator: a token between two documents; None: nothing is between them. A block never
-            begins with it.
-    """
-    ids: list[int] = []
-    words: list[int] = []
-    shift = 0  # words go on counting where those of the text before stopped
-    last: Any = None
-    for document, (tokens, numbers) in rows:
-        if ids and document != last and separator is not None:
-            ids.append(separator)
-            words.append(-1)
-        last = document
-        ids += tokens
-        words += [n + shift if n >= 0 else -1 for n in numbers]
-        shift += max(numbers, default=0) + 1
-        done = len(ids) - len(ids) % size
-        for begin in range(0, done, size):
-            yield ids[begin : begin + size], words[begin : begin + size]
-        ids, words = ids[done:], words[done:]
-    if ids:
-        yield ids, words

@@ -4,13 +4,11 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from thaw.data.batching import LengthGroupedBatches
-
-Row = tuple[list[int], list[int]]  # tokens, and the number of each one's word
+from thaw.data.packing import padded
 
 
 class Stream(IterableDataset):
@@ -92,16 +90,3 @@ class Stream(IterableDataset):
         if not self.packed:
             rows = [self.data.framed(row) for _, row in self.data.tokens((t, None) for t in rows)]
         return padded(rows, numbers, self.data.tokenizer.pad_token_id or 0)
-
-
-def padded(rows: list[Row], numbers: list[int], pad: int) -> dict[str, torch.Tensor]:
-    """A batch of rows; without `attention_mask` where no row needs padding."""
-    lengths = np.array([len(ids) for ids, _ in rows])
-    shape = (len(rows), int(lengths.max()))
-    ids, words = np.full(shape, pad, np.int64), np.full(shape, -1, np.int64)
-    for i, (row, numbered) in enumerate(rows):
-        ids[i, : len(row)], words[i, : len(row)] = row, numbered
-    batch = {"input_ids": ids, "words": words, "row": np.array(numbers, np.int64)}
-    if lengths.min() < shape[1]:
-        batch["attention_mask"] = (np.arange(shape[1]) < lengths[:, None]).astype(np.int64)
-    return {name: torch.from_numpy(value) for name, value in batch.items()}

@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torchmetrics import MeanMetric
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from thaw.data.masking import Masking
 from thaw.errors import ThawError
-from thaw.masked import fill, masked_logits, tie_head, with_mask
+from thaw.masked import fill, masked_logits, masked_loss, tie_head, with_mask
 from thaw.probes import Probes
 from thaw.tasks.base import EncoderTask, Predictor, load_fresh
 
@@ -136,24 +135,23 @@ class MaskedLanguageModel(EncoderTask):
         batch["input_ids"] = torch.from_numpy(seen)
         return batch
 
-    def logits_and_loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Logits (N, V), and the mean cross-entropy: 0 where nothing is masked, not NaN."""
-        inputs = {k: v for k, v in batch.items() if k not in ("labels", "row")}
-        logits = self(**inputs)
-        total = F.cross_entropy(logits.float(), batch["labels"], reduction="sum")
-        return logits, total / max(1, len(batch["labels"]))
+    def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """The mean cross-entropy, 0 where nothing is masked, and the number of right guesses."""
+        inputs = {k: v for k, v in batch.items() if k not in ("labels", "positions", "row")}
+        total, right = masked_loss(self.model, inputs, batch["positions"], batch["labels"])
+        return total / max(1, len(batch["labels"])), right
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        _, loss = self.logits_and_loss(batch)
+        loss, _ = self.loss(batch)
         self.log("train/loss", loss, batch_size=len(batch["row"]))
         return loss
 
     def evaluation_step(self, batch: dict[str, Tensor]) -> None:
         """Adds a batch to the means over masked tokens."""
-        logits, loss = self.logits_and_loss(batch)
+        loss, right = self.loss(batch)
         if count := len(batch["labels"]):
             self.eval_loss.update(loss, count)
-            self.eval_accuracy.update((logits.argmax(-1) == batch["labels"]).float())
+            self.eval_accuracy.update(right / count, count)
 
     def log_evaluation(self, split: str) -> None:
         """Logs loss, perplexity and accuracy over the masked tokens of a split."""

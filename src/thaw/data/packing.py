@@ -1,0 +1,68 @@
+"""Rows of tokens: texts dealt out to the tokenizer, put together into blocks, padded to batches.
+
+Shapes: B batch, T tokens.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+Row = tuple[list[int], list[int]]  # tokens, and the number of each one's word, -1: special
+
+
+def portions(texts: Iterable[tuple[str, Any]]) -> Iterator[list[tuple[str, Any]]]:
+    """Texts to tokenize at once: 1,000, or fewer that are long together."""
+    part: list[tuple[str, Any]] = []
+    size = 0
+    for pair in texts:
+        part.append(pair)
+        size += len(pair[0])
+        if len(part) == 1000 or size > 1_000_000:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
+
+
+def blocks(rows: Iterable[tuple[Any, Row]], size: int, separator: int | None) -> Iterator[Row]:
+    """Documents one after the other, cut into blocks of `size` tokens; the last may be shorter.
+
+    Args:
+        rows: document, and tokens and words of a part of it.
+        size: of a block.
+        separator: a token between two documents; None: nothing is between them. A block never
+            begins with it.
+    """
+    ids: list[int] = []
+    words: list[int] = []
+    shift = 0  # words go on counting where those of the text before stopped
+    last: Any = None
+    for document, (tokens, numbers) in rows:
+        if ids and document != last and separator is not None:
+            ids.append(separator)
+            words.append(-1)
+        last = document
+        ids += tokens
+        words += [n + shift if n >= 0 else -1 for n in numbers]
+        shift += max(numbers, default=0) + 1
+        done = len(ids) - len(ids) % size
+        for begin in range(0, done, size):
+            yield ids[begin : begin + size], words[begin : begin + size]
+        ids, words = ids[done:], words[done:]
+    if ids:
+        yield ids, words
+
+
+def padded(rows: list[Row], numbers: list[int], pad: int) -> dict[str, torch.Tensor]:
+    """A batch of rows; without `attention_mask` where no row needs padding."""
+    lengths = np.array([len(ids) for ids, _ in rows])
+    shape = (len(rows), int(lengths.max()))
+    ids, words = np.full(shape, pad, np.int64), np.full(shape, -1, np.int64)
+    for i, (row, numbered) in enumerate(rows):
+        ids[i, : len(row)], words[i, : len(row)] = row, numbered
+    batch = {"input_ids": ids, "words": words, "row": np.array(numbers, np.int64)}
+    if lengths.min() < shape[1]:
+        batch["attention_mask"] = (np.arange(shape[1]) < lengths[:, None]).astype(np.int64)
+    return {name: torch.from_numpy(value) for name, value in batch.items()}
