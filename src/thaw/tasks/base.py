@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric, MetricCollection
 from transformers import AutoTokenizer, PreTrainedModel
 
+from thaw.dropout import use_bits
 from thaw.errors import ThawError
-from thaw.optim import adamw, linear_schedule
+from thaw.optim import adamw, clip_in_step, linear_schedule
 
 log = logging.getLogger(__name__)
 
@@ -138,6 +139,7 @@ class EncoderTask(LightningModule):
     ) -> None:
         super().__init__()
         self.model = model
+        use_bits(model)
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.warmup_ratio = warmup_ratio
@@ -165,6 +167,17 @@ class EncoderTask(LightningModule):
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = linear_schedule(optimizer, steps, self.warmup_ratio)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        if gradient_clip_val and gradient_clip_algorithm == "norm" and self.device.type == "cpu":
+            clip_in_step(optimizer, gradient_clip_val)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the validation metrics of these weights."""
