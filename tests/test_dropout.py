@@ -89,8 +89,11 @@ def test_attention_drops_probabilities(heads):
     ours, _ = attend(nn.Module(), query, key, value, mask, dropout=0.5, scaling=0.3)
     torch.manual_seed(1)
     products = (query @ key.transpose(2, 3) * 0.3).masked_fill(~mask, -torch.inf)
-    wanted = bit_dropout(products.softmax(-1), 0.5) @ value
-    torch.testing.assert_close(ours, wanted.transpose(1, 2))
+    wanted = (bit_dropout(products.softmax(-1), 0.5) @ value).transpose(1, 2)
+    torch.testing.assert_close(ours, wanted)
+    slope = torch.randn_like(ours)
+    ours, wanted = (torch.autograd.grad(y, (query, key, value), slope) for y in (ours, wanted))
+    torch.testing.assert_close(ours, wanted)
 
 
 def test_a_query_that_attends_to_nothing_does_no_harm(heads):

@@ -48,23 +48,71 @@ class BitDropout(nn.Dropout):
         return bit_dropout(input, self.p) if self.training else input
 
 
+def draw(shape: torch.Size) -> Tensor:
+    """Sixteen random bits an element."""
+    bits = torch.empty((shape.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
+    return bits.view(torch.int16)[: shape.numel()].view(shape)
+
+
+def factors(drawn: Tensor, dropped: int, dtype: torch.dtype) -> Tensor:
+    """What dropout multiplies by: 0 for `dropped` of 65536 numbers, else what keeps the mean."""
+    out = torch.empty(drawn.shape, dtype=dtype)
+    torch.ge(drawn, dropped - LEVELS // 2, out=out)
+    return out.mul_(LEVELS / (LEVELS - dropped))
+
+
 class BitMask(torch.autograd.Function):
-    """`dropped` of 65536 elements become 0; the others grow, so that the mean stays."""
+    """Dropout of `dropped` of 65536 elements, which keeps bits: half of a mask in float32."""
 
     @staticmethod
     def forward(ctx: Any, input: Tensor, dropped: int) -> Tensor:
-        bits = torch.empty((input.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
-        drawn = bits.view(torch.int16)[: input.numel()].view(input.shape)
-        mask = torch.empty(input.shape, dtype=input.dtype)
-        torch.ge(drawn, dropped - LEVELS // 2, out=mask)
-        mask *= LEVELS / (LEVELS - dropped)
-        ctx.save_for_backward(mask)
-        return input * mask
+        drawn = draw(input.shape)
+        ctx.save_for_backward(drawn)
+        ctx.dropped = dropped
+        return input * factors(drawn, dropped, input.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return grad * ctx.saved_tensors[0], None
+        return grad * factors(ctx.saved_tensors[0], ctx.dropped, grad.dtype), None
+
+
+class BitAttention(torch.autograd.Function):
+    """Scaled dot-product attention (Vaswani et al. 2017, eq. 1) with dropout of its probabilities.
+
+    It keeps one tensor of B * N * Q * K floats and the drawn bits, where single operations would
+    keep three.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Tensor | None,
+        dropped: int,
+        scaling: float,
+    ) -> Tensor:
+        products = (query @ key.transpose(-1, -2)).mul_(scaling)
+        if mask is not None:
+            # Not -inf: a padded query may attend to nothing.
+            products.masked_fill_(~mask, torch.finfo(products.dtype).min)
+        weights = products.softmax(-1)
+        drawn = draw(weights.shape)
+        ctx.save_for_backward(query, key, value, weights, drawn)
+        ctx.dropped, ctx.scaling = dropped, scaling
+        return factors(drawn, dropped, weights.dtype).mul_(weights) @ value
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, weights, drawn = ctx.saved_tensors
+        kept = factors(drawn, ctx.dropped, weights.dtype)
+        slope = (grad @ value.transpose(-1, -2)).mul_(kept)
+        of_value = kept.mul_(weights).transpose(-1, -2) @ grad
+        slope = torch._softmax_backward_data(slope, weights, -1, weights.dtype).mul_(ctx.scaling)
+        return slope @ key, slope.transpose(-1, -2) @ query, of_value, None, None, None
 
 
 def attend(
@@ -77,7 +125,7 @@ def attend(
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """transformers' sdpa attention; with dropout on a CPU, the same in single operations.
+    """transformers' sdpa attention; with dropout on a CPU, `BitAttention`.
 
     Args:
         module: the attention.
@@ -92,19 +140,16 @@ def attend(
     Returns:
         (B, Q, N, D)
     """
-    plain = key.shape == value.shape and key.shape[1] == query.shape[1]
-    boolean = attention_mask is None or attention_mask.dtype == torch.bool
-    biased = kwargs.get("position_bias") is not None
-    if not dropout or query.device.type != "cpu" or not plain or not boolean or biased:
+    dropped = round(dropout * LEVELS)
+    known = key.shape == value.shape and key.shape[1] == query.shape[1]
+    known &= attention_mask is None or attention_mask.dtype == torch.bool
+    known &= kwargs.get("position_bias") is None and not torch.is_autocast_enabled("cpu")
+    if query.device.type != "cpu" or not 0 < dropped < LEVELS or not known:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout, scaling, **kwargs
         )
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    products = (query * scaling) @ key.transpose(-1, -2)
-    if attention_mask is not None:
-        # Not -inf: a padded query may attend to nothing.
-        products = products.masked_fill(~attention_mask, torch.finfo(products.dtype).min)
-    found = bit_dropout(products.softmax(-1), dropout) @ value
+    found = BitAttention.apply(query, key, value, attention_mask, dropped, scaling)
     return found.transpose(1, 2).contiguous(), None
 
 
