@@ -1,7 +1,10 @@
+import copy
+
 import pytest
 import torch
+import transformers
 from torch import nn
-from transformers import BertForSequenceClassification
+from transformers import AutoModel, BertForSequenceClassification
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from conftest import tiny_config
@@ -110,3 +113,47 @@ def test_a_models_attention_draws_bits_and_is_saved_as_it_was(tmp_path):
     model.save_pretrained(tmp_path)
     again = BertForSequenceClassification.from_pretrained(tmp_path)
     assert again.config._attn_implementation == "sdpa"
+
+
+SIZE = {"vocab_size": 300, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "intermediate_size": 64, "max_position_embeddings": 66}  # fmt: skip
+ARCHITECTURES = {
+    "bert": tiny_config(),
+    "roberta": transformers.RobertaConfig(**SIZE),
+    "electra": transformers.ElectraConfig(**SIZE, embedding_size=16),
+    "mpnet": transformers.MPNetConfig(**SIZE),
+    "distilbert": transformers.DistilBertConfig(
+        vocab_size=300, dim=32, n_layers=2, n_heads=4, hidden_dim=64, max_position_embeddings=64
+    ),
+    "modernbert": transformers.ModernBertConfig(
+        **SIZE, attention_dropout=0.3, local_attention=4, pad_token_id=0, bos_token_id=2,
+        eos_token_id=3, cls_token_id=2, sep_token_id=3,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_encoder_trains_as_with_its_eager_attention(name, monkeypatch):
+    torch.manual_seed(0)
+    ours = AutoModel.from_config(ARCHITECTURES[name]).train()
+    eager = copy.deepcopy(ours)
+    for model in (ours, eager):
+        use_bits(model)
+    eager.set_attn_implementation("eager")
+    ids = torch.randint(5, 300, (3, 9))
+    mask = (torch.arange(9) < torch.tensor([[9], [6], [3]])).long()
+    slope = torch.randn(3, 9, 32) * mask[..., None]
+    torch.manual_seed(1)
+    states = ours(input_ids=ids, attention_mask=mask).last_hidden_state
+    with monkeypatch.context() as patch:
+        # p=0: bit_dropout itself asks torch's.
+        patch.setattr(
+            nn.functional, "dropout", lambda x, p, training=True: bit_dropout(x, p) if p else x
+        )
+        torch.manual_seed(1)
+        wanted = eager(input_ids=ids, attention_mask=mask).last_hidden_state
+    torch.testing.assert_close(states * slope, wanted * slope, atol=1e-5, rtol=1e-4)
+    for y in (states, wanted):
+        (y * slope).sum().backward()
+    for (key, a), b in zip(ours.named_parameters(), eager.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, atol=1e-5, rtol=1e-3, msg=key)
