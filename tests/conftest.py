@@ -11,6 +11,8 @@ import pytest
 
 os.environ.update(WANDB_MODE="offline", HF_HUB_OFFLINE="1", CUDA_VISIBLE_DEVICES="")
 os.environ.pop("WANDB_API_KEY", None)
+# Workers of pytest share the cores; tiny models gain nothing from threads.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 GOOD = ["good", "great", "fine", "lovely", "superb", "warm", "bright", "moving"]
 BAD = ["bad", "dull", "awful", "bland", "cold", "weak", "tired", "boring"]
