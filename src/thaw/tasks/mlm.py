@@ -79,6 +79,7 @@ class MaskedLanguageModel(EncoderTask):
     pipeline = "fill-mask"
     predictor = MaskedPredictor
     validates_first = True
+    inputs_change = "task=mlm masks other tokens in every epoch"
 
     def __init__(
         self,
