@@ -1,16 +1,25 @@
 """Which blocks train: exact names for every architecture, bits, stages, bad input."""
 
 import json
+import signal
+import subprocess
+import sys
 
 import pytest
 import torch
 import transformers
+from lightning.pytorch import Callback
+from omegaconf import OmegaConf
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 
-from conftest import save_tiny, tiny_config
+import thaw.train
+from conftest import REPOSITORY, save_tiny, tiny_config
+from thaw.blocks import factors_of
 from thaw.errors import ThawError
 from thaw.freeze import Gradual, Head, Last, Names, frozen_modules
+from thaw.optim import adamw
+from thaw.parameters import main as parameters
 
 SIZE = {"vocab_size": 300, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4,
         "intermediate_size": 64}  # fmt: skip
@@ -180,3 +189,150 @@ def test_a_masked_models_last_block_trains_in_a_run(run, tiny_mlm):
     found = changed(load_file(tiny_mlm / "model.safetensors"), after)
     assert found
     assert all(n.startswith(("bert.encoder.layer.1.", "cls.")) for n in found)
+
+
+def test_the_rate_falls_by_layer_from_the_head_down(tiny_bert):
+    from thaw.tasks.sequence import SequenceClassification
+
+    task = SequenceClassification(tiny_bert, ["a", "b"], learning_rate=1.0, layer_decay=0.5)
+    optimizer = adamw(task.model, 1.0, 0.01, factors_of(task.model, 0.5))
+    rates = {id(p): g["lr"] for g in optimizer.param_groups for p in g["params"]}
+    found = {n: rates[id(p)] for n, p in task.model.named_parameters()}
+    assert found["classifier.weight"] == found["bert.pooler.dense.weight"] == 1
+    assert found["bert.encoder.layer.1.output.dense.bias"] == 0.5
+    assert found["bert.encoder.layer.0.output.dense.bias"] == 0.25
+    assert found["bert.embeddings.word_embeddings.weight"] == 0.125
+
+
+def test_the_log_has_a_table_of_parts(run, caplog):
+    with caplog.at_level("INFO"):
+        run("freeze=last", "task.layer_decay=0.5", "trainer.max_epochs=1")
+    [table] = [r.getMessage() for r in caplog.records if r.getMessage().startswith("part ")]
+    assert [" ".join(line.split()) for line in table.splitlines()] == [
+        "part parameters trains learning rate",
+        "embeddings 11,776 frozen",
+        "block 0 8,544 frozen",
+        "block 1 8,544 trained 0.0015",
+        "head 1,122 trained 0.003",
+    ]
+
+
+def test_all_parameters_are_listed_by_name_with_shape_and_part(overrides, capsys):
+    parameters([*overrides, "freeze=names", "freeze.train=['*.layer.1.*','*bias']"])
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "bert.encoder.layer.1.output.dense.weight 32 x 64 block 1 trained" in lines
+    assert "bert.encoder.layer.0.output.dense.weight 32 x 64 block 0 frozen" in lines
+    assert "classifier.weight 2 x 32 head frozen" in lines
+    assert "classifier.bias 2 head trained" in lines
+
+
+def test_cfg_job_shows_the_parts_below_the_config(overrides):
+    words = [*overrides, "freeze=gradual", "--cfg", "job"]
+    done = subprocess.run([sys.executable, "train.py", *words], cwd=REPOSITORY,
+                          capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert OmegaConf.create(done.stdout).freeze.every == 0.1
+    lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    assert "# block 1 8,544 from stage 1 on 0.003" in lines
+    assert "# block 0 8,544 from stage 2 on 0.003" in lines
+    assert "# embeddings 11,776 frozen" in lines
+
+
+class Watch(Callback):
+    """What trains at each step, and whether what is closed stays as it was."""
+
+    def __init__(self):
+        self.seen = {}
+
+    def on_train_batch_end(self, trainer, task, outputs, batch, batch_idx):
+        blocks = task.model.bert.encoder.layer
+        self.seen[trainer.global_step - 1] = [
+            (any(p.requires_grad for p in b.parameters()), b.training,
+             round(b.output.dense.weight.double().sum().item(), 9)) for b in blocks
+        ]  # fmt: skip
+
+
+class Watches(list):
+    """The `Watch` of each run."""
+
+
+@pytest.fixture
+def watch(monkeypatch):
+    """Adds a `Watch` to the next runs."""
+    found = Watches()
+
+    def build(cfg, original=thaw.train.build_trainer):
+        trainer = original(cfg)
+        found.append(Watch())
+        trainer.callbacks.append(found[-1])
+        return trainer
+
+    found.build = build
+    monkeypatch.setattr(thaw.train, "build_trainer", build)
+    return found
+
+
+GRADUAL = [
+    "freeze=gradual",
+    "freeze.every=4",
+    "callbacks.early_stopping=null",
+    "task.warmup_ratio=0",
+]
+
+
+def test_blocks_open_one_by_one_from_the_last_down(run, watch):
+    run(*GRADUAL)
+    seen = watch[0].seen
+    assert len(seen) == 16
+    for step, (low, high) in seen.items():
+        assert high[:2] == ((step >= 4),) * 2, step
+        assert low[:2] == ((step >= 8),) * 2, step
+    assert len({seen[s][1][2] for s in range(4)}) == 1
+    assert len({seen[s][0][2] for s in range(8)}) == 1
+    assert len({seen[s][1][2] for s in range(3, 15)}) > 8
+
+
+def test_a_share_of_training_is_an_interval_too(run, watch):
+    run("freeze=gradual", "freeze.every=0.25", "callbacks.early_stopping=null")
+    assert next(step for step, (_, high) in watch[0].seen.items() if high[0]) == 4
+
+
+def test_a_resumed_run_has_the_blocks_and_weights_of_one_that_was_not_stopped(
+    run, watch, monkeypatch
+):
+    run(*GRADUAL, name="whole")
+
+    def stop(self, trainer, task, batch, batch_idx):
+        if trainer.global_step == 6:
+            raise KeyboardInterrupt
+
+    handler = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(Watch, "on_train_batch_start", stop)
+    with pytest.raises(SystemExit):
+        run(*GRADUAL, name="stopped")
+    signal.signal(signal.SIGINT, handler)  # Lightning ignores it from the first Ctrl-C on
+    monkeypatch.undo()
+    last = run.directory("stopped") / "checkpoints" / "last.ckpt"
+    monkeypatch.setattr(thaw.train, "build_trainer", watch.build)
+    run(*GRADUAL, f"ckpt_path={last}", name="on")
+    whole, on = watch[0].seen, watch[2].seen
+    assert [[b[:2] for b in on[s]] for s in range(6, 16)] == [
+        [b[:2] for b in whole[s]] for s in range(6, 16)
+    ]
+    assert [on[6][1][:2], on[6][0][:2], on[8][0][:2]] == [(True,) * 2, (False,) * 2, (True,) * 2]
+    assert on[7][0][2] == whole[7][0][2]  # not open yet: as the checkpoint has it
+
+
+def test_two_processes_open_the_same_blocks_at_the_same_steps(overrides, tmp_path):
+    directory = tmp_path / "run"
+    words = [*overrides, *GRADUAL, "trainer=ddp", "trainer.accelerator=cpu", "data.batch_size=4",
+             f"hydra.run.dir={directory}", f"freeze.cache.path={tmp_path}"]  # fmt: skip
+    done = subprocess.run([sys.executable, "train.py", *words], cwd=REPOSITORY,
+                          capture_output=True, text=True, timeout=250)  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "step 4: 1 of 2 stages train" in done.stdout
+    assert "step 8: 2 of 2 stages train" in done.stdout
+    state = torch.load(directory / "checkpoints" / "last.ckpt", weights_only=True)
+    moments = state["optimizer_states"][0]["state"]
+    steps = sorted({int(m["step"]) for m in moments.values()})
+    assert steps == [8, 12, 16]  # of block 0, block 1 and the head

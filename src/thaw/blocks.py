@@ -4,8 +4,9 @@ A part is `embeddings`, `block 0` to `block <n-1>`, or `head`. A pooler belongs 
 decoder tied to the embeddings is the embeddings' matrix and belongs to them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -116,3 +117,56 @@ def rate_factors(parts: Mapping[str, str], layer_decay: float) -> dict[str, floa
     blocks = sorted((p for p in found if p.startswith("block ")), key=lambda p: int(p[6:]))
     ladder = ["head", *reversed(blocks), "embeddings"]
     return {part: layer_decay**height for height, part in enumerate(ladder)}
+
+
+def factors_of(model: PreTrainedModel, layer_decay: float) -> dict[str, float] | None:
+    """What each parameter's learning rate is multiplied with, by name; None: nothing.
+
+    Raises:
+        ThawError: the architecture has no blocks that thaw knows, see `find`.
+    """
+    if layer_decay == 1:
+        return None
+    parts = names_of_parts(model)
+    factors = rate_factors(parts, layer_decay)
+    return {name: factors[part] for name, part in parts.items()}
+
+
+def table(task: Any) -> str:
+    """A line for each part: how many parameters it has, whether they train, and how fast.
+
+    Args:
+        task: frozen as it trains.
+    """
+    model = task.model
+    try:
+        parts = names_of_parts(model)
+    except ThawError:
+        parts = names_of_halves(model)
+    factors = rate_factors(parts, task.layer_decay)
+    later = {id(p): i for i, s in enumerate(task.stages, 1) for m in s for p in m.parameters()}
+    lines = [("part", "parameters", "trains", "learning rate")]
+    for part in in_order(set(parts.values())):
+        own = [p for n, p in model.named_parameters() if parts[n] == part]
+        count, open_ = sum(p.numel() for p in own), sum(p.numel() for p in own if p.requires_grad)
+        stage = max((later.get(id(p), 0) for p in own), default=0)
+        trains = "frozen" if not open_ else "trained" if open_ == count else f"{open_:,} of them"
+        trains = f"from stage {stage} on" if open_ and stage else trains
+        rate = f"{task.learning_rate * factors.get(part, 1.0):.3g}" if open_ else ""
+        lines.append((part, f"{count:,}", trains, rate))
+    return "\n".join(columns(lines))
+
+
+def in_order(parts: Iterable[str]) -> list[str]:
+    """Parts from the embeddings up."""
+    ranks = {"embeddings": -1, "encoder": -1, "head": 10**6}
+    return sorted(parts, key=lambda p: ranks[p] if p in ranks else int(p.removeprefix("block ")))
+
+
+def columns(lines: Iterable[tuple[str, ...]]) -> list[str]:
+    """Cells of one width a column."""
+    rows = list(lines)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]

@@ -1,5 +1,5 @@
-"""What `-m` leaves besides its runs: a summary of them, whatever was swept; and how a sweep is taken
-up again that was stopped, or has more values now.
+"""What `-m` leaves besides its runs: a summary of them, whatever was swept; and how a sweep that was
+stopped, or has more values now, is taken up.
 
 No torch here: `train.py` asks whether a job is done before anything is loaded.
 """

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric, MetricCollection
 from transformers import AutoTokenizer, PreTrainedModel
 
+from thaw.blocks import factors_of, table
 from thaw.errors import ThawError
 from thaw.freeze import Nothing, freeze, frozen_modules, interval
 from thaw.optim import adamw, linear_schedule
@@ -19,6 +20,7 @@ from thaw.prefix import Cache, Prefix, prefix_of
 
 log = logging.getLogger(__name__)
 
+Decay = Annotated[float, Field(gt=0, le=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 CHUNK = 32  # batches of a prediction that are sorted by length together
 
@@ -123,6 +125,8 @@ class EncoderTask(LightningModule):
         learning_rate: at the end of warm-up.
         weight_decay: of all parameters but biases and norms.
         warmup_ratio: share of all steps with a rising learning rate.
+        layer_decay: what a block's learning rate is of that of the block above; see
+            `thaw.blocks.rate_factors`.
 
     Attributes:
         pipeline: the name of the `transformers.pipeline` that the export works in.
@@ -138,13 +142,19 @@ class EncoderTask(LightningModule):
     inputs_change: ClassVar[str] = ""
 
     def __init__(
-        self, model: PreTrainedModel, learning_rate: float, weight_decay: float, warmup_ratio: float
+        self,
+        model: PreTrainedModel,
+        learning_rate: float,
+        weight_decay: float,
+        warmup_ratio: float,
+        layer_decay: float = 1.0,
     ) -> None:
         super().__init__()
         self.model = model
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.warmup_ratio = warmup_ratio
+        self.layer_decay = layer_decay
         self.pipeline_options: dict[str, str] = {}
         self.frozen: list[nn.Module] = []
         self.stages: list[list[nn.Module]] = []
@@ -164,6 +174,7 @@ class EncoderTask(LightningModule):
         self.cache = strategy.cache
         self.opened, self.gated = 0, False
         self.train(self.training)
+        log.info("%s", table(self))
 
     def train(self, mode: bool = True) -> "EncoderTask":
         """Sets training mode; frozen modules stay in eval mode, without dropout."""
@@ -199,7 +210,8 @@ class EncoderTask(LightningModule):
                 parameter.grad = None
 
     def configure_optimizers(self) -> Any:
-        optimizer = adamw(self.model, self.learning_rate, self.weight_decay)
+        factors = factors_of(self.model, self.layer_decay)
+        optimizer = adamw(self.model, self.learning_rate, self.weight_decay, factors)
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = linear_schedule(optimizer, steps, self.warmup_ratio)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
