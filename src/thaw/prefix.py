@@ -389,12 +389,11 @@ def prefix_of(task: Any) -> Prefix | None:
     if not task.frozen:
         return None
     try:
-        trainer = task.trainer
         splits = covered(task)
-        prefix = Prefix(task.model, task.cache, str(trainer.precision))
+        prefix = Prefix(task.model, task.cache, str(task.trainer.precision))
         if prefix.depth == 0:
             return None
-        prefix.fill(splits, trainer.precision_plugin.forward_context)
+        prefix.fill(splits, task.trainer.precision_plugin.forward_context)
     except (Off, ThawError) as error:
         log.info("frozen blocks run in every step: %s", error)
         return None
@@ -404,8 +403,21 @@ def prefix_of(task: Any) -> Prefix | None:
     return prefix
 
 
+def add_test(task: Any) -> None:
+    """Has the states of the test at hand, too, where those of training are."""
+    rows, trainer = task.trainer.datamodule.encoded.get("test"), task.trainer
+    if task.prefix is None or rows is None or trainer.limit_test_batches != 1.0:
+        return
+    try:
+        task.prefix.fill({"test": rows}, trainer.precision_plugin.forward_context)
+    except Off as error:
+        log.info("frozen blocks run in the test: %s", error)
+    finally:
+        task.train(task.training)
+
+
 def covered(task: Any) -> dict[str, Any]:
-    """The encoded rows of the splits that a run reads in full, by name.
+    """The encoded rows of train, and of validation if all of it is read.
 
     Raises:
         Off: the inputs are not the same in every epoch, or training reads a part of them.
@@ -420,5 +432,5 @@ def covered(task: Any) -> dict[str, Any]:
     steps = -(-len(data.encoded["train"]) // (data.batch_size * trainer.world_size))
     if 0 <= trainer.max_steps < steps:
         raise Off(f"trainer.max_steps={trainer.max_steps} is less than an epoch")
-    limits = {"validation": trainer.limit_val_batches, "test": trainer.limit_test_batches}
-    return {s: rows for s, rows in data.encoded.items() if limits.get(s, 1.0) == 1.0}
+    whole = ["train"] + (["validation"] if trainer.limit_val_batches == 1.0 else [])
+    return {split: data.encoded[split] for split in whole if split in data.encoded}

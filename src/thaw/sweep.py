@@ -1,5 +1,5 @@
-"""What `-m` leaves besides its runs: a summary of them, whatever was swept; and how a sweep that was
-stopped, or has more values now, is taken up.
+"""What `-m` leaves besides its runs: a summary of them, whatever was swept. And how a sweep is
+taken up that was stopped, or that has more values now.
 
 No torch here: `train.py` asks whether a job is done before anything is loaded.
 """

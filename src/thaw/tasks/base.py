@@ -16,7 +16,7 @@ from thaw.blocks import factors_of, table
 from thaw.errors import ThawError
 from thaw.freeze import Nothing, freeze, frozen_modules, interval
 from thaw.optim import adamw, linear_schedule
-from thaw.prefix import Cache, Prefix, prefix_of
+from thaw.prefix import Cache, Prefix, add_test, prefix_of
 
 log = logging.getLogger(__name__)
 
@@ -232,6 +232,10 @@ class EncoderTask(LightningModule):
     def on_fit_start(self) -> None:
         """Computes what frozen blocks give for every text, or finds it."""
         self.prefix = prefix_of(self)
+
+    def on_test_start(self) -> None:
+        """The same for the test, where training had it."""
+        add_test(self)
 
     def on_before_batch_transfer(
         self, batch: dict[str, Tensor], dataloader_idx: int
