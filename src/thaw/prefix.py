@@ -166,6 +166,7 @@ class Prefix:
         about = [
             config, self.precision, transformers.__version__, torch.__version__,
             self.model.config._attn_implementation, next(self.model.parameters()).device.type,
+            torch.get_float32_matmul_precision(),
         ]  # fmt: skip
         state = hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode())
         found = []
@@ -173,7 +174,7 @@ class Prefix:
             for module in modules:
                 for name, tensor in module.state_dict().items():
                     state.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-                    state.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
+                    state.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy())
                 state.update(b"first token" if "forward" in vars(module) else b"")
             found.append(state.hexdigest())
         return found
