@@ -182,7 +182,7 @@ def runner(overrides: list[str], tmp_path: Path) -> Callable[..., Path]:
         from thaw.cli import compose
         from thaw.train import train
 
-        words = [*overrides, *extra]
+        words = [f"freeze.cache.path={tmp_path / 'prefix'}", *overrides, *extra]
         directory = tmp_path / name
         cfg = compose([*words, f"run_dir={directory}"])
         (directory / ".hydra").mkdir(parents=True, exist_ok=True)

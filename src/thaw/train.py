@@ -18,7 +18,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import get_method, instantiate
+from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from thaw import __version__
@@ -32,7 +32,6 @@ log = logging.getLogger(__name__)
 GIVEN = {
     "data": {"tokenizer", "seed"},
     "task": {"checkpoint", "labels", "multi_label", "label_counts", "fine_words", "max_tokens"},
-    "freeze": {"model"},
     "trainer": {"logger", "callbacks"},
 }
 LIBRARIES = ("torch", "lightning", "transformers", "datasets", "torchmetrics", "hydra-core")
@@ -72,7 +71,7 @@ def train(cfg: DictConfig, typed: Sequence[str] | None = None) -> float | None:
     # After the data, so that the head's weights follow from the seed alone.
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     task = instantiate(cfg.task, checkpoint=checkpoint, _convert_="all", **data.for_task())
-    task.freeze_with(get_method(cfg.freeze._target_))
+    task.freeze_with(instantiate(cfg.freeze, _convert_="all"))
     trained = sum(p.numel() for p in task.parameters() if p.requires_grad)
     total = sum(p.numel() for p in task.parameters())
     log.info("model %s: %s of %s parameters train", cfg.model.name, f"{trained:,}", f"{total:,}")
