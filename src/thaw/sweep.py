@@ -65,7 +65,7 @@ def read_jobs(sweep: Path) -> list[Job]:
     found = []
     for path in sweep.glob("*/.hydra/overrides.yaml"):
         directory = path.parents[1]
-        job = Job(directory.name, values_of(OmegaConf.load(path)))  # type: ignore[arg-type]
+        job = Job(directory.name, values_of(map(str, OmegaConf.load(path))))
         if (directory / "metrics.json").exists():
             job.metrics = json.loads((directory / "metrics.json").read_text(encoding="utf-8"))
         elif (directory / FAILED).exists():
@@ -272,6 +272,6 @@ def share(config: DictConfig, sweep: Path) -> None:
     run = wandb_logger(str(sweep), job_type="summary", **options).experiment
     with open(sweep / "summary.csv", newline="", encoding="utf-8") as file:
         header, *rows = csv.reader(file)
-    run.log({"summary": wandb.Table(columns=header, data=rows),
+    run.log({"summary": wandb.Table(columns=[*header], data=rows),
              "figure": wandb.Image(str(sweep / "summary.png"))})  # fmt: skip
     run.finish()
