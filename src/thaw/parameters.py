@@ -1,6 +1,5 @@
 """The parts of a model and all its parameters: `python -m thaw.parameters model=... freeze=...`."""
 
-import logging
 import sys
 from typing import Any
 
@@ -45,7 +44,6 @@ def main(words: list[str]) -> None:
     from thaw.blocks import columns, names_of_halves, names_of_parts, table
     from thaw.errors import ThawError
 
-    logging.getLogger("thaw").setLevel(logging.WARNING)
     task = frozen_task(words)
     try:
         parts = names_of_parts(task.model)
