@@ -11,11 +11,13 @@ from thaw.cli import exit_clearly, register_resolvers
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(cfg: DictConfig) -> float | None:
     """Hands the composed config to its program, `thaw.train.train` by default."""
+    from thaw.config import verify
     from thaw.sweep import finished
 
     if finished(cfg):
         return None
-    # Imported here: --help and a mistyped option answer without loading torch.
+    verify(cfg)
+    # Imported here: --help and a mistake in an option are answered without loading torch.
     return hydra.utils.get_method(cfg.program)(cfg)
 
 

@@ -6,12 +6,13 @@ import sys
 
 import lightning.pytorch as pl
 import pytest
+from hydra.utils import get_object
 
 from conftest import REPOSITORY
 from thaw.cli import compose, conf_dir
-from thaw.config import check, leave_unread, plain
+from thaw.config import GIVEN, check, fits, leave_unread, plain, targets
 from thaw.errors import ThawError
-from thaw.train import GIVEN
+from thaw.signatures import imported_makers, merged, signature
 
 CHOICES = [
     f"{path.parent.relative_to(conf_dir()).as_posix()}={path.stem}"
@@ -115,6 +116,39 @@ def test_a_mistyped_option_names_the_nearest(override, message):
 def test_a_value_that_does_not_fit_ends_before_anything_is_fetched(override, message):
     with pytest.raises(ThawError, match=message):
         checked(override)
+
+
+SAMPLES = (0, 1, -1, 0.5, 2.0, True, None, "x", "auto", "1", [], ["x"], [1], {}, {"a": 1}, "iob2")
+
+
+def accepted(hint):
+    """Which of `SAMPLES` an argument with this hint takes."""
+    found = []
+    for value in SAMPLES:
+        try:
+            fits("x", value, hint)
+        except ThawError:
+            continue
+        found.append(value)
+    return found
+
+
+def test_what_is_read_of_a_constructor_is_what_importing_it_tells():
+    names = {
+        node["_target_"]
+        for choice in CHOICES
+        for _, node in targets(plain(composed(option(choice))))
+    }
+    assert "lightning.pytorch.callbacks.ModelCheckpoint" in names
+    for name in sorted(names):
+        read, known = signature(name), merged(imported_makers(get_object(name)))
+        assert read.open_ended == known.open_ended, name
+        assert list(read.parameters) == list(known.parameters), name
+        for key, parameter in known.parameters.items():
+            required = parameter.default is parameter.empty
+            assert (read.parameters[key].default is parameter.empty) == required, (name, key)
+            if key in known.hints:
+                assert accepted(read.hints[key]) == accepted(known.hints[key]), (name, key)
 
 
 def train_py(*words):

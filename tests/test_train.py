@@ -219,7 +219,16 @@ def test_an_interrupted_run_goes_on_with_the_next_batch_of_the_epoch(run, monkey
 
 def test_bad_data_ends_the_command_with_a_message_and_exit_code_2(overrides, tmp_path):
     path = write_csv(tmp_path / "bad.csv", [("", "x"), ("b", "y")], ["text", "label"])
-    done = start([*overrides, "data.path=null", f"data.train={path}"], tmp_path / "run")
+    done = start(
+        [
+            *overrides,
+            "data.path=null",
+            f"data.train={path}",
+            "data.validation=null",
+            "data.test=null",
+        ],
+        tmp_path / "run",
+    )
     output = done.communicate()[0]
     assert done.returncode == 2
     assert "1 of 2 texts are empty or null (rows 1)" in output

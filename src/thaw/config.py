@@ -1,22 +1,70 @@
 """Checks a composed config against the constructors it is for, before anything is fetched."""
 
-import inspect
-import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from hydra.utils import get_object
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
 from thaw.cli import conf_dir, near
 from thaw.errors import ThawError
+from thaw.signatures import Signature, signature
+
+# Arguments that the code adds to what the config says, by the node they belong to.
+GIVEN = {
+    "data": {"tokenizer", "seed"},
+    "task": {"checkpoint", "labels", "multi_label", "label_counts", "fine_words", "max_tokens"},
+    "trainer": {"logger", "callbacks"},
+}
+ONE_RUN = "thaw.train.train"  # other programs chain runs, and give each its own words
 
 
 def plain(node: Any) -> Any:
     """A config node as plain containers, interpolations resolved."""
     return OmegaConf.to_container(node, resolve=True)
+
+
+def verify(cfg: DictConfig, typed: Sequence[str] | None = None) -> None:
+    """Refuses a run that cannot go well, from what its config says and what is on this disk.
+
+    Args:
+        cfg: the composed config; what the task does not read of `cfg.data` is left out of it.
+        typed: the user's overrides that this task must read; None: Hydra's.
+
+    Raises:
+        ThawError: an option does not exist or does not fit, or a file is not there.
+    """
+    if typed is None:
+        alone = HydraConfig.initialized() and cfg.program == ONE_RUN
+        typed = HydraConfig.get().overrides.task if alone else []
+    leave_unread(cfg, typed)
+    check(cfg, GIVEN)
+    if cfg.ckpt_path is not None and not Path(cfg.ckpt_path).is_file():
+        raise ThawError(f"ckpt_path={cfg.ckpt_path}: no such file.")
+    require_sources(cfg)
+
+
+def require_sources(cfg: DictConfig) -> None:
+    """Raises ThawError if the model or the data is to be on this disk and is not."""
+    from thaw.data.read import require_file
+    from thaw.sources import require_model
+
+    require_model(plain(cfg.model).get("checkpoint"))
+    data = plain(cfg.data)
+    path = data.get("path")
+    if "train" in data and data["train"] is None:
+        raise ThawError(
+            f"data={data['name']} needs data.train=<file>, of a table also the columns to read: "
+            "conf/data/files.yaml describes every option."
+        )
+    if "train" not in data or not (path is None or (isinstance(path, str) and Path(path).is_dir())):
+        return
+    for split in ("train", "validation", "test"):
+        if isinstance(data[split], str) and not (Path(path or "") / data[split]).is_dir():
+            require_file(Path(path or "") / data[split])
 
 
 def check(cfg: DictConfig, given: Mapping[str, set[str]], parts: Sequence[str] = ()) -> None:
@@ -32,8 +80,7 @@ def check(cfg: DictConfig, given: Mapping[str, set[str]], parts: Sequence[str] =
     """
     chosen = {key: plain(cfg[key]) for key in parts} if parts else plain(cfg)
     for path, node in targets(chosen):
-        target = get_object(node["_target_"])
-        arguments(path, node, target, given.get(path, set()))
+        arguments(path, node, signature(node["_target_"]), given.get(path, set()))
 
 
 def leave_unread(cfg: DictConfig, typed: Sequence[str] = ()) -> None:
@@ -47,7 +94,7 @@ def leave_unread(cfg: DictConfig, typed: Sequence[str] = ()) -> None:
         ThawError: an override sets what this task does not read.
     """
     known = OmegaConf.load(conf_dir() / "data" / "files.yaml")
-    read, _, _ = signature(get_object(cfg.data._target_))
+    read = signature(cfg.data._target_).parameters
     unread = [str(key) for key in cfg.data if key in known and key not in read]
     for word in typed:
         group, _, key = word.lstrip("+~").partition("=")[0].partition(".")
@@ -72,14 +119,14 @@ def targets(node: Any, path: str = "") -> list[tuple[str, dict[str, Any]]]:
     return found
 
 
-def arguments(path: str, node: dict[str, Any], target: Callable, given: set[str]) -> None:
+def arguments(path: str, node: dict[str, Any], takes: Signature, given: set[str]) -> None:
     """Checks one node against its constructor's signature."""
-    parameters, hints, open_ended = signature(target)
+    parameters, hints = takes.parameters, takes.hints
     for key, value in node.items():
         if key.startswith("_") and key.endswith("_"):
             continue
         if key not in parameters:
-            if open_ended:
+            if takes.open_ended:
                 continue
             options = sorted(set(parameters) - given)
             raise ThawError(
@@ -91,30 +138,6 @@ def arguments(path: str, node: dict[str, Any], target: Callable, given: set[str]
     required = {k for k, p in parameters.items() if p.default is p.empty}
     if absent := sorted(required - set(node) - given):
         raise ThawError(f"{path} needs {', '.join(absent)}.")
-
-
-def signature(target: Callable) -> tuple[dict[str, inspect.Parameter], dict[str, Any], bool]:
-    """What a target takes: a class that passes `**options` on takes its base's arguments too.
-
-    Returns:
-        Parameters by name; their types; whether it takes any name besides.
-    """
-    makers: list[Callable] = [target]
-    if inspect.isclass(target):
-        makers = [vars(c)["__init__"] for c in target.__mro__ if "__init__" in vars(c)]
-    parameters: dict[str, inspect.Parameter] = {}
-    hints: dict[str, Any] = {}
-    for maker in makers:
-        own = list(inspect.signature(maker).parameters.values())
-        own = own[1:] if inspect.isclass(target) else own
-        named = [p for p in own if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
-        # What a base requires, the class may give it.
-        above = [p.replace(default=None) for p in named] if parameters else named
-        parameters = {p.name: p for p in above} | parameters
-        hints = typing.get_type_hints(maker, include_extras=True) | hints
-        if len(named) == len(own):
-            return parameters, hints, False
-    return parameters, hints, True
 
 
 def fits(name: str, value: Any, hint: Any) -> None:

@@ -53,10 +53,10 @@ def main(argv: list[str]) -> dict[str, float]:
     from hydra.utils import instantiate
     from rich.console import Console
 
-    from thaw.config import check, leave_unread
+    from thaw.config import GIVEN, check, leave_unread
     from thaw.export import write_whole
     from thaw.report import metrics_table
-    from thaw.train import GIVEN, quieten
+    from thaw.train import quieten
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     quieten()

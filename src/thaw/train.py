@@ -17,23 +17,17 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from thaw import __version__
-from thaw.config import check, leave_unread, plain
+from thaw.config import plain, verify
 from thaw.errors import ThawError
 from thaw.evaluate import evaluate
 from thaw.sources import fetch_model
 
 log = logging.getLogger(__name__)
 
-GIVEN = {
-    "data": {"tokenizer", "seed"},
-    "task": {"checkpoint", "labels", "multi_label", "label_counts", "fine_words", "max_tokens"},
-    "trainer": {"logger", "callbacks"},
-}
 LIBRARIES = ("torch", "lightning", "transformers", "datasets", "torchmetrics", "hydra-core")
 
 
@@ -51,12 +45,7 @@ def train(cfg: DictConfig, typed: Sequence[str] | None = None) -> float | None:
         ThawError: the config, the data or the checkpoint does not fit.
     """
     quieten()
-    if typed is None:
-        typed = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-    leave_unread(cfg, typed)
-    check(cfg, GIVEN)
-    if cfg.ckpt_path is not None and not Path(cfg.ckpt_path).is_file():
-        raise ThawError(f"ckpt_path={cfg.ckpt_path}: no such file.")
+    verify(cfg, typed)
     keep_pages()
     trainer = build_trainer(cfg)
     run_dir = claim(Path(cfg.run_dir), trainer.is_global_zero)

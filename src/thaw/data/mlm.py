@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from datasets import Dataset, Features, Value
@@ -48,7 +48,7 @@ class MaskedLanguageModelData(EncoderData):
         self,
         text: str = "text",
         group: str | None = None,
-        pack: str = "lines",
+        pack: Literal["lines", "documents"] = "lines",
         streaming: bool = False,
         **options: Any,
     ) -> None:

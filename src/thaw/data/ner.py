@@ -8,7 +8,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from datasets import Dataset
@@ -67,17 +67,17 @@ class TokenData(EncoderData):
 
     def __init__(
         self,
-        format: str = "table",
+        format: Literal["table", "columns"] = "table",
         tokens: str = "tokens",
         tags: str = "tags",
         text: str = "text",
         spans: str = "spans",
         token_column: int = 0,
         tag_column: int = -1,
-        scheme: str | None = None,
+        scheme: Literal["iob1", "iob2", "iobes", "bilou", "io"] | None = None,
         group: str | None = None,
         stride: int | None = None,
-        label_subwords: str = "all",
+        label_subwords: Literal["all", "first"] = "all",
         **options: Any,
     ) -> None:
         super().__init__(**options)

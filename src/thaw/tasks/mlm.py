@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -90,7 +90,7 @@ class MaskedLanguageModel(EncoderTask):
         weight_decay: float = 0.01,
         warmup_ratio: float = 0.1,
         layer_decay: Decay = 1.0,
-        masking: str = "token",
+        masking: Literal["token", "whole_word"] = "token",
         mask_probability: float = 0.15,
         mask_split: Sequence[float] = (0.8, 0.1, 0.1),
         probes: Sequence[str] = (),

@@ -1,0 +1,62 @@
+"""What a command loads: help and mistakes are answered without torch."""
+
+import subprocess
+import sys
+
+import pytest
+
+from conftest import REPOSITORY
+
+HEAVY = ("torch", "lightning", "transformers", "datasets", "wandb", "torchmetrics")
+
+
+def loaded_after(*words):
+    """What `python train.py` with these words has imported of `HEAVY`, its exit code and errors."""
+    script = (
+        "import runpy, sys\n"
+        "try:\n"
+        "    runpy.run_path('train.py', run_name='__main__')\n"
+        "except SystemExit as end:\n"
+        "    code = end.code\n"
+        "else:\n"
+        "    code = 0\n"
+        f"heavy = [name for name in {HEAVY} if name in sys.modules]\n"
+        "print('loaded', code, *heavy)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *words], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    _, code, *heavy = done.stdout.splitlines()[-1].split()
+    return int(code), heavy, done.stderr
+
+
+def test_help_loads_nothing_heavy():
+    assert loaded_after("--help") == (0, [], "")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["task.lerning_rate=1"], "Did you mean task.learning_rate"),
+        (["task=sequnce"], "Did you mean sequence"),
+        (["+task.lr=1"], "there is no option task.lr."),
+        (["task.learning_rate=fast"], "task.learning_rate='fast' does not fit"),
+        (["data.batch_size=0"], "data.batch_size=0 does not fit"),
+        (["trainer.max_epochs=x"], "trainer.max_epochs='x' does not fit"),
+        (["trainer.precision=bf17"], "trainer.precision='bf17' does not fit"),
+        (["task=ner", "data.scheme=iob3"], "data.scheme='iob3' does not fit"),
+        (["task=mlm", "data.pack=rows"], "data.pack='rows' does not fit"),
+        (["task=mlm", "task.masking=words"], "task.masking='words' does not fit"),
+        (["task=ner", "data.label=stars"], "this task does not read data.label"),
+        (["data=files", "data.train=nowhere.csv"], "nowhere.csv: no such file"),
+        (["data=files"], "needs data.train=<file>"),
+        (["model.checkpoint=bert-base-cased"], "on the Hub a name is owner/name"),
+        (["ckpt_path=nowhere.ckpt"], "ckpt_path=nowhere.ckpt: no such file"),
+        (["freeze=last", "freeze.blocks=-1"], "freeze.blocks=-1 does not fit"),
+        (["experiment=chapter/adapt", "data.batch_size=0"], "data.batch_size=0 does not fit"),
+    ],
+)
+def test_a_mistake_is_answered_before_anything_heavy_is_loaded(words, message, tmp_path):
+    code, heavy, stderr = loaded_after(*words, f"hydra.run.dir={tmp_path}")
+    assert (code, heavy) == (2, []), stderr
+    assert message in stderr
