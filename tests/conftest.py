@@ -145,7 +145,8 @@ def ner_overrides(tiny_bert: Path, tagged: Path) -> list[str]:
         "data.validation=validation.conll", "data.test=test.conll", "data.batch_size=8",
         "data.max_tokens=64",
         f"model.checkpoint={tiny_bert}", "task.learning_rate=3e-3", "logger=csv",
-        "trainer.accelerator=cpu", "trainer.max_epochs=2", "trainer.log_every_n_steps=1",
+        "trainer.accelerator=cpu", "trainer.precision=32-true", "trainer.max_epochs=2",
+        "trainer.log_every_n_steps=1",
     ]  # fmt: skip
 
 
@@ -163,7 +164,8 @@ def overrides(tiny_bert: Path, reviews: Path) -> list[str]:
         "data.validation=validation.csv", "data.test=test.csv", "data.batch_size=8",
         "data.max_tokens=64",
         f"model.checkpoint={tiny_bert}", "task.learning_rate=3e-3", "logger=csv",
-        "trainer.accelerator=cpu", "trainer.max_epochs=2", "trainer.log_every_n_steps=1",
+        "trainer.accelerator=cpu", "trainer.precision=32-true", "trainer.max_epochs=2",
+        "trainer.log_every_n_steps=1",
     ]  # fmt: skip
 
 

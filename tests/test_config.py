@@ -17,7 +17,8 @@ from thaw.signatures import imported_makers, merged, signature
 CHOICES = [
     f"{path.parent.relative_to(conf_dir()).as_posix()}={path.stem}"
     for path in sorted(conf_dir().rglob("*.yaml"))
-    if path.parent != conf_dir() and "hydra" not in path.relative_to(conf_dir()).parts
+    if path.parent != conf_dir()
+    and not {"hydra", "hparams_search"} & set(path.relative_to(conf_dir()).parts)
 ]
 
 

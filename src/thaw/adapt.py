@@ -14,7 +14,9 @@ from rich.table import Table
 
 from thaw.cli import compose
 from thaw.config import plain
+from thaw.errors import ThawError
 from thaw.export import write_whole
+from thaw.job import takes_processes
 from thaw.train import train
 
 log = logging.getLogger(__name__)
@@ -32,7 +34,15 @@ def adapt(cfg: DictConfig) -> float:
 
     Returns:
         The mean score with pretraining.
+
+    Raises:
+        ThawError: more devices than one are asked for, or a run fails.
     """
+    if takes_processes(cfg):
+        raise ThawError(
+            f"experiment=chapter/adapt chains runs in one process; got trainer.devices="
+            f"{cfg.trainer.devices}, expected 1."
+        )
     options = plain(cfg.adapt)
     typed = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
     words = [w for w in typed if not w.lstrip("+~").startswith(("experiment=", "adapt.", "seed="))]

@@ -14,6 +14,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from thaw.errors import ThawError
 
+ENGINES = ("joblib", "submitit", "optuna")  # of sweeps: extras of thaw
+
 
 def conf_dir() -> Path:
     """The directory of configs beside `train.py`.
@@ -30,7 +32,7 @@ def conf_dir() -> Path:
 def register_resolvers() -> None:
     """Registers `${thaw.suffix:}`, six random hex digits that keep run directories apart, and those
     of a sweep's directories."""
-    from thaw.sweep import group, place, sweep_dir
+    from thaw.sweep import direction, group, place, sweep_dir
 
     OmegaConf.register_new_resolver(
         "thaw.suffix", lambda: secrets.token_hex(3), use_cache=True, replace=True
@@ -38,6 +40,7 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("thaw.sweep", sweep_dir, replace=True)
     OmegaConf.register_new_resolver("thaw.job", place, replace=True)
     OmegaConf.register_new_resolver("thaw.group", group, replace=True)
+    OmegaConf.register_new_resolver("thaw.direction", direction, replace=True)
 
 
 def compose(overrides: list[str]) -> DictConfig:
@@ -89,6 +92,11 @@ def explain(error: BaseException) -> str:
         return str(error.__cause__)
     if choice := re.search(r"Could not find '([\w/.-]+)/([^/']+)'", text):
         group, word = choice.groups()
+        if group in ("hydra/launcher", "hydra/sweeper"):
+            extra = word.split("_")[0]
+            if extra in ENGINES:
+                return f"{group}={word} is not installed: pip install -e '.[{extra}]'."
+            return f"{group}={word} does not exist; thaw has extras for {', '.join(ENGINES)}."
         options = sorted(p.stem for p in (conf_dir() / group).glob("*.yaml"))
         return f"{group}={word} does not exist; {group} is one of {', '.join(options)}." + near(
             word, options

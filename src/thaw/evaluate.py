@@ -109,6 +109,7 @@ def run_overrides(run: Path, new_data: bool) -> list[str]:
     groups = ("data", "task", "experiment", "model")
     words = [str(word) for word in OmegaConf.load(path)]
     kept = [w for w in words if w.lstrip("+~").split("=")[0].split(".")[0] in groups]
+    kept += [w for w in words if w.startswith("trainer.precision=")]
     # Another data set keeps the run's batching, and leaves its columns and files.
     sizes = ("data.max_tokens", "data.eval_batch_size", "data.encoding")
     return [w for w in kept if not new_data or not w.startswith("data") or w.startswith(sizes)]

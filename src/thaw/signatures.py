@@ -202,10 +202,20 @@ def makers(module: Module, node: ast.AST) -> Iterator[tuple[list[inspect.Paramet
     elif is_dataclass(node):
         yield fields_of(module, node)
     for base in node.bases:
-        if not isinstance(base, ast.Name):
-            raise NotFound(f"{module.name}.{node.name}")
-        if base.id not in ("object", "ABC", "Protocol"):
-            yield from makers(*defined(module, base.id))
+        if not isinstance(base, ast.Name) or base.id not in ("object", "ABC", "Protocol"):
+            yield from makers(*based_on(module, base))
+
+
+def based_on(module: Module, base: ast.expr) -> tuple[Module, ast.AST]:
+    """The definition of a base class, written as `Name` or `module.Name`."""
+    if isinstance(base, ast.Name):
+        return defined(module, base.id)
+    if isinstance(base, ast.Attribute) and isinstance(base.value, ast.Name):
+        node = module.names.get(base.value.id)
+        if isinstance(node, ast.Import):
+            alias = next(a for a in node.names if (a.asname or a.name) == base.value.id)
+            return locate(f"{alias.name}.{base.attr}")
+    raise NotFound(ast.unparse(base))
 
 
 def arguments_of(

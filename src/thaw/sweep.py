@@ -100,9 +100,19 @@ def sweep_dir(resume: str | None, new: str) -> str:
 
 def group() -> str | None:
     """The name of the sweep that runs, None outside of one: `${thaw.group:}`."""
-    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
+    if not HydraConfig.initialized():
         return None
-    return Path(HydraConfig.get().sweep.dir).name
+    hydra = HydraConfig.get()
+    if hydra.mode == RunMode.MULTIRUN:
+        return Path(hydra.sweep.dir).name
+    # A job with several devices is a run of its own, in the sweep's directory.
+    parent = Path(hydra.run.dir).absolute().parent
+    return parent.name if (parent / "multirun.yaml").is_file() else None
+
+
+def direction(mode: str) -> str:
+    """Optuna's word for `monitor_mode`: `${thaw.direction:...}`."""
+    return {"max": "maximize", "min": "minimize"}[mode]
 
 
 def finished(cfg: DictConfig) -> bool:
@@ -133,7 +143,18 @@ def finished(cfg: DictConfig) -> bool:
 
 class Summary(Callback):
     """Writes summary.csv, summary.md and summary.png of a sweep, and ends it with exit code 1 if a
-    job failed. A failed job does not stop the others."""
+    job failed. A failed job does not stop the others.
+
+    A launcher that runs jobs in other processes sends it there; it is made anew, and with it what
+    the names of directories are resolved with."""
+
+    def __init__(self) -> None:
+        from thaw.cli import register_resolvers
+
+        register_resolvers()
+
+    def __reduce__(self) -> Any:
+        return Summary, ()
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         if config.resume is not None and not (Path(config.resume) / "multirun.yaml").is_file():

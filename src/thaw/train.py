@@ -4,6 +4,7 @@ import ctypes
 import errno
 import json
 import logging
+import os
 import platform
 import resource
 import shlex
@@ -97,12 +98,11 @@ def keep_pages() -> None:
 
 def quieten() -> None:
     """Silences what libraries say at every start and a user cannot act on."""
-    import datasets
     import transformers
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    datasets.utils.logging.disable_progress_bar()
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")  # not imported for its bars
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     for name in ("httpx", "matplotlib"):
         logging.getLogger(name).setLevel(logging.WARNING)

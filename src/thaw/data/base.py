@@ -1,18 +1,23 @@
 """What every data set shares: where its splits come from, and batches on any number of ranks."""
 
+import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import tokenizers
 import torch
-from datasets import Dataset
+import transformers
 from lightning.pytorch import LightningDataModule
 from pydantic import NonNegativeInt, PositiveInt
 from torch.utils.data import DataLoader
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from thaw.data.batching import LengthGroupedBatches
+from thaw.data.encoded import Encoded, Rows, keep, key_of
+from thaw.data.spool import hashes
 from thaw.data.table import SPLITS, cut, read_split
 from thaw.errors import ThawError
 from thaw.wheels import fetch_wheels
@@ -69,7 +74,7 @@ class EncoderData(LightningDataModule):
         )
         self.labels: list[str] = []
         self.rows: dict[str, Any] = {}
-        self.encoded: dict[str, Dataset] = {}
+        self.encoded: dict[str, Encoded] = {}
         self.start = 0
         if not 3 <= max_tokens <= self.tokenizer.model_max_length:
             raise ThawError(
@@ -100,6 +105,31 @@ class EncoderData(LightningDataModule):
             rows: mappings of column to value.
             origin: a file or data set, for messages.
         """
+        raise NotImplementedError
+
+    def encode(self, rows: Any, split: str) -> Encoded:
+        """Tokenizes a split, or finds it as it was tokenized before; says what there is to say."""
+        key = key_of(self.recipe(split), vocabulary(self.tokenizer), rows.texts, rows.labels)
+        encoded, about = keep(key, lambda about: self.pieces(rows, split, about))
+        self.report(split, len(rows), about)
+        return encoded
+
+    def recipe(self, split: str) -> dict[str, Any]:
+        """What the tokens of a split follow from, besides its rows and the vocabulary."""
+        raise NotImplementedError
+
+    def pieces(self, rows: Any, split: str, about: dict[str, Any]) -> Iterator[Rows]:
+        """Encoded rows of a split as columns, some at a time.
+
+        Args:
+            rows: of the split.
+            split: its name.
+            about: gets what `report` says of them.
+        """
+        raise NotImplementedError
+
+    def report(self, split: str, count: int, about: Mapping[str, Any]) -> None:
+        """Says in the log what a user should know about the tokens of a split."""
         raise NotImplementedError
 
     def collate(self, batch: dict[str, list] | list[dict[str, Any]]) -> dict[str, torch.Tensor]:
@@ -157,9 +187,11 @@ class EncoderData(LightningDataModule):
 
     def warn_of_leaks(self) -> None:
         """Warns of texts that train shares with a split that is evaluated."""
-        train = set(self.rows["train"].texts)
+        train = hashes(self.rows["train"].texts)
         for split in ("validation", "test"):
-            if split in self.rows and (n := sum(t in train for t in self.rows[split].texts)):
+            if split not in self.rows:
+                continue
+            if n := int(np.isin(hashes(self.rows[split].texts), train).sum()):
                 log.warning("%s: %d of %d texts are in train too", split, n, len(self.rows[split]))
 
     def train_dataloader(self) -> DataLoader:
@@ -178,20 +210,19 @@ class EncoderData(LightningDataModule):
 
     def loader(self, split: str, batch_size: int, shuffle: bool = False) -> DataLoader:
         """Batches of `collate`, with `row` (B,) among them."""
-        data = self.encoded[split]
+        data: Any = self.encoded[split]
         world_size = self.trainer.world_size if self.trainer else 1
         rank = self.trainer.global_rank if self.trainer else 0
         if len(data) < world_size:
             raise ThawError(f"{split} has {len(data)} texts, fewer than {world_size} processes.")
         batches = LengthGroupedBatches(
-            data["length"][:],
+            data.numbers("length"),
             batch_size,
             seed=self.seed,
             shuffle=shuffle,
             rank=rank,
             world_size=world_size,
         )
-        data = data.remove_columns("length")
         if self.trainer and self.trainer.overfit_batches:  # type: ignore[attr-defined]
             # The same batches in every epoch; Lightning wants a SequentialSampler for it.
             return DataLoader(data, batch_size, collate_fn=self.collate)
@@ -218,8 +249,19 @@ class EncoderData(LightningDataModule):
         self.start = state_dict["start"]
 
 
+def vocabulary(tokenizer: PreTrainedTokenizerBase) -> str:
+    """All that decides how a tokenizer cuts a text."""
+    if not tokenizer.is_fast:
+        words = sorted(tokenizer.get_vocab().items())
+        return f"{type(tokenizer).__name__} {transformers.__version__} {words}"
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    # What the last call set: each call sets its own.
+    state |= {"truncation": None, "padding": None}
+    return f"{tokenizers.__version__} {tokenizer.model_input_names} {json.dumps(state)}"
+
+
 def rowwise(batch: dict[str, list] | list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A batch as rows: `datasets` gives columns where several rows are asked for at once."""
+    """A batch as rows: `Encoded` gives columns where several rows are asked for at once."""
     if isinstance(batch, list):
         return batch
     return [dict(zip(batch, row, strict=True)) for row in zip(*batch.values(), strict=True)]

@@ -2,6 +2,7 @@
 ranks, in an order that follows from (seed, epoch) alone."""
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -52,7 +53,11 @@ class LengthGroupedBatches(Sampler[list[int]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return -(-len(self.lengths) // (self.batch_size * self.world_size))
+        return self.count(len(self.lengths))
+
+    def count(self, texts: int) -> int:
+        """How many batches so many texts make: no rank is left without a text in any of them."""
+        return min(-(-texts // (self.batch_size * self.world_size)), texts // self.world_size)
 
     def __iter__(self) -> Iterator[list[int]]:
         """This rank's batches, from batch `start` of the epoch on (once, after a stop)."""
@@ -65,17 +70,19 @@ class LengthGroupedBatches(Sampler[list[int]]):
         count = len(self)
         if not self.shuffle:
             order = np.argsort(-self.lengths, kind="stable")
-            # Near-equal parts: no rank is left without a text while others have one.
             return np.array_split(order, count) if count else []
         rng = np.random.default_rng((self.seed, self.epoch))
         order = rng.permutation(len(self.lengths))
         size = self.batch_size * self.world_size
         batches = []
-        for begin in range(0, len(order), size * self.window):
-            part = order[begin : begin + size * self.window]
+        begins = list(range(0, len(order), size * self.window))
+        if len(begins) > 1 and len(order) - begins[-1] < self.world_size:
+            begins.pop()  # a last window too small for all ranks joins the one before it
+        for begin, end in pairwise([*begins, len(order)]):
+            part = order[begin:end]
             part = part[np.argsort(-self.lengths[part], kind="stable")]
             if self.world_size > 1:
-                batches += np.array_split(part, -(-len(part) // size))
+                batches += np.array_split(part, self.count(len(part)))
             else:
                 batches += [part[i : i + size] for i in range(0, len(part), size)]
         return [batches[i] for i in rng.permutation(count)]

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from datasets import Dataset, Features, Value
-from datasets import Sequence as ListOf
 from torch.utils.data import DataLoader
 
 from thaw.data.base import EncoderData, rowwise
 from thaw.data.corpus import corpus_rows, joined
+from thaw.data.encoded import Rows as Encodings
 from thaw.data.masking import word_numbers
 from thaw.data.packing import Row, blocks, padded, portions
 from thaw.data.stream import Stream
@@ -27,14 +26,6 @@ log = logging.getLogger(__name__)
 PACKS = ("lines", "documents")
 ENDLESS = 10_000  # characters of a corpus that is one line
 STREAMED = 2000  # texts at most of a split that is cut from a stream: they are held in memory
-FEATURES = Features(
-    {
-        "input_ids": ListOf(Value("int32")),
-        "words": ListOf(Value("int32")),
-        "length": Value("int32"),
-        "row": Value("int64"),
-    }
-)
 
 
 class MaskedLanguageModelData(EncoderData):
@@ -115,37 +106,52 @@ class MaskedLanguageModelData(EncoderData):
         group = "document" if isinstance(row.get("document"), str) else None
         return Columns(text=[self.text], label=None, drop_empty=True, group=self.group or group)
 
-    def encode(self, texts: Texts, split: str) -> Dataset:
-        """Tokenizes a split: a row a text, or a row a block."""
-        rows = self.encoded_rows(((text, i) for i, (text,) in enumerate(texts.texts)), split)
-        columns: dict[str, list] = {name: [] for name in FEATURES}
-        for number, (ids, words) in enumerate(rows):
-            for name, value in zip(FEATURES, (ids, words, len(ids), number), strict=True):
-                columns[name].append(value)
-        return Dataset.from_dict(columns, features=FEATURES)
+    def recipe(self, split: str) -> dict[str, Any]:
+        return {
+            "task": "mlm", "max_tokens": self.max_tokens, "pack": self.pack,
+            "frame": [self.prefix, self.suffix], "special": sorted(self.special),
+            "separator": self.tokenizer.sep_token_id,
+        }  # fmt: skip
 
-    def encoded_rows(self, texts: Iterable[tuple[str, Any]], split: str) -> Iterator[Row]:
+    def pieces(self, rows: Texts, split: str, about: dict[str, Any]) -> Iterator[Encodings]:
+        """Tokens and words: a row a text, or a row a block."""
+        texts = ((text, i) for i, (text,) in enumerate(rows.texts))
+        encoded = enumerate(self.encoded_rows(texts, about))
+        while part := list(islice(encoded, 1000)):
+            yield {
+                "input_ids": [ids for _, (ids, _) in part],
+                "words": [words for _, (_, words) in part],
+                "length": [len(ids) for _, (ids, _) in part],
+                "row": [number for number, _ in part],
+            }
+
+    def encoded_rows(
+        self, texts: Iterable[tuple[str, Any]], about: dict[str, Any] | None = None
+    ) -> Iterator[Row]:
         """Tokens with the number of each one's word (-1: special), by text or by block.
 
         Args:
             texts: each with its document.
-            split: for messages.
+            about: gets how many texts are cut, and the length of the longest.
         """
         rows = self.tokens(texts)
         if self.pack == "documents":
             yield from map(self.framed, blocks(rows, self.room, self.tokenizer.sep_token_id))
             return
-        count = cut_off = longest = 0
+        about = {} if about is None else about
+        about |= {"cut": 0, "longest": 0}
         for _, row in rows:
-            count += 1
-            cut_off += len(row[0]) > self.room
-            longest = max(longest, len(row[0]))
+            about["cut"] += len(row[0]) > self.room
+            about["longest"] = max(about["longest"], len(row[0]))
             yield self.framed(row)
-        if cut_off:
+
+    def report(self, split: str, count: int, about: Mapping[str, Any]) -> None:
+        """Warns of texts that are cut."""
+        if about.get("cut"):
             log.warning(
                 "%s: %d of %d texts are longer than data.max_tokens=%d and cut (the longest: %d); "
                 "data.pack=documents trains on all of them",
-                split, cut_off, count, self.max_tokens, longest,
+                split, about["cut"], count, self.max_tokens, about["longest"],
             )  # fmt: skip
 
     def tokens(self, texts: Iterable[tuple[str, Any]]) -> Iterator[tuple[Any, Row]]:

@@ -6,16 +6,16 @@ sentence that fits is one window.
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from datasets import Dataset
 from torch.nn.utils.rnn import pad_sequence
 
 from thaw.data.base import EncoderData, names_of, rowwise
 from thaw.data.columns import COLUMN_SUFFIXES, column_rows
+from thaw.data.encoded import Rows
 from thaw.data.read import COMPRESSED
 from thaw.data.schemes import SCHEMES, split_tag
 from thaw.data.sentences import Sentences, read_sentences
@@ -161,16 +161,23 @@ class TokenData(EncoderData):
             given["label_counts"] = [counts[i] for i in range(len(self.labels))]
         return given
 
-    def encode(self, rows: Sentences, split: str) -> Dataset:
-        """Tokenizes a split and counts words and entities that no window covers.
+    def recipe(self, split: str) -> dict[str, Any]:
+        return {
+            "task": "ner", "max_tokens": self.max_tokens, "stride": self.stride,
+            "labels": self.labels, "label_subwords": self.label_subwords,
+            "unknown": self.tokenizer.unk_token, "windows apart": split == "train",
+        }  # fmt: skip
+
+    def pieces(self, rows: Sentences, split: str, about: dict[str, Any]) -> Iterator[Rows]:
+        """Encoded windows, and how many words and entities no window covers.
 
         A row of train is a window; a row of other splits is a sentence with its windows, so that
         it is scored whole.
         """
         ids = {name: i for i, name in enumerate(self.labels)} | {"": IGNORED}
-        out: list[dict[str, Any]] = []
-        long = uncovered = lost = 0
+        about |= {"long": 0, "uncovered": 0, "lost": 0}
         for begin in range(0, len(rows), 1000):
+            out: Rows = {}
             part = rows.texts[begin : begin + 1000]
             for row, pieces in enumerate(
                 windows(self.tokenizer, part, self.max_tokens, self.stride), begin
@@ -178,30 +185,34 @@ class TokenData(EncoderData):
                 tags = rows.labels[row]
                 covered = {word for piece in pieces for word in piece["word_ids"]}
                 absent = set(range(len(tags))) - covered
-                uncovered += len(absent)
-                lost += sum(any(w in absent for w in range(e.start, e.end)) for e in entities(tags))
-                long += len(pieces) > 1
+                gone = [any(w in absent for w in range(e.start, e.end)) for e in entities(tags)]
+                about["uncovered"] += len(absent)
+                about["lost"] += sum(gone)
+                about["long"] += len(pieces) > 1
                 for piece in pieces:
                     word_ids = piece.pop("word_ids")
                     piece["labels"] = [ids[t] for t in align(word_ids, tags, self.label_subwords)]
                     piece["word"] = firsts(word_ids)
                 grouped = [[piece] for piece in pieces] if split == "train" else [pieces]
                 for group in grouped:
+                    columns: dict[str, Any] = {k: [piece[k] for piece in group] for k in group[0]}
                     length = sum(len(piece["input_ids"]) for piece in group)
-                    columns = {key: [piece[key] for piece in group] for key in group[0]}
-                    out.append(columns | {"length": length, "row": row})
+                    for key, value in (columns | {"length": length, "row": row}).items():
+                        out.setdefault(key, []).append(value)
+            yield out
+
+    def report(self, split: str, count: int, about: Mapping[str, Any]) -> None:
         log.info(
             "%s: %d of %d sentences are longer than data.max_tokens=%d and become windows; "
             "%d words and %d entities are in no window",
-            split, long, len(rows), self.max_tokens, uncovered, lost,
+            split, about["long"], count, self.max_tokens, about["uncovered"], about["lost"],
         )  # fmt: skip
-        return Dataset.from_list(out)
 
     def collate(self, batch: dict[str, list] | list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """`input_ids`, `attention_mask`, `labels` (B, T), `word` (B, T), the word whose first
         subword a token is, else -1, and `row` (B,), the sentence of a window."""
         rows = rowwise(batch)
-        keys = [key for key in rows[0] if key != "row"]
+        keys = [key for key in rows[0] if key not in ("row", "length")]
         flat = {key: [piece for row in rows for piece in row[key]] for key in keys}
         side = self.tokenizer.padding_side
         extra = {

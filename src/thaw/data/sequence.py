@@ -5,14 +5,13 @@ Shapes: B batch, T tokens, C labels.
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
-from datasets import Dataset
 
 from thaw.data.base import EncoderData, names_of, rowwise
+from thaw.data.encoded import Rows
 from thaw.data.table import Columns, Texts, label_names, read_texts
 from thaw.errors import ThawError
 
@@ -82,35 +81,52 @@ class SequenceData(EncoderData):
             given["label_counts"] = [counts[name] for name in self.labels]
         return given
 
-    def encode(self, texts: Texts, split: str) -> Dataset:
-        """Tokenizes a split and warns of texts that are cut."""
-        columns: dict[str, list] = {}
+    def recipe(self, split: str) -> dict[str, Any]:
+        return {"task": "sequence", "max_tokens": self.max_tokens, "labels": self.labels,
+                "multi_label": self.multi_label}  # fmt: skip
+
+    def pieces(self, rows: Texts, split: str, about: dict[str, Any]) -> Iterator[Rows]:
         ids = {name: i for i, name in enumerate(self.labels)}
-        for begin in range(0, len(texts), 1000):
-            parts = list(zip(*texts.texts[begin : begin + 1000], strict=True))
-            full = self.tokenizer(*map(list, parts), truncation=False, verbose=False)["input_ids"]
-            columns.setdefault("length", []).extend(map(len, full))
-            for key, value in self.tokenizer(
-                *map(list, parts), truncation=True, max_length=self.max_tokens
-            ).items():
-                columns.setdefault(key, []).extend(value)
-        lengths = np.array(columns["length"])
-        if cut_off := int((lengths > self.max_tokens).sum()):
+        about |= {"cut": 0, "longest": 0}
+        for begin in range(0, len(rows), 1000):
+            part = [list(texts) for texts in zip(*rows.texts[begin : begin + 1000], strict=True)]
+            labels = rows.labels[begin : begin + 1000]
+            columns = {k: list(v) for k, v in self.tokenizer(*part, verbose=False).items()}
+            lengths = [len(tokens) for tokens in columns["input_ids"]]
+            long = [i for i, length in enumerate(lengths) if length > self.max_tokens]
+            if long:
+                short = self.tokenizer(
+                    *([texts[i] for i in long] for texts in part),
+                    truncation=True, max_length=self.max_tokens,
+                )  # fmt: skip
+                for key, values in short.items():
+                    for i, value in zip(long, values, strict=True):
+                        columns[key][i] = value
+            about["cut"] += len(long)
+            about["longest"] = max(about["longest"], *lengths)
+            yield columns | {
+                "length": [min(length, self.max_tokens) for length in lengths],
+                "row": list(range(begin, begin + len(labels))),
+                "labels": [
+                    [float(name in set(value)) for name in self.labels]
+                    if self.multi_label
+                    else ids[value]
+                    for value in labels
+                ],
+            }
+
+    def report(self, split: str, count: int, about: Mapping[str, Any]) -> None:
+        """Warns of texts that are cut."""
+        if about["cut"]:
             log.warning(
                 "%s: %d of %d texts are longer than data.max_tokens=%d and cut (the longest: %d)",
-                split, cut_off, len(texts), self.max_tokens, lengths.max(),
+                split, about["cut"], count, self.max_tokens, about["longest"],
             )  # fmt: skip
-        columns["length"] = np.minimum(lengths, self.max_tokens).tolist()
-        columns["row"] = list(range(len(texts)))
-        columns["labels"] = [
-            [float(name in set(value)) for name in self.labels] if self.multi_label else ids[value]
-            for value in texts.labels
-        ]
-        return Dataset.from_dict(columns)
 
     def collate(self, batch: dict[str, list] | list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """`input_ids`, `attention_mask` (B, T), `labels` (B,) or (B, C), `row` (B,)."""
-        return dict(self.tokenizer.pad(rowwise(batch), return_tensors="pt"))
+        rows = [{k: v for k, v in row.items() if k != "length"} for row in rowwise(batch)]
+        return dict(self.tokenizer.pad(rows, return_tensors="pt"))
 
 
 def trained_labels(config: Mapping[str, Any], multi_label: bool) -> list[str]:

@@ -79,7 +79,7 @@ class Stream(IterableDataset):
     def windows(self) -> Iterator[tuple[int, list[Any]]]:
         """The number of the first row, and rows: texts, or blocks of tokens."""
         texts = self.data.streamed("train")
-        rows = self.data.encoded_rows(texts, "train") if self.packed else (t for t, _ in texts)
+        rows = self.data.encoded_rows(texts) if self.packed else (t for t, _ in texts)
         size, begin = self.window * self.batch_size * self.world_size, 0
         while window := list(islice(rows, size)):
             yield begin, window

@@ -2,13 +2,17 @@
 
 import hashlib
 import logging
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from thaw.data.read import read_rows
+from thaw.data.spool import FEW, Picked, Spool, Text, hashes
 from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)
@@ -21,13 +25,13 @@ class Texts:
     """Rows of one split, column by column.
 
     Attributes:
-        texts: one string a row, or two for pairs.
+        texts: one string a row, or two for pairs; in a file where there are many.
         labels: the label of each row, or its list of labels; None where there is no label column.
         groups: the value of the group column of each row, if there is one.
         origin: where the rows come from, for messages.
     """
 
-    texts: list[tuple[str, ...]] = field(default_factory=list)
+    texts: Sequence[Text] = field(default_factory=list)
     labels: list[Any] = field(default_factory=list)
     groups: list[str] = field(default_factory=list)
     origin: str = ""
@@ -37,9 +41,10 @@ class Texts:
 
     def take(self, rows: Iterable[int]) -> "Texts":
         """The given rows, in the given order."""
-        rows = list(rows)
+        rows = array("q", rows)
+        few = isinstance(self.texts, list)
         return Texts(
-            [self.texts[i] for i in rows],
+            [self.texts[i] for i in rows] if few else Picked(self.texts, rows),
             [self.labels[i] for i in rows],
             [self.groups[i] for i in rows] if self.groups else [],
             self.origin,
@@ -80,6 +85,8 @@ def read_texts(rows: Iterable[Mapping[str, Any]], columns: Columns, origin: str)
             label.
     """
     out = Texts(origin=origin)
+    texts: list[Text] | Spool = []
+    names: dict[Any, Any] = {}  # one object a name, however many rows have it
     empty: list[int] = []
     unlabelled: list[int] = []
     number = 0
@@ -108,10 +115,14 @@ def read_texts(rows: Iterable[Mapping[str, Any]], columns: Columns, origin: str)
         if columns.label is not None and labels is None:
             unlabelled.append(number)
             continue
-        out.texts.append(text)
-        out.labels.append(labels)
+        if len(texts) == FEW and isinstance(texts, list):
+            texts = Spool(texts)
+        texts.append(text)
+        out.labels.append(labels if isinstance(labels, list) else names.setdefault(labels, labels))
         if columns.group is not None:
-            out.groups.append(str(row[columns.group]))
+            group = str(row[columns.group])
+            out.groups.append(names.setdefault(group, group))
+    out.texts = texts
     if number == 0:
         raise ThawError(f"{origin} has no rows.")
     if unlabelled:
@@ -187,16 +198,16 @@ def cut(data: Texts, fractions: Mapping[str, float], seed: int) -> dict[str, Tex
     """
     if not all(0 < f < 1 for f in fractions.values()) or sum(fractions.values()) >= 1:
         raise ThawError(f"cannot cut {dict(fractions)} of train: fractions lie between 0 and 1.")
-    rows: dict[str, list[int]] = {"train": []}
+    rows: dict[str, Any] = {"train": array("q")}
     if data.groups:
         for name in fractions:
-            rows[name] = []
+            rows[name] = array("q")
         for i, group in enumerate(data.groups):
             rows[split_of(group, fractions)].append(i)
     else:
         from sklearn.model_selection import train_test_split
 
-        rest = list(range(len(data)))
+        rest = np.arange(len(data))
         for name, fraction in fractions.items():
             size = round(fraction * len(data))
             if size < 1 or size >= len(rest):
@@ -215,17 +226,19 @@ def cut(data: Texts, fractions: Mapping[str, float], seed: int) -> dict[str, Tex
             if counts and not stratify:
                 log.warning("%s is cut at random: a class is too rare to stratify", name)
         rows["train"] = rest
-    seen: set[tuple[str, ...]] = set()
+    texts = hashes(data.texts)
+    seen = np.empty(0, dtype=np.int64)
     out = {}
     for name in ("test", "validation", "train"):
         if name not in rows:
             continue
-        kept = [i for i in sorted(rows[name]) if data.texts[i] not in seen]
-        if dropped := len(rows[name]) - len(kept):
+        mine = np.sort(np.asarray(rows[name], dtype=np.int64))
+        kept = mine[~np.isin(texts[mine], seen)]
+        if dropped := len(mine) - len(kept):
             log.info("%s: %d rows left out, their text is in an evaluated split", name, dropped)
-        if not kept:
+        if not len(kept):
             raise ThawError(f"{data.origin}: nothing is left for {name} ({dict(fractions)}).")
-        seen.update(data.texts[i] for i in kept)
+        seen = np.concatenate([seen, texts[kept]])
         out[name] = data.take(kept)
     return out
 

@@ -224,8 +224,10 @@ class EncoderTask(LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        if gradient_clip_val and gradient_clip_algorithm == "norm" and self.device.type == "cpu":
-            clip_in_step(optimizer, gradient_clip_val)
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        in_step = self.device.type == "cpu" or scaler is not None  # Lightning refuses the latter
+        if gradient_clip_val and gradient_clip_algorithm == "norm" and in_step:
+            clip_in_step(optimizer, gradient_clip_val, scaler)
         else:
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
@@ -257,6 +259,23 @@ class EncoderTask(LightningModule):
         if self.prefix is None or (states := self.prefix.states(batch)) is None:
             return batch
         return batch | {"states": states}
+
+    def share(self, loss: Tensor, weight: Tensor | float) -> Tensor:
+        """A rank's mean loss as its share of the mean over the global batch.
+
+        DDP takes the mean of the ranks' gradients; ranks have different numbers of texts, labelled
+        tokens or masks.
+
+        Args:
+            loss: a mean.
+            weight: of all that it is the mean of.
+        """
+        if not torch.distributed.is_available() or not torch.distributed.is_initialized():
+            return loss
+        own = torch.zeros((), device=loss.device) + weight  # a copy to a GPU would wait for it
+        total = own.clone()
+        torch.distributed.all_reduce(total)
+        return loss * (own * torch.distributed.get_world_size() / total.clamp(min=1e-12))
 
     def log_scores(self, stage: str, metrics: Metric | MetricCollection) -> dict[str, Any]:
         """Logs an evaluation's numbers, reduced over ranks, and its mean loss, and starts anew.

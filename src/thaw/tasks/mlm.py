@@ -147,7 +147,7 @@ class MaskedLanguageModel(EncoderTask):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         loss, _ = self.loss(batch)
         self.log("train/loss", loss, batch_size=len(batch["row"]))
-        return loss
+        return self.share(loss, len(batch["labels"]))
 
     def evaluation_step(self, batch: dict[str, Tensor]) -> None:
         """Adds a batch to the means over masked tokens."""

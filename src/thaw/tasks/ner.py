@@ -178,16 +178,21 @@ class TokenClassification(EncoderTask):
         if self.focal_gamma:
             # The derivative of a power below 1 is infinite at 0.
             loss = loss * (1 - torch.exp(-loss)).clamp(min=1e-6) ** self.focal_gamma
-        weights = (labels != IGNORED).to(loss.dtype)
-        if self.class_weights is not None:
-            weights = weights * self.class_weights[labels.clamp(min=0)]
+        weights = self.weights(labels)
         return (loss * weights).sum() / weights.sum().clamp(min=1e-9)
+
+    def weights(self, labels: Tensor) -> Tensor:
+        """What each token counts in the loss: 0 of what is not labelled."""
+        labelled = (labels != IGNORED).float()
+        if self.class_weights is None:
+            return labelled
+        return labelled * self.class_weights[labels.clamp(min=0)]
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         labels, inputs = split_inputs(batch)
         loss = self.loss(self(**inputs), labels)
         self.log("train/loss", loss, batch_size=len(labels))
-        return loss
+        return self.share(loss, self.weights(labels).sum())
 
     def evaluate(self, batch: dict[str, Tensor]) -> dict[int, tuple[list[str], list[str]]]:
         """Predicted and gold tags of a batch's sentences, by row; adds loss and scores.

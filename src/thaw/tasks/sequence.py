@@ -146,7 +146,9 @@ class SequenceClassification(EncoderTask):
         labels, inputs = split_inputs(batch)
         loss = self.loss(self(**inputs), labels)
         self.log("train/loss", loss, batch_size=len(labels))
-        return loss
+        weighed = self.class_weights is not None and not self.multi_label
+        weight = self.class_weights[labels].sum() if weighed else len(labels)  # type: ignore[index]
+        return self.share(loss, weight)
 
     def evaluate(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Logits and labels of a batch; adds its loss to the mean."""

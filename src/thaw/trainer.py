@@ -1,0 +1,89 @@
+"""Lightning's Trainer, with what this machine decides: the precision."""
+
+import logging
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning.pytorch as pl
+import torch
+from lightning.fabric.connector import _PRECISION_INPUT
+
+from thaw.errors import ThawError
+
+log = logging.getLogger(__name__)
+
+# AMX and AVX512-bf16 of x86, the matrix and vector units of ARM: /proc/cpuinfo's names.
+BF16_UNITS = ("amx_bf16", "avx512_bf16", "bf16")
+
+
+class Trainer(pl.Trainer):
+    """Lightning's Trainer with `precision="auto"`.
+
+    Args:
+        precision: "auto" is bf16-mixed where the hardware has bfloat16 in silicon, else 32-true;
+            others are Lightning's.
+        options: of `lightning.pytorch.Trainer`.
+
+    Raises:
+        ThawError: gradients cannot be clipped by value in float16.
+    """
+
+    def __init__(
+        self, precision: Literal["auto"] | _PRECISION_INPUT | None = "auto", **options: Any
+    ) -> None:
+        by_value = options.get("gradient_clip_algorithm") == "value"
+        if str(precision) in ("16", "16-mixed") and options.get("gradient_clip_val") and by_value:
+            raise ThawError(
+                f"trainer.precision={precision} scales gradients within the optimizer's step, so "
+                "they cannot be clipped by value: trainer.gradient_clip_algorithm=norm, or "
+                "trainer.precision=bf16-mixed."
+            )
+        device = device_type(str(options.get("accelerator", "auto")))
+        units = bf16_units(device)
+        chosen, why = precision, ""
+        if precision == "auto":
+            chosen = "bf16-mixed" if units else "32-true"
+            why = units or f"no bfloat16 in the silicon of this {device}"
+        super().__init__(precision=chosen, **options)  # type: ignore[arg-type]
+        if not self.is_global_zero:
+            return
+        if why:
+            log.info("precision %s: %s", chosen, why)
+        # Lightning makes bf16-mixed of 16-mixed on a CPU.
+        if device == "cpu" and not units and str(self.precision).startswith("bf16"):
+            log.warning(
+                "trainer.precision=%s: this CPU has no bfloat16 units and emulates them, which "
+                "took a hundred times as long where it was measured (0.8 GFLOP/s against 88 in "
+                "float32, 2 cores). trainer.precision=auto takes 32-true here.", self.precision,
+            )  # fmt: skip
+
+
+def device_type(accelerator: str) -> str:
+    """cuda, mps or cpu: what Lightning takes for an accelerator."""
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return "cuda"
+    if accelerator in ("auto", "gpu", "mps") and torch.backends.mps.is_available():
+        return "mps"
+    return "cpu" if accelerator == "auto" else accelerator
+
+
+def bf16_units(device: str) -> str:
+    """What computes bfloat16 in silicon, "" where nothing does.
+
+    Args:
+        device: of `device_type`.
+    """
+    if device == "cuda":
+        there = torch.cuda.is_bf16_supported(including_emulation=False)
+        return f"{torch.cuda.get_device_name()} has bfloat16 units" if there else ""
+    if device != "cpu":
+        return ""
+    path = Path("/proc/cpuinfo")
+    found = cpu_units(path.read_text(encoding="utf-8")) if path.exists() else []
+    return f"this CPU has {' and '.join(found)}" if found else ""
+
+
+def cpu_units(cpuinfo: str) -> list[str]:
+    """The flags of bfloat16 units that every processor of /proc/cpuinfo has."""
+    lines = [set(line.split()) for line in cpuinfo.splitlines() if line[:5] in ("flags", "Featu")]
+    return [unit for unit in BF16_UNITS if lines and all(unit in flags for flags in lines)]

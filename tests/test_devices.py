@@ -1,0 +1,105 @@
+"""`trainer.devices=2`: two processes give what one gives, alone and in a sweep."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from test_sweep import rows_of as summary_of
+from test_sweep import sweep_of
+from test_train import metrics_of
+
+from conftest import REPOSITORY, save_tiny, tiny_config
+from thaw.data.batching import LengthGroupedBatches
+
+
+@pytest.fixture(scope="module")
+def still_bert(tmp_path_factory):
+    """A tiny BERT without dropout: its weights do not depend on who draws random numbers."""
+    config = tiny_config(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    return save_tiny("BertModel", config, tmp_path_factory.mktemp("models") / "still-bert")
+
+
+def words_of(task, overrides, ner_overrides, checkpoint):
+    words = ner_overrides if task == "ner" else overrides
+    words = [w for w in words if not w.startswith(("model.checkpoint=", "data.label"))]
+    own = [f"task={task}"] if task != "ner" else []
+    own += ["task.probes=[]"] if task == "mlm" else []
+    return [*words, *own, f"model.checkpoint={checkpoint}", "trainer.max_epochs=1"]
+
+
+def typed(words, directory):
+    """`python train.py` with these words, as a user types them."""
+    return subprocess.run(
+        [sys.executable, "train.py", *words, f"hydra.run.dir={directory}"],
+        cwd=REPOSITORY, capture_output=True, text=True,
+    )  # fmt: skip
+
+
+def files_of(directory):
+    """What a run leaves, W&B's and Hydra's own apart."""
+    names = (p.relative_to(directory).as_posix() for p in directory.rglob("*") if p.is_file())
+    return {n for n in names if not n.startswith(("wandb", ".hydra"))}
+
+
+@pytest.mark.parametrize("task", ["sequence", "ner", "mlm"])
+def test_two_processes_leave_what_one_leaves(task, overrides, ner_overrides, still_bert, tmp_path):
+    words = words_of(task, overrides, ner_overrides, still_bert)
+    one = typed([*words, "data.batch_size=8"], tmp_path / "one")
+    assert one.returncode == 0, one.stdout + one.stderr
+    two = typed([*words, "data.batch_size=4", "trainer.devices=2"], tmp_path / "two")
+    assert two.returncode == 0, two.stdout + two.stderr
+    assert files_of(tmp_path / "two") == files_of(tmp_path / "one")
+    before, after = metrics_of(tmp_path / "one"), metrics_of(tmp_path / "two")
+    assert after["steps"] == before["steps"]
+    for name in (n for n in before if n.startswith(("test/", "val/"))):
+        assert after[name] == pytest.approx(before[name], abs=1e-4), name
+    weights = [load_file(tmp_path / n / "model" / "model.safetensors") for n in ("one", "two")]
+    for name, weight in weights[0].items():
+        torch.testing.assert_close(weights[1][name], weight, rtol=1e-3, atol=1e-4)
+
+
+def test_what_frozen_blocks_give_is_computed_once_not_once_a_process(overrides, tmp_path):
+    words = [*overrides, "freeze=last", f"freeze.cache.path={tmp_path / 'prefix'}",
+             "trainer.devices=2"]  # fmt: skip
+    done = typed(words, tmp_path / "run")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count(" texts of train computed in ") == 1
+    assert len(list((tmp_path / "prefix").glob("*.states"))) == 3
+
+
+def test_each_job_of_a_sweep_has_processes_of_its_own(overrides, tmp_path):
+    done, sweep = sweep_of(
+        *overrides, "freeze=last", "trainer.max_epochs=1", "freeze.blocks=0,9,1",
+        "trainer.devices=2", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert [r["status"] for r in summary_of(sweep)] == ["done", "failed", "done"]
+    assert summary_of(sweep)[1]["reason"].startswith("freeze.blocks=9: this model has 2 blocks")
+    assert len(list(tmp_path.glob("multirun/*/*"))) == 1
+    assert done.stdout.count("run directory: ") == 2
+    for name in "02":
+        words = (sweep / name / ".hydra" / "overrides.yaml").read_text()
+        assert "trainer.devices=2" in words
+        assert not list((sweep / name).glob("*process*"))
+
+
+@pytest.mark.parametrize("count", [5, 16, 41, 64, 401])
+@pytest.mark.parametrize("world_size", [2, 3])
+@pytest.mark.parametrize("batch_size", [1, 4])
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_no_text_is_lost_or_doubled_and_no_process_left_without(
+    count, world_size, batch_size, shuffle
+):
+    lengths = np.random.default_rng(0).integers(3, 30, count)
+    ranks = [
+        LengthGroupedBatches(lengths, batch_size, shuffle=shuffle, window=10, rank=rank,
+                             world_size=world_size)
+        for rank in range(world_size)
+    ]  # fmt: skip
+    shares = [list(rank) for rank in ranks]
+    assert {len(share) for share in shares} == {len(ranks[0])}
+    assert all(batch for share in shares for batch in share)
+    assert sorted(i for share in shares for batch in share for i in batch) == list(range(count))
