@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,11 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def export(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, card: str, directory: Path
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    card: str,
+    directory: Path,
+    complete: Callable[[Path], None],
 ) -> None:
     """Saves weights (safetensors), config, tokenizer and model card.
 
@@ -29,12 +33,14 @@ def export(
         tokenizer: the model's.
         card: text of README.md.
         directory: appears whole or not at all.
+        complete: adds a task's own files.
     """
     aside = directory.with_name(f".{directory.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)
     model.save_pretrained(aside)
     tokenizer.save_pretrained(aside)
     write_whole(aside / "README.md", card)
+    complete(aside)
     shutil.rmtree(directory, ignore_errors=True)
     os.replace(aside, directory)
 

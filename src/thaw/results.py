@@ -34,7 +34,8 @@ def write_run(
         metrics |= results["metrics"]
     metrics |= task.finish(run_dir)
     card = model_card(cfg, metrics, task.pipeline, task.pipeline_options, data.labels, data.sizes())
-    export(task.model, data.tokenizer, card, run_dir / "model")  # what would be missed most
+    # First: what would be missed most.
+    export(task.model, data.tokenizer, card, run_dir / "model", task.complete_export)
     if results is not None:
         task.write_test(run_dir, data, results)
     if (run_dir / "metrics.csv").exists():

@@ -210,6 +210,9 @@ class EncoderTask(LightningModule):
         """
         raise NotImplementedError
 
+    def complete_export(self, directory: Path) -> None:
+        """Adds files to the exported model, before it appears under its name."""
+
     def finish(self, run_dir: Path) -> dict[str, float]:
         """Says and writes what there is to the final weights, test or not: in rank 0 only.
 
