@@ -98,7 +98,7 @@ class SetFit(SequenceClassification):
         model, fresh = load_fresh(AutoModel, checkpoint, **names)
         if lost := [name for name in fresh if "pooler." not in name]:
             raise ThawError(f"{checkpoint} lacks weights of the encoder: {', '.join(lost[:3])}.")
-        # A head of pairs is no part of it: `SequenceClassification` brings only the evaluation.
+        # Not SequenceClassification's own: what is shared with it is the evaluation.
         EncoderTask.__init__(self, model, learning_rate, weight_decay, warmup_ratio)
         if getattr(model, "pooler", None) is not None:
             model.pooler.requires_grad_(False)  # embeddings do not pass through it
