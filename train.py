@@ -1,5 +1,7 @@
 """Fine-tune an encoder: `python train.py GROUP=CHOICE KEY=VALUE`; `--help` lists every choice."""
 
+import sys
+
 import hydra
 from omegaconf import DictConfig
 
@@ -9,11 +11,26 @@ from thaw.cli import exit_clearly, register_resolvers
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(cfg: DictConfig) -> float | None:
     """Hands the composed config to its program, `thaw.train.train` by default."""
+    from thaw.sweep import finished
+
+    if finished(cfg):
+        return None
     # Imported here: --help and a mistyped option answer without loading torch.
     return hydra.utils.get_method(cfg.program)(cfg)
+
+
+def show_blocks(argv: list[str]) -> None:
+    """After `--cfg job`: which blocks train, as comments below the config."""
+    if "job" in argv[1:] and argv[argv.index("job") - 1] in ("--cfg", "-c"):
+        from thaw.blocks import table
+        from thaw.parameters import frozen_task
+
+        words = [word for word in argv if "=" in word and not word.startswith(("-", "hydra."))]
+        print("".join(f"# {line}\n" for line in table(frozen_task(words)).splitlines()), end="")
 
 
 if __name__ == "__main__":
     register_resolvers()
     with exit_clearly():
         main()
+        show_blocks(sys.argv[1:])

@@ -14,12 +14,16 @@ the same seed, which ran one after the other.
 """
 
 import argparse
+import json
+import random
+import tempfile
+from pathlib import Path
 from typing import Any
 
 from peers import compare, make_data, run_thaw, run_trainer
 
 RECIPE = [
-    "task=mlm", "data=movie_reviews", "model=minilm", "task.learning_rate=3e-4",
+    "task=mlm", "model=minilm", "task.learning_rate=3e-4",
     "task.weight_decay=0.01", "task.warmup_ratio=0.1", "task.mask_probability=0.15",
     "task.masking=token", "task.probes=[]", "data.batch_size=32", "data.eval_batch_size=64",
     "data.max_tokens=128", "trainer.max_epochs=1", "trainer.gradient_clip_val=1.0",
@@ -28,10 +32,28 @@ RECIPE = [
 ]  # fmt: skip
 
 
+def recipe(args: argparse.Namespace, directory: Path) -> list[str]:
+    """The overrides of a run; `directory` gets the texts, where not all are used."""
+    words = [*RECIPE, f"seed={args.seeds[0]}"]
+    if not args.samples:
+        return [*words, "data=movie_reviews"]
+    data, _, _ = make_data([*words, "data=movie_reviews"], 0)
+    texts = [text for (text,) in data.rows["train"].texts]
+    parts = {
+        "train": random.Random(args.seeds[0]).sample(texts, args.samples),
+        "test": [text for (text,) in data.rows["test"].texts],
+    }
+    for split, part in parts.items():
+        lines = "".join(json.dumps({"text": text}) + "\n" for text in part)
+        (directory / f"{split}.jsonl").write_text(lines)
+    return [*words, "data=files", f"data.path={directory}", "data.train=train.jsonl",
+            "data.validation=null", "data.test=test.jsonl"]  # fmt: skip
+
+
 def thaw(args: argparse.Namespace) -> dict[str, float]:
     """A run of thaw."""
-    batches = [f"trainer.limit_train_batches={args.samples // 32}"] if args.samples else []
-    return run_thaw([*RECIPE, *batches, f"seed={args.seeds[0]}"], "test/loss")
+    with tempfile.TemporaryDirectory() as directory:
+        return run_thaw(recipe(args, Path(directory)), "test/loss")
 
 
 def trainer(args: argparse.Namespace) -> dict[str, float]:
@@ -42,12 +64,11 @@ def trainer(args: argparse.Namespace) -> dict[str, float]:
     from transformers import AutoModelForMaskedLM, DataCollatorForLanguageModeling, set_seed
 
     seed = args.seeds[0]
-    data, checkpoint, cfg = make_data([*RECIPE, f"seed={seed}"], seed)
+    with tempfile.TemporaryDirectory() as directory:
+        data, checkpoint, cfg = make_data(recipe(args, Path(directory)), seed)
     marks = [[int(word < 0) for word in words] for words in data.encoded["train"]["words"]]
     train_set = data.encoded["train"].remove_columns(["row", "words"])
     train_set = train_set.add_column("special_tokens_mask", marks)
-    if args.samples:
-        train_set = train_set.shuffle(seed=seed).select(range(args.samples // 32 * 32))
     set_seed(seed)
     model = AutoModelForMaskedLM.from_pretrained(checkpoint, dtype=torch.float32)
 
@@ -66,5 +87,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--samples", type=int, default=0, help="of train; 0: all")
+    parser.add_argument("--samples", type=int, default=0, help="texts of train, at random; 0: all")
     compare(parser, __file__, {"thaw": thaw, "default": trainer, "grouped": trainer}, "test loss")

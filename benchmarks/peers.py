@@ -25,17 +25,22 @@ def run_thaw(words: list[str], score: str) -> dict[str, float]:
         words: overrides.
         score: the metric to report.
     """
-    from thaw.cli import compose
-    from thaw.train import train
-
     with tempfile.TemporaryDirectory() as directory:
-        train(compose([*words, f"run_dir={directory}"]))
-        metrics = json.loads((Path(directory) / "metrics.json").read_text())
+        metrics = run_thaw_in(words, Path(directory))
     return {
         "samples_per_second": metrics["samples_per_second"],
         "score": metrics[score],
         "memory_mib": metrics["peak_memory_mib"],
     }
+
+
+def run_thaw_in(words: list[str], run_dir: Path) -> dict[str, float]:
+    """The metrics of a run of thaw that leaves a directory."""
+    from thaw.cli import compose
+    from thaw.train import train
+
+    train(compose([*words, f"run_dir={run_dir}"]))
+    return json.loads((run_dir / "metrics.json").read_text())
 
 
 def make_data(words: list[str], seed: int) -> tuple[Any, Path, Any]:

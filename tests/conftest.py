@@ -11,6 +11,8 @@ import pytest
 
 os.environ.update(WANDB_MODE="offline", HF_HUB_OFFLINE="1", CUDA_VISIBLE_DEVICES="")
 os.environ.pop("WANDB_API_KEY", None)
+# Workers of pytest share the cores; tiny models gain nothing from threads.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 GOOD = ["good", "great", "fine", "lovely", "superb", "warm", "bright", "moving"]
 BAD = ["bad", "dull", "awful", "bland", "cold", "weak", "tired", "boring"]
@@ -180,7 +182,7 @@ def runner(overrides: list[str], tmp_path: Path) -> Callable[..., Path]:
         from thaw.cli import compose
         from thaw.train import train
 
-        words = [*overrides, *extra]
+        words = [f"freeze.cache.path={tmp_path / 'prefix'}", *overrides, *extra]
         directory = tmp_path / name
         cfg = compose([*words, f"run_dir={directory}"])
         (directory / ".hydra").mkdir(parents=True, exist_ok=True)

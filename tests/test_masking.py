@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from thaw.data.masking import LONGEST_WORD, Masking, choose, uniform, words_of
+from thaw.data.masking import LONGEST_WORD, Masking, choose, uniform, word_numbers
 from thaw.errors import ThawError
 
 MASK, FREE = 4, np.arange(10, 100)
@@ -142,7 +142,7 @@ TEXT = "the unforgettable films weren't great, naïve 🎬 movie."
 def words_by(tokenizer, text=TEXT):
     """The text of each word's tokens, joined."""
     encoded = tokenizer(text, return_offsets_mapping=True)
-    words = words_of(text, encoded["offset_mapping"], encoded.word_ids())
+    words = word_numbers(text, encoded["offset_mapping"], encoded.word_ids())
     parts: dict[int, list[int]] = {}
     for word, (begin, end) in zip(words, encoded["offset_mapping"], strict=True):
         if word >= 0:
@@ -211,12 +211,12 @@ def test_a_word_is_the_same_for_every_tokenizer(make):
 
 def test_a_run_without_end_is_cut():
     offsets = [(i, i + 1) for i in range(40)]
-    words = words_of("x" * 40, offsets, [0] * 40)
+    words = word_numbers("x" * 40, offsets, [0] * 40)
     assert words == [i // LONGEST_WORD for i in range(40)]
 
 
 def test_ideographs_are_words_and_marks_belong_to_theirs():
     text = "很好 नमस्ते"
     offsets = [(i, i + 1) for i in range(len(text)) if text[i] != " "]
-    words = words_of(text, offsets, [0, 0] + [1] * (len(offsets) - 2))
+    words = word_numbers(text, offsets, [0, 0] + [1] * (len(offsets) - 2))
     assert words == [0, 1] + [2] * (len(offsets) - 2)

@@ -16,7 +16,7 @@ from conftest import REPOSITORY, save_tiny, tiny_config, write_csv
 from thaw.data.mlm import MaskedLanguageModelData
 from thaw.errors import ThawError
 from thaw.evaluate import main as evaluate
-from thaw.freeze import head
+from thaw.freeze import Head
 from thaw.masked import masked_logits
 from thaw.predict import main as predict
 from thaw.tasks.mlm import MaskedLanguageModel
@@ -170,7 +170,7 @@ def test_a_head_that_is_there_is_kept(tiny_mlm, caplog):
 
 def test_a_frozen_encoder_keeps_its_embeddings_and_the_tied_decoder_with_them(tiny_mlm):
     task = make_task(tiny_mlm)
-    task.freeze_with(head)
+    task.freeze_with(Head())
     trained = {name for name, p in task.model.named_parameters() if p.requires_grad}
     assert trained == {
         "cls.predictions.bias", "cls.predictions.transform.dense.weight",

@@ -1,10 +1,12 @@
+import copy
+
 import pytest
 import torch
 from transformers import BertForSequenceClassification, Trainer, TrainingArguments
 
 from conftest import tiny_config
-from thaw.freeze import head
-from thaw.optim import adamw, decayed, linear_schedule
+from thaw.freeze import Head
+from thaw.optim import adamw, clip_in_step, decayed, linear_schedule
 
 
 def test_the_same_parameters_decay_as_in_transformers_trainer(tmp_path):
@@ -54,7 +56,7 @@ def test_the_rate_rises_then_falls_to_zero():
 
 def test_frozen_parameters_are_not_in_the_optimizer():
     model = BertForSequenceClassification(tiny_config())
-    head(model)
+    Head()(model)
     held = {id(p) for group in adamw(model, 1e-3, 0.01).param_groups for p in group["params"]}
     names = [n for n, p in model.named_parameters() if id(p) in held]
     assert names == [
@@ -63,3 +65,27 @@ def test_frozen_parameters_are_not_in_the_optimizer():
         "classifier.weight",
         "classifier.bias",
     ]
+
+
+@pytest.mark.parametrize("max_norm", [1e-3, 1e3])
+def test_clipping_within_the_step_equals_clipping_before_it(max_norm):
+    torch.manual_seed(0)
+    one = BertForSequenceClassification(tiny_config()).eval()
+    two = copy.deepcopy(one)
+    ids = torch.randint(5, 300, (4, 8))
+    # A large epsilon: AdamW would hide the gradients' scale otherwise.
+    optimizers = [adamw(model, 1e-2, 0.1) for model in (one, two)]
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["eps"] = 1e-2
+    for _ in range(3):
+        for model, optimizer in zip((one, two), optimizers, strict=True):
+            optimizer.zero_grad()
+            model(input_ids=ids, labels=torch.tensor([0, 1, 0, 1])).loss.backward()
+            if model is one:
+                clip_in_step(optimizer, max_norm)
+            else:
+                torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm)
+            optimizer.step()
+    for a, b in zip(one.parameters(), two.parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-4)

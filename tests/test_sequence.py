@@ -10,7 +10,7 @@ from transformers import AutoModelForSequenceClassification
 from conftest import sentences, write_csv
 from thaw.data.sequence import SequenceData
 from thaw.errors import ThawError
-from thaw.freeze import head
+from thaw.freeze import Head
 from thaw.tasks.sequence import SequenceClassification
 
 
@@ -92,7 +92,7 @@ def test_dropout_is_on_in_training_and_off_in_evaluation(tiny_bert, batch):
 
 def test_frozen_modules_keep_their_dropout_off_in_training(tiny_bert):
     task = make_task(tiny_bert)
-    task.freeze_with(head)
+    task.freeze_with(Head())
     task.eval().train()
     assert not any(m.training for m in task.model.bert.encoder.modules())
     assert task.model.classifier.training

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from conftest import REPOSITORY, write_csv
 from thaw.errors import ThawError
+from thaw.tasks.sequence import SequenceClassification
 
 SCORES = ("val/f1", "val/loss", "test/f1", "test/accuracy", "test/loss")
 
@@ -302,3 +303,17 @@ def test_two_processes_give_the_scores_of_one(overrides, tmp_path, tiny_bert):
         assert two[name] == pytest.approx(value, abs=1e-6), name
     assert len(rows_of(directory)) == 22
     assert Path(directory / "confusion.png").exists()
+
+
+@pytest.mark.parametrize("algorithm", ["norm", "value"])
+def test_gradients_are_clipped(run, monkeypatch, algorithm):
+    left = []
+
+    def look(task, *args):
+        grads = [p.grad for p in task.model.parameters()]
+        norm = torch.nn.utils.get_total_norm(grads).item()
+        left.append(norm if algorithm == "norm" else max(g.abs().max().item() for g in grads))
+
+    monkeypatch.setattr(SequenceClassification, "on_train_batch_end", look)
+    run("trainer.gradient_clip_val=1e-3", f"trainer.gradient_clip_algorithm={algorithm}")
+    assert left == pytest.approx([1e-3] * len(left), rel=1e-3)

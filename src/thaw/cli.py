@@ -28,10 +28,16 @@ def conf_dir() -> Path:
 
 
 def register_resolvers() -> None:
-    """Registers `${thaw.suffix:}`: six random hex digits that keep run directories apart."""
+    """Registers `${thaw.suffix:}`, six random hex digits that keep run directories apart, and those
+    of a sweep's directories."""
+    from thaw.sweep import group, place, sweep_dir
+
     OmegaConf.register_new_resolver(
         "thaw.suffix", lambda: secrets.token_hex(3), use_cache=True, replace=True
     )
+    OmegaConf.register_new_resolver("thaw.sweep", sweep_dir, replace=True)
+    OmegaConf.register_new_resolver("thaw.job", place, replace=True)
+    OmegaConf.register_new_resolver("thaw.group", group, replace=True)
 
 
 def compose(overrides: list[str]) -> DictConfig:

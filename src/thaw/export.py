@@ -45,6 +45,12 @@ def export(
     os.replace(aside, directory)
 
 
+def frozen_as(freeze: Mapping[str, Any]) -> str:
+    """A strategy and its options, for people."""
+    options = [f"{k} {v}" for k, v in freeze.items() if k not in ("_target_", "cache")]
+    return ", ".join([freeze["_target_"].rsplit(".", 1)[-1].lower(), *options])
+
+
 def model_card(
     cfg: Mapping[str, Any],
     metrics: Mapping[str, float],
@@ -72,7 +78,7 @@ def model_card(
         "labels": ", ".join(labels),
         "base model": base,
         "objective": task["_target_"].rsplit(".", 1)[-1],
-        "freeze": cfg["freeze"]["_target_"].rsplit(".", 1)[-1],
+        "freeze": frozen_as(cfg["freeze"]),
         "learning rate": task["learning_rate"],
         "weight decay": task["weight_decay"],
         "warm-up": task["warmup_ratio"],

@@ -131,3 +131,51 @@ def metrics_table(metrics: Mapping[str, float], console: Console | None = None) 
             cells = (f"{v:.4f}" if isinstance(v, float) else f"{v:,}" for v in values)
             table.add_row(escape(label), *cells)  # [a] is a name, not a style
         console.print(table)
+
+
+def sweep_figure(
+    rows: Sequence[tuple[Mapping[str, str], Sequence[float], Sequence[float]]],
+    axes: Sequence[str],
+    score: str,
+    path: Path,
+) -> None:
+    """Draws score and seconds of a sweep against its first key, a line for each value of the rest.
+
+    Args:
+        rows: the values of the swept keys, scores and seconds of the runs that have them.
+        axes: the swept keys; the first one is the horizontal axis.
+        score: the score's name.
+        path: of a PNG.
+    """
+    key = axes[0] if axes else ""
+    ticks = list(dict.fromkeys(row[0].get(key, "") for row in rows))
+    try:
+        places = [float(tick) for tick in ticks]
+    except ValueError:
+        places = [float(i) for i in range(len(ticks))]
+    where = dict(zip(ticks, places, strict=True))
+    lines: dict[str, list] = {}
+    for values, scores, seconds in rows:
+        name = ", ".join(f"{k}={values[k]}" for k in axes[1:])
+        lines.setdefault(name, []).append((where[values.get(key, "")], scores, seconds))
+    figure = Figure(figsize=(10, 3.8 + 0.2 * len(lines)), layout="constrained")
+    panels = figure.subplots(1, 2)
+    for panel, column, title in zip(panels, (1, 2), (score, "seconds of training"), strict=True):
+        for name, points in lines.items():
+            means = [np.mean(p[column]) for p in points]
+            errors = [np.std(p[column], ddof=1) if len(p[column]) > 1 else 0.0 for p in points]
+            panel.errorbar(
+                [p[0] for p in points], means, yerr=errors, fmt="o-", capsize=3, label=name or None
+            )
+        panel.set(xlabel=key, ylabel=title)
+        if len(places) <= 12:
+            panel.set_xticks(places, shown(ticks))
+    panels[1].set_ylim(bottom=0)
+    if len(lines) > 1:
+        figure.legend(
+            *panels[0].get_legend_handles_labels(), loc="outside lower center", frameon=False
+        )
+    runs = max(len(scores) for _, scores, _ in rows)
+    if runs > 1:
+        figure.suptitle(f"mean and standard deviation of up to {runs} runs", fontsize=10)
+    figure.savefig(path, dpi=150)

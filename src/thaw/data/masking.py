@@ -129,7 +129,7 @@ def splitmix(x: np.ndarray) -> np.ndarray:
     return x ^ (x >> np.uint64(31))
 
 
-def words_of(
+def word_numbers(
     text: str, offsets: Sequence[tuple[int, int]], word_ids: Sequence[int | None]
 ) -> list[int]:
     """The number of each token's word, -1 of special tokens; the same notion for every tokenizer.

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from thaw.data.base import EncoderData, rowwise
 from thaw.data.corpus import corpus_rows, joined
-from thaw.data.masking import words_of
+from thaw.data.masking import word_numbers
 from thaw.data.packing import Row, blocks, padded, portions
 from thaw.data.stream import Stream
 from thaw.data.table import Columns, Texts, read_texts, require_columns, split_of
@@ -157,7 +157,7 @@ class MaskedLanguageModelData(EncoderData):
             )
             for i, (text, document) in enumerate(part):
                 ids = encoded["input_ids"][i]
-                words = words_of(text, encoded["offset_mapping"][i], encoded.word_ids(i))
+                words = word_numbers(text, encoded["offset_mapping"][i], encoded.word_ids(i))
                 marked = [-1 if t in self.special else w for t, w in zip(ids, words, strict=True)]
                 yield document, (ids, marked)
 

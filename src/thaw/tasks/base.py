@@ -1,7 +1,7 @@
 """What every objective shares: a Hugging Face model, its optimizer, and modes that are right."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -12,11 +12,16 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric, MetricCollection
 from transformers import AutoTokenizer, PreTrainedModel
 
+from thaw.blocks import factors_of, table
+from thaw.dropout import use_bits
 from thaw.errors import ThawError
-from thaw.optim import adamw, linear_schedule
+from thaw.freeze import Nothing, freeze, frozen_modules, interval
+from thaw.optim import adamw, clip_in_step, linear_schedule
+from thaw.prefix import Cache, Prefix, add_test, prefix_of
 
 log = logging.getLogger(__name__)
 
+Decay = Annotated[float, Field(gt=0, le=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 CHUNK = 32  # batches of a prediction that are sorted by length together
 
@@ -121,50 +126,108 @@ class EncoderTask(LightningModule):
         learning_rate: at the end of warm-up.
         weight_decay: of all parameters but biases and norms.
         warmup_ratio: share of all steps with a rising learning rate.
+        layer_decay: what a block's learning rate is of that of the block above; see
+            `thaw.blocks.rate_factors`.
 
     Attributes:
         pipeline: the name of the `transformers.pipeline` that the export works in.
         pipeline_options: its arguments besides the model.
         predictor: what `python -m thaw.predict` uses.
         validates_first: whether the weights are validated before the first step, too.
+        inputs_change: why a text is not the same in every epoch, if so.
     """
 
     pipeline: ClassVar[str]
     predictor: ClassVar[type[Predictor]]
     validates_first: ClassVar[bool] = False
+    inputs_change: ClassVar[str] = ""
 
     def __init__(
-        self, model: PreTrainedModel, learning_rate: float, weight_decay: float, warmup_ratio: float
+        self,
+        model: PreTrainedModel,
+        learning_rate: float,
+        weight_decay: float,
+        warmup_ratio: float,
+        layer_decay: float = 1.0,
     ) -> None:
         super().__init__()
         self.model = model
+        use_bits(model)
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.warmup_ratio = warmup_ratio
+        self.layer_decay = layer_decay
         self.pipeline_options: dict[str, str] = {}
         self.frozen: list[nn.Module] = []
+        self.stages: list[list[nn.Module]] = []
+        self.every, self.opened, self.gated = 1.0, 0, False
+        self.cache: Cache | None = None
+        self.prefix: Prefix | None = None
         self.eval_loss = MeanMetric()
         self.tested: list[Any] = []
         # from_pretrained leaves eval mode, and Lightning keeps the mode it finds (lightning#20105).
         self.train()
 
-    def freeze_with(self, strategy: Callable[[PreTrainedModel], list[nn.Module]]) -> None:
+    def freeze_with(self, strategy: Nothing) -> None:
         """Applies a strategy of `thaw.freeze`."""
-        self.frozen = strategy(self.model)
+        strategy(self.model)
+        self.frozen = frozen_modules(self.model)
+        self.stages, self.every = strategy.stages, strategy.every
+        self.cache = strategy.cache
+        self.opened, self.gated = 0, False
         self.train(self.training)
+        log.info("%s", table(self))
 
     def train(self, mode: bool = True) -> "EncoderTask":
         """Sets training mode; frozen modules stay in eval mode, without dropout."""
         super().train(mode)
-        for module in getattr(self, "frozen", []):
+        for module in [*self.frozen, *self.closed()]:
             module.eval()
         return self
 
+    def closed(self) -> list[nn.Module]:
+        """What gradual unfreezing has not reached yet."""
+        return [module for stage in self.stages[self.opened :] for module in stage]
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Opens what is due. It follows from the step alone, so a resumed run has it right."""
+        if not self.stages:
+            return
+        every = interval(self.every, int(self.trainer.estimated_stepping_batches))
+        due = min(self.global_step // every, len(self.stages))
+        if due == self.opened and self.gated:
+            return
+        self.opened, self.gated = due, True
+        # DDP counts on a gradient of all that it found when it wrapped the model.
+        if self.trainer.world_size == 1:
+            for number, stage in enumerate(self.stages):
+                freeze(stage, frozen=number >= due)
+        self.train()
+        log.info("step %d: %d of %d stages train", self.global_step, due, len(self.stages))
+
+    def on_after_backward(self) -> None:
+        """Drops gradients of what is closed: AdamW then leaves weights and moments as they are."""
+        for module in self.closed():
+            for parameter in module.parameters():
+                parameter.grad = None
+
     def configure_optimizers(self) -> Any:
-        optimizer = adamw(self.model, self.learning_rate, self.weight_decay)
+        factors = factors_of(self.model, self.layer_decay)
+        optimizer = adamw(self.model, self.learning_rate, self.weight_decay, factors)
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = linear_schedule(optimizer, steps, self.warmup_ratio)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        if gradient_clip_val and gradient_clip_algorithm == "norm" and self.device.type == "cpu":
+            clip_in_step(optimizer, gradient_clip_val)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the validation metrics of these weights."""
@@ -172,8 +235,28 @@ class EncoderTask(LightningModule):
         checkpoint["val_metrics"] = {k: float(v) for k, v in metrics.items() if k[:4] == "val/"}
 
     def forward(self, **inputs: Tensor) -> Tensor:
-        """The head's logits of encoded texts."""
-        return self.model(**inputs).logits
+        """The head's logits of encoded texts, or of their `states` after the frozen blocks."""
+        states = inputs.pop("states", None)
+        if states is None or self.prefix is None:
+            return self.model(**inputs).logits
+        with self.prefix.skipped(states):
+            return self.model(**inputs).logits
+
+    def on_fit_start(self) -> None:
+        """Computes what frozen blocks give for every text, or finds it."""
+        self.prefix = prefix_of(self)
+
+    def on_test_start(self) -> None:
+        """The same for the test, where training had it."""
+        add_test(self)
+
+    def on_before_batch_transfer(
+        self, batch: dict[str, Tensor], dataloader_idx: int
+    ) -> dict[str, Tensor]:
+        """Adds `states` (B, T, H) of the frozen blocks to a batch."""
+        if self.prefix is None or (states := self.prefix.states(batch)) is None:
+            return batch
+        return batch | {"states": states}
 
     def log_scores(self, stage: str, metrics: Metric | MetricCollection) -> dict[str, Any]:
         """Logs an evaluation's numbers, reduced over ranks, and its mean loss, and starts anew.
@@ -222,7 +305,13 @@ class EncoderTask(LightningModule):
         Returns:
             More of metrics.json.
         """
-        return {}
+        if self.prefix is None:
+            return {}
+        return {
+            "prefix_blocks": self.prefix.depth,
+            "prefix_seconds": round(self.prefix.seconds, 2),
+            "prefix_mib": round(self.prefix.bytes / 2**20, 2),
+        }
 
     def write_test(self, run_dir: Path, data: Any, results: Mapping[str, Any]) -> None:
         """Writes predictions and figures of the test into a run directory.

@@ -19,7 +19,7 @@ from thaw.data.masking import Masking
 from thaw.errors import ThawError
 from thaw.masked import fill, masked_logits, masked_loss, tie_head, with_mask
 from thaw.probes import Probes
-from thaw.tasks.base import EncoderTask, Predictor, load_fresh
+from thaw.tasks.base import Decay, EncoderTask, Predictor, load_fresh
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +66,7 @@ class MaskedLanguageModel(EncoderTask):
         learning_rate: at the end of warm-up.
         weight_decay: of all parameters but biases and norms.
         warmup_ratio: share of all steps with a rising learning rate.
+        layer_decay: what a block's learning rate is of that of the block above.
         masking: "token" or "whole_word".
         mask_probability: that a token, or a word, is to be guessed.
         mask_split: shares of these that become the mask token, a random token, and stay.
@@ -79,6 +80,7 @@ class MaskedLanguageModel(EncoderTask):
     pipeline = "fill-mask"
     predictor = MaskedPredictor
     validates_first = True
+    inputs_change = "task=mlm masks other tokens in every epoch"
 
     def __init__(
         self,
@@ -87,6 +89,7 @@ class MaskedLanguageModel(EncoderTask):
         learning_rate: float = 3e-4,
         weight_decay: float = 0.01,
         warmup_ratio: float = 0.1,
+        layer_decay: Decay = 1.0,
         masking: str = "token",
         mask_probability: float = 0.15,
         mask_split: Sequence[float] = (0.8, 0.1, 0.1),
@@ -101,7 +104,7 @@ class MaskedLanguageModel(EncoderTask):
         )
         asked = Probes(probes, tokenizer, max_tokens)
         model, fresh = load_fresh(AutoModelForMaskedLM, checkpoint)
-        super().__init__(model, learning_rate, weight_decay, warmup_ratio)
+        super().__init__(model, learning_rate, weight_decay, warmup_ratio, layer_decay)
         if tie_head(model, fresh):
             log.info("The checkpoint has no head for masks: a fresh one, tied to its embeddings")
         self.masking = self_masking

@@ -24,7 +24,7 @@ from thaw.data.write import RowWriter
 from thaw.entities import compare, entities, spell
 from thaw.errors import ThawError
 from thaw.metrics import EntityF1
-from thaw.tasks.base import CHUNK, EncoderTask, Predictor, Share, load, split_inputs, weigh
+from thaw.tasks.base import CHUNK, Decay, EncoderTask, Predictor, Share, load, split_inputs, weigh
 
 
 class TokenPredictor(Predictor):
@@ -116,6 +116,7 @@ class TokenClassification(EncoderTask):
         learning_rate: at the end of warm-up.
         weight_decay: of all parameters but biases and norms.
         warmup_ratio: share of all steps with a rising learning rate.
+        layer_decay: what a block's learning rate is of that of the block above.
         label_subwords: whether "all" subwords of a word train, or its "first".
         class_weights: None; "balanced", inversely proportional to frequency (King and Zeng 2001);
             or C numbers.
@@ -138,6 +139,7 @@ class TokenClassification(EncoderTask):
         learning_rate: NonNegativeFloat = 2e-5,
         weight_decay: NonNegativeFloat = 0.01,
         warmup_ratio: Share = 0.1,
+        layer_decay: Decay = 1.0,
         label_subwords: str = "all",
         class_weights: str | Sequence[float] | None = None,
         focal_gamma: NonNegativeFloat = 0.0,
@@ -151,7 +153,7 @@ class TokenClassification(EncoderTask):
             label2id={name: i for i, name in enumerate(labels)},
         )
         model.config.fine_words = fine_words
-        super().__init__(model, learning_rate, weight_decay, warmup_ratio)
+        super().__init__(model, learning_rate, weight_decay, warmup_ratio, layer_decay)
         self.labels = list(labels)
         self.focal_gamma = focal_gamma
         weights = weigh(class_weights, labels, label_counts)

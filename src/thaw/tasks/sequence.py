@@ -19,7 +19,7 @@ from thaw.data.write import RowWriter
 from thaw.errors import ThawError
 from thaw.first_token import first_token_only
 from thaw.metrics import classification_metrics, decide, per_class_metrics, probabilities
-from thaw.tasks.base import CHUNK, EncoderTask, Predictor, Share, load, split_inputs, weigh
+from thaw.tasks.base import CHUNK, Decay, EncoderTask, Predictor, Share, load, split_inputs, weigh
 
 
 class SequencePredictor(Predictor):
@@ -86,6 +86,7 @@ class SequenceClassification(EncoderTask):
         learning_rate: at the end of warm-up.
         weight_decay: of all parameters but biases and norms.
         warmup_ratio: share of all steps with a rising learning rate.
+        layer_decay: what a block's learning rate is of that of the block above.
         class_weights: None; "balanced", inversely proportional to frequency (King and Zeng 2001);
             or C numbers. With several labels a text, they weigh the positive terms.
 
@@ -105,6 +106,7 @@ class SequenceClassification(EncoderTask):
         learning_rate: NonNegativeFloat = 2e-5,
         weight_decay: NonNegativeFloat = 0.01,
         warmup_ratio: Share = 0.1,
+        layer_decay: Decay = 1.0,
         class_weights: str | Sequence[float] | None = None,
     ) -> None:
         model = load(
@@ -115,7 +117,7 @@ class SequenceClassification(EncoderTask):
             label2id={name: i for i, name in enumerate(labels)},
             problem_type=f"{'multi' if multi_label else 'single'}_label_classification",
         )
-        super().__init__(model, learning_rate, weight_decay, warmup_ratio)
+        super().__init__(model, learning_rate, weight_decay, warmup_ratio, layer_decay)
         first_token_only(model)
         self.labels = list(labels)
         self.multi_label = multi_label

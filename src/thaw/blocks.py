@@ -1,0 +1,172 @@
+"""Where an encoder's embeddings, blocks and head are: the one place that knows architectures.
+
+A part is `embeddings`, `block 0` to `block <n-1>`, or `head`. A pooler belongs to the head. A
+decoder tied to the embeddings is the embeddings' matrix and belongs to them.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from thaw.errors import ThawError
+
+BLOCKS = {
+    "bert": "encoder.layer",
+    "camembert": "encoder.layer",
+    "deberta": "encoder.layer",
+    "deberta-v2": "encoder.layer",
+    "distilbert": "transformer.layer",
+    "electra": "encoder.layer",
+    "modernbert": "layers",
+    "mpnet": "encoder.layer",
+    "roberta": "encoder.layer",
+    "xlm-roberta": "encoder.layer",
+}
+SHARED = ("albert",)  # one block's weights, used again and again
+POOLER = "pooler"
+AFTER = ("final_norm",)  # of ModernBERT: trains with the last block
+
+
+@dataclass(frozen=True)
+class Parts:
+    """An encoder's modules.
+
+    Attributes:
+        embeddings: all that comes before the blocks or serves all of them, such as relative
+            positions.
+        blocks: from the embeddings up; the last one with the norm that follows it.
+    """
+
+    embeddings: list[nn.Module]
+    blocks: list[list[nn.Module]]
+
+
+def find(model: PreTrainedModel) -> Parts:
+    """The parts of a model with or without a head.
+
+    Raises:
+        ThawError: thaw does not know the architecture, or its blocks share weights.
+    """
+    kind = model.config.model_type
+    if kind in SHARED:
+        raise ThawError(
+            f"the blocks of {kind} share one set of weights, so they cannot train one by one: "
+            "freeze=none, freeze=head, or freeze=names 'freeze.train=[*classifier*]'."
+        )
+    if kind not in BLOCKS:
+        raise ThawError(
+            f"thaw does not know where the blocks of {kind} are; it knows {', '.join(BLOCKS)}. "
+            "Set freeze=head, or freeze=names 'freeze.train=[\"*.layer.11.*\"]' with names from "
+            "`python -m thaw.parameters`."
+        )
+    base = model.base_model
+    path = BLOCKS[kind]
+    blocks = [[block] for block in base.get_submodule(path).children()]
+    parent, _, name = path.rpartition(".")
+    siblings = [(n, m) for n, m in base.named_children() if n not in (POOLER, parent or name)]
+    if parent:
+        siblings += [(n, m) for n, m in base.get_submodule(parent).named_children() if n != name]
+    blocks[-1] += [module for n, module in siblings if n in AFTER]
+    return Parts([module for n, module in siblings if n not in AFTER], blocks)
+
+
+def names_of_parts(model: PreTrainedModel) -> dict[str, str]:
+    """The part of each parameter, by the parameter's name.
+
+    Raises:
+        ThawError: see `find`.
+    """
+    parts = find(model)
+    named = [("embeddings", parts.embeddings)]
+    named += [(f"block {i}", block) for i, block in enumerate(parts.blocks)]
+    return label(model, named)
+
+
+def names_of_halves(model: PreTrainedModel) -> dict[str, str]:
+    """`encoder` or `head` for each parameter of any architecture, by the parameter's name."""
+    return label(model, [("encoder", encoder(model))])
+
+
+def encoder(model: PreTrainedModel) -> list[nn.Module]:
+    """The modules of a model's encoder, whatever the architecture: all but head and pooler."""
+    return [module for name, module in model.base_model.named_children() if name != POOLER]
+
+
+def label(model: nn.Module, named: list[tuple[str, list[nn.Module]]]) -> dict[str, str]:
+    """The name of the modules that hold each parameter, `head` for the rest."""
+    part = {
+        id(p): name for name, modules in named for module in modules for p in module.parameters()
+    }
+    return {name: part.get(id(p), "head") for name, p in model.named_parameters()}
+
+
+def rate_factors(parts: Mapping[str, str], layer_decay: float) -> dict[str, float]:
+    """What each part's learning rate is multiplied with: 1 for the head, `layer_decay` for the last
+    block, its square for the one below, and so on down to the embeddings.
+
+    Layer-wise decay as in ELECTRA (Clark et al. 2020, appendix A) and BEiT.
+
+    Args:
+        parts: the part of each parameter, of `names_of_parts`.
+        layer_decay: between 0 and 1.
+    """
+    found = list(dict.fromkeys(parts.values()))
+    blocks = sorted((p for p in found if p.startswith("block ")), key=lambda p: int(p[6:]))
+    ladder = ["head", *reversed(blocks), "embeddings"]
+    return {part: layer_decay**height for height, part in enumerate(ladder)}
+
+
+def factors_of(model: PreTrainedModel, layer_decay: float) -> dict[str, float] | None:
+    """What each parameter's learning rate is multiplied with, by name; None: nothing.
+
+    Raises:
+        ThawError: the architecture has no blocks that thaw knows, see `find`.
+    """
+    if layer_decay == 1:
+        return None
+    parts = names_of_parts(model)
+    factors = rate_factors(parts, layer_decay)
+    return {name: factors[part] for name, part in parts.items()}
+
+
+def table(task: Any) -> str:
+    """A line for each part: how many parameters it has, whether they train, and how fast.
+
+    Args:
+        task: frozen as it trains.
+    """
+    model = task.model
+    try:
+        parts = names_of_parts(model)
+    except ThawError:
+        parts = names_of_halves(model)
+    factors = rate_factors(parts, task.layer_decay)
+    later = {id(p): i for i, s in enumerate(task.stages, 1) for m in s for p in m.parameters()}
+    lines = [("part", "parameters", "trains", "learning rate")]
+    for part in in_order(set(parts.values())):
+        own = [p for n, p in model.named_parameters() if parts[n] == part]
+        count, open_ = sum(p.numel() for p in own), sum(p.numel() for p in own if p.requires_grad)
+        stage = max((later.get(id(p), 0) for p in own), default=0)
+        trains = "frozen" if not open_ else "trained" if open_ == count else f"{open_:,} of them"
+        trains = f"from stage {stage} on" if open_ and stage else trains
+        rate = f"{task.learning_rate * factors.get(part, 1.0):.3g}" if open_ else ""
+        lines.append((part, f"{count:,}", trains, rate))
+    return "\n".join(columns(lines))
+
+
+def in_order(parts: Iterable[str]) -> list[str]:
+    """Parts from the embeddings up."""
+    ranks = {"embeddings": -1, "encoder": -1, "head": 10**6}
+    return sorted(parts, key=lambda p: ranks[p] if p in ranks else int(p.removeprefix("block ")))
+
+
+def columns(lines: Iterable[tuple[str, ...]]) -> list[str]:
+    """Cells of one width a column."""
+    rows = list(lines)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]

@@ -1,0 +1,65 @@
+"""The parts of a model and all its parameters: `python -m thaw.parameters model=... freeze=...`."""
+
+import sys
+from typing import Any
+
+from thaw.cli import compose, exit_clearly
+
+USAGE = "usage: python -m thaw.parameters [GROUP=CHOICE ...] [KEY=VALUE ...], as of train.py"
+
+
+def frozen_task(words: list[str]) -> Any:
+    """The task of some overrides, frozen as it would train; no data is read.
+
+    Args:
+        words: overrides of `train.py`.
+
+    Raises:
+        ThawError: the config or the checkpoint does not fit.
+    """
+    from hydra.utils import get_object, instantiate
+
+    from thaw.config import check, leave_unread, plain, signature
+    from thaw.sources import fetch_model
+    from thaw.train import GIVEN, quieten
+
+    quieten()
+    cfg = compose([*words, "run_dir=."])
+    leave_unread(cfg)
+    check(cfg, GIVEN)
+    checkpoint = fetch_model(plain(cfg.model).get("checkpoint"), cfg.model.revision)
+    takes, _, _ = signature(get_object(cfg.task._target_))
+    # The head's size follows from the labels: two where only the data would say.
+    labels = [str(name) for name in cfg.data.get("labels") or ("0", "1")]
+    given = {"labels": labels} if "labels" in takes else {}
+    if cfg.task.get("class_weights") is not None:
+        cfg.task.class_weights = None
+    task = instantiate(cfg.task, checkpoint=checkpoint, _convert_="all", **given)
+    task.freeze_with(instantiate(cfg.freeze, _convert_="all"))
+    return task
+
+
+def main(words: list[str]) -> None:
+    """Prints the table of parts, then name, shape, part and state of each parameter."""
+    from thaw.blocks import columns, names_of_halves, names_of_parts, table
+    from thaw.errors import ThawError
+
+    task = frozen_task(words)
+    try:
+        parts = names_of_parts(task.model)
+    except ThawError:
+        parts = names_of_halves(task.model)
+    print(f"{table(task)}\n")
+    lines = [("parameter", "shape", "part", "trains")]
+    for name, p in task.model.named_parameters():
+        shape = " x ".join(map(str, p.shape))
+        lines.append((name, shape, parts[name], "trained" if p.requires_grad else "frozen"))
+    print("\n".join(columns(lines)))
+
+
+if __name__ == "__main__":
+    with exit_clearly():
+        if any(word in ("-h", "--help") for word in sys.argv[1:]):
+            print(USAGE)
+        else:
+            main(sys.argv[1:])
