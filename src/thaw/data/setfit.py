@@ -1,154 +1,142 @@
-"""A few labelled texts of each class, for `task=setfit`.
+"""A few labelled texts, or none but the labels' names, for `task=setfit`.
 
-Shapes: B batch, T tokens.
+Shapes: B batch, T tokens, P pairs, C labels.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
+import torch
 from pydantic import PositiveInt
 from torch.utils.data import DataLoader, Sampler
 
+from thaw.data.base import rowwise
+from thaw.data.pairs import PairBatches, Sampling, sample_pairs
 from thaw.data.sequence import SequenceData
-from thaw.data.table import Texts
+from thaw.data.shots import distinct, names_in
+from thaw.data.table import Texts, label_names
 from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)
 
 
 class SetFitData(SequenceData):
-    """Draws `shots` texts of each class from train; the other splits stay whole.
+    """Trains on `shots` texts of each label, in batches of texts or of pairs of them.
 
     Args:
-        shots: texts a class.
+        pairs: all: a batch is `batch_size` texts; sampled: so many pairs, as setfit draws them.
+        num_iterations: of sampled pairs: positive and negative pairs for each text.
+        sampling: of sampled pairs, where `num_iterations` is None.
+        zero_shot: whether train is made of templates filled with the labels' names.
+        templates: with {} for the name, used in turn.
+        label_texts: what to fill in, in the order of the labels; None: their names.
         options: `SequenceData`'s.
-    """
-
-    def __init__(self, shots: PositiveInt = 16, **options: Any) -> None:
-        super().__init__(**options)
-        self.shots = shots
-        if self.columns.label_separator is not None:
-            raise ThawError("task=setfit takes one label a text: leave data.label_separator out.")
-
-    def read_splits(self, only: str | None = None) -> dict[str, Texts]:
-        out = super().read_splits(only)
-        if only is None:
-            out["train"] = draw(out["train"], self.shots, self.seed)
-        return out
-
-    def for_task(self) -> dict[str, Any]:
-        """Labels, and how long texts may be."""
-        return {"labels": self.labels, "max_tokens": self.max_tokens}
-
-    def train_dataloader(self) -> DataLoader:
-        """Batches with the classes in equal parts, in an order of (seed, epoch)."""
-        if self.trainer and self.trainer.overfit_batches:  # type: ignore[attr-defined]
-            return super().train_dataloader()
-        data = self.encoded["train"]
-        batches = BalancedBatches(
-            data["labels"][:],
-            self.batch_size,
-            self.seed,
-            rank=self.trainer.global_rank if self.trainer else 0,
-            world_size=self.trainer.world_size if self.trainer else 1,
-        )
-        batches.start, self.start = self.start % len(batches), 0
-        return DataLoader(
-            data.remove_columns("length"),
-            batch_size=None,
-            sampler=batches,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            collate_fn=self.collate,
-        )
-
-
-def draw(texts: Texts, shots: int, seed: int) -> Texts:
-    """Draws `shots` distinct texts of each class; texts with two labels are not drawn.
-
-    Args:
-        texts: with one label each.
-        shots: texts a class.
-        seed: of the draw.
-
-    Raises:
-        ThawError: a text has several labels, or a class has fewer texts.
-    """
-    if any(isinstance(value, list) for value in texts.labels):
-        raise ThawError(f"{texts.origin}: task=setfit takes one label a text, not lists.")
-    labels: dict[tuple[str, ...], set[str]] = {}
-    first: dict[tuple[str, ...], int] = {}
-    for row, (text, label) in enumerate(zip(texts.texts, texts.labels, strict=True)):
-        labels.setdefault(text, set()).add(label)
-        first.setdefault(text, row)
-    if torn := [text for text, found in labels.items() if len(found) > 1]:
-        log.warning("%d texts have two labels and are not drawn, such as %r", len(torn), torn[0][0])
-    rows: dict[str, list[int]] = {name: [] for name in sorted(set(texts.labels))}
-    for text, row in first.items():
-        if len(labels[text]) == 1:
-            rows[texts.labels[row]].append(row)
-    if short := {name: len(found) for name, found in rows.items() if len(found) < shots}:
-        name, count = min(short.items(), key=lambda item: item[1])
-        least = f"Try task.shots={count}." if count else "Give it texts, or drop the label."
-        raise ThawError(
-            f"{texts.origin}: task.shots={shots}, and train has {count} distinct texts with label "
-            f"{name!r}. {least}"
-        )
-    rng = np.random.default_rng(seed)
-    drawn = [row for found in rows.values() for row in rng.permutation(found)[:shots]]
-    return texts.take(int(row) for row in drawn)
-
-
-class BalancedBatches(Sampler[list[int]]):
-    """Batches in which the classes occur equally often, as far as they divide.
-
-    Texts are shuffled within their class and dealt out a class at a time. A rank gets a run of
-    neighbours of each batch, so that it has all classes too.
-
-    Args:
-        labels: the class of each text.
-        batch_size: texts per rank and batch.
-        seed: of the order.
-        rank: of this process.
-        world_size: number of processes.
     """
 
     def __init__(
         self,
-        labels: Sequence[int],
-        batch_size: int,
-        seed: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
+        pairs: Literal["all", "sampled"] = "all",
+        num_iterations: PositiveInt | None = None,
+        sampling: Sampling = "oversampling",
+        zero_shot: bool = False,
+        templates: Sequence[str] = ("This sentence is {}",),
+        label_texts: Sequence[str] | None = None,
+        **options: Any,
     ) -> None:
-        self.labels = np.asarray(labels)
-        self.size = batch_size * world_size
-        self.seed = seed
-        self.rank = rank
-        self.world_size = world_size
-        self.epoch = 0
-        self.start = 0
+        super().__init__(**options)
+        self.pairs = pairs
+        self.num_iterations = num_iterations
+        self.sampling: Sampling = sampling
+        self.zero_shot = zero_shot
+        self.templates = list(templates)
+        self.label_texts = None if label_texts is None else list(label_texts)
+        if bad := [t for t in self.templates if t.count("{}") != 1]:
+            raise ThawError(f"task.templates: {bad[0]!r} needs one {{}} for the label's name.")
+        if not self.templates:
+            raise ThawError("task.templates is empty: give texts with {} for the label's name.")
+        if zero_shot and len(self.columns.text) > 1:
+            raise ThawError("task.zero_shot=true takes one text column, data.text has two.")
 
-    def set_epoch(self, epoch: int) -> None:
-        """Sets the epoch whose order comes next; Lightning calls this."""
-        self.epoch = epoch
+    def read_splits(self, only: str | None = None) -> dict[str, Texts]:
+        if only is not None:
+            return super().read_splits(only)
+        if self.zero_shot:
+            return self.from_names()
+        out = super().read_splits()
+        out["train"] = distinct(out["train"]) if self.shots is None else out["train"]
+        counts = Counter(name for label in out["train"].labels for name in names_in(label))
+        if alone := [name for name, count in counts.items() if count < 2]:
+            raise ThawError(
+                f"{out['train'].origin}: label {alone[0]!r} has one text, and pairs need two of a "
+                "label: task.shots=2 or more, or data.drop_labels=[...]."
+            )
+        return out
 
-    def __len__(self) -> int:
-        return -(-len(self.labels) // self.size)
+    def from_names(self) -> dict[str, Texts]:
+        """Train from the labels' names, and the evaluated splits as they are.
 
-    def __iter__(self) -> Iterator[list[int]]:
-        """This rank's batches, from batch `start` of the epoch on (once, after a stop)."""
-        start, self.start = self.start, 0
-        for batch in np.array_split(self.order(), len(self))[start:]:
-            yield np.array_split(batch, self.world_size)[self.rank].tolist()
+        Raises:
+            ThawError: there are no names, or names that say nothing.
+        """
+        splits = [s for s in ("validation", "test") if self.sources[s] is not None]
+        if self.cut_from is None and not isinstance(self.sources["validation"], str):
+            splits = [s for s in splits if s != "validation"]  # a share of what is not there
+        out = {s: part for split in splits for s, part in self.read_splits(split).items()}
+        known = [label for part in out.values() for label in part.labels]
+        if not known and self.given_labels is None:
+            raise ThawError("task.zero_shot=true needs names: data.labels=[negative,positive].")
+        names = label_names(known, self.given_labels)
+        said = names if self.label_texts is None else self.label_texts
+        if len(said) != len(names):
+            raise ThawError(
+                f"task.label_texts={said}: expected {len(names)}, for {', '.join(names)}."
+            )
+        if dumb := [name for name in said if not any(c.isalpha() for c in name)]:
+            raise ThawError(
+                f"task.zero_shot=true: a label called {dumb[0]!r} says nothing to the model. Say "
+                f"what the labels {', '.join(names)} mean: task.label_texts=[negative,positive]."
+            )
+        several = any(isinstance(label, list) for label in known)
+        train = Texts(origin="task.templates")
+        for name, text in zip(names, said, strict=True):
+            for number in range(max(2, self.shots or len(self.templates))):
+                template = self.templates[number % len(self.templates)]
+                train.texts.append((template.replace("{}", text),))
+                train.labels.append([name] if several else name)
+        log.info("zero-shot: %d texts such as %r", len(train), train.texts[0][0])
+        return {"train": train} | out
 
-    def order(self) -> np.ndarray:
-        """All texts, one of each class in turn."""
-        rng = np.random.default_rng((self.seed, self.epoch))
-        place = np.empty(len(self.labels))
-        for label in np.unique(self.labels):
-            rows = rng.permutation(np.flatnonzero(self.labels == label))
-            place[rows] = np.arange(len(rows))
-        return np.lexsort((self.labels, place))
+    def for_task(self) -> dict[str, Any]:
+        """Labels, whether a text has several, and how long texts may be."""
+        given = super().for_task()
+        given.pop("label_counts", None)
+        return given | {"max_tokens": self.max_tokens}
+
+    def loader(self, split: str, batch_size: int, shuffle: bool = False) -> DataLoader:
+        loader = super().loader(split, batch_size, shuffle)
+        if isinstance(loader.sampler, PairBatches):
+            loader.collate_fn = self.collate_pairs
+        return loader
+
+    def batches(
+        self, split: str, batch_size: int, shuffle: bool, rank: int, world_size: int
+    ) -> Sampler[list[int]]:
+        if not shuffle or self.pairs == "all":
+            return super().batches(split, batch_size, shuffle, rank, world_size)
+        labels = np.asarray(self.encoded[split]["labels"][:])
+        pairs = sample_pairs(labels, self.num_iterations, self.sampling)
+        return PairBatches(pairs, batch_size, self.seed, rank, world_size)
+
+    def collate_pairs(
+        self, batch: dict[str, list] | list[dict[str, Any]]
+    ) -> dict[str, torch.Tensor]:
+        """`collate` of the different texts of a batch, with `pairs` (P, 2) of them."""
+        rows = rowwise(batch)
+        _, first, place = np.unique(
+            [row["row"] for row in rows], return_index=True, return_inverse=True
+        )
+        texts = self.collate([rows[i] for i in first])
+        return texts | {"pairs": torch.from_numpy(place.reshape(-1, 2))}

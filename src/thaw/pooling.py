@@ -1,4 +1,5 @@
-"""Sentence embeddings: a sentence-transformers directory read, and written, without that package.
+"""How token states become a sentence embedding: read from, and written into, a directory of
+sentence-transformers, without that package.
 
 Shapes: B batch, T tokens, D width.
 """
@@ -9,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -106,63 +106,3 @@ def write_pooling(pooling: Pooling, width: int, max_tokens: int, directory: Path
     }
     for name, content in files.items():
         (directory / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-def cosine_loss(embeddings: Tensor, labels: Tensor) -> Tensor:
-    """Mean squared error of each pair's cosine against 1 (same class) or 0 (SetFit's loss).
-
-    Args:
-        embeddings: (B, D).
-        labels: (B,).
-    """
-    unit = F.normalize(embeddings, dim=-1)
-    first, second = torch.triu_indices(len(labels), len(labels), offset=1, device=labels.device)
-    same = (labels[first] == labels[second]).to(unit.dtype)
-    return F.mse_loss((unit @ unit.T)[first, second], same)
-
-
-def supervised_contrastive_loss(
-    embeddings: Tensor, labels: Tensor, temperature: float = 0.07
-) -> Tensor:
-    """Khosla et al. 2020, equation 2, over anchors with another text of their class in the batch.
-
-    Args:
-        embeddings: (B, D).
-        labels: (B,).
-        temperature: of the softmax.
-    """
-    unit = F.normalize(embeddings, dim=-1)
-    itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
-    logits = (unit @ unit.T / temperature).masked_fill(itself, float("-inf"))
-    logp = logits.log_softmax(dim=-1)
-    positive = (labels[:, None] == labels[None]) & ~itself
-    count = positive.sum(1)
-    per_anchor = -logp.masked_fill(~positive, 0.0).sum(1)[count > 0] / count[count > 0]
-    return per_anchor.mean() if len(per_anchor) else embeddings.sum() * 0.0
-
-
-def triplet_loss(embeddings: Tensor, labels: Tensor, margin: float = 0.25) -> Tensor:
-    """Batch-hard triplets (Hermans et al. 2017) in cosine distance.
-
-    Each anchor's furthest text of its class has to be closer, by `margin`, than the nearest of
-    another.
-
-    Args:
-        embeddings: (B, D).
-        labels: (B,), of two classes or more.
-        margin: in cosine distance.
-    """
-    unit = F.normalize(embeddings, dim=-1)
-    distance = 1 - unit @ unit.T
-    same = labels[:, None] == labels[None]
-    itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
-    furthest = distance.masked_fill(~same | itself, 0.0).amax(1)
-    nearest = distance.masked_fill(same, float("inf")).amin(1)
-    return F.relu(furthest - nearest + margin).mean()
-
-
-LOSSES = {
-    "cosine": cosine_loss,
-    "supcon": supervised_contrastive_loss,
-    "triplet": triplet_loss,
-}
