@@ -26,6 +26,7 @@ from thaw.tasks.base import Decay, EncoderTask, Share, load, split_inputs
 from thaw.tasks.sequence import SequenceClassification, SequencePredictor
 
 HEAD = "head.safetensors"
+PART = 8  # texts that a CPU encodes together in training
 
 
 class SetFitPredictor(SequencePredictor):
@@ -158,6 +159,19 @@ class SetFit(SequenceClassification):
         """Embeddings (B, D) of encoded texts, in float32."""
         return self.pooling(self.encode(**inputs).last_hidden_state, inputs["attention_mask"])
 
+    def embed_by_length(self, **inputs: Tensor) -> Tensor:
+        """`embed`; on a CPU in parts of similar length: two thirds of the time, as less is padding."""
+        mask = inputs["attention_mask"]
+        if mask.device.type != "cpu" or not mask[:, 0].all():  # padded on the left
+            return self.embed(**inputs)
+        lengths = mask.sum(1)
+        order = lengths.argsort()
+        parts = [
+            self.embed(**{k: v[rows, : int(lengths[rows[-1]])] for k, v in inputs.items()})
+            for rows in order.split(PART)
+        ]
+        return torch.cat(parts)[order.argsort()]
+
     def forward(self, **inputs: Tensor) -> Tensor:
         """The head's logits (B, C) of encoded texts."""
         return self.head(self.embed(**inputs))
@@ -179,7 +193,7 @@ class SetFit(SequenceClassification):
         if self.joint_ratio and self.global_step >= self.joint_from():
             loss = loss + self.loss(self(**inputs), labels)
         elif any(p.requires_grad for p in self.model.parameters()):
-            loss = loss + self.embedding_loss(self.embed(**inputs), labels, pairs)
+            loss = loss + self.embedding_loss(self.embed_by_length(**inputs), labels, pairs)
         self.log("train/loss", loss, batch_size=len(labels))
         return loss
 
@@ -236,7 +250,8 @@ class SetFit(SequenceClassification):
             batch = data.collate(rows[begin : begin + data.eval_batch_size])
             wanted, inputs = split_inputs(self.on_before_batch_transfer(batch, 0))
             with self.trainer.precision_plugin.forward_context():
-                embedded.append(self.embed(**{k: v.to(self.device) for k, v in inputs.items()}))
+                inputs = {k: v.to(self.device) for k, v in inputs.items()}
+                embedded.append(self.embed_by_length(**inputs))
             labels.append(wanted)
         self.train(training)
         x, y = torch.cat(embedded).float().cpu(), torch.cat(labels)
