@@ -160,7 +160,7 @@ class SetFit(SequenceClassification):
         return self.pooling(self.encode(**inputs).last_hidden_state, inputs["attention_mask"])
 
     def embed_by_length(self, **inputs: Tensor) -> Tensor:
-        """`embed`; on a CPU in parts of similar length: two thirds of the time, as less is padding."""
+        """`embed`, on a CPU in parts of similar length: less padding, two thirds of the time."""
         mask = inputs["attention_mask"]
         if mask.device.type != "cpu" or not mask[:, 0].all():  # padded on the left
             return self.embed(**inputs)
