@@ -10,7 +10,7 @@ import numpy as np
 from torch.utils.data import Sampler
 
 Sampling = Literal["oversampling", "undersampling", "unique"]
-LISTED = 2**22  # pairs: all those of 2,895 texts, in 100 MiB
+LISTED = 2**22  # pairs: all those of 2,895 texts
 
 
 def all_pairs(texts: int) -> np.ndarray:
