@@ -136,7 +136,11 @@ def spread(values: list[float], digits: int) -> str:
 
 
 def compare(
-    parser: argparse.ArgumentParser, script: str, workers: Mapping[str, Worker], score: str
+    parser: argparse.ArgumentParser,
+    script: str,
+    workers: Mapping[str, Worker],
+    score: str,
+    measure: str = "samples_per_second",
 ) -> None:
     """Runs the peers in turn; prints each run, means, and ratios of runs with the same seed.
 
@@ -147,6 +151,7 @@ def compare(
         script: the benchmark's file.
         workers: what runs a peer in a process of its own.
         score: what the quality is called.
+        measure: what is compared besides memory, by its key in a run's result.
     """
     own = [action.option_strings[0] for action in parser._actions if action.dest != "help"]
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
@@ -167,18 +172,16 @@ def compare(
             line = "  ".join(f"{key} {value:.4g}" for key, value in result.items())
             print(f"seed {seed}  {peer:8} {line}", flush=True)
     for peer, rows in results.items():
-        speed, quality, memory = (
-            [r[k] for r in rows] for k in ("samples_per_second", "score", "memory_mib")
-        )
+        speed, quality, memory = ([r[k] for r in rows] for k in (measure, "score", "memory_mib"))
         print(
-            f"{peer:8} samples/s {spread(speed, 1)}  {score} {spread(quality, 4)}  "
+            f"{peer:8} {measure} {spread(speed, 1)}  {score} {spread(quality, 4)}  "
             f"MiB {spread(memory, 0)}"
         )
     for peer in args.peers:
         if peer == "thaw" or "thaw" not in results:
             continue
-        for key, name in (("samples_per_second", "speed"), ("memory_mib", "memory")):
+        for key in (measure, "memory_mib"):
             pairs = zip(results["thaw"], results[peer], strict=True)
             ratios = [a[key] / b[key] for a, b in pairs]
-            each = [round(r, 2) for r in ratios]
-            print(f"thaw / {peer}, {name}: {spread(ratios, 2)} (each {each})")
+            each = [round(r, 3) for r in ratios]
+            print(f"thaw / {peer}, {key}: {spread(ratios, 3)} (each {each})")

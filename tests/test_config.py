@@ -87,7 +87,7 @@ def test_an_option_that_the_task_does_not_read_is_refused():
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("task=sequnce", "task is one of mlm, ner, sequence. Did you mean sequence"),
+        ("task=sequnce", "task is one of mlm, ner, sequence, setfit. Did you mean sequence"),
         ("data=movie_review", "Did you mean movie_reviews"),
         ("dta=files", "no option dta. Did you mean data"),
         ("task.lerning_rate=1", "Did you mean task.learning_rate"),

@@ -26,7 +26,7 @@ def words_of(task, overrides, ner_overrides, checkpoint):
     words = ner_overrides if task == "ner" else overrides
     words = [w for w in words if not w.startswith(("model.checkpoint=", "data.label"))]
     own = [f"task={task}"] if task != "ner" else []
-    own += ["task.probes=[]"] if task == "mlm" else []
+    own += {"mlm": ["task.probes=[]"], "setfit": ["task.shots=8", "task.steps=4"]}.get(task, [])
     return [*words, *own, f"model.checkpoint={checkpoint}", "trainer.max_epochs=1"]
 
 
@@ -44,7 +44,7 @@ def files_of(directory):
     return {n for n in names if not n.startswith(("wandb", ".hydra"))}
 
 
-@pytest.mark.parametrize("task", ["sequence", "ner", "mlm"])
+@pytest.mark.parametrize("task", ["sequence", "ner", "mlm", "setfit"])
 def test_two_processes_leave_what_one_leaves(task, overrides, ner_overrides, still_bert, tmp_path):
     words = words_of(task, overrides, ner_overrides, still_bert)
     one = typed([*words, "data.batch_size=8"], tmp_path / "one")

@@ -6,8 +6,10 @@ import os
 import subprocess
 import sys
 
+from omegaconf import OmegaConf
+
 from conftest import REPOSITORY
-from thaw.sweep import axes, place, read_jobs, summarize, swept
+from thaw.sweep import axes, place, read_jobs, share, summarize, swept
 
 
 def job(sweep, name, *words, metrics=None, reason=None):
@@ -69,6 +71,21 @@ def test_a_failed_job_and_a_killed_one_are_in_the_summary(tmp_path):
     ]  # fmt: skip
     assert rows_of(tmp_path)[1]["reason"] == "no\nroom | left"
     assert "| 1 | 2 | failed | no room \\| left |" in (tmp_path / "summary.md").read_text()
+
+
+def test_table_and_figure_go_to_wandb_as_a_run_of_the_sweeps_group(tmp_path):
+    sweep = tmp_path / "12-30-00"
+    for number in range(2):
+        job(sweep, str(number), f"freeze.blocks={number}", metrics=scores(0.5))
+    summarize(sweep, read_jobs(sweep), "val/f1")
+    share(OmegaConf.create({"logger": {"wandb": {"project": "curves"}}}), sweep)
+    [run] = sweep.glob("wandb/offline-run-*")
+    [table] = run.glob("files/media/table/summary*.json")
+    assert json.loads(table.read_text())["data"][1][:3] == ["1", "done", "1"]
+    [figure] = run.glob("files/media/images/figure*.png")
+    assert figure.read_bytes() == (sweep / "summary.png").read_bytes()
+    [log] = run.glob("*.wandb")
+    assert b"12-30-00" in log.read_bytes()
 
 
 def test_a_sweep_without_a_finished_job_has_a_table(tmp_path):

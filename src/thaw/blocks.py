@@ -154,6 +154,10 @@ def table(task: Any) -> str:
         trains = f"from stage {stage} on" if open_ and stage else trains
         rate = f"{task.learning_rate * factors.get(part, 1.0):.3g}" if open_ else ""
         lines.append((part, f"{count:,}", trains, rate))
+    if groups := task.head_groups():  # a pooler, if there is one, is passed by
+        count = sum(p.numel() for group in groups for p in group["params"])
+        lines = [line for line in lines if line[0] != "head"]
+        lines.append(("head", f"{count:,}", "trained", f"{groups[0]['lr']:.3g}"))
     return "\n".join(columns(lines))
 
 

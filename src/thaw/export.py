@@ -2,11 +2,20 @@
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+LOADING = {
+    "transformers": """from transformers import pipeline
+
+pipeline("{pipeline}", model="<this directory>"{options})""",
+    "setfit": """from setfit import SetFitModel
+
+SetFitModel.from_pretrained("<this directory>"{options})""",
+}
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -20,7 +29,11 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def export(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, card: str, directory: Path
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    card: str,
+    directory: Path,
+    complete: Callable[[Path], None],
 ) -> None:
     """Saves weights (safetensors), config, tokenizer and model card.
 
@@ -29,12 +42,14 @@ def export(
         tokenizer: the model's.
         card: text of README.md.
         directory: appears whole or not at all.
+        complete: adds a task's own files.
     """
     aside = directory.with_name(f".{directory.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)
     model.save_pretrained(aside)
     tokenizer.save_pretrained(aside)
     write_whole(aside / "README.md", card)
+    complete(aside)
     shutil.rmtree(directory, ignore_errors=True)
     os.replace(aside, directory)
 
@@ -48,6 +63,7 @@ def frozen_as(freeze: Mapping[str, Any]) -> str:
 def model_card(
     cfg: Mapping[str, Any],
     metrics: Mapping[str, float],
+    library: str,
     pipeline: str,
     pipeline_options: Mapping[str, str],
     labels: list[str],
@@ -58,8 +74,9 @@ def model_card(
     Args:
         cfg: the composed config, plain.
         metrics: what `metrics.json` holds.
+        library: that loads the model, a key of `LOADING`.
         pipeline: that the model works in, such as text-classification.
-        pipeline_options: its arguments besides the model.
+        pipeline_options: what loading takes besides the directory.
         labels: the classes' names.
         sizes: texts in each split.
     """
@@ -82,13 +99,12 @@ def model_card(
         "seed": cfg["seed"],
     }
     scores = [(k, v) for k, v in metrics.items() if k.startswith("test/") and k.count("/") == 1]
-    lines = ["---", "library_name: transformers", f"pipeline_tag: {pipeline}", "---", ""]
+    lines = ["---", f"library_name: {library}", f"pipeline_tag: {pipeline}", "---", ""]
     lines += [f"# {data['name']}: {cfg['model']['name']}", ""]
     lines += ["Fine-tuned with thaw.", "", "| recipe | |", "|---|---|"]
     lines += [f"| {k} | {v} |" for k, v in recipe.items()]
     options = "".join(f', {k}="{v}"' for k, v in pipeline_options.items())
-    call = f'pipeline("{pipeline}", model="<this directory>"{options})'
-    lines += ["", "```python", "from transformers import pipeline", "", call, "```"]
+    lines += ["", "```python", LOADING[library].format(pipeline=pipeline, options=options), "```"]
     if scores:
         lines += ["", "| metric | test |", "|---|---|"]
         lines += [f"| {k.removeprefix('test/')} | {v:.4f} |" for k, v in scores]

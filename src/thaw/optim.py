@@ -1,6 +1,7 @@
 """AdamW with decay where it belongs, and the linear schedule."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -30,6 +31,7 @@ def adamw(
     learning_rate: float,
     weight_decay: float,
     factors: Mapping[str, float] | None = None,
+    besides: Sequence[dict[str, Any]] = (),
 ) -> torch.optim.AdamW:
     """AdamW (Loshchilov and Hutter 2019) over the parameters that train.
 
@@ -40,6 +42,7 @@ def adamw(
         learning_rate: of all parameters.
         weight_decay: of all but biases and norms.
         factors: what the learning rate of a parameter is multiplied with, by name; None: 1.
+        besides: further groups of parameters.
 
     Raises:
         ValueError: nothing trains.
@@ -56,7 +59,9 @@ def adamw(
         for rate in sorted(set(rates.values()), reverse=True)
         for with_decay in (True, False)
     ]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=learning_rate, fused=True)
+    return torch.optim.AdamW(
+        [g for g in [*groups, *besides] if g["params"]], lr=learning_rate, fused=True
+    )
 
 
 def clip_in_step(

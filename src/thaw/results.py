@@ -33,8 +33,11 @@ def write_run(
     if results is not None:
         metrics |= results["metrics"]
     metrics |= task.finish(run_dir)
-    card = model_card(cfg, metrics, task.pipeline, task.pipeline_options, data.labels, data.sizes())
-    export(task.model, data.tokenizer, card, run_dir / "model")  # what would be missed most
+    card = model_card(
+        cfg, metrics, task.library, task.pipeline, task.pipeline_options, data.labels, data.sizes()
+    )
+    # First: what would be missed most.
+    export(task.model, data.tokenizer, card, run_dir / "model", task.complete_export)
     if results is not None:
         task.write_test(run_dir, data, results)
     if (run_dir / "metrics.csv").exists():

@@ -12,7 +12,7 @@ import torch
 import transformers
 from lightning.pytorch import LightningDataModule
 from pydantic import NonNegativeInt, PositiveInt
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from thaw.data.batching import LengthGroupedBatches
@@ -46,6 +46,7 @@ class EncoderData(LightningDataModule):
         train: str | None,
         validation: str | float | None = 0.1,
         test: str | float | None = None,
+        cut_from: str | None = None,
         path: str | Mapping[str, Any] | None = None,
         config: str | None = None,
         revision: str | None = None,
@@ -60,6 +61,7 @@ class EncoderData(LightningDataModule):
         super().__init__()
         self.name = name
         self.sources = {"train": train, "validation": validation, "test": test}
+        self.cut_from = cut_from if train is None else train
         self.path = path
         self.hub = {"config": config, "revision": revision}
         self.split_seed = split_seed
@@ -143,17 +145,18 @@ class EncoderData(LightningDataModule):
         if only is not None and self.sources[only] is None:
             there = [s for s, v in self.sources.items() if v is not None]
             raise ThawError(f"data={self.name} has no {only} split; it has {', '.join(there)}.")
-        if train is None and (only is None or only in fractions):
+        source = train if only is None else self.cut_from
+        if source is None and (only is None or only in fractions):
             raise ThawError(f"data={self.name} needs data.train=<file>{self.example()}")
         root = self.root()
         out: dict[str, Any] = {}
         for split in SPLITS:
-            source = self.sources[split]
-            if source is None or split in fractions or (only is not None and only != split):
+            named = self.sources[split]
+            if named is None or split in fractions or (only is not None and only != split):
                 continue
-            out[split] = self.read_one(root, str(source))
+            out[split] = self.read_one(root, str(named))
         if fractions and (only is None or only in fractions or only == "train"):
-            whole = out["train"] if "train" in out else self.read_one(root, str(train))
+            whole = out["train"] if "train" in out else self.read_one(root, str(self.cut_from))
             out |= cut(whole, {s: float(v) for s, v in fractions.items()}, self.split_seed)
         return {s: out[s] for s in SPLITS if s in out and (only is None or s == only)}
 
@@ -197,7 +200,7 @@ class EncoderData(LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         """Batches of similar length in an order of (seed, epoch)."""
         loader = self.loader("train", self.batch_size, shuffle=True)
-        if isinstance(loader.sampler, LengthGroupedBatches):
+        if hasattr(loader.sampler, "start"):
             loader.sampler.start = self.start % max(1, len(loader))
         self.start = 0
         return loader
@@ -215,14 +218,7 @@ class EncoderData(LightningDataModule):
         rank = self.trainer.global_rank if self.trainer else 0
         if len(data) < world_size:
             raise ThawError(f"{split} has {len(data)} texts, fewer than {world_size} processes.")
-        batches = LengthGroupedBatches(
-            data.numbers("length"),
-            batch_size,
-            seed=self.seed,
-            shuffle=shuffle,
-            rank=rank,
-            world_size=world_size,
-        )
+        batches = self.batches(split, batch_size, shuffle, rank, world_size)
         if self.trainer and self.trainer.overfit_batches:  # type: ignore[attr-defined]
             # The same batches in every epoch; Lightning wants a SequentialSampler for it.
             return DataLoader(data, batch_size, collate_fn=self.collate)
@@ -235,6 +231,19 @@ class EncoderData(LightningDataModule):
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
             collate_fn=self.collate,
+        )
+
+    def batches(
+        self, split: str, batch_size: int, shuffle: bool, rank: int, world_size: int
+    ) -> Sampler[list[int]]:
+        """The rows of each batch of a rank."""
+        return LengthGroupedBatches(
+            self.encoded[split].numbers("length"),
+            batch_size,
+            seed=self.seed,
+            shuffle=shuffle,
+            rank=rank,
+            world_size=world_size,
         )
 
     def state_dict(self) -> dict[str, int]:

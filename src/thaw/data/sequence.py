@@ -8,10 +8,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from pydantic import PositiveInt
+from torch.utils.data import Sampler
 
 from thaw.data.base import EncoderData, names_of, rowwise
 from thaw.data.encoded import Rows
+from thaw.data.shots import BalancedBatches, distinct, draw
 from thaw.data.table import Columns, Texts, label_names, read_texts
 from thaw.errors import ThawError
 
@@ -34,9 +38,13 @@ class SequenceData(EncoderData):
         drop_labels: Sequence[str | int] = (),
         drop_empty: bool = False,
         group: str | None = None,
+        shots: PositiveInt | None = None,
+        steps: PositiveInt | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
+        self.shots = shots
+        self.steps = steps
         self.columns = Columns(
             text=[text] if isinstance(text, str) else list(text),
             label=label,
@@ -65,6 +73,23 @@ class SequenceData(EncoderData):
         for split, texts in self.rows.items():
             check_labels(texts, split, self.labels)
             self.encoded[split] = self.encode(texts, split)
+
+    def read_splits(self, only: str | None = None) -> dict[str, Texts]:
+        out = super().read_splits(only)
+        if only is None and self.shots is not None:
+            out["train"] = draw(distinct(out["train"]), self.shots, self.seed)
+        return out
+
+    def batches(
+        self, split: str, batch_size: int, shuffle: bool, rank: int, world_size: int
+    ) -> Sampler[list[int]]:
+        """Of similar length; with labels in equal parts where an epoch has a number of steps."""
+        if not shuffle or self.steps is None:
+            return super().batches(split, batch_size, shuffle, rank, world_size)
+        # Where a text has several labels, its first one counts.
+        labels = np.asarray(self.encoded[split]["labels"][:])
+        labels = labels.argmax(axis=1) if self.multi_label else labels
+        return BalancedBatches(labels, batch_size, self.steps, self.seed, rank, world_size)
 
     def example(self) -> str:
         return ", such as data.train=reviews.csv data.text=review data.label=stars"

@@ -59,11 +59,12 @@ def load_fresh(
         )
     except (OSError, ValueError) as error:
         raise ThawError(f"{checkpoint} cannot be loaded: {error}") from error
-    encoder = {f"{model.base_model_prefix}.{n}" for n, _ in model.base_model.named_parameters()}
+    prefix = "" if model.base_model is model else f"{model.base_model_prefix}."
+    encoder = {prefix + name for name, _ in model.base_model.named_parameters()}
     # mismatched keys come with both shapes: (name, in the checkpoint, in the model)
     mismatched = [k[0] if isinstance(k, tuple) else k for k in info["mismatched_keys"]]
     fresh = sorted({*info["missing_keys"], *mismatched})
-    if lost := [name for name in fresh if name in encoder and ".pooler." not in name]:
+    if lost := [name for name in fresh if name in encoder and "pooler." not in name]:
         raise ThawError(
             f"{checkpoint} lacks {len(lost)} weights of the encoder, {', '.join(lost[:3])}, ...: "
             f"is it a {model.config.model_type} checkpoint?"
@@ -130,13 +131,15 @@ class EncoderTask(LightningModule):
             `thaw.blocks.rate_factors`.
 
     Attributes:
-        pipeline: the name of the `transformers.pipeline` that the export works in.
-        pipeline_options: its arguments besides the model.
+        library: that loads the export, see `thaw.export.LOADING`.
+        pipeline: what the export does, in the words of `transformers.pipeline`.
+        pipeline_options: what loading takes besides the directory.
         predictor: what `python -m thaw.predict` uses.
         validates_first: whether the weights are validated before the first step, too.
         inputs_change: why a text is not the same in every epoch, if so.
     """
 
+    library: ClassVar[str] = "transformers"
     pipeline: ClassVar[str]
     predictor: ClassVar[type[Predictor]]
     validates_first: ClassVar[bool] = False
@@ -213,10 +216,16 @@ class EncoderTask(LightningModule):
 
     def configure_optimizers(self) -> Any:
         factors = factors_of(self.model, self.layer_decay)
-        optimizer = adamw(self.model, self.learning_rate, self.weight_decay, factors)
+        optimizer = adamw(
+            self.model, self.learning_rate, self.weight_decay, factors, self.head_groups()
+        )
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = linear_schedule(optimizer, steps, self.warmup_ratio)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def head_groups(self) -> list[dict[str, Any]]:
+        """The optimizer's groups of parameters that are not the Hugging Face model's."""
+        return []
 
     def configure_gradient_clipping(
         self,
@@ -237,12 +246,16 @@ class EncoderTask(LightningModule):
         checkpoint["val_metrics"] = {k: float(v) for k, v in metrics.items() if k[:4] == "val/"}
 
     def forward(self, **inputs: Tensor) -> Tensor:
-        """The head's logits of encoded texts, or of their `states` after the frozen blocks."""
+        """The head's logits of encoded texts; see `encode`."""
+        return self.encode(**inputs).logits
+
+    def encode(self, **inputs: Tensor) -> Any:
+        """The model's output for encoded texts, or for their `states` after the frozen blocks."""
         states = inputs.pop("states", None)
         if states is None or self.prefix is None:
-            return self.model(**inputs).logits
+            return self.model(**inputs)
         with self.prefix.skipped(states):
-            return self.model(**inputs).logits
+            return self.model(**inputs)
 
     def on_fit_start(self) -> None:
         """Computes what frozen blocks give for every text, or finds it."""
@@ -311,6 +324,9 @@ class EncoderTask(LightningModule):
             `metrics`, flat names to numbers, to go into metrics.json; and what `write_test` needs.
         """
         raise NotImplementedError
+
+    def complete_export(self, directory: Path) -> None:
+        """Adds files to the exported model, before it appears under its name."""
 
     def finish(self, run_dir: Path) -> dict[str, float]:
         """Says and writes what there is to the final weights, test or not: in rank 0 only.

@@ -6,7 +6,7 @@ Shapes: B batch, T tokens, C labels.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pydantic import NonNegativeFloat
@@ -25,13 +25,17 @@ from thaw.tasks.base import CHUNK, Decay, EncoderTask, Predictor, Share, load, s
 class SequencePredictor(Predictor):
     """Labels and probabilities for texts."""
 
-    auto_class = AutoModelForSequenceClassification
+    auto_class: ClassVar[type] = AutoModelForSequenceClassification
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         config = self.model.config.to_dict()
         self.labels = names_of(config)
         self.multi_label = config.get("problem_type") == "multi_label_classification"
+        self.prepare()
+
+    def prepare(self) -> None:
+        """Makes the model ready to give logits."""
         first_token_only(self.model)
 
     def columns(self, row: Mapping[str, Any], asked: Sequence[str]) -> list[str]:
@@ -69,10 +73,14 @@ class SequencePredictor(Predictor):
                 {k: [v[i] for i in rows] for k, v in encoded.items()}, return_tensors="pt"
             ).to(self.device)
             with torch.inference_mode():
-                logits = self.model(**batch).logits
+                logits = self.logits(**batch)
             for i, p in zip(rows, probabilities(logits, self.multi_label).tolist(), strict=True):
                 out[i] = p
         return out
+
+    def logits(self, **inputs: Tensor) -> Tensor:
+        """The logits (B, C) of padded texts."""
+        return self.model(**inputs).logits
 
 
 class SequenceClassification(EncoderTask):

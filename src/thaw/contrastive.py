@@ -1,0 +1,96 @@
+"""Losses over all pairs of a batch, or over given ones, and embeddings of all processes together.
+
+`same` is true where two texts share a label: (B, B), or (P,) for given pairs.
+
+Shapes: B texts, D width, P pairs.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def shared_labels(first: Tensor, second: Tensor) -> Tensor:
+    """Whether texts share a label.
+
+    Args:
+        first: labels, (B,) of int64, or (B, C) of 0.0/1.0 where a text has several.
+        second: labels of other texts, that broadcast against `first`.
+    """
+    return first == second if not first.is_floating_point() else (first * second).sum(-1) > 0
+
+
+def all_pairs(labels: Tensor) -> Tensor:
+    """`same` (B, B) of all pairs of a batch."""
+    return shared_labels(labels.unsqueeze(1), labels.unsqueeze(0))
+
+
+def pair_loss(embeddings: Tensor, pairs: Tensor, same: Tensor) -> Tensor:
+    """Mean squared error of each given pair's cosine against 1 (same label) or 0 (SetFit's loss).
+
+    Args:
+        embeddings: (B, D).
+        pairs: (P, 2), rows of `embeddings`.
+        same: (P,).
+    """
+    unit = F.normalize(embeddings, dim=-1)
+    cosine = (unit[pairs[:, 0]] * unit[pairs[:, 1]]).sum(-1)
+    return F.mse_loss(cosine, same.to(unit.dtype))
+
+
+def cosine_loss(embeddings: Tensor, same: Tensor) -> Tensor:
+    """`pair_loss` over the B(B-1)/2 pairs of different texts.
+
+    Args:
+        embeddings: (B, D).
+        same: (B, B).
+    """
+    unit = F.normalize(embeddings, dim=-1)
+    first, second = torch.triu_indices(len(same), len(same), offset=1, device=same.device)
+    return F.mse_loss((unit @ unit.T)[first, second], same[first, second].to(unit.dtype))
+
+
+def supervised_contrastive_loss(
+    embeddings: Tensor, same: Tensor, temperature: float = 0.07
+) -> Tensor:
+    """Khosla et al. 2020, equation 2, over texts with another one of their label in the batch.
+
+    Args:
+        embeddings: (B, D).
+        same: (B, B).
+        temperature: of the softmax.
+    """
+    unit = F.normalize(embeddings, dim=-1)
+    itself = torch.eye(len(same), dtype=torch.bool, device=same.device)
+    logits = (unit @ unit.T / temperature).masked_fill(itself, float("-inf"))
+    positive = same & ~itself
+    count = positive.sum(1)
+    per_text = -logits.log_softmax(dim=-1).masked_fill(~positive, 0.0).sum(1)
+    anchors = count > 0
+    return (per_text[anchors] / count[anchors]).sum() / anchors.sum().clamp(min=1)
+
+
+def triplet_loss(embeddings: Tensor, same: Tensor, margin: float = 0.25) -> Tensor:
+    """Batch-hard triplets (Hermans et al. 2017, equation 5) in cosine distance.
+
+    The furthest text of a text's own label has to be closer, by `margin`, than the nearest of
+    another.
+
+    Args:
+        embeddings: (B, D).
+        same: (B, B).
+        margin: in cosine distance.
+    """
+    unit = F.normalize(embeddings, dim=-1)
+    distance = 1 - unit @ unit.T
+    itself = torch.eye(len(same), dtype=torch.bool, device=same.device)
+    furthest = distance.masked_fill(~same | itself, 0.0).amax(1)
+    nearest = distance.masked_fill(same, float("inf")).amin(1)
+    return F.relu(furthest - nearest + margin).mean()
+
+
+LOSSES = {
+    "cosine": cosine_loss,
+    "supcon": supervised_contrastive_loss,
+    "triplet": triplet_loss,
+}

@@ -1,0 +1,141 @@
+"""A few texts of each label, and batches of them."""
+
+import logging
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+import numpy as np
+from torch.utils.data import Sampler
+
+from thaw.data.table import Texts
+from thaw.errors import ThawError
+
+log = logging.getLogger(__name__)
+
+
+def names_in(label: str | list[str]) -> list[str]:
+    """The labels of a row: one, or those of a list."""
+    return label if isinstance(label, list) else [label]
+
+
+def distinct(texts: Texts) -> Texts:
+    """Each text once; texts that occur with different labels are left out."""
+    found: dict[tuple[str, ...], list[int]] = {}
+    for row, text in enumerate(texts.texts):
+        found.setdefault(text, []).append(row)
+    labels = {t: {tuple(sorted(names_in(texts.labels[i]))) for i in r} for t, r in found.items()}
+    if torn := [text for text, given in labels.items() if len(given) > 1]:
+        log.warning(
+            "%s: %d texts occur with different labels and are left out, such as %.60r",
+            texts.origin, len(torn), torn[0][0],
+        )  # fmt: skip
+    return texts.take(rows[0] for text, rows in found.items() if len(labels[text]) == 1)
+
+
+def draw(texts: Texts, shots: int, seed: int) -> Texts:
+    """Draws `shots` texts of each label; where texts have several, a text counts for each of them.
+
+    Args:
+        texts: all different.
+        shots: texts a label.
+        seed: of the draw.
+
+    Raises:
+        ThawError: a label has fewer texts.
+    """
+    rows: dict[str, list[int]] = {}
+    for row, label in enumerate(texts.labels):
+        for name in names_in(label):
+            rows.setdefault(name, []).append(row)
+    require(texts, rows, shots)
+    rng = np.random.default_rng(seed)
+    drawn: dict[int, None] = {}
+    count: Counter[str] = Counter()
+    for name in sorted(rows, key=lambda n: (len(rows[n]), n)):  # the rarest first
+        for row in rng.permutation(rows[name]).tolist():
+            if count[name] >= shots:
+                break
+            if row not in drawn:
+                drawn[row] = None
+                count.update(names_in(texts.labels[row]))
+    return texts.take(drawn)
+
+
+def require(texts: Texts, rows: dict[str, list[int]], shots: int) -> None:
+    """Raises ThawError if a label has fewer rows than shots."""
+    short = {name: len(found) for name, found in rows.items() if len(found) < shots}
+    if short:
+        name, count = min(short.items(), key=lambda item: item[1])
+        raise ThawError(
+            f"{texts.origin}: {shots} different texts a label are wanted, and train has {count} "
+            f"with label {name!r}. Try task.shots={count} (data.shots under task=sequence), or "
+            f"leave the label out with data.drop_labels=[{name}]."
+        )
+
+
+class BalancedBatches(Sampler[list[int]]):
+    """A number of batches in which the labels occur equally often, as far as they divide.
+
+    Texts are shuffled within their label and dealt out a label at a time; where the batch is
+    smaller than two of each label, two of a label at a time, so that each has a partner. When all
+    have been dealt out, it begins anew. A text occurs once in a batch.
+
+    Args:
+        labels: of each text.
+        batch_size: texts per rank and batch.
+        steps: batches of an epoch; None: until each text was dealt out once.
+        seed: of the order.
+        rank: of this process.
+        world_size: number of processes.
+    """
+
+    def __init__(
+        self,
+        labels: Sequence[int] | np.ndarray,
+        batch_size: int,
+        steps: int | None = None,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.labels = np.asarray(labels)
+        size = batch_size * world_size
+        self.parts = -(-len(self.labels) // size)
+        self.steps = steps or self.parts
+        self.together = 1 if size >= 2 * len(np.unique(self.labels)) else 2
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.epoch = 0
+        self.start = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Sets the epoch whose order comes next; Lightning calls this."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """This rank's batches, from batch `start` of the epoch on (once, after a stop)."""
+        start, self.start = self.start, 0
+        for batch in islice(self.global_batches(), start, self.steps):
+            yield batch[self.rank :: self.world_size].tolist()
+
+    def global_batches(self) -> Iterator[np.ndarray]:
+        """The texts of each batch over all ranks, without end."""
+        rng = np.random.default_rng((self.seed, self.epoch))
+        while True:
+            yield from np.array_split(self.order(rng), self.parts)
+
+    def order(self, rng: np.random.Generator) -> np.ndarray:
+        """All texts, `together` of each label in turn, labels in a random order in each turn."""
+        turn = np.empty(len(self.labels))
+        within = np.empty(len(self.labels))
+        for label in np.unique(self.labels):
+            rows = rng.permutation(np.flatnonzero(self.labels == label))
+            turn[rows] = np.arange(len(rows)) // self.together
+            place = rng.random(len(rows))  # partners get the same one
+            within[rows] = place[turn[rows].astype(int)]
+        return np.lexsort((within, turn))

@@ -1,0 +1,275 @@
+"""Few-shot classification (SetFit; Tunstall et al. 2022): an encoder tuned on pairs, then a head.
+
+Shapes: B batch, T tokens, C labels, D width, P pairs, N texts of train.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AutoModel
+
+from thaw.contrastive import LOSSES, all_pairs, pair_loss, shared_labels
+from thaw.data.pairs import Sampling
+from thaw.errors import ThawError
+from thaw.freeze import Nothing
+from thaw.heads import as_sklearn, differentiable_head, logistic_head
+from thaw.metrics import classification_metrics, per_class_metrics
+from thaw.pooling import read_pooling, write_pooling
+from thaw.tasks.base import Decay, EncoderTask, Share, load, split_inputs
+from thaw.tasks.sequence import SequenceClassification, SequencePredictor
+
+HEAD = "head.safetensors"
+PART = 8  # texts that a CPU encodes together in training
+
+
+class SetFitPredictor(SequencePredictor):
+    """Labels and probabilities for texts, from the encoder and the head's tensors."""
+
+    auto_class = AutoModel
+
+    def prepare(self) -> None:
+        model = Path(self.model.name_or_path)
+        if not (model / HEAD).exists():
+            raise ThawError(f"{model} has no {HEAD}: was it made by task=setfit?")
+        self.pooling = read_pooling(model)
+        self.head = {k: v.to(self.device) for k, v in load_file(model / HEAD).items()}
+
+    def logits(self, **inputs: Tensor) -> Tensor:
+        states = self.model(**inputs).last_hidden_state
+        return F.linear(self.pooling(states, inputs["attention_mask"]), **self.head)
+
+
+class SetFit(SequenceClassification):
+    """A sentence encoder tuned on pairs of texts, and a linear head on its embeddings.
+
+    The head is fitted to train anew before each validation, so that the watched metric and the best
+    checkpoint are the classifier's. It lies in the checkpoint as tensors.
+
+    Where the whole encoder is frozen, the head is all that is fitted.
+
+    Args:
+        checkpoint: a model directory: of sentence-transformers, or any encoder (mean pooling).
+        labels: the classes' names, C of them.
+        multi_label: whether a text has several labels: pairs then share one of them, and the head
+            decides for each label on its own.
+        max_tokens: of a text.
+        shots: texts a label, which the data draws.
+        steps: of an epoch; see `thaw.data.shots.BalancedBatches`.
+        pairs: all of a batch, or those that the data samples; with those, the loss is cosine.
+        num_iterations: see `thaw.data.setfit.SetFitData`, as of the following four.
+        sampling: of pairs.
+        zero_shot: whether train is made of the labels' names.
+        templates: for zero-shot.
+        label_texts: for zero-shot.
+        loss: of the embeddings; see `thaw.contrastive`.
+        head: logistic, fitted by scikit-learn; differentiable, fitted by gradient.
+        joint_ratio: share of the steps, the last ones, that train a differentiable head and the
+            encoder together by cross-entropy.
+        learning_rate: at the end of warm-up.
+        head_learning_rate: of a differentiable head.
+        weight_decay: of all parameters but biases and norms.
+        warmup_ratio: share of all steps with a rising learning rate.
+        layer_decay: what a block's learning rate is of that of the block above.
+
+    Raises:
+        ThawError: the checkpoint lacks weights, its pooling is not known, or options do not fit.
+    """
+
+    library = "setfit"
+    predictor = SetFitPredictor
+
+    def __init__(
+        self,
+        checkpoint: str | Path,
+        labels: Sequence[str],
+        multi_label: bool = False,
+        max_tokens: int = 128,
+        shots: PositiveInt | None = 16,
+        steps: PositiveInt | None = 20,
+        pairs: Literal["all", "sampled"] = "all",
+        num_iterations: PositiveInt | None = None,
+        sampling: Sampling = "oversampling",
+        zero_shot: bool = False,
+        templates: Sequence[str] = ("This sentence is {}",),
+        label_texts: Sequence[str] | None = None,
+        loss: Literal["cosine", "supcon", "triplet"] = "cosine",
+        head: Literal["logistic", "differentiable"] = "logistic",
+        joint_ratio: Share = 0.0,
+        learning_rate: NonNegativeFloat = 2e-5,
+        head_learning_rate: PositiveFloat = 1e-2,
+        weight_decay: NonNegativeFloat = 0.01,
+        warmup_ratio: Share = 0.1,
+        layer_decay: Decay = 1.0,
+    ) -> None:
+        model = load(
+            AutoModel,
+            checkpoint,
+            id2label=dict(enumerate(labels)),
+            label2id={name: i for i, name in enumerate(labels)},
+            problem_type=f"{'multi' if multi_label else 'single'}_label_classification",
+        )
+        if pairs == "sampled" and loss != "cosine":
+            raise ThawError(f"task.loss={loss} is over all pairs: leave task.pairs=sampled out.")
+        if joint_ratio and head != "differentiable":
+            raise ThawError("task.joint_ratio needs task.head=differentiable.")
+        # Not SequenceClassification's own: what is shared with it is the evaluation.
+        EncoderTask.__init__(self, model, learning_rate, weight_decay, warmup_ratio, layer_decay)
+        if multi_label:
+            self.pipeline_options["multi_target_strategy"] = "one-vs-rest"
+        self.pooling = read_pooling(checkpoint)
+        self.pair_loss = LOSSES[loss]
+        self.head_kind = head
+        self.joint_ratio = joint_ratio
+        self.head_learning_rate = head_learning_rate
+        self.labels = list(labels)
+        self.multi_label = multi_label
+        self.class_weights = None
+        self.max_tokens = max_tokens
+        self.scores = classification_metrics(labels, multi_label)
+        self.per_class = per_class_metrics(labels, multi_label)
+        self.head = nn.Linear(model.config.hidden_size, len(labels))
+        if (Path(checkpoint) / HEAD).exists():
+            tensors = load_file(Path(checkpoint) / HEAD)
+            if tensors["weight"].shape == self.head.weight.shape:
+                self.head.load_state_dict(tensors)
+
+    def freeze_with(self, strategy: Nothing) -> None:
+        """Applies a strategy of `thaw.freeze`; embeddings do not pass a pooler, so it is frozen."""
+        super().freeze_with(strategy)
+        pooler = getattr(self.model, "pooler", None)
+        if pooler is not None:
+            pooler.requires_grad_(False)
+
+    def head_groups(self) -> list[dict[str, Any]]:
+        """The head's parameters, for the optimizer."""
+        decay = self.weight_decay if self.joint_ratio else 0.0
+        return [
+            {"params": [self.head.weight], "lr": self.head_learning_rate, "weight_decay": decay},
+            {"params": [self.head.bias], "lr": self.head_learning_rate, "weight_decay": 0.0},
+        ]
+
+    def embed(self, **inputs: Tensor) -> Tensor:
+        """Embeddings (B, D) of encoded texts, in float32."""
+        return self.pooling(self.encode(**inputs).last_hidden_state, inputs["attention_mask"])
+
+    def embed_by_length(self, **inputs: Tensor) -> Tensor:
+        """`embed`, on a CPU in parts of similar length: less padding, two thirds of the time."""
+        mask = inputs["attention_mask"]
+        if mask.device.type != "cpu" or not mask[:, 0].all():  # padded on the left
+            return self.embed(**inputs)
+        lengths = mask.sum(1)
+        order = lengths.argsort()
+        parts = [
+            self.embed(**{k: v[rows, : int(lengths[rows[-1]])] for k, v in inputs.items()})
+            for rows in order.split(PART)
+        ]
+        return torch.cat(parts)[order.argsort()]
+
+    def forward(self, **inputs: Tensor) -> Tensor:
+        """The head's logits (B, C) of encoded texts."""
+        return self.head(self.embed(**inputs))
+
+    def joint_from(self) -> int:
+        """The first step that trains head and encoder together."""
+        return round((1 - self.joint_ratio) * int(self.trainer.estimated_stepping_batches))
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        super().on_train_batch_start(batch, batch_idx)
+        if self.joint_ratio and self.global_step == self.joint_from():
+            self.fit_head()
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        pairs = batch.pop("pairs", None)
+        labels, inputs = split_inputs(batch)
+        # DDP waits for a gradient of each parameter.
+        loss = 0.0 * (self.head.weight.sum() + self.head.bias.sum())
+        if self.joint_ratio and self.global_step >= self.joint_from():
+            loss = loss + self.share(self.loss(self(**inputs), labels), len(labels))
+        elif any(p.requires_grad for p in self.model.parameters()):
+            loss = loss + self.embedding_loss(self.embed_by_length(**inputs), labels, pairs)
+        self.log("train/loss", loss, batch_size=len(labels))
+        return loss
+
+    def embedding_loss(self, embeddings: Tensor, labels: Tensor, pairs: Tensor | None) -> Tensor:
+        """The loss of all pairs of a batch, those across processes among them, or of given ones.
+
+        Args:
+            embeddings: (B, D).
+            labels: (B,), or (B, C).
+            pairs: (P, 2), rows of the batch, or None.
+        """
+        with torch.autocast(self.device.type, enabled=False):  # sums in float32
+            if pairs is not None:
+                same = shared_labels(labels[pairs[:, 0]], labels[pairs[:, 1]])
+                return self.share(pair_loss(embeddings, pairs, same), len(pairs))
+            if self.trainer.world_size > 1:
+                embeddings, labels = self.everywhere(embeddings), self.everywhere(labels)
+            return self.pair_loss(embeddings, all_pairs(labels))
+
+    def everywhere(self, tensor: Tensor) -> Tensor:
+        """A tensor (B, ...) of all processes, one below the other, with gradients to each of them.
+
+        Gradients that come back are summed over processes, and DDP takes the mean: together they
+        are those of one process with all the texts.
+        """
+        sizes: Any = self.all_gather(torch.tensor([len(tensor)], device=tensor.device))
+        counts = sizes.reshape(-1).tolist()
+        lacking = max(counts) - len(tensor)
+        padded = torch.cat([tensor, tensor.new_zeros(lacking, *tensor.shape[1:])])
+        parts: Any = self.all_gather(padded, sync_grads=padded.requires_grad)
+        return torch.cat([part[:n] for part, n in zip(parts, counts, strict=True)])
+
+    def on_validation_start(self) -> None:
+        if self.trainer.state.fn == "fit":
+            self.fit_unless_joint()
+
+    def on_train_epoch_end(self) -> None:
+        self.fit_unless_joint()  # where there was no validation
+
+    def fit_unless_joint(self) -> None:
+        """Fits the head, unless it trains with the encoder by now."""
+        if not self.joint_ratio or self.global_step <= self.joint_from():
+            self.fit_head()
+
+    @torch.no_grad()
+    def fit_head(self) -> None:
+        """Fits the head to train, all of it on every process: the same head everywhere."""
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        rows = data.encoded["train"]
+        training = self.training
+        self.eval()
+        embedded, labels = [], []
+        for begin in range(0, len(rows), data.eval_batch_size):
+            batch = data.collate(rows[range(begin, min(begin + data.eval_batch_size, len(rows)))])
+            wanted, inputs = split_inputs(self.on_before_batch_transfer(batch, 0))
+            with self.trainer.precision_plugin.forward_context():
+                inputs = {k: v.to(self.device) for k, v in inputs.items()}
+                embedded.append(self.embed_by_length(**inputs))
+            labels.append(wanted)
+        self.train(training)
+        x, y = torch.cat(embedded).float().cpu(), torch.cat(labels)
+        if self.head_kind == "logistic":
+            head = logistic_head(x, y, self.labels)
+        else:
+            head = differentiable_head(x, y, self.labels, self.head_learning_rate)
+        for mine, found in zip(self.head.parameters(), head.parameters(), strict=True):
+            mine.copy_(found)
+
+    def complete_export(self, directory: Path) -> None:
+        """Makes the exported encoder a directory of sentence-transformers and of setfit."""
+        import joblib
+
+        write_pooling(self.pooling, self.head.in_features, self.max_tokens, directory)
+        tensors = {k: v.detach().cpu().contiguous() for k, v in self.head.state_dict().items()}
+        save_file(tensors, directory / HEAD)
+        setfit = {"labels": self.labels, "normalize_embeddings": False}
+        (directory / "config_setfit.json").write_text(json.dumps(setfit), encoding="utf-8")
+        # setfit reads its head from a pickle only (setfit/modeling.py); thaw never reads this file.
+        joblib.dump(as_sklearn(self.head, self.multi_label), directory / "model_head.pkl")
