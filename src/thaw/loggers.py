@@ -36,7 +36,7 @@ class LateWandb(WandbLogger):
         self.mode = mode
         self.waiting: list[Any] = []
 
-    def log_hyperparams(self, params: Any) -> None:  # type: ignore[override]
+    def log_hyperparams(self, params: Any) -> None:
         if self._experiment is None:
             self.waiting.append(params)
         else:
@@ -45,7 +45,7 @@ class LateWandb(WandbLogger):
     @property
     def experiment(self) -> Any:
         """The run; see WandbLogger."""
-        if self._experiment is not None or rank_zero_only.rank != 0:
+        if self._experiment is not None or rank_zero_only.rank:  # type: ignore[attr-defined]
             return super().experiment
         self._wandb_init["settings"] = wandb_settings(self.mode)
         run = super().experiment

@@ -265,6 +265,8 @@ def fields_of(module: Module, node: ast.ClassDef) -> tuple[list[inspect.Paramete
 
 def evaluated(module: Module, node: ast.AST | None) -> Any:
     """A type out of an annotation; `Any` for what only running the code would tell."""
+    if node is None:
+        return Any
     try:
         return Evaluation(module).visit(node)
     except Exception:  # an exotic annotation: the constructor itself will say

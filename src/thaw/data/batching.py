@@ -30,7 +30,7 @@ class LengthGroupedBatches(Sampler[list[int]]):
 
     def __init__(
         self,
-        lengths: Sequence[int],
+        lengths: Sequence[int] | np.ndarray,
         batch_size: int,
         seed: int = 0,
         shuffle: bool = True,

@@ -190,10 +190,10 @@ def joined(pieces: Iterable[Rows]) -> Iterator[Rows]:
     for rows in pieces:
         for name, values in rows.items():
             kept.setdefault(name, []).extend(values)
-        if kept and len(next(iter(kept.values()))) >= PART:
+        if max(map(len, kept.values()), default=0) >= PART:
             yield kept
             kept = {}
-    if kept and next(iter(kept.values())):
+    if any(kept.values()):
         yield kept
 
 

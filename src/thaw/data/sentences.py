@@ -54,6 +54,7 @@ def read_sentences(
             a span is not one, or a tag breaks the given scheme.
     """
     out = Sentences(origin=origin)
+    texts: list[tuple[str, ...]] = []
     lines: list[int] = []
     empty = total = 0
     cut: list[str] = []
@@ -79,14 +80,15 @@ def read_sentences(
         if not words:
             empty += 1
             continue
-        out.texts.append(tuple(words))
+        texts.append(tuple(words))
         out.labels.append(tags)
         out.originals.append(text)
         out.places.append(places)
         if "group" in names:
             out.groups.append(str(row[names["group"]]))
         lines.append(row.get("line", -number))
-    if not out.texts:
+    out.texts = texts
+    if not texts:
         raise ThawError(f"{origin} has no sentence with a word.")
     if empty:
         log.warning("%s: %d sentences without a word are left out", origin, empty)
