@@ -55,7 +55,7 @@ def test_the_same_text_has_the_same_number():
 @pytest.mark.parametrize("group", [None, "movie"])
 def test_a_large_data_set_is_read_and_cut_as_a_small_one(group, monkeypatch):
     rows = [
-        {"text": f"text {i % 90}", "label": "ab"[i % 2], "movie": f"m{i % 7}"} for i in range(100)
+        {"text": f"text {i % 90}", "label": "ab"[i % 2], "movie": f"m{i % 30}"} for i in range(100)
     ]
     splits = []
     for few in (1000, 10):

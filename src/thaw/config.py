@@ -55,7 +55,7 @@ def require_sources(cfg: DictConfig) -> None:
     require_model(plain(cfg.model).get("checkpoint"))
     data = plain(cfg.data)
     path = data.get("path")
-    if "train" in data and data["train"] is None:
+    if "train" in data and data["train"] is None and not data.get("zero_shot"):
         raise ThawError(
             f"data={data['name']} needs data.train=<file>, of a table also the columns to read: "
             "conf/data/files.yaml describes every option."
