@@ -480,6 +480,14 @@ def test_few_shots_serve_task_sequence_too(run: Callable[..., Path]):
     assert metrics["steps"] == 6
 
 
+@pytest.mark.parametrize(("shots", "steps"), [(2, 20), (22, 22)])
+def test_an_epoch_of_few_shots_has_20_steps_and_more_where_texts_are_more(
+    run: Callable[..., Path], shots: int, steps: int
+):
+    directory = run(f"data.shots={shots}", "trainer.max_epochs=1", "freeze=head")
+    assert json.loads((directory / "metrics.json").read_text())["steps"] == steps
+
+
 @pytest.mark.parametrize("words", [[], ["task.head=differentiable", "task.joint_ratio=0.5"]])
 def test_an_interrupted_run_ends_as_one_that_was_not(
     run_setfit: Callable[..., Path],

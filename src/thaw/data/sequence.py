@@ -21,6 +21,8 @@ from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)
 
+LEAST_STEPS = 20  # of an epoch over a few shots
+
 
 class SequenceData(EncoderData):
     """Reads, checks, encodes and batches texts with labels.
@@ -83,13 +85,16 @@ class SequenceData(EncoderData):
     def batches(
         self, split: str, batch_size: int, shuffle: bool, rank: int, world_size: int
     ) -> Sampler[list[int]]:
-        """Of similar length; with labels in equal parts where an epoch has a number of steps."""
-        if not shuffle or self.steps is None:
+        """Of similar length; of a few shots or in `steps`, with labels in equal parts."""
+        steps = self.steps
+        if steps is None and self.shots is not None:
+            steps = max(LEAST_STEPS, len(self.encoded[split]) // 2)
+        if not shuffle or steps is None:
             return super().batches(split, batch_size, shuffle, rank, world_size)
         # Where a text has several labels, its first one counts.
         labels = np.asarray(self.encoded[split]["labels"][:])
         labels = labels.argmax(axis=1) if self.multi_label else labels
-        return BalancedBatches(labels, batch_size, self.steps, self.seed, rank, world_size)
+        return BalancedBatches(labels, batch_size, steps, self.seed, rank, world_size)
 
     def example(self) -> str:
         return ", such as data.train=reviews.csv data.text=review data.label=stars"

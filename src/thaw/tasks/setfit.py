@@ -61,7 +61,7 @@ class SetFit(SequenceClassification):
             decides for each label on its own.
         max_tokens: of a text.
         shots: texts a label, which the data draws.
-        steps: of an epoch; see `thaw.data.shots.BalancedBatches`.
+        steps: of an epoch; see `thaw.data.sequence.SequenceData`.
         pairs: all of a batch, or those that the data samples; with those, the loss is cosine.
         num_iterations: see `thaw.data.setfit.SetFitData`, as of the following four.
         sampling: of pairs.
@@ -92,7 +92,7 @@ class SetFit(SequenceClassification):
         multi_label: bool = False,
         max_tokens: int = 128,
         shots: PositiveInt | None = 16,
-        steps: PositiveInt | None = 20,
+        steps: PositiveInt | None = None,
         pairs: Literal["all", "sampled"] = "all",
         num_iterations: PositiveInt | None = None,
         sampling: Sampling = "oversampling",
