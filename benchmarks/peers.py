@@ -48,7 +48,6 @@ def make_data(words: list[str], seed: int) -> tuple[Any, Path, Any]:
 
     Peers train on the same tokens.
     """
-    from datasets import Dataset
     from hydra.utils import instantiate
 
     from thaw.cli import compose
@@ -60,9 +59,6 @@ def make_data(words: list[str], seed: int) -> tuple[Any, Path, Any]:
     checkpoint = fetch_model(plain(cfg.model)["checkpoint"])
     data = instantiate(cfg.data, tokenizer=checkpoint, seed=seed, _convert_="all")
     data.read()
-    data.encoded = {
-        split: Dataset.from_file(str(rows.path)) for split, rows in data.encoded.items()
-    }
     return data, checkpoint, cfg
 
 

@@ -86,6 +86,17 @@ def test_each_job_of_a_sweep_has_processes_of_its_own(overrides, tmp_path):
         assert not list((sweep / name).glob("*process*"))
 
 
+def test_an_experiment_that_is_a_sweep_has_jobs_with_processes_too(overrides, tmp_path):
+    done = subprocess.run(
+        [sys.executable, REPOSITORY / "train.py", "experiment=few_shot_curve", *overrides,
+         "data.shots=2,4", "task=setfit", "freeze=head", "seed=1", "trainer.devices=2",
+         f"hydra.sweep.dir={tmp_path / 'sweep'}"],
+        cwd=tmp_path, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [r["status"] for r in summary_of(tmp_path / "sweep")] == ["done", "done"]
+
+
 @pytest.mark.parametrize("count", [5, 16, 41, 64, 401])
 @pytest.mark.parametrize("world_size", [2, 3])
 @pytest.mark.parametrize("batch_size", [1, 4])

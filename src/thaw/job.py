@@ -42,8 +42,9 @@ def run_apart(cfg: DictConfig) -> float | None:
     directory = Path(cfg.run_dir).absolute()
     words = [w for w in HydraConfig.get().overrides.task if not w.startswith("resume=")]
     quoted = str(directory).replace("'", r"\'")
+    # An experiment may ask for a sweep: not again here.
     command = [sys.executable, str(conf_dir().parent / "train.py"), *words,
-               f"hydra.run.dir='{quoted}'"]  # fmt: skip
+               "hydra.mode=RUN", f"hydra.run.dir='{quoted}'"]  # fmt: skip
     # Line by line: what it says is seen while it runs, and the reason of a failure is kept.
     said: deque[str] = deque(maxlen=100)
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=os.getcwd()) as process:

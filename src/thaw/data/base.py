@@ -10,13 +10,14 @@ import numpy as np
 import tokenizers
 import torch
 import transformers
+from datasets import Dataset
 from lightning.pytorch import LightningDataModule
 from pydantic import NonNegativeInt, PositiveInt
 from torch.utils.data import DataLoader, Sampler
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from thaw.data.batching import LengthGroupedBatches
-from thaw.data.encoded import Encoded, Rows, keep, key_of
+from thaw.data.encoded import Rows, keep, key_of
 from thaw.data.spool import hashes
 from thaw.data.table import SPLITS, cut, read_split
 from thaw.errors import ThawError
@@ -76,7 +77,7 @@ class EncoderData(LightningDataModule):
         )
         self.labels: list[str] = []
         self.rows: dict[str, Any] = {}
-        self.encoded: dict[str, Encoded] = {}
+        self.encoded: dict[str, Dataset] = {}
         self.start = 0
         if not 3 <= max_tokens <= self.tokenizer.model_max_length:
             raise ThawError(
@@ -109,7 +110,7 @@ class EncoderData(LightningDataModule):
         """
         raise NotImplementedError
 
-    def encode(self, rows: Any, split: str) -> Encoded:
+    def encode(self, rows: Any, split: str) -> Dataset:
         """Tokenizes a split, or finds it as it was tokenized before; says what there is to say."""
         key = key_of(self.recipe(split), vocabulary(self.tokenizer), rows.texts, rows.labels)
         encoded, about = keep(key, lambda about: self.pieces(rows, split, about))
@@ -238,7 +239,7 @@ class EncoderData(LightningDataModule):
     ) -> Sampler[list[int]]:
         """The rows of each batch of a rank."""
         return LengthGroupedBatches(
-            self.encoded[split].numbers("length"),
+            self.encoded[split].data.column("length").to_numpy(),
             batch_size,
             seed=self.seed,
             shuffle=shuffle,
@@ -270,7 +271,7 @@ def vocabulary(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def rowwise(batch: dict[str, list] | list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A batch as rows: `Encoded` gives columns where several rows are asked for at once."""
+    """A batch as rows: `datasets` gives columns where several rows are asked for at once."""
     if isinstance(batch, list):
         return batch
     return [dict(zip(batch, row, strict=True)) for row in zip(*batch.values(), strict=True)]

@@ -4,15 +4,14 @@ import hashlib
 import json
 import os
 import shutil
-from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from itertools import accumulate, chain
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
+from datasets import Dataset
 from filelock import FileLock, Timeout
 
 from thaw.wheels import cache_dir, disk_errors
@@ -22,100 +21,6 @@ PART = 10_000  # rows written at a time
 VERSION = 1  # of what is kept, part of its key
 
 Rows = dict[str, list]  # columns of the same length
-# Numbers; or where each list begins, and what is in the lists.
-Column = np.ndarray | tuple[np.ndarray, Any]
-
-
-class Encoded:
-    """Rows of an Arrow file that is mapped into memory; the system reads what is asked for.
-
-    Args:
-        path: of the file, in Arrow's stream format, as `datasets.Dataset.from_file` reads it too.
-
-    Attributes:
-        column_names: of the file.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as reader:
-            parts = reader.read_all().to_batches()
-            self.column_names: list[str] = reader.schema.names
-        self.parts: list[dict[str, Column]] = [
-            {name: view(part.column(name)) for name in self.column_names} for part in parts
-        ]
-        self.begins = [0, *accumulate(len(part) for part in parts)]
-
-    def __len__(self) -> int:
-        return self.begins[-1]
-
-    def __getitem__(self, key: int | str | Sequence[int]) -> Any:
-        """A row as a dictionary, a column, or rows as a dictionary of columns."""
-        if isinstance(key, str):
-            return EncodedColumn(self, key)
-        if isinstance(key, int):
-            part, at = self.place(key)
-            return {name: item(column, at) for name, column in part.items()}
-        places = [self.place(row) for row in key]
-        return {name: [item(part[name], at) for part, at in places] for name in self.column_names}
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        return (self[row] for row in range(len(self)))
-
-    def __reduce__(self) -> Any:
-        return Encoded, (self.path,)  # a loader's worker maps the file itself
-
-    def place(self, row: int) -> tuple[dict[str, Column], int]:
-        """The part of the file that holds a row, and where in it."""
-        row = range(len(self))[row]
-        number = bisect_right(self.begins, row) - 1
-        return self.parts[number], row - self.begins[number]
-
-    def numbers(self, name: str) -> np.ndarray:
-        """A column of one number a row."""
-        columns: list[Any] = [part[name] for part in self.parts]
-        return np.concatenate(columns) if columns else np.empty(0, dtype=np.int64)
-
-
-class EncodedColumn(Sequence):
-    """A column of encoded rows, read as it is asked for."""
-
-    def __init__(self, rows: Encoded, name: str) -> None:
-        self.rows = rows
-        self.name = name
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, key: Any) -> Any:
-        if isinstance(key, slice):
-            return [self[row] for row in range(len(self))[key]]
-        part, at = self.rows.place(key)
-        return item(part[self.name], at)
-
-    def __iter__(self) -> Iterator[Any]:
-        for part in self.rows.parts:
-            column = part[self.name]
-            count = len(column[0]) - 1 if isinstance(column, tuple) else len(column)
-            yield from (item(column, at) for at in range(count))
-
-
-def view(array: pa.Array) -> Column:
-    """An Arrow array as numpy arrays over the same memory."""
-    if pa.types.is_list(array.type):
-        return array.offsets.to_numpy(), view(array.values)
-    return array.to_numpy(zero_copy_only=True)
-
-
-def item(column: Column, at: int) -> Any:
-    """A value of a column: a number, or a list of them, or of lists."""
-    if not isinstance(column, tuple):
-        return column[at].item()
-    begins, inner = column
-    begin, end = int(begins[at]), int(begins[at + 1])
-    if isinstance(inner, tuple):
-        return [item(inner, i) for i in range(begin, end)]
-    return inner[begin:end].tolist()
 
 
 def arrow_type(value: Any) -> pa.DataType:
@@ -135,7 +40,7 @@ def key_of(*parts: Any) -> str:
     return state.hexdigest()[:32]
 
 
-def keep(key: str, make: Callable[[dict[str, Any]], Iterable[Rows]]) -> tuple[Encoded, dict]:
+def keep(key: str, make: Callable[[dict[str, Any]], Iterable[Rows]]) -> tuple[Dataset, dict]:
     """Encoded rows that were kept, or are made and kept now; by one process at a time.
 
     Args:
@@ -157,7 +62,7 @@ def keep(key: str, make: Callable[[dict[str, Any]], Iterable[Rows]]) -> tuple[En
                 write(place, make)
             os.utime(place)
             about = json.loads((place / "about.json").read_text(encoding="utf-8"))
-            found = Encoded(place / "rows.arrow")
+            found = Dataset.from_file(str(place / "rows.arrow"))
         make_room(root, int(BUDGET_GIB * 2**30), place)
     return found, about
 

@@ -247,7 +247,7 @@ class SetFit(SequenceClassification):
         self.eval()
         embedded, labels = [], []
         for begin in range(0, len(rows), data.eval_batch_size):
-            batch = data.collate(rows[range(begin, min(begin + data.eval_batch_size, len(rows)))])
+            batch = data.collate(rows[begin : begin + data.eval_batch_size])
             wanted, inputs = split_inputs(self.on_before_batch_transfer(batch, 0))
             with self.trainer.precision_plugin.forward_context():
                 inputs = {k: v.to(self.device) for k, v in inputs.items()}
