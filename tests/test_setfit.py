@@ -3,8 +3,6 @@
 import json
 import shutil
 import signal
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +18,7 @@ from setfit import SetFitModel
 from sklearn.linear_model import LogisticRegression
 from transformers import AutoTokenizer
 
-from conftest import REPOSITORY, runner, save_tiny, sentences, tiny_config, write_csv
+from conftest import runner, save_tiny, sentences, tiny_config, write_csv
 from thaw.contrastive import LOSSES, all_pairs, pair_loss, shared_labels
 from thaw.data.pairs import PairBatches, sample_pairs
 from thaw.data.read import read_rows
@@ -284,30 +282,6 @@ def test_loss_and_gradients_of_the_encoder_are_those_of_sentence_transformers(
 
 def encoder_of(run: Path) -> dict[str, torch.Tensor]:
     return load_file(run / "model" / "model.safetensors")
-
-
-def test_two_processes_train_on_the_pairs_of_both_as_one_does(
-    overrides: list[str], still_bert: Path, tmp_path: Path
-):
-    words = [*overrides, "task=setfit", "task.shots=8", "task.steps=3", "trainer.max_epochs=1",
-             f"model.checkpoint={still_bert}", "task.learning_rate=1e-3"]  # fmt: skip
-    for name, extra in {
-        "one": ["data.batch_size=16"],
-        "two": ["data.batch_size=8", "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"],
-    }.items():
-        done = subprocess.run(
-            [sys.executable, "train.py", *words, *extra, f"hydra.run.dir={tmp_path / name}"],
-            cwd=REPOSITORY, capture_output=True, text=True, timeout=200,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stdout + done.stderr
-    one, two = encoder_of(tmp_path / "one"), encoder_of(tmp_path / "two")
-    before = load_file(still_bert / "model.safetensors")
-    assert not torch.equal(one["encoder.layer.0.output.dense.weight"],
-                           before["encoder.layer.0.output.dense.weight"])  # fmt: skip
-    for name, tensor in one.items():
-        torch.testing.assert_close(tensor, two[name], atol=2e-5, rtol=1e-4)
-    scores = [json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("one", "two")]
-    assert scores[0]["test/f1"] == pytest.approx(scores[1]["test/f1"], abs=0.1)
 
 
 def test_sampled_pairs_train_and_an_epoch_has_all_of_them(run_setfit: Callable[..., Path]):

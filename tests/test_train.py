@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -295,23 +294,6 @@ def test_overfitting_sees_the_same_batches_in_every_epoch(run, monkeypatch):
     monkeypatch.setattr(SequenceClassification, "training_step", training_step)
     run("debug=overfit", "trainer.overfit_batches=2", "trainer.max_epochs=3")
     assert seen == seen[:2] * 3
-
-
-def test_two_processes_give_the_scores_of_one(overrides, tmp_path, tiny_bert):
-    from thaw.evaluate import main as evaluate
-
-    directory = tmp_path / "run"
-    process = start([*overrides, "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2",
-                     "data.eval_batch_size=4"], directory)  # fmt: skip
-    output = process.communicate(timeout=200)[0]
-    assert process.returncode == 0, output
-    two = metrics_of(directory)
-    one = evaluate([f"run={directory}", "trainer.strategy=auto", "trainer.devices=1",
-                    "trainer.accelerator=cpu"])  # fmt: skip
-    for name, value in one.items():
-        assert two[name] == pytest.approx(value, abs=1e-6), name
-    assert len(rows_of(directory)) == 22
-    assert Path(directory / "confusion.png").exists()
 
 
 @pytest.mark.parametrize("algorithm", ["norm", "value"])
