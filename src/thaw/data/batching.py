@@ -1,22 +1,58 @@
-"""Batches of texts of similar length: little padding, every text once an epoch, on any number of
-ranks, in an order that follows from (seed, epoch) alone."""
+"""Batches on any number of ranks, in an order that follows from (seed, epoch) alone; of texts of
+similar length: little padding, every text once an epoch."""
 
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice, pairwise
 
 import numpy as np
 from torch.utils.data import Sampler
 
 
-class LengthGroupedBatches(Sampler[list[int]]):
+class Batches(Sampler[list[int]]):
+    """Batches over all ranks, of which each rank gets its share.
+
+    Shares of a batch differ by one text, or pair, at most.
+
+    Args:
+        seed: of the order.
+        rank: of this process.
+        world_size: number of processes.
+    """
+
+    def __init__(self, seed: int, rank: int, world_size: int) -> None:
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.epoch = 0
+        self.start = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Sets the epoch whose order comes next; Lightning calls this."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """This rank's batches, from batch `start` of the epoch on (once, after a stop)."""
+        start, self.start = self.start, 0
+        for batch in islice(self.global_batches(), start, len(self)):
+            yield batch[self.rank :: self.world_size].reshape(-1).tolist()
+
+    def global_batches(self) -> Iterable[np.ndarray]:
+        """The texts of each batch over all ranks (B,), or its pairs of texts (P, 2)."""
+        raise NotImplementedError
+
+
+class LengthGroupedBatches(Batches):
     """Batches sorted by length within shuffled windows.
 
     Texts are shuffled, cut into windows of `window` batches, sorted by length within each window,
     cut into batches, and the batches are shuffled. On Rotten Tomatoes this leaves 1.02 tokens per
     real token where random batches have 1.78.
 
-    Every rank gets a share of each global batch of `batch_size * world_size` texts; shares differ
-    by one text at most, and no text is repeated or lost.
+    Every rank gets a share of each global batch of `batch_size * world_size` texts; no text is
+    repeated or lost.
 
     Args:
         lengths: the number of tokens of each text.
@@ -38,19 +74,11 @@ class LengthGroupedBatches(Sampler[list[int]]):
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
+        super().__init__(seed, rank, world_size)
         self.lengths = np.asarray(lengths)
         self.batch_size = batch_size
-        self.seed = seed
         self.shuffle = shuffle
         self.window = window
-        self.rank = rank
-        self.world_size = world_size
-        self.epoch = 0
-        self.start = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Sets the epoch whose order comes next; Lightning calls this."""
-        self.epoch = epoch
 
     def __len__(self) -> int:
         return self.count(len(self.lengths))
@@ -59,14 +87,7 @@ class LengthGroupedBatches(Sampler[list[int]]):
         """How many batches so many texts make: no rank is left without a text in any of them."""
         return min(-(-texts // (self.batch_size * self.world_size)), texts // self.world_size)
 
-    def __iter__(self) -> Iterator[list[int]]:
-        """This rank's batches, from batch `start` of the epoch on (once, after a stop)."""
-        start, self.start = self.start, 0
-        for batch in self.global_batches()[start:]:
-            yield batch[self.rank :: self.world_size].tolist()
-
     def global_batches(self) -> list[np.ndarray]:
-        """The texts of each batch over all ranks."""
         count = len(self)
         if not self.shuffle:
             order = np.argsort(-self.lengths, kind="stable")

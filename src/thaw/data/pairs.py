@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
-from torch.utils.data import Sampler
+
+from thaw.data.batching import Batches
 
 Sampling = Literal["oversampling", "undersampling", "unique"]
 LISTED = 2**22  # pairs: all those of 2,895 texts
@@ -56,7 +57,7 @@ def sample_pairs(
     return np.concatenate([turns, *(kind[both:] for kind in kinds)])
 
 
-class PairBatches(Sampler[list[int]]):
+class PairBatches(Batches):
     """Batches of pairs in an order of (seed, epoch), each as the rows of its pairs one after
     another.
 
@@ -71,24 +72,14 @@ class PairBatches(Sampler[list[int]]):
     def __init__(
         self, pairs: np.ndarray, batch_size: int, seed: int = 0, rank: int = 0, world_size: int = 1
     ) -> None:
+        super().__init__(seed, rank, world_size)
         self.pairs = pairs
         self.parts = -(-len(pairs) // (batch_size * world_size))
-        self.seed = seed
-        self.rank = rank
-        self.world_size = world_size
-        self.epoch = 0
-        self.start = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Sets the epoch whose order comes next; Lightning calls this."""
-        self.epoch = epoch
 
     def __len__(self) -> int:
         return self.parts
 
-    def __iter__(self) -> Iterator[list[int]]:
-        """This rank's batches, from batch `start` of the epoch on (once, after a stop)."""
-        start, self.start = self.start, 0
+    def global_batches(self) -> Iterator[np.ndarray]:
         order = np.random.default_rng((self.seed, self.epoch)).permutation(len(self.pairs))
-        for batch in np.array_split(order, self.parts)[start:]:
-            yield self.pairs[batch[self.rank :: self.world_size]].reshape(-1).tolist()
+        for batch in np.array_split(order, self.parts):
+            yield self.pairs[batch]

@@ -3,11 +3,10 @@
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import islice
 
 import numpy as np
-from torch.utils.data import Sampler
 
+from thaw.data.batching import Batches
 from thaw.data.table import Texts
 from thaw.errors import ThawError
 
@@ -74,7 +73,7 @@ def require(texts: Texts, rows: dict[str, list[int]], shots: int) -> None:
         )
 
 
-class BalancedBatches(Sampler[list[int]]):
+class BalancedBatches(Batches):
     """A number of batches in which the labels occur equally often, as far as they divide.
 
     Texts are shuffled within their label and dealt out a label at a time; where the batch is
@@ -99,32 +98,18 @@ class BalancedBatches(Sampler[list[int]]):
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
+        super().__init__(seed, rank, world_size)
         self.labels = np.asarray(labels)
         size = batch_size * world_size
         self.parts = -(-len(self.labels) // size)
         self.steps = steps or self.parts
         self.together = 1 if size >= 2 * len(np.unique(self.labels)) else 2
-        self.seed = seed
-        self.rank = rank
-        self.world_size = world_size
-        self.epoch = 0
-        self.start = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Sets the epoch whose order comes next; Lightning calls this."""
-        self.epoch = epoch
 
     def __len__(self) -> int:
         return self.steps
 
-    def __iter__(self) -> Iterator[list[int]]:
-        """This rank's batches, from batch `start` of the epoch on (once, after a stop)."""
-        start, self.start = self.start, 0
-        for batch in islice(self.global_batches(), start, self.steps):
-            yield batch[self.rank :: self.world_size].tolist()
-
     def global_batches(self) -> Iterator[np.ndarray]:
-        """The texts of each batch over all ranks, without end."""
+        """The texts of each batch, without end."""
         rng = np.random.default_rng((self.seed, self.epoch))
         while True:
             yield from np.array_split(self.order(rng), self.parts)
