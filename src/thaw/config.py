@@ -10,6 +10,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
 from thaw.cli import conf_dir, near
+from thaw.data.folds import require_fold
 from thaw.errors import ThawError
 from thaw.signatures import Signature, signature
 
@@ -44,6 +45,7 @@ def verify(cfg: DictConfig, typed: Sequence[str] | None = None) -> None:
     check(cfg, GIVEN)
     if cfg.ckpt_path is not None and not Path(cfg.ckpt_path).is_file():
         raise ThawError(f"ckpt_path={cfg.ckpt_path}: no such file.")
+    require_fold(cfg.data.get("folds"), cfg.data.get("fold"))
     require_sources(cfg)
 
 

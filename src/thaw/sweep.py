@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 FAILED = "failed.json"
 SECONDS = "fit_seconds"
-SEED = "seed"
+AVERAGED = ("seed", "data.fold")  # what a mean and its spread are over
 
 
 @dataclass
@@ -210,8 +210,8 @@ def swept(jobs: Sequence[Job]) -> list[str]:
 
 
 def axes(keys: Sequence[str]) -> list[str]:
-    """The swept keys but the seed; the seed where nothing else is swept."""
-    return [key for key in keys if key != SEED] or list(keys)
+    """The swept keys but seed and fold; those where nothing else is swept."""
+    return [key for key in keys if key not in AVERAGED] or list(keys)
 
 
 def score_of(jobs: Sequence[Job], monitor: str) -> str:
@@ -225,7 +225,8 @@ Row = tuple[tuple[str, ...], list[float], list[float]]
 
 
 def groups(jobs: Sequence[Job], keys: Sequence[str], score: str) -> list[Row]:
-    """Scores and seconds of the finished jobs by the values of the swept keys, seeds together."""
+    """Scores and seconds of the finished jobs by the values of the swept keys, seeds and folds
+    together."""
     found: dict[tuple[str, ...], tuple[list[float], list[float]]] = {}
     for job in jobs:
         if score in job.metrics:
@@ -261,6 +262,11 @@ def markdown(jobs: Sequence[Job], keys: Sequence[str], table: Sequence[Row], sco
     """Mean and standard deviation of each group, and the jobs that did not finish."""
     columns = [*axes(keys), "runs", score, "seconds"]
     lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
+    if len(table) > 1 and set(keys) <= set(AVERAGED):
+        # Each run has a row, and the last one is what they are for.
+        every = ("all", *[""] * (len(axes(keys)) - 1))
+        scores = [value for _, values, _ in table for value in values]
+        table = [*table, (every, scores, [value for _, _, values in table for value in values])]
     for group, scores, seconds in table:
         cells = [*group, str(len(scores)), spread(scores, 4), spread(seconds, 1)]
         lines.append(f"| {' | '.join(cells)} |")
