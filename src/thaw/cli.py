@@ -1,13 +1,15 @@
 """What a command line needs around the work: run names, near matches, errors without tracebacks."""
 
+import argparse
 import difflib
 import os
 import re
 import secrets
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -29,6 +31,36 @@ def conf_dir() -> Path:
     return path
 
 
+def own_dirs() -> list[str]:
+    """The user's directories of configs beside thaw's, as `--config-dir` names one."""
+    from hydra.core.hydra_config import HydraConfig
+
+    if HydraConfig.initialized():
+        return file_sources(HydraConfig.get().runtime.config_sources)
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config-dir", "-cd")
+    named = parser.parse_known_args(sys.argv[1:])[0].config_dir
+    return [os.path.abspath(named)] if named else []
+
+
+def file_sources(sources: Iterable[Any]) -> list[str]:
+    """The directories among `hydra.runtime.config_sources`, thaw's own apart."""
+    paths = (str(source["path"]) for source in sources if source["schema"] == "file")
+    return [path for path in paths if path != str(conf_dir())]
+
+
+def search(places: Sequence[str]) -> list[str]:
+    """The override that makes Hydra look for configs in further directories."""
+    quoted = ("'file://{}'".format(place.replace("'", r"\'")) for place in places)
+    return [f"hydra.searchpath=[{','.join(quoted)}]"] if places else []
+
+
+def choices(group: str) -> list[str]:
+    """The choices of a config group."""
+    places = [conf_dir(), *map(Path, own_dirs())]
+    return sorted({path.stem for place in places for path in (place / group).glob("*.yaml")})
+
+
 def register_resolvers() -> None:
     """Registers `${thaw.suffix:}`, six random hex digits that keep run directories apart, and those
     of a sweep's directories."""
@@ -43,8 +75,12 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("thaw.direction", direction, replace=True)
 
 
-def compose(overrides: list[str]) -> DictConfig:
+def compose(overrides: list[str], beside: Sequence[str] = ()) -> DictConfig:
     """Composes `conf/train.yaml` with command-line overrides, outside of `train.py`.
+
+    Args:
+        overrides: as typed.
+        beside: further directories of configs.
 
     Raises:
         ThawError: an override names a key or a choice that does not exist.
@@ -55,6 +91,7 @@ def compose(overrides: list[str]) -> DictConfig:
     from hydra.errors import HydraException
 
     register_resolvers()
+    overrides = [*search(list(dict.fromkeys([*beside, *own_dirs()]))), *overrides]
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         try:
@@ -65,7 +102,7 @@ def compose(overrides: list[str]) -> DictConfig:
 
 def tasks() -> list[str]:
     """The names of all tasks."""
-    return sorted(path.stem for path in (conf_dir() / "task").glob("*.yaml"))
+    return choices("task")
 
 
 def near(word: str, words: list[str]) -> str:
@@ -97,7 +134,7 @@ def explain(error: BaseException) -> str:
             if extra in ENGINES:
                 return f"{group}={word} is not installed: pip install -e '.[{extra}]'."
             return f"{group}={word} does not exist; thaw has extras for {', '.join(ENGINES)}."
-        options = sorted(p.stem for p in (conf_dir() / group).glob("*.yaml"))
+        options = choices(group)
         return f"{group}={word} does not exist; {group} is one of {', '.join(options)}." + near(
             word, options
         )

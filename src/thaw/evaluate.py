@@ -6,11 +6,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from thaw.cli import compose, exit_clearly
+from thaw.cli import compose, exit_clearly, file_sources
 from thaw.errors import ThawError
 
 USAGE = """usage: python -m thaw.evaluate run=<run directory> [split=test] [output=metrics.json]
        [data=<name>] [data.KEY=VALUE ...] [trainer.KEY=VALUE ...]
+       [--config-dir <directory of your own conf/data>]
 Without data= the run's own data is taken."""
 
 
@@ -35,7 +36,10 @@ def main(argv: list[str]) -> dict[str, float]:
     own = {"split": "test", "output": ""}
     rest = []
     run = None
-    for word in argv:
+    words = list(argv)
+    if "--config-dir" in words:  # `compose` reads it
+        del words[(at := words.index("--config-dir")) : at + 2]
+    for word in words:
         key, _, value = word.partition("=")
         if key == "run":
             run = Path(value)
@@ -48,7 +52,8 @@ def main(argv: list[str]) -> dict[str, float]:
     if run is None:
         raise ThawError(f"run=<run directory> must be given.\n{USAGE}")
     model = finished(run)
-    cfg = compose([*run_overrides(run, new_data=any(w.startswith("data=") for w in rest)), *rest])
+    words = run_overrides(run, new_data=any(w.startswith("data=") for w in rest))
+    cfg = compose([*words, *rest], beside=run_dirs(run))
 
     from hydra.utils import instantiate
     from rich.console import Console
@@ -113,6 +118,16 @@ def run_overrides(run: Path, new_data: bool) -> list[str]:
     # Another data set keeps the run's batching, and leaves its columns and files.
     sizes = ("data.max_tokens", "data.eval_batch_size", "data.encoding")
     return [w for w in kept if not new_data or not w.startswith("data") or w.startswith(sizes)]
+
+
+def run_dirs(run: Path) -> list[str]:
+    """The directories of configs that a run had beside thaw's."""
+    from omegaconf import OmegaConf
+
+    path = run / ".hydra" / "hydra.yaml"
+    if not path.exists():
+        return []
+    return file_sources(OmegaConf.load(path).hydra.runtime.config_sources)  # type: ignore[union-attr]
 
 
 if __name__ == "__main__":

@@ -239,7 +239,8 @@ def options_in(node: Node, path: str, targets: Sequence[str] = ()) -> Iterator[O
         meaning = child.comment or next(filter(None, docstrings), "")
         if child.target or (child.block and child.children and name not in PLAIN):
             if meaning:
-                yield Option(name, "mapping or null", "as below", meaning)
+                default = "as below" if len(child.children) > 1 else str(child.target)
+                yield Option(name, "mapping or null", default, meaning)
             yield from options_in(child, name)
         else:
             yield Option(name, kind, child.text or "null", meaning)
