@@ -139,6 +139,7 @@ def test_the_folds_of_a_file_are_tested_once_each_and_evaluate_finds_the_runs(wo
     tested = [read_test(r) for r in runs]
     assert sorted(map(len, tested)) == [20, 20, 20]
     assert len(set().union(*tested)) == 60
+    assert "| fold | 1 of 3 |" in (runs[1] / "model" / "README.md").read_text()
     kept = json.loads((runs[1] / "metrics.json").read_text())
     again = evaluate([f"run={runs[1]}", "trainer.accelerator=cpu"])
     assert again["test/loss"] == pytest.approx(kept["test/loss"], abs=1e-6)
@@ -188,6 +189,19 @@ def test_sentences_are_spread_by_their_entity_types(tiny_bert, tmp_path):
     rarest = min(("LOC", "PER"), key=lambda name: sum(c[name] for c in counts))
     spread = [c[rarest] for c in counts]
     assert max(spread) - min(spread) <= 1, counts
+
+
+def test_shots_are_drawn_from_the_other_folds(tiny_bert, table):
+    _, found = splits(tiny_bert, "thaw.data.setfit.SetFitData", train=str(table), shots=4, folds=3,
+                      fold=0, validation=None)  # fmt: skip
+    assert {k: len(v) for k, v in found.items()} == {"train": 8, "test": 20}
+    assert not set(found["train"].texts) & set(found["test"].texts)
+
+
+def test_without_labelled_texts_but_with_a_source_of_tests_the_fold_is_tested(tiny_bert, table):
+    _, found = splits(tiny_bert, "thaw.data.setfit.SetFitData", train=None, cut_from=str(table),
+                      zero_shot=True, folds=3, fold=0, validation=None)  # fmt: skip
+    assert len(found["test"]) == 20
 
 
 def test_files_of_a_folder_are_whole_in_pretraining_and_a_stream_has_no_folds(tiny_bert, tmp_path):

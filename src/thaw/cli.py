@@ -37,10 +37,16 @@ def own_dirs() -> list[str]:
 
     if HydraConfig.initialized():
         return file_sources(HydraConfig.get().runtime.config_sources)
+    named, _ = config_dir_of(sys.argv[1:])
+    return [os.path.abspath(named)] if named else []
+
+
+def config_dir_of(argv: Sequence[str]) -> tuple[str | None, list[str]]:
+    """What `--config-dir` names, and the other words of a command line."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--config-dir", "-cd")
-    named = parser.parse_known_args(sys.argv[1:])[0].config_dir
-    return [os.path.abspath(named)] if named else []
+    known, rest = parser.parse_known_args(argv)
+    return known.config_dir, rest
 
 
 def file_sources(sources: Iterable[Any]) -> list[str]:

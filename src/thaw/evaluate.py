@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from thaw.cli import compose, exit_clearly, file_sources
+from thaw.cli import compose, config_dir_of, exit_clearly, file_sources
 from thaw.errors import ThawError
 
 USAGE = """usage: python -m thaw.evaluate run=<run directory> [split=test] [output=metrics.json]
@@ -36,10 +36,7 @@ def main(argv: list[str]) -> dict[str, float]:
     own = {"split": "test", "output": ""}
     rest = []
     run = None
-    words = list(argv)
-    if "--config-dir" in words:  # `compose` reads it
-        del words[(at := words.index("--config-dir")) : at + 2]
-    for word in words:
+    for word in config_dir_of(argv)[1]:
         key, _, value = word.partition("=")
         if key == "run":
             run = Path(value)
@@ -127,7 +124,7 @@ def run_dirs(run: Path) -> list[str]:
     path = run / ".hydra" / "hydra.yaml"
     if not path.exists():
         return []
-    return file_sources(OmegaConf.load(path).hydra.runtime.config_sources)  # type: ignore[union-attr]
+    return file_sources(OmegaConf.load(path).hydra.runtime.config_sources)
 
 
 if __name__ == "__main__":

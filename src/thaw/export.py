@@ -94,6 +94,7 @@ def model_card(
     recipe = {
         "data": data["name"],
         "texts": ", ".join(f"{k} {v}" for k, v in sizes.items()),
+        **({"fold": f"{data['fold']} of {data['folds']}"} if data.get("folds") else {}),
         "labels": ", ".join(labels),
         "base model": base,
         "objective": task["_target_"].rsplit(".", 1)[-1],

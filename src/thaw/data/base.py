@@ -32,6 +32,11 @@ class EncoderData(LightningDataModule):
 
     Every argument but `tokenizer` and `seed` is an option, described in `conf/data/files.yaml`.
 
+    A split is named (a file, or one on the Hub), or a fraction of `train`. With `folds`, all of
+    `train` is dealt out into that many folds; the one that `fold` numbers from 0 is the test split,
+    in place of a fraction, or validation where a test split is named; fractions are then of the
+    other folds. See `thaw.data.folds.held_out`.
+
     Args:
         tokenizer: the model's directory.
         seed: of the order of batches.
@@ -39,6 +44,9 @@ class EncoderData(LightningDataModule):
     Attributes:
         rows: what was read, by split.
         encoded: what batches are made of, by split, with a column `length` in tokens.
+
+    Raises:
+        ThawError: options do not fit each other, or the model.
     """
 
     def __init__(
