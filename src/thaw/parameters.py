@@ -5,7 +5,7 @@ from typing import Any
 
 from thaw.cli import compose, config_dir_of, exit_clearly
 
-USAGE = """usage: python -m thaw.parameters [GROUP=CHOICE ...] [KEY=VALUE ...] [--config-dir <directory>]
+USAGE = """usage: python -m thaw.parameters [GROUP=CHOICE ...] [KEY=VALUE ...] [--config-dir <dir>]
 The words are those of train.py."""
 
 
