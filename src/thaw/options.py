@@ -7,7 +7,7 @@ and meanings without a comment, from the constructors that options are for. Noth
 import ast
 import types
 import typing
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ INTRODUCTION = """# Options
 `python train.py GROUP=CHOICE KEY=VALUE`. Made by `python -m thaw.options > docs/options.md` from
 `conf/` and the constructors that options are for. `${...}` is the value of another option. Besides,
 `+KEY=VALUE` sets an argument that a class of another library takes and no file names, and Hydra has
-options of its own (`python train.py --hydra-help`).
+options of its own (`--hydra-help`).
 """
 
 
@@ -218,13 +218,16 @@ def arguments_of(docstring: str) -> dict[str, str]:
     return found
 
 
-def options_in(node: Node, path: str, targets: Sequence[str] = ()) -> Iterator[Option]:
+def options_in(
+    node: Node, path: str, targets: Sequence[str] = (), whole: Collection[str] = PLAIN
+) -> Iterator[Option]:
     """The options below a key.
 
     Args:
         node: the key's.
         path: its dotted name.
         targets: constructors that it is for, where the file does not say.
+        whole: names whose value may be a mapping, and is one option.
     """
     targets = [node.target] if node.target else targets
     for key, child in node.children.items():
@@ -237,11 +240,11 @@ def options_in(node: Node, path: str, targets: Sequence[str] = ()) -> Iterator[O
             kind = guessed(child.text)
         docstrings = (told(target).get(key, "") for target in targets)
         meaning = child.comment or next(filter(None, docstrings), "")
-        if child.target or (child.block and child.children and name not in PLAIN):
+        if child.target or (child.block and child.children and name not in whole):
             if meaning:
                 default = "as below" if len(child.children) > 1 else str(child.target)
                 yield Option(name, "mapping or null", default, meaning)
-            yield from options_in(child, name)
+            yield from options_in(child, name, whole=whole)
         else:
             yield Option(name, kind, child.text or "null", meaning)
 
@@ -268,6 +271,7 @@ def readers() -> dict[str, str]:
 def group_options(group: str) -> dict[str, list[Option]]:
     """The options of a group by the choice that has them."""
     found: dict[str, list[Option]] = {}
+    first: set[str] = set()
     for name, file in choices(group).items():
         targets = list(readers().values()) if group == "data" else []
         if file.everywhere:
@@ -275,9 +279,10 @@ def group_options(group: str) -> dict[str, list[Option]]:
             mine = [k for k in mine if k not in ("defaults", "hydra")]
             found[name] = [o for k in mine for o in options_in(file.tree.children[k], k)]
         else:
-            found[name] = list(options_in(file.tree, group, targets))
-        if group in BASE and group != "freeze" and name != BASE[group]:
-            found[name] = []  # values of options that the first one has
+            rows = options_in(file.tree, group, targets, {*PLAIN, *first})
+            found[name] = [row for row in rows if row.name not in first]
+        if name == BASE.get(group):
+            first = {row.name for row in found[name]}  # others give values to these
     return found
 
 
