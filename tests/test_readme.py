@@ -1,4 +1,4 @@
-"""Every command of the README and of docs/ composes into a config that fits; links lead somewhere."""
+"""Every command of the README and docs/ composes into a config that fits; links lead somewhere."""
 
 import re
 import shlex
