@@ -226,6 +226,7 @@ def test_files_of_a_folder_are_whole_in_pretraining_and_a_stream_has_no_folds(ti
         ),
         (["data.fold=0"], "data.fold=0 needs data.folds="),
         (["data.folds=5", "data.fold=5"], "folds are 0 to 4"),
+        (["data=rotten_tomatoes", "data.folds=5", "data.fold=0"], "both are named"),
     ],
 )
 def test_folds_that_are_not_there_are_answered_before_anything_is_read(typed, message):

@@ -64,7 +64,7 @@ def verify(cfg: DictConfig, typed: Sequence[str] | None = None) -> None:
     check(cfg, GIVEN)
     if cfg.ckpt_path is not None and not Path(cfg.ckpt_path).is_file():
         raise ThawError(f"ckpt_path={cfg.ckpt_path}: no such file.")
-    require_fold(cfg.data.get("folds"), cfg.data.get("fold"))
+    require_fold(cfg.data.get("folds"), cfg.data.get("fold"), cfg.data)
     require_sources(cfg)
 
 

@@ -74,7 +74,7 @@ class EncoderData(LightningDataModule):
         self.name = name
         self.sources = {"train": train, "validation": validation, "test": test}
         self.cut_from = cut_from if train is None else train
-        require_fold(folds, fold)
+        require_fold(folds, fold, self.sources)
         self.folds, self.fold = folds, fold
         if folds is not None:
             self.sources[fold_split(self.sources)] = 1 / folds

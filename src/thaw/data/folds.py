@@ -4,7 +4,7 @@ shares."""
 import logging
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -17,8 +17,14 @@ from thaw.errors import ThawError
 log = logging.getLogger(__name__)
 
 
-def require_fold(folds: int | None, fold: int | None) -> None:
-    """Raises ThawError unless both are given and fit, or neither is given."""
+def require_fold(folds: int | None, fold: int | None, sources: Mapping[str, Any]) -> None:
+    """Raises ThawError unless both are given and fit, or neither is given.
+
+    Args:
+        folds: how many.
+        fold: which one, from 0.
+        sources: a name, a fraction or None, by split; see `fold_split`.
+    """
     if folds is None and fold is not None:
         raise ThawError(f"data.fold={fold} needs data.folds=<how many>, such as data.folds=5.")
     if folds is None:
@@ -30,9 +36,10 @@ def require_fold(folds: int | None, fold: int | None) -> None:
         raise ThawError(
             f"data.fold={fold}: with data.folds={folds}, folds are 0 to {folds - 1}: {every}"
         )
+    fold_split(sources)
 
 
-def fold_split(sources: dict[str, Any]) -> str:
+def fold_split(sources: Mapping[str, Any]) -> str:
     """The split that is a fold of train's texts: test, or validation where test is named.
 
     Args:
@@ -42,7 +49,7 @@ def fold_split(sources: dict[str, Any]) -> str:
         ThawError: both are named.
     """
     for split in ("test", "validation"):
-        if not isinstance(sources[split], str):
+        if not isinstance(sources.get(split), str):
             return split
     raise ThawError(
         f"data.folds: the fold is the test split, or validation where there is a test split, and "
