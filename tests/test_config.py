@@ -158,9 +158,8 @@ def test_what_is_read_of_a_constructor_is_what_importing_it_tells():
 def test_configs_of_ones_own_lie_beside_thaws_and_are_named_in_messages(tmp_path, monkeypatch):
     (tmp_path / "it's" / "data").mkdir(parents=True)
     (tmp_path / "it's" / "data" / "tickets.yaml").write_text("defaults: [files]\nname: tickets\n")
-    with pytest.raises(ThawError, match=r"data=tickets does not exist"):
+    with pytest.raises(ThawError, match=r"data=tickets does not exist.* --config-dir <directory>"):
         composed("data=tickets")
-    assert compose(["data=tickets"], beside=[str(tmp_path / "it's")]).data.name == "tickets"
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["train.py", "--config-dir", "it's", "data=tickts"])
     assert composed("data=tickets").data.name == "tickets"

@@ -56,6 +56,7 @@ def follow(tmp_path, tiny_bert, reviews, monkeypatch):
         assert words.pop(0) == "python"
         if words[0] == "-m":
             quick = ["trainer.accelerator=cpu"] if "evaluate" in words[1] else ["accelerator=cpu"]
+            sys.argv = words[1:]
             importlib.import_module(words[1]).main([*words[2:], *quick])
             return
         assert words.pop(0) == "thaw/train.py"

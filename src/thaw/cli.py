@@ -6,10 +6,9 @@ import os
 import re
 import secrets
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -36,7 +35,9 @@ def own_dirs() -> list[str]:
     from hydra.core.hydra_config import HydraConfig
 
     if HydraConfig.initialized():
-        return file_sources(HydraConfig.get().runtime.config_sources)
+        sources = HydraConfig.get().runtime.config_sources
+        paths = (str(source.path) for source in sources if source.schema == "file")
+        return [path for path in paths if path != str(conf_dir())]
     named, _ = config_dir_of(sys.argv[1:])
     return [os.path.abspath(named)] if named else []
 
@@ -47,12 +48,6 @@ def config_dir_of(argv: Sequence[str]) -> tuple[str | None, list[str]]:
     parser.add_argument("--config-dir", "-cd")
     known, rest = parser.parse_known_args(argv)
     return known.config_dir, rest
-
-
-def file_sources(sources: Iterable[Any]) -> list[str]:
-    """The directories among `hydra.runtime.config_sources`, thaw's own apart."""
-    paths = (str(source["path"]) for source in sources if source["schema"] == "file")
-    return [path for path in paths if path != str(conf_dir())]
 
 
 def search(places: Sequence[str]) -> list[str]:
@@ -81,12 +76,8 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("thaw.direction", direction, replace=True)
 
 
-def compose(overrides: list[str], beside: Sequence[str] = ()) -> DictConfig:
+def compose(overrides: list[str]) -> DictConfig:
     """Composes `conf/train.yaml` with command-line overrides, outside of `train.py`.
-
-    Args:
-        overrides: as typed.
-        beside: further directories of configs.
 
     Raises:
         ThawError: an override names a key or a choice that does not exist.
@@ -97,7 +88,7 @@ def compose(overrides: list[str], beside: Sequence[str] = ()) -> DictConfig:
     from hydra.errors import HydraException
 
     register_resolvers()
-    overrides = [*search(list(dict.fromkeys([*beside, *own_dirs()]))), *overrides]
+    overrides = [*search(own_dirs()), *overrides]
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         try:
@@ -141,8 +132,9 @@ def explain(error: BaseException) -> str:
                 return f"{group}={word} is not installed: pip install -e '.[{extra}]'."
             return f"{group}={word} does not exist; thaw has extras for {', '.join(ENGINES)}."
         options = choices(group)
-        return f"{group}={word} does not exist; {group} is one of {', '.join(options)}." + near(
-            word, options
+        return (
+            f"{group}={word} does not exist; {group} is one of {', '.join(options)}."
+            f"{near(word, options)} --config-dir <directory> adds your own."
         )
     if key := re.search(r"Could not override '([^']+)'", text):
         word = key.group(1)

@@ -6,12 +6,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from thaw.cli import compose, config_dir_of, exit_clearly, file_sources
+from thaw.cli import compose, config_dir_of, exit_clearly
 from thaw.errors import ThawError
 
 USAGE = """usage: python -m thaw.evaluate run=<run directory> [split=test] [output=metrics.json]
        [data=<name>] [data.KEY=VALUE ...] [trainer.KEY=VALUE ...]
-       [--config-dir <directory of your own conf/data>]
+       [--config-dir <directory of your own configs>]
 Without data= the run's own data is taken."""
 
 
@@ -49,8 +49,7 @@ def main(argv: list[str]) -> dict[str, float]:
     if run is None:
         raise ThawError(f"run=<run directory> must be given.\n{USAGE}")
     model = finished(run)
-    words = run_overrides(run, new_data=any(w.startswith("data=") for w in rest))
-    cfg = compose([*words, *rest], beside=run_dirs(run))
+    cfg = compose([*run_overrides(run, new_data=any(w.startswith("data=") for w in rest)), *rest])
 
     from hydra.utils import instantiate
     from rich.console import Console
@@ -115,16 +114,6 @@ def run_overrides(run: Path, new_data: bool) -> list[str]:
     # Another data set keeps the run's batching, and leaves its columns and files.
     sizes = ("data.max_tokens", "data.eval_batch_size", "data.encoding")
     return [w for w in kept if not new_data or not w.startswith("data") or w.startswith(sizes)]
-
-
-def run_dirs(run: Path) -> list[str]:
-    """The directories of configs that a run had beside thaw's."""
-    from omegaconf import OmegaConf
-
-    path = run / ".hydra" / "hydra.yaml"
-    if not path.exists():
-        return []
-    return file_sources(OmegaConf.load(path).hydra.runtime.config_sources)
 
 
 if __name__ == "__main__":
