@@ -4,7 +4,8 @@ import pytest
 
 from conftest import REPOSITORY
 from thaw.cli import compose, keys, tasks
-from thaw.options import arguments_of, document, options, read, shown
+from thaw.commented import read
+from thaw.options import arguments_of, document, options, shown
 from thaw.signatures import signature
 
 OPTIONS = options()
