@@ -1,20 +1,21 @@
-"""Packed batches: the numbers of padded ones, texts that do not see each other, no wait for a GPU."""
+"""Packed batches: the numbers of padded ones, no text that sees another, no wait for a GPU."""
 
 import copy
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
 import transformers
+from test_dropout import ARCHITECTURES
 from torch import nn
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from conftest import save_tiny, tiny_config
-from test_dropout import ARCHITECTURES
 from thaw.dropout import ATTENTION, use_bits
 from thaw.errors import ThawError
 from thaw.first_token import first_token_only
@@ -25,6 +26,8 @@ from thaw.tasks.ner import TokenClassification
 from thaw.tasks.sequence import SequenceClassification
 from thaw.tasks.setfit import SetFit
 
+# THAW_TEST_GPU=1 python -m pytest tests/test_packed.py
+gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU with flash attention")
 CLASSES = {"bert": "Bert", "distilbert": "DistilBert", "electra": "Electra",
            "modernbert": "ModernBert", "roberta": "Roberta"}  # fmt: skip
 LENGTHS = np.array([[12], [7], [4], [4], [2]])
@@ -55,6 +58,7 @@ def make(objective, checkpoint, **options):
     else:
         task = SequenceClassification(checkpoint, ["neg", "pos"], **options)
     task.log = lambda *args, **options: None
+    task._trainer = SimpleNamespace(world_size=1)
     return task
 
 
@@ -170,31 +174,36 @@ def test_no_text_sees_another(name, shortened, checkpoints, monkeypatch):
     assert saw_others(model)
 
 
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=gpu)])
 @pytest.mark.parametrize("p", [0.1, 0.5])
-def test_a_share_p_of_the_attention_is_dropped(p):
+def test_a_share_p_of_the_attention_is_dropped(p, device):
     torch.manual_seed(0)
-    query, key = torch.randn(2, 1, 8000, 10, 4)
-    ends = torch.arange(11, dtype=torch.int32)  # ten texts of one token: their weights are 1
+    query, key = torch.randn(2, 1, 8000, 10, 8).to(device, torch.bfloat16)
+    ends = torch.arange(11, dtype=torch.int32, device=device)
+    # Texts of one token: their weights are 1.
     out, _ = attend_within(
         nn.Module(), query, key, torch.ones_like(key), None, cu_seq_lens_q=ends,
         cu_seq_lens_k=ends, max_length_q=1, max_length_k=1, dropout=p,
     )  # fmt: skip
     assert (out == 0).double().mean().item() == pytest.approx(p, abs=0.005)
-    assert out.max().item() == pytest.approx(1 / (1 - p), rel=1e-3)
+    assert out.max().item() == pytest.approx(1 / (1 - p), rel=5e-3)
 
 
 @pytest.mark.parametrize("objective", ["sequence", "ner", "mlm", "setfit"])
 @pytest.mark.parametrize("packs", [True, False])
 @pytest.mark.parametrize("name", CLASSES)
 def test_nothing_in_a_step_waits_for_the_device(name, packs, objective, checkpoints, monkeypatch):
-    """On `meta` a tensor has a shape and no numbers: whatever would wait for a GPU to say one fails,
-    and the flash attention's own shapes are checked, forward and backward."""
+    """On `meta` a tensor has a shape and no numbers: what would wait for a GPU to say one fails.
+    The flash attention's own shapes are checked, too, forward and backward."""
     task = make(objective, checkpoints / name)
-    task._trainer = type("Trainer", (), {"world_size": 1})()
-    monkeypatch.setattr("torch.autocast", lambda *args, **options: torch.enable_grad())
+    # Autocast does not know the device.
+    monkeypatch.setattr(torch, "autocast", lambda *args, **options: torch.enable_grad())
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda *args: True)
     loss = step(task.to(torch.bfloat16).to("meta"), batch_of(objective), packs, "meta")
     assert loss.shape == ()
-    assert all(p.grad is not None for n, p in task.named_parameters() if "blocks" in n)
+    grads = [p.grad for n, p in task.named_parameters() if ".layer" in n]
+    assert len(grads) > 10
+    assert all(grad is not None for grad in grads)
 
 
 def test_a_wait_for_the_device_is_noticed(checkpoints, monkeypatch):
@@ -279,7 +288,7 @@ def test_a_compiled_run_predicts_what_another_does(run, no_dropout, words):
     same_metrics(run(*words, "trainer.compile=true", name="one"), run(*words, name="two"))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU with flash attention")
+@gpu
 @pytest.mark.parametrize("name", CLASSES)
 def test_flash_attention_gives_the_numbers_of_a_padded_batch(name, checkpoints):
     """Loss and gradients in bfloat16 on CUDA, and no wait for it in a step."""
