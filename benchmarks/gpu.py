@@ -56,7 +56,7 @@ SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 def prepare(args: argparse.Namespace, directory: Path) -> list[str]:
     """Writes a random model and texts; gives the overrides of a run on them."""
     from tokenizers import BertWordPieceTokenizer
-    from transformers import BertConfig, BertModel, BertTokenizerFast, set_seed
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, set_seed
 
     shape = dict(SHAPES[args.shape])
     count, epochs = shape.pop("texts"), shape.pop("epochs")
@@ -66,8 +66,9 @@ def prepare(args: argparse.Namespace, directory: Path) -> list[str]:
     model.mkdir()
     (model / "vocab.txt").write_text("\n".join([*SPECIAL, *words]))
     BertWordPieceTokenizer(str(model / "vocab.txt")).save(str(model / "tokenizer.json"))
-    BertTokenizerFast(
-        tokenizer_file=str(model / "tokenizer.json"), model_max_length=128
+    named = {f"{name[1:-1].lower()}_token": name for name in SPECIAL}
+    PreTrainedTokenizerFast(
+        tokenizer_file=str(model / "tokenizer.json"), model_max_length=128, **named
     ).save_pretrained(model)
     set_seed(0)
     BertModel(BertConfig(**shape)).save_pretrained(model)
@@ -95,9 +96,9 @@ def prepare(args: argparse.Namespace, directory: Path) -> list[str]:
         f"data.batch_size={args.batch_size}", f"data.num_workers={args.processes}",
         f"model.checkpoint={model}", "task.learning_rate=2e-5", "task.weight_decay=0.01",
         "task.warmup_ratio=0.1", f"trainer.accelerator={args.device}",
-        f"trainer.max_epochs={epochs}", f"trainer.precision={precision}", f"trainer.compile={args.compile}",
-        "trainer.gradient_clip_val=1.0", "trainer.enable_progress_bar=false", "callbacks=none",
-        "logger=none",
+        f"trainer.max_epochs={epochs}", f"trainer.precision={precision}",
+        f"trainer.compile={args.compile}", "trainer.gradient_clip_val=1.0",
+        "trainer.enable_progress_bar=false", "callbacks=none", "logger=none",
     ]  # fmt: skip
 
 
@@ -219,12 +220,11 @@ def trainer(args: argparse.Namespace) -> dict[str, float]:
             checkpoint, num_labels=len(data.labels), dtype=torch.float32, attn_implementation="sdpa"
         )
     rows = data.encoded["train"]
-    keys = ("input_ids", "attention_mask", "token_type_ids")
+    keys = ("input_ids", "attention_mask", "labels")
     if tags:  # a window is a text here
         train_set = Dataset.from_list(
-            [{key: row[key][0] for key in (*keys, "labels")} | {"length": row["length"]}
-             for row in rows]
-        )  # fmt: skip
+            [{key: row[key][0] for key in keys} | {"length": row["length"]} for row in rows]
+        )
     else:
         train_set = rows.remove_columns("row")
     collators = hf.DataCollatorForTokenClassification, hf.DataCollatorWithPadding
