@@ -98,7 +98,8 @@ def prepare(args: argparse.Namespace, directory: Path) -> list[str]:
         "task.warmup_ratio=0.1", f"trainer.accelerator={args.device}",
         f"trainer.max_epochs={epochs}", f"trainer.precision={precision}",
         f"trainer.compile={args.compile}", "trainer.gradient_clip_val=1.0",
-        "trainer.enable_progress_bar=false", "callbacks=none", "logger=none",
+        "trainer.limit_val_batches=0", "trainer.enable_progress_bar=false", "callbacks=none",
+        "logger=none",
     ]  # fmt: skip
 
 

@@ -250,7 +250,7 @@ class SetFit(SequenceClassification):
             batch = data.collate(rows[begin : begin + data.eval_batch_size])
             wanted, inputs = split_inputs(self.on_before_batch_transfer(batch, 0))
             with self.trainer.precision_plugin.forward_context():
-                inputs = {k: v.to(self.device) for k, v in inputs.items()}
+                inputs = self.transfer_batch_to_device(inputs, self.device, 0)
                 embedded.append(self.embed_by_length(**inputs))
             labels.append(wanted)
         self.train(training)
