@@ -2,6 +2,7 @@
 
 import copy
 import json
+from collections import Counter
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,10 +12,12 @@ import torch
 import transformers
 from test_dropout import ARCHITECTURES
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+import thaw.train
 from conftest import save_tiny, tiny_config
 from thaw.dropout import ATTENTION, use_bits
 from thaw.errors import ThawError
@@ -211,6 +214,40 @@ def test_a_wait_for_the_device_is_noticed(checkpoints, monkeypatch):
     monkeypatch.setitem(transformers.AttentionMaskInterface._global_mapping, ATTENTION, sdpa_mask)
     with pytest.raises(RuntimeError, match="meta"):
         step(task, batch_of("ner"), False, "meta")
+
+
+class Asked(TorchDispatchMode):
+    """Counts operations; the names in `WAITS` hand a tensor's numbers to Python."""
+
+    WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "_unique2")
+
+    def __init__(self):
+        super().__init__()
+        self.seen = Counter()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.seen[function.overloadpacket.__name__] += 1
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("objective", ["sequence", "mlm", "setfit"])
+def test_no_part_of_a_training_batch_asks_for_a_number(run, objective, monkeypatch):
+    """Logging, clipping and the optimizer included, apart from the steps that log."""
+    asked = Asked()
+
+    class Clock(thaw.train.Clock):
+        def on_train_batch_start(self, *args):
+            asked.__enter__()
+
+        def on_train_batch_end(self, *args):
+            asked.__exit__(None, None, None)
+            super().on_train_batch_end(*args)
+
+    monkeypatch.setattr(thaw.train, "Clock", Clock)
+    run(f"task={objective}", "trainer.packed=true", "trainer.max_epochs=1",
+        "trainer.log_every_n_steps=1000", "trainer.enable_progress_bar=false")  # fmt: skip
+    assert asked.seen["addmm"] > 50
+    assert not {name: asked.seen[name] for name in Asked.WAITS if asked.seen[name]}
 
 
 @pytest.fixture(scope="session")
