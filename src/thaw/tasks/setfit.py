@@ -162,7 +162,7 @@ class SetFit(SequenceClassification):
     def embed_by_length(self, **inputs: Tensor) -> Tensor:
         """`embed`, on a CPU in parts of similar length: less padding, two thirds of the time."""
         mask = inputs["attention_mask"]
-        if mask.device.type != "cpu" or not mask[:, 0].all():  # padded on the left
+        if self.packs or mask.device.type != "cpu" or not mask[:, 0].all():  # padded on the left
             return self.embed(**inputs)
         lengths = mask.sum(1)
         order = lengths.argsort()
