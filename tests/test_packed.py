@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import transformers
-from test_dropout import ARCHITECTURES
+from test_dropout import ARCHITECTURES, SIZE
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AttentionInterface
@@ -31,8 +31,13 @@ from thaw.tasks.setfit import SetFit
 
 # THAW_TEST_GPU=1 python -m pytest tests/test_packed.py
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU with flash attention")
-CLASSES = {"bert": "Bert", "distilbert": "DistilBert", "electra": "Electra",
-           "modernbert": "ModernBert", "roberta": "Roberta"}  # fmt: skip
+CONFIGS = ARCHITECTURES | {
+    "camembert": transformers.CamembertConfig(**SIZE),
+    "xlm-roberta": transformers.XLMRobertaConfig(**SIZE),
+}
+CLASSES = {"bert": "Bert", "camembert": "Camembert", "distilbert": "DistilBert",
+           "electra": "Electra", "modernbert": "ModernBert", "roberta": "Roberta",
+           "xlm-roberta": "XLMRoberta"}  # fmt: skip
 LENGTHS = np.array([[12], [7], [4], [4], [2]])
 RIGHT = np.arange(12) < LENGTHS
 LEFT = RIGHT[:, ::-1].copy()
@@ -43,7 +48,7 @@ def checkpoints(tmp_path_factory):
     """A random encoder of each architecture, whose attention is far from uniform."""
     root = tmp_path_factory.mktemp("packed")
     for name, kind in CLASSES.items():
-        config = copy.deepcopy(ARCHITECTURES[name])
+        config = copy.deepcopy(CONFIGS[name])
         config.pad_token_id, config.initializer_range = 0, 0.3
         save_tiny(f"{kind}Model", config, root / name)
     return root
@@ -271,7 +276,7 @@ def same_metrics(one, two):
 
 @pytest.mark.parametrize("freeze", ["none", "last"])
 def test_a_packed_run_predicts_what_a_padded_one_does(run, no_dropout, freeze, caplog):
-    words = [f"model.checkpoint={no_dropout}", f"freeze={freeze}"]
+    words = [f"model.checkpoint={no_dropout}", f"freeze={freeze}", "trainer.max_epochs=1"]
     with caplog.at_level("INFO"):
         one = run(*words, "trainer.packed=true", name="packed")
         assert "batches are packed" in caplog.text
@@ -286,7 +291,8 @@ def test_a_packed_run_predicts_what_a_padded_one_does(run, no_dropout, freeze, c
 
 
 def test_a_packed_run_tags_what_a_padded_one_does(run_ner, no_dropout):
-    words = [f"model.checkpoint={no_dropout}", "data.max_tokens=16"]  # long ones in windows
+    words = [f"model.checkpoint={no_dropout}", "trainer.max_epochs=1"]
+    words += ["data.max_tokens=16"]  # long sentences are cut into windows
     one = run_ner(*words, "trainer.packed=true", name="packed")
     two = run_ner(*words, "trainer.packed=false", name="padded")
     same_metrics(one, two)
@@ -300,6 +306,10 @@ def test_a_model_that_cannot_run_packed_says_why(run, tmp_path):
     with pytest.raises(ThawError, match=r"trainer\.packed=true: thaw packs bert, .*, not mpnet\. "
                                         r"trainer\.packed=auto packs where it can\."):  # fmt: skip
         run(f"model.checkpoint={directory}", "trainer.packed=true")
+
+
+def test_each_architecture_that_packs_is_tested_here():
+    assert CLASSES.keys() == LAST.keys()
 
 
 def test_flash_attention_wants_a_recent_gpu_half_precision_and_usual_heads(monkeypatch):
@@ -322,14 +332,24 @@ def test_flash_attention_wants_a_recent_gpu_half_precision_and_usual_heads(monke
 @pytest.mark.parametrize("words", [[], ["trainer.packed=true"], ["freeze=last"]])
 def test_a_compiled_run_predicts_what_another_does(run, no_dropout, words):
     words = [f"model.checkpoint={no_dropout}", *words]
-    same_metrics(run(*words, "trainer.compile=true", name="one"), run(*words, name="two"))
+    torch._dynamo.utils.counters.clear()
+    one = run(*words, "trainer.compile=true", name="one")
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
+    same_metrics(one, run(*words, name="two"))
+
+
+def test_only_blocks_that_thaw_knows_are_compiled(run, tmp_path):
+    config = transformers.AlbertConfig(**SIZE, embedding_size=16)
+    directory = save_tiny("AlbertModel", config, tmp_path / "albert")
+    with pytest.raises(ThawError, match=r"trainer\.compile=true compiles block by block: .*albert"):
+        run(f"model.checkpoint={directory}", "trainer.compile=true")
 
 
 @gpu
 @pytest.mark.parametrize("name", CLASSES)
 def test_flash_attention_gives_the_numbers_of_a_padded_batch(name, checkpoints):
     """Loss and gradients in bfloat16 on CUDA, and no wait for it in a step."""
-    config = copy.deepcopy(ARCHITECTURES[name])
+    config = copy.deepcopy(CONFIGS[name])
     config.hidden_size, config.num_attention_heads, config.pad_token_id = 64, 4, 0
     torch.manual_seed(0)
     model = transformers.AutoModelForTokenClassification.from_config(config).cuda().eval()

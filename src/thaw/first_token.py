@@ -53,8 +53,9 @@ def forward(
 
     Cross-attention from the first token to all is self-attention's first row.
     """
+    options: dict[str, Any] = {}
     if cu_seq_lens_k is None:
-        first, options = hidden_states[:, :1], dict[str, Any]()
+        first = hidden_states[:, :1]
         mask = None if attention_mask is None else attention_mask[:, :, :1]
     else:  # see `thaw.packed`: a query each text
         first, mask = hidden_states.index_select(1, cu_seq_lens_k[:-1]), None

@@ -296,9 +296,12 @@ class EncoderTask(LightningModule):
         """Computes what frozen blocks give for every text, or finds it; compiles the others."""
         self.prefix = prefix_of(self)
         if getattr(self.trainer, "compile", False):
-            depth = 0 if self.prefix is None else self.prefix.depth
-            for block in find(self.model).blocks[depth:]:
-                block[0].compile(dynamic=True)
+            try:
+                blocks = find(self.model).blocks
+            except ThawError as error:
+                raise ThawError(f"trainer.compile=true compiles block by block: {error}") from error
+            for block in blocks[self.prefix.depth if self.prefix else 0 :]:
+                block[0].compile(dynamic=True)  # lengths differ from batch to batch
 
     def on_test_start(self) -> None:
         """The same for the test, where training had it."""
