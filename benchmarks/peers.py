@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,8 @@ def run_trainer(
     collator: Any,
     args: argparse.Namespace,
     score: Callable[[Any], float],
+    callbacks: Sequence[Any] = (),
+    **options: Any,
 ) -> dict[str, float]:
     """The same recipe with transformers.Trainer.
 
@@ -79,6 +81,8 @@ def run_trainer(
         collator: of batches.
         args: of the benchmark.
         score: takes the trained Trainer.
+        callbacks: of the Trainer.
+        options: more of its arguments.
     """
     from transformers import Trainer, TrainingArguments
 
@@ -93,7 +97,6 @@ def run_trainer(
             per_device_train_batch_size=cfg.data.batch_size,
             per_device_eval_batch_size=cfg.data.eval_batch_size,
             optim="adamw_torch_fused",
-            use_cpu=True,
             seed=args.seeds[0],
             train_sampling_strategy=STRATEGIES[args.worker],
             length_column_name="length",
@@ -101,8 +104,11 @@ def run_trainer(
             eval_strategy="no",
             report_to="none",
             disable_tqdm=True,
+            **({"use_cpu": True} | options),
         )
-        peer = Trainer(model, arguments, train_dataset=train_set, data_collator=collator)
+        peer = Trainer(
+            model, arguments, collator, train_dataset=train_set, callbacks=list(callbacks)
+        )
         began = time.monotonic()
         peer.train()
         seconds = time.monotonic() - began
@@ -149,7 +155,7 @@ def compare(
         score: what the quality is called.
         measure: what is compared besides memory, by its key in a run's result.
     """
-    own = [action.option_strings[0] for action in parser._actions if action.dest != "help"]
+    own = {a.option_strings[0]: a.dest for a in parser._actions if a.dest != "help"}
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--peers", nargs="+", choices=list(workers), default=list(workers))
     parser.add_argument("--worker", choices=list(workers), help=argparse.SUPPRESS)
@@ -158,7 +164,7 @@ def compare(
         print(json.dumps(workers[args.worker](args)))
         return
 
-    words = [w for name in own for w in (name, str(getattr(args, name.strip("-"))))]
+    words = [w for name in own for w in (name, str(getattr(args, own[name])))]
     print(f"{os.cpu_count()} cores, {platform.processor() or platform.machine()}", flush=True)
     results: dict[str, list[dict[str, Any]]] = {peer: [] for peer in args.peers}
     for seed in args.seeds:

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-os.environ.update(WANDB_MODE="offline", HF_HUB_OFFLINE="1", CUDA_VISIBLE_DEVICES="")
+os.environ.update(WANDB_MODE="offline", HF_HUB_OFFLINE="1")
+if not os.environ.get("THAW_TEST_GPU"):
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 os.environ.pop("WANDB_API_KEY", None)
 # Workers of pytest share the cores; tiny models gain nothing from threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

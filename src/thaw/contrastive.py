@@ -66,8 +66,8 @@ def supervised_contrastive_loss(
     positive = same & ~itself
     count = positive.sum(1)
     per_text = -logits.log_softmax(dim=-1).masked_fill(~positive, 0.0).sum(1)
-    anchors = count > 0
-    return (per_text[anchors] / count[anchors]).sum() / anchors.sum().clamp(min=1)
+    # Of a text without another of its label, the sum is 0: no index, which a GPU would wait for.
+    return (per_text / count.clamp(min=1)).sum() / (count > 0).sum().clamp(min=1)
 
 
 def triplet_loss(embeddings: Tensor, same: Tensor, margin: float = 0.25) -> Tensor:

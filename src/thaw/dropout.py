@@ -153,5 +153,14 @@ def attend(
     return found.transpose(1, 2).contiguous(), None
 
 
+def mask(*args: Any, **options: Any) -> Tensor | None:
+    """transformers' sdpa mask. On a GPU it is made without a look at whether there is padding: that
+    would wait for the GPU in every pass."""
+    padding, device = options.get("attention_mask"), torch.device(options.get("device", "cpu"))
+    if padding is not None and device.type != "cpu":
+        options["allow_is_bidirectional_skip"] = False
+    return sdpa_mask(*args, **options)
+
+
 AttentionInterface.register(ATTENTION, attend)
-AttentionMaskInterface.register(ATTENTION, sdpa_mask)
+AttentionMaskInterface.register(ATTENTION, mask)

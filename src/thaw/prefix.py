@@ -326,15 +326,16 @@ def trains(module: nn.Module) -> bool:
 
 @contextmanager
 def replaced(forwards: Mapping[nn.Module, Callable]) -> Iterator[None]:
-    """Gives modules another forward for a while."""
-    before = {module: vars(module).get("forward") for module in forwards}
+    """Gives modules another forward for a while, that is not compiled."""
+    before = {m: (vars(m).get("forward"), m._compiled_call_impl) for m in forwards}
     for module, forward in forwards.items():
-        vars(module)["forward"] = forward
+        vars(module)["forward"], module._compiled_call_impl = forward, None
     try:
         yield
     finally:
-        for module, own in before.items():
+        for module, (own, compiled) in before.items():
             vars(module).pop("forward", None)
+            module._compiled_call_impl = compiled
             if own is not None:
                 vars(module)["forward"] = own
 

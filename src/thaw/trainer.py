@@ -1,4 +1,4 @@
-"""Lightning's Trainer, with what this machine decides: the precision."""
+"""Lightning's Trainer, with what this machine decides: precision, packing, compilation."""
 
 import logging
 from pathlib import Path
@@ -22,6 +22,9 @@ class Trainer(pl.Trainer):
     Args:
         precision: "auto" is bf16-mixed where the hardware has bfloat16 in silicon, else 32-true;
             others are Lightning's.
+        packed: whether encoders run without padding, see `thaw.packed`; "auto": on CUDA, where they
+            can.
+        compile: whether `torch.compile` compiles the blocks that train.
         options: of `lightning.pytorch.Trainer`.
 
     Raises:
@@ -29,7 +32,11 @@ class Trainer(pl.Trainer):
     """
 
     def __init__(
-        self, precision: Literal["auto"] | _PRECISION_INPUT | None = "auto", **options: Any
+        self,
+        precision: Literal["auto"] | _PRECISION_INPUT | None = "auto",
+        packed: Literal["auto"] | bool = "auto",
+        compile: bool = False,
+        **options: Any,
     ) -> None:
         by_value = options.get("gradient_clip_algorithm") == "value"
         if str(precision) in ("16", "16-mixed") and options.get("gradient_clip_val") and by_value:
@@ -45,6 +52,7 @@ class Trainer(pl.Trainer):
             chosen = "bf16-mixed" if units else "32-true"
             why = units or f"no bfloat16 in the silicon of this {device}"
         super().__init__(precision=chosen, **options)  # type: ignore[arg-type]
+        self.packed, self.compile = packed, compile
         if not self.is_global_zero:
             return
         if why:

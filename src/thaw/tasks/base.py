@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -12,11 +13,12 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric, MetricCollection
 from transformers import AutoTokenizer, PreTrainedModel
 
-from thaw.blocks import factors_of, table
+from thaw.blocks import factors_of, find, table
 from thaw.dropout import use_bits
 from thaw.errors import ThawError
 from thaw.freeze import Nothing, freeze, frozen_modules, interval
 from thaw.optim import adamw, clip_in_step, linear_schedule
+from thaw.packed import obstacle, packed, pinned
 from thaw.prefix import Cache, Prefix, add_test, prefix_of
 
 log = logging.getLogger(__name__)
@@ -188,7 +190,9 @@ class EncoderTask(LightningModule):
         self.every, self.opened, self.gated = 1.0, 0, False
         self.cache: Cache | None = None
         self.prefix: Prefix | None = None
-        self.eval_loss = MeanMetric()
+        self.packs = False
+        # Else each update asks the device whether its numbers are numbers.
+        self.eval_loss = MeanMetric(nan_strategy="disable")
         self.tested: list[Any] = []
         # from_pretrained leaves eval mode, and Lightning keeps the mode it finds (lightning#20105).
         self.train()
@@ -271,29 +275,75 @@ class EncoderTask(LightningModule):
         """The head's logits of encoded texts; see `encode`."""
         return self.encode(**inputs).logits
 
-    def encode(self, **inputs: Tensor) -> Any:
+    def encode(self, **inputs: Any) -> Any:
         """The model's output for encoded texts, or for their `states` after the frozen blocks."""
-        states = inputs.pop("states", None)
-        if states is None or self.prefix is None:
-            return self.model(**inputs)
-        with self.prefix.skipped(states):
-            return self.model(**inputs)
+        with self.arranged(inputs) as arranged:
+            return self.model(**arranged)
+
+    @contextmanager
+    def arranged(self, inputs: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """The model's inputs of a batch; while they are used, the model runs packed, or starts from
+        states, where it can.
+
+        Args:
+            inputs: padded; `real` and `states` as `on_before_batch_transfer` adds them.
+        """
+        inputs = dict(inputs)
+        states, real = inputs.pop("states", None), inputs.pop("real", None)
+        if real is not None and real.all():
+            inputs.pop("attention_mask", None)  # an attention without a mask is faster
+        if states is not None and states.shape[1] != inputs["input_ids"].shape[1]:
+            real = None  # the first token's state alone
+        with ExitStack() as stack:
+            if self.packs and real is not None:
+                layout = stack.enter_context(packed(self.model, real))
+                states = None if states is None else layout.pack(states)
+            if states is not None and self.prefix is not None:
+                stack.enter_context(self.prefix.skipped(states))
+            yield inputs
+
+    def setup(self, stage: str) -> None:
+        """Decides whether the model runs packed; raises ThawError where it must and cannot."""
+        asked, device = getattr(self.trainer, "packed", False), self.trainer.strategy.root_device
+        why = obstacle(self.model, device, str(self.trainer.precision))
+        if asked is True and why:
+            raise ThawError(f"trainer.packed=true: {why}. trainer.packed=auto packs where it can.")
+        if asked == "auto" and device.type != "cuda":
+            why = f"on {device.type} batches of similar length are faster"
+        self.packs = bool(asked) and not why
+        if asked and stage == "fit":
+            log.info("%s", f"batches are padded: {why}" if why else "batches are packed")
 
     def on_fit_start(self) -> None:
-        """Computes what frozen blocks give for every text, or finds it."""
+        """Computes what frozen blocks give for every text, or finds it; compiles the others."""
         self.prefix = prefix_of(self)
+        if getattr(self.trainer, "compile", False):
+            try:
+                blocks = find(self.model).blocks
+            except ThawError as error:
+                raise ThawError(f"trainer.compile=true compiles block by block: {error}") from error
+            for block in blocks[self.prefix.depth if self.prefix else 0 :]:
+                block[0].compile(dynamic=True)  # lengths differ from batch to batch
 
     def on_test_start(self) -> None:
         """The same for the test, where training had it."""
         add_test(self)
 
     def on_before_batch_transfer(
-        self, batch: dict[str, Tensor], dataloader_idx: int
-    ) -> dict[str, Tensor]:
-        """Adds `states` (B, T, H) of the frozen blocks to a batch."""
-        if self.prefix is None or (states := self.prefix.states(batch)) is None:
-            return batch
-        return batch | {"states": states}
+        self, batch: dict[str, Any], dataloader_idx: int
+    ) -> dict[str, Any]:
+        """Adds what is to be known on the CPU, and lets a GPU copy the rest while the CPU goes on.
+
+        That is `states` (B, T, H) of the frozen blocks; and `real` (B, T), which tokens are no
+        padding, of numpy: it stays on the CPU.
+        """
+        if self.prefix is not None and (states := self.prefix.states(batch)) is not None:
+            batch = batch | {"states": states}
+        if self.packs or self.device.type != "cpu":
+            mask = batch.get("attention_mask")
+            real = torch.ones_like(batch["input_ids"]) if mask is None else mask
+            batch = batch | {"real": real.numpy().astype(bool)}
+        return {k: pinned(v, self.device) if isinstance(v, Tensor) else v for k, v in batch.items()}
 
     def share(self, loss: Tensor, weight: Tensor | float) -> Tensor:
         """A rank's mean loss as its share of the mean over the global batch.

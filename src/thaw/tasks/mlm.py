@@ -110,23 +110,24 @@ class MaskedLanguageModel(EncoderTask):
         self.masking = self_masking
         self.probes = asked
         self.seed = seed
-        self.eval_accuracy = MeanMetric()
+        self.eval_accuracy = MeanMetric(nan_strategy="disable")
 
     def forward(self, **inputs: Tensor) -> Tensor:
         """Logits (N, V) at `positions` (N,) of the flattened batch."""
         positions = inputs.pop("positions")
-        return masked_logits(self.model, inputs, positions)
+        with self.arranged(inputs) as arranged:
+            return masked_logits(self.model, arranged, positions)
 
     def on_before_batch_transfer(
-        self, batch: dict[str, Tensor], dataloader_idx: int
-    ) -> dict[str, Tensor]:
+        self, batch: dict[str, Any], dataloader_idx: int
+    ) -> dict[str, Any]:
         """Masks a batch: `words` becomes `positions` (N,) and `labels` (N,).
 
         Here and not in the loader: nothing has to tell a worker which epoch it is.
         """
         training = self.trainer.training
         seed, epoch = (self.seed, self.current_epoch) if training else EVALUATED
-        return self.mask(batch, seed, epoch)
+        return super().on_before_batch_transfer(self.mask(batch, seed, epoch), dataloader_idx)
 
     def mask(self, batch: dict[str, Tensor], seed: int, epoch: int) -> dict[str, Tensor]:
         """A batch with masks that follow from (seed, epoch, row)."""
@@ -141,7 +142,8 @@ class MaskedLanguageModel(EncoderTask):
     def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """The mean cross-entropy, 0 where nothing is masked, and the number of right guesses."""
         inputs = {k: v for k, v in batch.items() if k not in ("labels", "positions", "row")}
-        total, right = masked_loss(self.model, inputs, batch["positions"], batch["labels"])
+        with self.arranged(inputs) as arranged:
+            total, right = masked_loss(self.model, arranged, batch["positions"], batch["labels"])
         return total / max(1, len(batch["labels"])), right
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:

@@ -187,7 +187,7 @@ class SetFit(SequenceClassification):
     def embed_by_length(self, **inputs: Tensor) -> Tensor:
         """`embed`, on a CPU in parts of similar length: less padding, two thirds of the time."""
         mask = inputs["attention_mask"]
-        if mask.device.type != "cpu" or not mask[:, 0].all():  # padded on the left
+        if self.packs or mask.device.type != "cpu" or not mask[:, 0].all():  # padded on the left
             return self.embed(**inputs)
         lengths = mask.sum(1)
         order = lengths.argsort()
@@ -275,7 +275,7 @@ class SetFit(SequenceClassification):
             batch = data.collate(rows[begin : begin + data.eval_batch_size])
             wanted, inputs = split_inputs(self.on_before_batch_transfer(batch, 0))
             with self.trainer.precision_plugin.forward_context():
-                inputs = {k: v.to(self.device) for k, v in inputs.items()}
+                inputs = self.transfer_batch_to_device(inputs, self.device, 0)
                 embedded.append(self.embed_by_length(**inputs))
             labels.append(wanted)
         self.train(training)
