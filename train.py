@@ -6,6 +6,7 @@ import hydra
 from omegaconf import DictConfig
 
 from thaw.cli import exit_clearly, register_resolvers
+from thaw.redact import redacted_config
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
@@ -37,5 +38,6 @@ def show_blocks(argv: list[str]) -> None:
 if __name__ == "__main__":
     register_resolvers()
     with exit_clearly():
-        main()
+        with redacted_config(sys.argv[1:]):
+            main()
         show_blocks(sys.argv[1:])

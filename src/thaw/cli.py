@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from thaw.errors import ThawError
 
-ENGINES = ("joblib", "submitit", "optuna")  # of sweeps: extras of thaw
+ENGINES = ("joblib", "submitit", "ray", "optuna")  # of sweeps: extras of thaw
 
 
 def conf_dir() -> Path:
@@ -134,7 +134,9 @@ def exit_clearly() -> Iterator[None]:
 
 def fail(message: str) -> None:
     """Prints an error and exits with code 2."""
-    print(f"\nthaw: {message}", file=sys.stderr)
+    from thaw.redact import redacted_text
+
+    print(f"\nthaw: {redacted_text(message)}", file=sys.stderr)
     sys.exit(2)
 
 

@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from thaw.redact import redacted_argv
+
 
 def wandb_logger(save_dir: str, **kwargs: Any) -> WandbLogger:
     """Weights & Biases: offline unless `WANDB_MODE`, an API key or a login says otherwise.
@@ -48,7 +50,8 @@ class LateWandb(WandbLogger):
         if self._experiment is not None or rank_zero_only.rank:  # type: ignore[attr-defined]
             return super().experiment
         self._wandb_init["settings"] = wandb_settings(self.mode)
-        run = super().experiment
+        with redacted_argv():  # W&B keeps the command line
+            run = super().experiment
         for params in self.waiting:
             super().log_hyperparams(params)
         return run

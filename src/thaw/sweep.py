@@ -24,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from thaw.cli import fail
 from thaw.errors import ThawError
+from thaw.redact import redacted, redacted_text
 
 log = logging.getLogger(__name__)
 
@@ -55,8 +56,8 @@ class Job:
 
 
 def values_of(words: Iterable[str]) -> dict[str, str]:
-    """Overrides by key, `resume` apart."""
-    pairs = (str(word).lstrip("+~").partition("=") for word in words)
+    """Overrides by key, `resume` apart, without secrets: as they are kept."""
+    pairs = (redacted(str(word)).lstrip("+~").partition("=") for word in words)
     return {key: value for key, _, value in pairs if key != "resume"}
 
 
@@ -166,7 +167,9 @@ class Summary(Callback):
         error = job_return._return_value
         reason = str(error) if isinstance(error, ThawError) else f"{type(error).__name__}: {error}"
         directory = Path(config.hydra.runtime.output_dir)
-        (directory / FAILED).write_text(json.dumps({"reason": reason}) + "\n", encoding="utf-8")
+        (directory / FAILED).write_text(
+            json.dumps({"reason": redacted_text(reason)}) + "\n", encoding="utf-8"
+        )
         log.error("failed: %s", reason, exc_info=None if isinstance(error, ThawError) else error)
         # Hydra would raise it once all jobs ran, and on_multirun_end would not be called.
         job_return.status, job_return.return_value = JobStatus.COMPLETED, float("nan")
