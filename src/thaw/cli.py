@@ -3,7 +3,6 @@
 import difflib
 import os
 import re
-import secrets
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -30,13 +29,13 @@ def conf_dir() -> Path:
 
 
 def register_resolvers() -> None:
-    """Registers `${thaw.suffix:}`, six random hex digits that keep run directories apart, and those
-    of a sweep's directories."""
+    """Registers `${thaw.stamp:}`, which keeps run directories apart, and those of a sweep's
+    directories."""
+    from thaw.ranks import first_only, stamp
     from thaw.sweep import direction, group, place, sweep_dir
 
-    OmegaConf.register_new_resolver(
-        "thaw.suffix", lambda: secrets.token_hex(3), use_cache=True, replace=True
-    )
+    OmegaConf.register_new_resolver("thaw.stamp", stamp, use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("thaw.first_only", first_only, replace=True)
     OmegaConf.register_new_resolver("thaw.sweep", sweep_dir, replace=True)
     OmegaConf.register_new_resolver("thaw.job", place, replace=True)
     OmegaConf.register_new_resolver("thaw.group", group, replace=True)

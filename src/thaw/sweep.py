@@ -24,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from thaw.cli import fail
 from thaw.errors import ThawError
+from thaw.ranks import launch
 from thaw.redact import redacted, redacted_text
 
 log = logging.getLogger(__name__)
@@ -158,6 +159,11 @@ class Summary(Callback):
         return Summary, ()
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        if started := launch():
+            fail(
+                f"{started.by} has started {started.world_size} processes, and each would run this "
+                "sweep: start it without, with trainer.devices, or with an engine."
+            )
         if config.resume is not None and not (Path(config.resume) / "multirun.yaml").is_file():
             fail(f"resume={config.resume}: no sweep there, such as multirun/<date>/<time>.")
 
