@@ -26,6 +26,7 @@ from thaw import __version__
 from thaw.config import plain, verify
 from thaw.errors import ThawError
 from thaw.evaluate import evaluate
+from thaw.fsdp import gather, load_whole
 from thaw.redact import redacted
 from thaw.sources import fetch_model
 
@@ -77,6 +78,7 @@ def train(cfg: DictConfig, typed: Sequence[str] | None = None) -> float | None:
     if "test" in data.rows and trainer.limit_test_batches != 0:
         metrics |= evaluate(trainer, task, data)
         results = task.test_results()
+    gather(task)
     if trainer.is_global_zero:
         from thaw.results import write_run  # figures: not in memory while training
 
@@ -209,7 +211,7 @@ def fit(
     if best is not None and best.best_model_path:  # type: ignore[attr-defined]
         path = best.best_model_path  # type: ignore[attr-defined]
         state = torch.load(path, map_location="cpu", weights_only=True)
-        task.load_state_dict(state["state_dict"])
+        load_whole(task, state["state_dict"])
         metrics = state["val_metrics"]
         metrics["best_step"] = state["global_step"]
     metrics |= before
