@@ -1,8 +1,8 @@
-"""`trainer=fsdp`: each process keeps a share of the weights, gradients and moments (FSDP; Zhao et al.
-2023), for a model that does not fit on one device.
+"""`trainer=fsdp`: each process keeps a share of weights, gradients and moments, for a model that
+does not fit on one device (FSDP; Zhao et al. 2023).
 
-Lightning's FSDP2 (`ModelParallelStrategy`, torch's `fully_shard`), which runs on CPUs too. A block's
-weights come together for its forward and backward pass; all others, for the whole step.
+Lightning's FSDP2 (`ModelParallelStrategy`, torch's `fully_shard`), which runs on CPUs too. The
+weights of a block come together for its forward and backward pass; those outside, for the step.
 """
 
 import logging
