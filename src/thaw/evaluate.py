@@ -55,9 +55,9 @@ def main(argv: list[str]) -> dict[str, float]:
     model = finished(run)
     kept = run_overrides(run, new_data=any(w.startswith("data=") for w in rest))
     require_whole(kept, rest, run)
-    cfg = compose([*kept, *rest, "trainer.default_root_dir=null"])
-    if not any("_target_" in word for word in rest):
-        refuse_code(cfg, run, ("data", "task", "trainer"))
+    kept.append("trainer.default_root_dir=null")
+    refuse_code(compose(kept), run, ("data", "task", "trainer"))
+    cfg = compose([*kept, *rest])
 
     from hydra.utils import instantiate
     from rich.console import Console

@@ -2,6 +2,7 @@
 
 import netrc
 import os
+import sys
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -49,6 +50,9 @@ class LateWandb(WandbLogger):
         """The run; see WandbLogger."""
         if self._experiment is not None or rank_zero_only.rank:  # type: ignore[attr-defined]
             return super().experiment
+        if sys._getframe(1).f_code.co_name == "_call_setup_hook":
+            # There Lightning starts every logger that has one, before the first step.
+            raise AttributeError("W&B starts with the first numbers")
         self._wandb_init["settings"] = wandb_settings(self.mode)
         with redacted_argv():  # W&B keeps the command line
             run = super().experiment

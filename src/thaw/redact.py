@@ -22,6 +22,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from thaw.errors import ThawError
+
 log = logging.getLogger(__name__)
 
 HIDDEN = "***"
@@ -44,9 +46,8 @@ SHAPES = re.compile(
     r"|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]+)"
 )
 PRINTS = re.compile(r"--(?:cfg|help|info)(?:=[\w-]+)?|-[chi](?:job|hydra|all)?")
-FROM_OUTSIDE = re.compile(
-    r"[\"']?\$\{oc\.env:\w+(?:,null)?\}[\"']?"
-)  # names a variable, not its value
+# names a variable and not its value
+FROM_OUTSIDE = re.compile(r"[\"']?\$\{oc\.env:\w+(?:,null)?\}[\"']?")
 
 
 def redacted(node: Any) -> Any:
@@ -174,8 +175,6 @@ def require_whole(words: Sequence[str], given: Sequence[str], origin: Path) -> N
         given: now.
         origin: of the words.
     """
-    from thaw.errors import ThawError
-
     keys = {word.lstrip("+~").partition("=")[0] for word in given}
     for word in words:
         key, _, value = word.lstrip("+~").partition("=")
