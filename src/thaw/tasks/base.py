@@ -16,7 +16,7 @@ from thaw.blocks import factors_of, table
 from thaw.dropout import use_bits
 from thaw.errors import ThawError
 from thaw.freeze import Nothing, freeze, frozen_modules, interval
-from thaw.fsdp import shard, sharded
+from thaw.fsdp import MARK, shard, sharded
 from thaw.optim import adamw, clip_in_step, linear_schedule
 from thaw.prefix import Cache, Prefix, add_test, prefix_of
 
@@ -251,6 +251,8 @@ class EncoderTask(LightningModule):
         """Adds the validation metrics of these weights."""
         metrics = self.trainer.callback_metrics
         checkpoint["val_metrics"] = {k: float(v) for k, v in metrics.items() if k[:4] == "val/"}
+        if sharded(self):
+            checkpoint[MARK] = True
 
     def forward(self, **inputs: Tensor) -> Tensor:
         """The head's logits of encoded texts; see `encode`."""
