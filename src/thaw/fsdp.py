@@ -11,11 +11,6 @@ from typing import Any
 
 import torch
 from lightning.pytorch.strategies import ModelParallelStrategy
-from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
-    get_model_state_dict,
-    set_model_state_dict,
-)
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 
 from thaw.blocks import find
@@ -78,6 +73,8 @@ def shard(task: Any) -> None:
 def load_whole(task: Any, state: Mapping[str, torch.Tensor]) -> None:
     """Loads whole weights into a task, sharded or not; called on every process."""
     if sharded(task):
+        from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
+
         set_model_state_dict(task, dict(state), options=StateDictOptions(full_state_dict=True))
     else:
         task.load_state_dict(state)
@@ -87,6 +84,8 @@ def gather(task: Any) -> None:
     """Gives the first process a whole model to export; called on every process."""
     if not sharded(task):
         return
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
     state = get_model_state_dict(task, options=options)
     if task.trainer.is_global_zero:
