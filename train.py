@@ -6,6 +6,7 @@ import hydra
 from omegaconf import DictConfig
 
 from thaw.cli import exit_clearly, register_resolvers
+from thaw.redact import redacted_config
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
@@ -13,15 +14,19 @@ def main(cfg: DictConfig) -> float | None:
     """Hands the composed config to its program, `thaw.train.train` by default."""
     from thaw.config import verify
     from thaw.job import run_apart, runs_apart
+    from thaw.ranks import leave, require_world
     from thaw.sweep import finished
 
     if finished(cfg):
         return None
+    require_world(cfg)
     verify(cfg)
     if runs_apart(cfg):
         return run_apart(cfg)
     # Imported here: --help and a mistake in an option are answered without loading torch.
-    return hydra.utils.get_method(cfg.program)(cfg)
+    value = hydra.utils.get_method(cfg.program)(cfg)
+    leave()
+    return value
 
 
 def show_blocks(argv: list[str]) -> None:
@@ -37,5 +42,6 @@ def show_blocks(argv: list[str]) -> None:
 if __name__ == "__main__":
     register_resolvers()
     with exit_clearly():
-        main()
+        with redacted_config(sys.argv[1:]):
+            main()
         show_blocks(sys.argv[1:])

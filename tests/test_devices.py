@@ -47,9 +47,64 @@ def files_of(directory):
 @pytest.mark.parametrize("task", ["sequence", "ner", "mlm", "setfit"])
 def test_two_processes_leave_what_one_leaves(task, overrides, ner_overrides, still_bert, tmp_path):
     words = words_of(task, overrides, ner_overrides, still_bert)
+    leaves_what_one_leaves(words, ["trainer.devices=2"], tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["sequence", "ner", "mlm"])
+@pytest.mark.parametrize("freeze", [["freeze=none"], ["freeze=last"]], ids=["none", "last"])
+def test_two_processes_with_shares_of_the_weights_leave_what_one_leaves(
+    task, freeze, overrides, ner_overrides, still_bert, tmp_path
+):
+    words = [*words_of(task, overrides, ner_overrides, still_bert), *freeze,
+             "freeze.cache=false"]  # fmt: skip
+    leaves_what_one_leaves(words, ["trainer=fsdp"], tmp_path)
+
+
+@pytest.mark.slow
+def test_a_run_with_shares_of_the_weights_goes_on_from_its_checkpoint(
+    overrides, still_bert, tmp_path
+):
+    words = [*words_of("sequence", overrides, [], still_bert), "trainer=fsdp"]
+    before = typed([*words, "data.batch_size=4"], tmp_path / "before")
+    assert before.returncode == 0, before.stdout + before.stderr
+    last = tmp_path / "before" / "checkpoints" / "last.ckpt"
+    steps = torch.load(last, weights_only=True)["global_step"]
+    alone = [w for w in words if w != "trainer=fsdp"]
+    for more, name in (([*words, "data.batch_size=4"], "shares"), (alone, "alone")):
+        on = typed([*more, "trainer.max_epochs=2", f"ckpt_path={last}"], tmp_path / name)
+        assert on.returncode == 0, on.stdout + on.stderr
+        assert metrics_of(tmp_path / name)["steps"] > steps
+    weights = [load_file(tmp_path / n / "model" / "model.safetensors") for n in ("shares", "alone")]
+    for name, weight in weights[0].items():
+        torch.testing.assert_close(weights[1][name], weight, rtol=1e-3, atol=1e-4)
+    of_another = tmp_path / "alone" / "checkpoints" / "last.ckpt"
+    on = typed([*words, "trainer.max_epochs=3", f"ckpt_path={of_another}"], tmp_path / "refused")
+    assert on.returncode == 2, on.stdout + on.stderr
+    assert f"ckpt_path={of_another} is not of trainer=fsdp" in on.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["task=setfit", "task.shots=8"], "task=setfit fits its head to the whole encoder"),
+        (["task=mlm", "task.probes=['a [MASK]']"], "task.probes=[]"),
+        (["trainer.precision=16-mixed"], "does not support"),
+    ],
+    ids=["setfit", "probes", "float16"],
+)
+def test_what_needs_the_whole_model_is_refused(words, message, overrides, tmp_path):
+    known = [w for w in overrides if not w.startswith("trainer.precision")]
+    done = typed([*known, "trainer=fsdp", "trainer.precision=32-true", *words], tmp_path / "run")
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert message in done.stderr
+
+
+def leaves_what_one_leaves(words, several, tmp_path):
     one = typed([*words, "data.batch_size=8"], tmp_path / "one")
     assert one.returncode == 0, one.stdout + one.stderr
-    two = typed([*words, "data.batch_size=4", "trainer.devices=2"], tmp_path / "two")
+    two = typed([*words, *several, "data.batch_size=4"], tmp_path / "two")
     assert two.returncode == 0, two.stdout + two.stderr
     assert files_of(tmp_path / "two") == files_of(tmp_path / "one")
     before, after = metrics_of(tmp_path / "one"), metrics_of(tmp_path / "two")

@@ -12,10 +12,13 @@ from thaw.cli import explain
     [
         ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
         ["hydra/launcher=submitit_local", "hydra.launcher.timeout_min=5"],
+        ["hydra/launcher=ray", "+hydra.launcher.ray.init.num_cpus=2"],
     ],
-    ids=["joblib", "submitit"],
+    ids=["joblib", "submitit", "ray"],
 )  # fmt: skip
 def test_a_launcher_runs_every_job_and_tells_of_the_one_that_fails(engine, overrides, tmp_path):
+    plugin = engine[0].partition("=")[2].removesuffix("_local")
+    pytest.importorskip(f"hydra_plugins.hydra_{plugin}_launcher")
     done, sweep = sweep_of(
         *overrides, *engine, "trainer.max_epochs=1", "freeze=last", "freeze.blocks=0,1,9,2",
         cwd=tmp_path,
@@ -62,8 +65,9 @@ def test_optuna_searches_over_the_watched_metric(overrides, tmp_path):
     [
         ("launcher/joblib", "not installed: pip install -e '.[joblib]'"),
         ("launcher/submitit_slurm", "not installed: pip install -e '.[submitit]'"),
+        ("launcher/ray", "not installed: pip install -e '.[ray]'"),
         ("sweeper/optuna", "not installed: pip install -e '.[optuna]'"),
-        ("launcher/abacus", "does not exist; thaw has extras for joblib, submitit, optuna"),
+        ("launcher/abacus", "does not exist; thaw has extras for joblib, submitit, ray, optuna"),
     ],
 )
 def test_an_engine_that_is_not_there_says_what_to_install(word, message):

@@ -2,12 +2,32 @@
 
 import subprocess
 import sys
+from typing import ClassVar
 
+import lightning.pytorch as pl
 import pytest
 
 from conftest import REPOSITORY
 
 HEAVY = ("torch", "lightning", "transformers", "datasets", "wandb", "torchmetrics")
+
+
+class Watch(pl.Callback):
+    """Notes whether W&B had started when the first step was done."""
+
+    started: ClassVar[list[bool]] = []
+
+    def on_train_batch_end(self, trainer, *args):
+        self.started.append(trainer.loggers[0]._experiment is not None)
+
+
+def test_wandb_starts_after_the_first_step(run, tmp_path):
+    Watch.started.clear()
+    directory = run("logger=wandb", "+callbacks.watch._target_=test_start.Watch",
+                    "trainer.log_every_n_steps=3", "trainer.max_epochs=1")  # fmt: skip
+    assert Watch.started[0] is False
+    assert Watch.started[-1] is True
+    assert list((directory / "wandb").rglob("*.wandb"))
 
 
 def loaded_after(*words):

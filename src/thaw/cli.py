@@ -4,7 +4,6 @@ import argparse
 import difflib
 import os
 import re
-import secrets
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from thaw.errors import ThawError
 
-ENGINES = ("joblib", "submitit", "optuna")  # of sweeps: extras of thaw
+ENGINES = ("joblib", "submitit", "ray", "optuna")  # of sweeps: extras of thaw
 
 
 def conf_dir() -> Path:
@@ -63,13 +62,13 @@ def choices(group: str) -> list[str]:
 
 
 def register_resolvers() -> None:
-    """Registers `${thaw.suffix:}`, six random hex digits that keep run directories apart, and those
-    of a sweep's directories."""
+    """Registers `${thaw.stamp:}`, which keeps run directories apart, and those of a sweep's
+    directories."""
+    from thaw.ranks import first_only, stamp
     from thaw.sweep import direction, group, place, sweep_dir
 
-    OmegaConf.register_new_resolver(
-        "thaw.suffix", lambda: secrets.token_hex(3), use_cache=True, replace=True
-    )
+    OmegaConf.register_new_resolver("thaw.stamp", stamp, use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("thaw.first_only", first_only, replace=True)
     OmegaConf.register_new_resolver("thaw.sweep", sweep_dir, replace=True)
     OmegaConf.register_new_resolver("thaw.job", place, replace=True)
     OmegaConf.register_new_resolver("thaw.group", group, replace=True)
@@ -169,7 +168,9 @@ def exit_clearly() -> Iterator[None]:
 
 def fail(message: str) -> None:
     """Prints an error and exits with code 2."""
-    print(f"\nthaw: {message}", file=sys.stderr)
+    from thaw.redact import redacted_text
+
+    print(f"\nthaw: {redacted_text(message)}", file=sys.stderr)
     sys.exit(2)
 
 

@@ -3,16 +3,21 @@
 import json
 import logging
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from thaw.cli import compose, config_dir_of, exit_clearly
 from thaw.errors import ThawError
+from thaw.redact import require_whole
+from thaw.sources import checked_model
 
 USAGE = """usage: python -m thaw.evaluate run=<run directory> [split=test] [output=metrics.json]
        [data=<name>] [data.KEY=VALUE ...] [trainer.KEY=VALUE ...]
        [--config-dir <directory of your own configs>]
 Without data= the run's own data is taken."""
+
+OWN = {"data": "thaw.data.", "task": "thaw.tasks.", "trainer": "thaw.trainer."}
 
 
 def evaluate(trainer: Any, task: Any, data: Any) -> dict[str, float]:
@@ -49,7 +54,11 @@ def main(argv: list[str]) -> dict[str, float]:
     if run is None:
         raise ThawError(f"run=<run directory> must be given.\n{USAGE}")
     model = finished(run)
-    cfg = compose([*run_overrides(run, new_data=any(w.startswith("data=") for w in rest)), *rest])
+    kept = run_overrides(run, new_data=any(w.startswith("data=") for w in rest))
+    require_whole(kept, rest, run)
+    kept.append("trainer.default_root_dir=null")
+    refuse_code(compose(kept), run, ("data", "task", "trainer"))
+    cfg = compose([*kept, *rest])
 
     from hydra.utils import instantiate
     from rich.console import Console
@@ -65,7 +74,7 @@ def main(argv: list[str]) -> dict[str, float]:
     check(cfg, GIVEN, parts=("data", "task"))
     trainer = instantiate(
         cfg.trainer, logger=False, callbacks=[], enable_checkpointing=False,
-        enable_progress_bar=False, default_root_dir=None, _convert_="all",
+        enable_progress_bar=False, _convert_="all",
     )  # fmt: skip
     data = instantiate(cfg.data, tokenizer=model, seed=0, _convert_="all")
     if own["split"] not in data.sources:
@@ -92,7 +101,36 @@ def finished(run: Path) -> Path:
     if not (run / "model" / "config.json").exists():
         inside = ", ".join(sorted(p.name for p in run.iterdir())) or "nothing"
         raise ThawError(f"run={run} has no model/, so no run finished there; it holds {inside}.")
-    return run / "model"
+    return checked_model(run / "model")
+
+
+def refuse_code(cfg: Any, run: Path, parts: Sequence[str]) -> None:
+    """Raises ThawError where a run directory, which may come from anywhere, names code to run.
+
+    Args:
+        cfg: composed from what the run holds.
+        run: its directory.
+        parts: of the config, each made by a class of thaw and by nothing else.
+    """
+    from thaw.config import plain
+
+    def named(node: Any, path: str) -> Iterator[tuple[str, str]]:
+        if isinstance(node, dict):
+            if "_target_" in node:
+                yield path, str(node["_target_"])
+            node = node.values()
+        elif not isinstance(node, list):
+            return
+        for value in node:
+            yield from named(value, f"within {path}")
+
+    for part in parts:
+        for path, target in named(plain(cfg[part]), part):
+            if path != part or not target.startswith(OWN[part]):
+                raise ThawError(
+                    f"{run} names code to run, {target} ({path}): it may come from anywhere, so "
+                    f"thaw runs nothing but its own {OWN[part]}* there."
+                )
 
 
 def run_overrides(run: Path, new_data: bool) -> list[str]:

@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 
 from thaw.cli import conf_dir, own_dirs, search
 from thaw.errors import ThawError
+from thaw.ranks import launch
 
 
 def takes_processes(cfg: DictConfig) -> bool:
@@ -26,8 +27,12 @@ def takes_processes(cfg: DictConfig) -> bool:
 
 
 def runs_apart(cfg: DictConfig) -> bool:
-    """Whether this is a job of a sweep whose processes must not see the sweep's command line."""
-    return HydraConfig.get().mode == RunMode.MULTIRUN and takes_processes(cfg)
+    """Whether this is a job of a sweep whose processes must not see the sweep's command line.
+
+    They do not where a launcher such as submitit has started all of them.
+    """
+    alone = launch() is None
+    return HydraConfig.get().mode == RunMode.MULTIRUN and takes_processes(cfg) and alone
 
 
 def run_apart(cfg: DictConfig) -> float | None:

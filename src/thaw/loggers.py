@@ -2,12 +2,15 @@
 
 import netrc
 import os
+import sys
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
+
+from thaw.redact import redacted_argv
 
 
 def wandb_logger(save_dir: str, **kwargs: Any) -> WandbLogger:
@@ -47,8 +50,12 @@ class LateWandb(WandbLogger):
         """The run; see WandbLogger."""
         if self._experiment is not None or rank_zero_only.rank:  # type: ignore[attr-defined]
             return super().experiment
+        if sys._getframe(1).f_code.co_name == "_call_setup_hook":
+            # There Lightning starts every logger that has one, before the first step.
+            raise AttributeError("W&B starts with the first numbers")
         self._wandb_init["settings"] = wandb_settings(self.mode)
-        run = super().experiment
+        with redacted_argv():  # W&B keeps the command line
+            run = super().experiment
         for params in self.waiting:
             super().log_hyperparams(params)
         return run

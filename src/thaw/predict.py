@@ -14,7 +14,7 @@ from thaw.data.read import FORMATS, open_lines, read_rows, text_rows
 from thaw.data.schemes import is_tag
 from thaw.data.write import RowWriter
 from thaw.errors import ThawError
-from thaw.evaluate import finished
+from thaw.evaluate import finished, refuse_code
 
 KNOWN = {
     "run": None,
@@ -53,6 +53,7 @@ def main(argv: list[str]) -> int:
         raise ThawError(f"batch_size={given['batch_size']}: expected a whole number from 1.")
     asked = [c for c in given["text"].strip("[]").split(",") if c]
     cfg = run_config(model.parent)
+    refuse_code(cfg, model.parent, ["task"])
     rows = iter(input_rows(given))
     if (
         given["input"] != "-"

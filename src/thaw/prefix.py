@@ -31,6 +31,7 @@ from transformers import PreTrainedModel
 
 from thaw.blocks import find
 from thaw.errors import ThawError
+from thaw.fsdp import sharded
 from thaw.wheels import cache_dir
 
 log = logging.getLogger(__name__)
@@ -429,6 +430,8 @@ def covered(task: Any) -> dict[str, Any]:
         raise Off("freeze.cache=false")
     if task.inputs_change:
         raise Off(task.inputs_change)
+    if sharded(task):
+        raise Off("trainer=fsdp keeps no block whole")
     if trainer.overfit_batches or trainer.limit_train_batches != 1.0:
         raise Off("the run trains on a part of the data")
     steps = -(-len(data.encoded["train"]) // (data.batch_size * trainer.world_size))

@@ -71,9 +71,17 @@ def require_model(checkpoint: str | Mapping[str, Any] | None) -> None:
 
 
 def checked_model(path: Path, repository: str | None = None) -> Path:
-    """Raises ThawError unless a directory holds a config and safetensors."""
+    """Raises ThawError unless a directory holds a config and safetensors, and weights in no other
+    files."""
     if not (path / "config.json").exists():
         raise ThawError(f"{repository or path} has no config.json: it is not a model directory.")
+    for index in path.glob("*.safetensors.index.json"):
+        named = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+        if other := sorted({str(n) for n in named if not str(n).endswith(".safetensors")}):
+            raise ThawError(
+                f"{index} names {other[0]}: thaw reads safetensors and no other weights, as "
+                "pickled ones can run code."
+            )
     if any(path.glob("*.safetensors")):
         return path
     why = (

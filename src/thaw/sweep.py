@@ -24,6 +24,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from thaw.cli import fail
 from thaw.errors import ThawError
+from thaw.ranks import launch
+from thaw.redact import redacted, redacted_text
 
 log = logging.getLogger(__name__)
 
@@ -55,8 +57,8 @@ class Job:
 
 
 def values_of(words: Iterable[str]) -> dict[str, str]:
-    """Overrides by key, `resume` apart."""
-    pairs = (str(word).lstrip("+~").partition("=") for word in words)
+    """Overrides by key, `resume` apart, without secrets: as they are kept."""
+    pairs = (redacted(str(word)).lstrip("+~").partition("=") for word in words)
     return {key: value for key, _, value in pairs if key != "resume"}
 
 
@@ -157,6 +159,11 @@ class Summary(Callback):
         return Summary, ()
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        if started := launch():
+            fail(
+                f"{started.by} has started {started.world_size} processes, and each would run this "
+                "sweep: start it without, with trainer.devices, or with an engine."
+            )
         if config.resume is not None and not (Path(config.resume) / "multirun.yaml").is_file():
             fail(f"resume={config.resume}: no sweep there, such as multirun/<date>/<time>.")
 
@@ -166,7 +173,9 @@ class Summary(Callback):
         error = job_return._return_value
         reason = str(error) if isinstance(error, ThawError) else f"{type(error).__name__}: {error}"
         directory = Path(config.hydra.runtime.output_dir)
-        (directory / FAILED).write_text(json.dumps({"reason": reason}) + "\n", encoding="utf-8")
+        (directory / FAILED).write_text(
+            json.dumps({"reason": redacted_text(reason)}) + "\n", encoding="utf-8"
+        )
         log.error("failed: %s", reason, exc_info=None if isinstance(error, ThawError) else error)
         # Hydra would raise it once all jobs ran, and on_multirun_end would not be called.
         job_return.status, job_return.return_value = JobStatus.COMPLETED, float("nan")

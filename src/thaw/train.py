@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import lightning.pytorch as pl
@@ -25,6 +26,8 @@ from thaw import __version__
 from thaw.config import plain, verify
 from thaw.errors import ThawError
 from thaw.evaluate import evaluate
+from thaw.fsdp import gather, load_whole
+from thaw.redact import redacted
 from thaw.sources import fetch_model
 
 log = logging.getLogger(__name__)
@@ -66,18 +69,20 @@ def train(cfg: DictConfig, typed: Sequence[str] | None = None) -> float | None:
     total = sum(p.numel() for p in task.parameters())
     log.info("model %s: %s of %s parameters train", cfg.model.name, f"{trained:,}", f"{total:,}")
     log.info("run %s", run_dir)
+    shown = redacted(plain(cfg))
     for logger in trainer.loggers:
-        logger.log_hyperparams(plain(cfg))
+        logger.log_hyperparams(shown)
 
     metrics = fit(trainer, task, data, cfg, run_dir)
     results = None
     if "test" in data.rows and trainer.limit_test_batches != 0:
         metrics |= evaluate(trainer, task, data)
         results = task.test_results()
+    gather(task)
     if trainer.is_global_zero:
         from thaw.results import write_run  # figures: not in memory while training
 
-        write_run(run_dir, task, data, plain(cfg), metrics, results)
+        write_run(run_dir, task, data, shown, metrics, results)
     for logger in trainer.loggers:
         if isinstance(logger, pl.loggers.WandbLogger) and trainer.is_global_zero:
             logger.experiment.finish()  # else the next job of a sweep goes on in this run
@@ -191,6 +196,11 @@ def fit(
         if trainer.is_global_zero:
             log.warning("%s", how_to_go_on(run_dir))
         raise SystemExit(130) from None
+    except UnpicklingError as error:
+        raise ThawError(
+            f"ckpt_path={cfg.ckpt_path} is damaged, or holds more than tensors and plain values. "
+            "To load it could run code, so thaw does not."
+        ) from error
     except (OSError, RuntimeError) as error:
         if not is_disk_error(error):
             raise
@@ -201,7 +211,7 @@ def fit(
     if best is not None and best.best_model_path:  # type: ignore[attr-defined]
         path = best.best_model_path  # type: ignore[attr-defined]
         state = torch.load(path, map_location="cpu", weights_only=True)
-        task.load_state_dict(state["state_dict"])
+        load_whole(task, state["state_dict"])
         metrics = state["val_metrics"]
         metrics["best_step"] = state["global_step"]
     metrics |= before

@@ -17,7 +17,7 @@ BF16_UNITS = ("amx_bf16", "avx512_bf16", "bf16")
 
 
 class Trainer(pl.Trainer):
-    """Lightning's Trainer with `precision="auto"`.
+    """Lightning's Trainer with `precision="auto"`, and `strategy="fsdp"` as in `thaw.fsdp`.
 
     Args:
         precision: "auto" is bf16-mixed where the hardware has bfloat16 in silicon, else 32-true;
@@ -51,6 +51,10 @@ class Trainer(pl.Trainer):
         if precision == "auto":
             chosen = "bf16-mixed" if units else "32-true"
             why = units or f"no bfloat16 in the silicon of this {device}"
+        if options.get("strategy") == "fsdp":  # Lightning's own of this name is FSDP1
+            from thaw.fsdp import FullySharded
+
+            options["strategy"] = FullySharded()
         super().__init__(precision=chosen, **options)  # type: ignore[arg-type]
         self.packed, self.compile = packed, compile
         if not self.is_global_zero:

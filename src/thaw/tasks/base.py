@@ -17,6 +17,7 @@ from thaw.blocks import factors_of, find, table
 from thaw.dropout import use_bits
 from thaw.errors import ThawError
 from thaw.freeze import Nothing, freeze, frozen_modules, interval
+from thaw.fsdp import MARK, shard, sharded
 from thaw.optim import adamw, clip_in_step, linear_schedule
 from thaw.packed import obstacle, packed, pinned
 from thaw.prefix import Cache, Prefix, add_test, prefix_of
@@ -240,6 +241,11 @@ class EncoderTask(LightningModule):
             for parameter in module.parameters():
                 parameter.grad = None
 
+    def configure_model(self) -> None:
+        """Shares the weights out among processes under `trainer=fsdp`."""
+        if self._device_mesh is not None:
+            shard(self)
+
     def configure_optimizers(self) -> Any:
         factors = factors_of(self.model, self.layer_decay)
         optimizer = adamw(
@@ -261,6 +267,7 @@ class EncoderTask(LightningModule):
     ) -> None:
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         in_step = self.device.type == "cpu" or scaler is not None  # Lightning refuses the latter
+        in_step = in_step and not sharded(self)  # a norm over all shares
         if gradient_clip_val and gradient_clip_algorithm == "norm" and in_step:
             clip_in_step(optimizer, gradient_clip_val, scaler)
         else:
@@ -270,6 +277,8 @@ class EncoderTask(LightningModule):
         """Adds the validation metrics of these weights."""
         metrics = self.trainer.callback_metrics
         checkpoint["val_metrics"] = {k: float(v) for k, v in metrics.items() if k[:4] == "val/"}
+        if sharded(self):
+            checkpoint[MARK] = True
 
     def forward(self, **inputs: Tensor) -> Tensor:
         """The head's logits of encoded texts; see `encode`."""

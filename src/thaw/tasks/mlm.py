@@ -112,6 +112,11 @@ class MaskedLanguageModel(EncoderTask):
         self.seed = seed
         self.eval_accuracy = MeanMetric(nan_strategy="disable")
 
+    def configure_model(self) -> None:
+        if self._device_mesh is not None and self.probes.texts:
+            raise ThawError("trainer=fsdp: no process has the whole model to ask: task.probes=[].")
+        super().configure_model()
+
     def forward(self, **inputs: Tensor) -> Tensor:
         """Logits (N, V) at `positions` (N,) of the flattened batch."""
         positions = inputs.pop("positions")

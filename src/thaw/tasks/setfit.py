@@ -172,6 +172,10 @@ class SetFit(SequenceClassification):
         if pooler is not None:
             pooler.requires_grad_(False)
 
+    def configure_model(self) -> None:
+        if self._device_mesh is not None:
+            raise ThawError("task=setfit fits its head to the whole encoder: trainer=ddp.")
+
     def head_groups(self) -> list[dict[str, Any]]:
         """The head's parameters, for the optimizer."""
         decay = self.weight_decay if self.joint_ratio else 0.0

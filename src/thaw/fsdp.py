@@ -1,0 +1,95 @@
+"""`trainer=fsdp`: each process keeps a share of weights, gradients and moments, for a model that
+does not fit on one device (FSDP; Zhao et al. 2023).
+
+Lightning's FSDP2 (`ModelParallelStrategy`, torch's `fully_shard`), which runs on CPUs too. The
+weights of a block come together for its forward and backward pass; those outside, for the step.
+"""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from lightning.pytorch.strategies import ModelParallelStrategy
+from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+
+from thaw.blocks import find
+from thaw.errors import ThawError
+
+log = logging.getLogger(__name__)
+
+MARK = "fsdp"  # in a checkpoint
+STEPS = ("training_step", "validation_step", "test_step")
+
+
+class FullySharded(ModelParallelStrategy):
+    """FSDP over all processes, with checkpoints that are one file, as those of a single process."""
+
+    def __init__(self) -> None:
+        super().__init__(tensor_parallel_size=1, save_distributed_checkpoint=False)
+
+    def setup_environment(self) -> None:
+        self._data_parallel_size = self.num_processes * self.num_nodes
+        super().setup_environment()
+
+    def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> Any:
+        """Loads a checkpoint of `trainer=fsdp`: another one's optimizer counts parameters in an
+        order of its own, and moments would get to the wrong ones."""
+        state = torch.load(checkpoint_path, map_location="cpu", mmap=True, weights_only=True)
+        if not state.get(MARK):
+            raise ThawError(
+                f"ckpt_path={checkpoint_path} is not of trainer=fsdp, which goes on from its own "
+                "checkpoints alone. model.checkpoint=<run>/model starts from a run's weights."
+            )
+        return super().load_checkpoint(checkpoint_path, weights_only)
+
+
+def sharded(task: Any) -> bool:
+    """Whether a task's weights are shared out."""
+    return isinstance(task, FSDPModule)
+
+
+def shard(task: Any) -> None:
+    """Shares a task's weights out, block by block, unless they are already.
+
+    Args:
+        task: whose `device_mesh` Lightning has set.
+    """
+    if sharded(task):
+        return
+    mesh = task.device_mesh["data_parallel"]
+    try:
+        blocks = [modules[0] for modules in find(task.model).blocks]
+    except ThawError:
+        log.warning("the blocks of this model are not known: all its weights come together")
+        blocks = []
+    for block in blocks:
+        fully_shard(block, mesh=mesh)
+    fully_shard(task, mesh=mesh)
+    for name in STEPS:
+        register_fsdp_forward_method(task, name)
+
+
+def load_whole(task: Any, state: Mapping[str, torch.Tensor]) -> None:
+    """Loads whole weights into a task, sharded or not; called on every process."""
+    if sharded(task):
+        from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
+
+        set_model_state_dict(task, dict(state), options=StateDictOptions(full_state_dict=True))
+    else:
+        task.load_state_dict(state)
+
+
+def gather(task: Any) -> None:
+    """Gives the first process a whole model to export; called on every process."""
+    if not sharded(task):
+        return
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    state = get_model_state_dict(task, options=options)
+    if task.trainer.is_global_zero:
+        whole = type(task.model)(task.model.config)
+        own = {k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")}
+        whole.load_state_dict(own)
+        task.model = whole.eval()
