@@ -12,7 +12,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from thaw.errors import ThawError
+from thaw.errors import UNWRITABLE, ThawError
 
 ENGINES = ("joblib", "submitit", "optuna")  # of sweeps: extras of thaw
 
@@ -130,6 +130,11 @@ def exit_clearly() -> Iterator[None]:
         fail(str(error))
     except (HydraException, OmegaConfBaseException) as error:
         fail(explain(error))
+    except OSError as error:
+        # Hydra makes the run directory and its log before a run begins.
+        if error.filename is None or error.errno not in UNWRITABLE:
+            raise
+        fail(f"{error.filename}: {error.strerror}. hydra.run.dir=<directory> names another place.")
 
 
 def fail(message: str) -> None:

@@ -1,4 +1,4 @@
-"""Lightning's Trainer, with what this machine decides: the precision."""
+"""Lightning's Trainer, with what this machine decides, the precision, and a guard of each step."""
 
 import logging
 from pathlib import Path
@@ -9,6 +9,7 @@ import torch
 from lightning.fabric.connector import _PRECISION_INPUT
 
 from thaw.errors import ThawError
+from thaw.nonfinite import Action, NonFinite
 
 log = logging.getLogger(__name__)
 
@@ -22,14 +23,24 @@ class Trainer(pl.Trainer):
     Args:
         precision: "auto" is bf16-mixed where the hardware has bfloat16 in silicon, else 32-true;
             others are Lightning's.
+        on_nonfinite: what follows a step whose loss or gradient is not finite, which is left out in
+            any case: "stop" ends the run with a message, "skip" counts it and goes on.
+        callbacks: Lightning's or yours.
         options: of `lightning.pytorch.Trainer`.
+
+    Attributes:
+        nonfinite: the callback that does so.
 
     Raises:
         ThawError: gradients cannot be clipped by value in float16.
     """
 
     def __init__(
-        self, precision: Literal["auto"] | _PRECISION_INPUT | None = "auto", **options: Any
+        self,
+        precision: Literal["auto"] | _PRECISION_INPUT | None = "auto",
+        on_nonfinite: Action = "stop",
+        callbacks: list[pl.Callback] | pl.Callback | None = None,
+        **options: Any,
     ) -> None:
         by_value = options.get("gradient_clip_algorithm") == "value"
         if str(precision) in ("16", "16-mixed") and options.get("gradient_clip_val") and by_value:
@@ -44,7 +55,13 @@ class Trainer(pl.Trainer):
         if precision == "auto":
             chosen = "bf16-mixed" if units else "32-true"
             why = units or f"no bfloat16 in the silicon of this {device}"
-        super().__init__(precision=chosen, **options)  # type: ignore[arg-type]
+        self.nonfinite = NonFinite(on_nonfinite)
+        others = [callbacks] if isinstance(callbacks, pl.Callback) else list(callbacks or ())
+        super().__init__(
+            precision=chosen,  # type: ignore[arg-type]
+            callbacks=[self.nonfinite, *others],
+            **options,
+        )
         if not self.is_global_zero:
             return
         if why:
