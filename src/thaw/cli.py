@@ -5,8 +5,9 @@ import os
 import re
 import secrets
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -61,6 +62,29 @@ def compose(overrides: list[str]) -> DictConfig:
             return hydra_compose("train", overrides)
         except (HydraException, OmegaConfBaseException) as error:
             raise ThawError(explain(error)) from error
+        except Exception as error:
+            if not hydras_own(error):
+                raise
+            raise ThawError(unreadable(overrides, error)) from error
+
+
+def hydras_own(error: BaseException) -> bool:
+    """Whether Hydra itself stumbled, over words that its grammar lets through, such as `data=null`
+    or `+=`: it raises whatever comes then."""
+    at = error.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    name = at.tb_frame.f_globals.get("__name__", "") if at is not None else ""
+    return name.split(".")[0] in ("hydra", "omegaconf", "antlr4")
+
+
+def unreadable(words: Iterable[str], error: BaseException) -> str:
+    """What to say of words that Hydra stumbled over."""
+    reason = str(error).splitlines() or [type(error).__name__]
+    return (
+        f"cannot read {' '.join(map(repr, words))}: {reason[0]}. Expected GROUP=CHOICE or KEY=VALUE; "
+        "`python train.py --help` lists every choice and option."
+    )
 
 
 def tasks() -> list[str]:
@@ -85,6 +109,12 @@ def keys(cfg: Mapping, prefix: str = "") -> list[str]:
     return found
 
 
+@cache
+def options() -> list[str]:
+    """All dotted keys of all tasks."""
+    return sorted({k for task in tasks() for k in keys(compose([f"task={task}"]))})
+
+
 def explain(error: BaseException) -> str:
     """Says in a few lines what an override got wrong, with the nearest right ones."""
     text = str(error)
@@ -107,7 +137,7 @@ def explain(error: BaseException) -> str:
         if "No match in the defaults list" in text:
             known = groups + keys(compose([]))
         else:
-            known = sorted({k for task in tasks() for k in keys(compose([f"task={task}"]))})
+            known = options()
         # A key is often right in its last part and wrong in its group: learning_rate=1e-4.
         hint = near(word, known) or near(word.split(".")[-1], [k.split(".")[-1] for k in known])
         same = [k for k in known if k.split(".")[-1] == word and not k.startswith("callbacks.")]
@@ -130,6 +160,10 @@ def exit_clearly() -> Iterator[None]:
         fail(str(error))
     except (HydraException, OmegaConfBaseException) as error:
         fail(explain(error))
+    except (AssertionError, LookupError, TypeError, ValueError) as error:
+        if not hydras_own(error):
+            raise
+        fail(unreadable(sys.argv[1:], error))
     except OSError as error:
         # Hydra makes the run directory and its log before a run begins.
         if error.filename is None or error.errno not in UNWRITABLE:
