@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 # Few cases and always the same in the suite; `--hypothesis-profile long` tries new ones.
-for name, examples in (("fast", 25), ("long", 2000)):
+for name, examples in (("fast", 25), ("long", 1000)):
     settings.register_profile(
         name,
         max_examples=examples,

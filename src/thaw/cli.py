@@ -82,8 +82,8 @@ def unreadable(words: Iterable[str], error: BaseException) -> str:
     """What to say of words that Hydra stumbled over."""
     reason = str(error).splitlines() or [type(error).__name__]
     return (
-        f"cannot read {' '.join(map(repr, words))}: {reason[0]}. Expected GROUP=CHOICE or KEY=VALUE; "
-        "`python train.py --help` lists every choice and option."
+        f"cannot read {' '.join(map(repr, words))}: {reason[0]}. Expected GROUP=CHOICE or "
+        "KEY=VALUE; `python train.py --help` lists every choice and option."
     )
 
 
@@ -134,10 +134,8 @@ def explain(error: BaseException) -> str:
     if key := re.search(r"Could not override '([^']+)'", text):
         word = key.group(1)
         groups = [p.name for p in conf_dir().iterdir() if p.is_dir()]
-        if "No match in the defaults list" in text:
-            known = groups + keys(compose([]))
-        else:
-            known = options()
+        grouped = "No match in the defaults list" in text
+        known = groups + keys(compose([])) if grouped else options()
         # A key is often right in its last part and wrong in its group: learning_rate=1e-4.
         hint = near(word, known) or near(word.split(".")[-1], [k.split(".")[-1] for k in known])
         same = [k for k in known if k.split(".")[-1] == word and not k.startswith("callbacks.")]

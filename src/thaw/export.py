@@ -8,6 +8,7 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+LISTED = 20  # labels in a model card
 LOADING = {
     "transformers": """from transformers import pipeline
 
@@ -86,7 +87,8 @@ def model_card(
     recipe = {
         "data": data["name"],
         "texts": ", ".join(f"{k} {v}" for k, v in sizes.items()),
-        "labels": ", ".join(labels),
+        "labels": ", ".join(labels[:LISTED])
+        + (f", ... ({len(labels):,}; config.json has all)" if len(labels) > LISTED else ""),
         "base model": base,
         "objective": task["_target_"].rsplit(".", 1)[-1],
         "freeze": frozen_as(cfg["freeze"]),
