@@ -110,7 +110,7 @@ def keys(cfg: Mapping, prefix: str = "") -> list[str]:
 
 
 @cache
-def options() -> list[str]:
+def all_keys() -> list[str]:
     """All dotted keys of all tasks."""
     return sorted({k for task in tasks() for k in keys(compose([f"task={task}"]))})
 
@@ -135,7 +135,7 @@ def explain(error: BaseException) -> str:
         word = key.group(1)
         groups = [p.name for p in conf_dir().iterdir() if p.is_dir()]
         grouped = "No match in the defaults list" in text
-        known = groups + keys(compose([])) if grouped else options()
+        known = groups + keys(compose([])) if grouped else all_keys()
         # A key is often right in its last part and wrong in its group: learning_rate=1e-4.
         hint = near(word, known) or near(word.split(".")[-1], [k.split(".")[-1] for k in known])
         same = [k for k in known if k.split(".")[-1] == word and not k.startswith("callbacks.")]
