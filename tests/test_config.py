@@ -45,7 +45,7 @@ def test_every_choice_composes_and_fits_its_constructors(choice):
 
 def test_every_argument_of_lightnings_trainer_is_an_option():
     arguments = set(inspect.signature(pl.Trainer).parameters) - {"logger", "callbacks"}
-    assert set(composed().trainer) - {"_target_"} == arguments
+    assert set(composed().trainer) - {"_target_", "on_nonfinite"} == arguments
 
 
 def test_an_experiment_is_the_chapters_recipe():

@@ -25,7 +25,6 @@ class Trainer(pl.Trainer):
             others are Lightning's.
         on_nonfinite: what follows a step whose loss or gradient is not finite, which is left out in
             any case: "stop" ends the run with a message, "skip" counts it and goes on.
-        callbacks: Lightning's or yours.
         options: of `lightning.pytorch.Trainer`.
 
     Attributes:
@@ -39,7 +38,6 @@ class Trainer(pl.Trainer):
         self,
         precision: Literal["auto"] | _PRECISION_INPUT | None = "auto",
         on_nonfinite: Action = "stop",
-        callbacks: list[pl.Callback] | pl.Callback | None = None,
         **options: Any,
     ) -> None:
         by_value = options.get("gradient_clip_algorithm") == "value"
@@ -56,12 +54,10 @@ class Trainer(pl.Trainer):
             chosen = "bf16-mixed" if units else "32-true"
             why = units or f"no bfloat16 in the silicon of this {device}"
         self.nonfinite = NonFinite(on_nonfinite)
-        others = [callbacks] if isinstance(callbacks, pl.Callback) else list(callbacks or ())
-        super().__init__(
-            precision=chosen,  # type: ignore[arg-type]
-            callbacks=[self.nonfinite, *others],
-            **options,
-        )
+        others = options.pop("callbacks", None) or []
+        others = [others] if isinstance(others, pl.Callback) else others
+        options["callbacks"] = [self.nonfinite, *others]
+        super().__init__(precision=chosen, **options)  # type: ignore[arg-type]
         if not self.is_global_zero:
             return
         if why:
