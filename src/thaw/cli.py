@@ -134,6 +134,9 @@ def explain(error: BaseException) -> str:
     if key := re.search(r"Could not override '([^']+)'", text):
         word = key.group(1)
         groups = [p.name for p in conf_dir().iterdir() if p.is_dir()]
+        if word in groups:
+            choices = ", ".join(sorted(p.stem for p in (conf_dir() / word).glob("*.yaml")))
+            return f"{word} is a group: {word}=CHOICE, of {choices}; or {word}.KEY=VALUE."
         grouped = "No match in the defaults list" in text
         known = groups + keys(compose([])) if grouped else all_keys()
         # A key is often right in its last part and wrong in its group: learning_rate=1e-4.
