@@ -8,6 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# Few cases and always the same in the suite; `--hypothesis-profile long` tries new ones.
+for name, examples in (("fast", 25), ("long", 1000)):
+    settings.register_profile(
+        name,
+        max_examples=examples,
+        derandomize=name == "fast",
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        print_blob=True,
+    )
+settings.load_profile("fast")
 
 os.environ.update(WANDB_MODE="offline", HF_HUB_OFFLINE="1")
 if not os.environ.get("THAW_TEST_GPU"):

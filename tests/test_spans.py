@@ -85,3 +85,9 @@ def test_a_span_that_cuts_a_word_is_widened_to_it():
 def test_bad_spans_are_explained_with_the_row(value, message):
     with pytest.raises(ThawError, match=message):
         tags_of(words_of(TEXT), read_spans(value, TEXT, "row 3"), "row 3")
+
+
+@pytest.mark.parametrize("value", [True, 1.5, {"start": 0}, "spans"])
+def test_spans_are_a_list(value):
+    with pytest.raises(ThawError, match="expected a list"):
+        read_spans(value, "Jan", "row 1")

@@ -8,6 +8,7 @@ from thaw.data import spool as spooling
 from thaw.data import table
 from thaw.data.spool import Picked, Spool, hashes
 from thaw.data.table import Columns, cut, read_texts
+from thaw.errors import ThawError
 
 PAIRS = [("a b", "c"), ("", "é\u2028"), ("\ud800", "x" * 1000), ("a b", "c"), ("z", "")]
 
@@ -66,3 +67,20 @@ def test_a_large_data_set_is_read_and_cut_as_a_small_one(group, monkeypatch):
         found = cut(texts, {"validation": 0.2, "test": 0.2}, seed=0)
         splits.append({k: (list(v.texts), v.labels, v.groups) for k, v in found.items()})
     assert splits[0] == splits[1]
+
+
+def test_texts_that_were_cut_off_are_an_error_not_other_texts():
+    spool = Spool(PAIRS)
+    assert spool[4] == PAIRS[4]
+    spool.file.truncate(20)
+    with pytest.raises(ThawError, match="were cut off while they were in use"):
+        spool[3]
+
+
+def test_a_disk_that_is_full_when_texts_are_read_is_explained(monkeypatch):
+    spool = Spool(PAIRS)
+    spool.file = open("/dev/full", "wb")  # noqa: SIM115  (closed with the spool)
+    spool.append(("x", "y"))
+    with pytest.raises(ThawError, match=r"no room left in .*THAW_CACHE=<directory>"):
+        spool[5]
+    monkeypatch.setattr(spool.file, "flush", lambda: None, raising=False)

@@ -5,14 +5,15 @@ import difflib
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from thaw.errors import ThawError
+from thaw.errors import UNWRITABLE, ThawError
 
 ENGINES = ("joblib", "submitit", "ray", "optuna")  # of sweeps: extras of thaw
 
@@ -94,6 +95,29 @@ def compose(overrides: list[str]) -> DictConfig:
             return hydra_compose("train", overrides)
         except (HydraException, OmegaConfBaseException) as error:
             raise ThawError(explain(error)) from error
+        except Exception as error:
+            if not hydras_own(error):
+                raise
+            raise ThawError(unreadable(overrides, error)) from error
+
+
+def hydras_own(error: BaseException) -> bool:
+    """Whether Hydra itself stumbled, over words that its grammar lets through, such as `data=null`
+    or `+=`: it raises whatever comes then."""
+    at = error.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    name = at.tb_frame.f_globals.get("__name__", "") if at is not None else ""
+    return name.split(".")[0] in ("hydra", "omegaconf", "antlr4")
+
+
+def unreadable(words: Iterable[str], error: BaseException) -> str:
+    """What to say of words that Hydra stumbled over."""
+    reason = str(error).splitlines() or [type(error).__name__]
+    return (
+        f"cannot read {' '.join(map(repr, words))}: {reason[0]}. Expected GROUP=CHOICE or "
+        "KEY=VALUE; `python train.py --help` lists every choice and option."
+    )
 
 
 def tasks() -> list[str]:
@@ -118,6 +142,12 @@ def keys(cfg: Mapping, prefix: str = "") -> list[str]:
     return found
 
 
+@cache
+def all_keys() -> list[str]:
+    """All dotted keys of all tasks."""
+    return sorted({k for task in tasks() for k in keys(compose([f"task={task}"]))})
+
+
 def explain(error: BaseException) -> str:
     """Says in a few lines what an override got wrong, with the nearest right ones."""
     text = str(error)
@@ -138,10 +168,11 @@ def explain(error: BaseException) -> str:
     if key := re.search(r"Could not override '([^']+)'", text):
         word = key.group(1)
         groups = [p.name for p in conf_dir().iterdir() if p.is_dir()]
-        if "No match in the defaults list" in text:
-            known = groups + keys(compose([]))
-        else:
-            known = sorted({k for task in tasks() for k in keys(compose([f"task={task}"]))})
+        if word in groups:
+            known = ", ".join(choices(word))
+            return f"{word} is a group: {word}=CHOICE, of {known}; or {word}.KEY=VALUE."
+        grouped = "No match in the defaults list" in text
+        known = groups + keys(compose([])) if grouped else all_keys()
         # A key is often right in its last part and wrong in its group: learning_rate=1e-4.
         hint = near(word, known) or near(word.split(".")[-1], [k.split(".")[-1] for k in known])
         same = [k for k in known if k.split(".")[-1] == word and not k.startswith("callbacks.")]
@@ -164,6 +195,15 @@ def exit_clearly() -> Iterator[None]:
         fail(str(error))
     except (HydraException, OmegaConfBaseException) as error:
         fail(explain(error))
+    except (AssertionError, LookupError, TypeError, ValueError) as error:
+        if not hydras_own(error):
+            raise
+        fail(unreadable(sys.argv[1:], error))
+    except OSError as error:
+        # Hydra makes the run directory and its log before a run begins.
+        if error.filename is None or error.errno not in UNWRITABLE:
+            raise
+        fail(f"{error.filename}: {error.strerror}. hydra.run.dir=<directory> names another place.")
 
 
 def fail(message: str) -> None:

@@ -16,6 +16,7 @@ from thaw.errors import ThawError
 KNOWN = {"run": None, "format": "onnx", "tolerance": "1e-4"}
 USAGE = """usage: python -m thaw.export run=<run directory> [format=onnx] [tolerance=1e-4]
 Writes <run>/model/onnx: model.onnx with the tokenizer, checked against torch."""
+LISTED = 20  # labels in a model card
 LOADING = {
     "transformers": """from transformers import pipeline
 
@@ -95,7 +96,8 @@ def model_card(
         "data": data["name"],
         "texts": ", ".join(f"{k} {v}" for k, v in sizes.items()),
         **({"fold": f"{data['fold']} of {data['folds']}"} if data.get("folds") else {}),
-        "labels": ", ".join(labels),
+        "labels": ", ".join(labels[:LISTED])
+        + (f", ... ({len(labels):,}; config.json has all)" if len(labels) > LISTED else ""),
         "base model": base,
         "objective": task["_target_"].rsplit(".", 1)[-1],
         "freeze": frozen_as(cfg["freeze"]),

@@ -1,5 +1,6 @@
 """Where metrics go besides the run directory."""
 
+import logging
 import netrc
 import os
 import sys
@@ -11,6 +12,8 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from thaw.redact import redacted_argv
+
+log = logging.getLogger(__name__)
 
 
 def wandb_logger(save_dir: str, **kwargs: Any) -> WandbLogger:
@@ -53,12 +56,32 @@ class LateWandb(WandbLogger):
         if sys._getframe(1).f_code.co_name == "_call_setup_hook":
             # There Lightning starts every logger that has one, before the first step.
             raise AttributeError("W&B starts with the first numbers")
-        self._wandb_init["settings"] = wandb_settings(self.mode)
         with redacted_argv():  # W&B keeps the command line
-            run = super().experiment
+            run = self.started()
         for params in self.waiting:
             super().log_hyperparams(params)
         return run
+
+    def started(self) -> Any:
+        """The run, started; offline where W&B cannot be reached or refuses the key: training goes
+        on."""
+        import wandb
+
+        self._wandb_init["settings"] = wandb_settings(self.mode)
+        try:
+            return super().experiment
+        except (wandb.Error, ValueError) as error:
+            if self.mode == "offline":
+                raise
+            reason = str(error).splitlines()[0][:200]
+            log.warning(
+                "W&B does not take this run (%s): it is kept in %s/wandb, and `wandb sync` uploads "
+                "it later", reason, self.save_dir,
+            )  # fmt: skip
+        self.mode = "offline"
+        wandb.teardown()
+        self._wandb_init["settings"] = wandb_settings(self.mode)
+        return super().experiment
 
 
 def wandb_settings(mode: str) -> Any:
@@ -72,6 +95,8 @@ def wandb_settings(mode: str) -> Any:
         silent=mode == "offline",
         save_code=False,
         disable_git=True,
+        # 90 by default: what a run waits for before it goes on without.
+        init_timeout=float(os.environ.get("WANDB_INIT_TIMEOUT", 20)),
     )
     if mode == "offline":
         # Lightning passes an argument that W&B warns of before it reads a run's settings.

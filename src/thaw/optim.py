@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 from transformers import get_linear_schedule_with_warmup
 
 
@@ -66,7 +67,7 @@ def adamw(
 
 def clip_in_step(
     optimizer: torch.optim.Optimizer, max_norm: float, scaler: torch.amp.GradScaler | None = None
-) -> None:
+) -> torch.Tensor:
     """Clips the gradients' global norm (Pascanu et al. 2013) within the coming fused step.
 
     The step divides each gradient as it reads it, the way it does for a loss scaler; a pass over
@@ -77,17 +78,29 @@ def clip_in_step(
         max_norm: of all gradients together.
         scaler: of the loss in float16: gradients are still multiplied with its scale, which the
             step takes out of them as well.
+
+    Returns:
+        The norm.
     """
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    grads = [p.grad.flatten() for p in parameters if p.grad is not None]
-    if grads[0].device.type == "cpu":
-        norm = torch.stack([g @ g for g in grads]).sum().sqrt()  # half the time of torch's norms
-    else:
-        norm = torch.nn.utils.get_total_norm(grads)
+    norm = gradient_norm(optimizer)
     if scaler is not None:
         norm = norm / scaler.scale(torch.ones_like(norm))
     # 1e-6: as in torch's own clipping
     optimizer.grad_scale = ((norm + 1e-6) / max_norm).clamp(min=1)  # type: ignore[attr-defined]
+    return norm
+
+
+def gradient_norm(optimizer: torch.optim.Optimizer) -> torch.Tensor:
+    """The norm of all gradients together, a scalar on their device."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    grads = [p.grad.flatten() for p in parameters if p.grad is not None]
+    if grads and isinstance(grads[0], DTensor):  # shares of them, of which each process has its own
+        squared = torch.nn.utils.get_total_norm([g.to_local() for g in grads]) ** 2
+        torch.distributed.all_reduce(squared)
+        return squared.sqrt()
+    if grads and grads[0].device.type == "cpu":
+        return torch.stack([g @ g for g in grads]).sum().sqrt()  # half the time of torch's norms
+    return torch.nn.utils.get_total_norm(grads)
 
 
 def linear_schedule(

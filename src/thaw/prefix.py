@@ -8,7 +8,6 @@ of long sentences and other runs share what is there.
 Shapes: B batch, T tokens, H width, M texts, N tokens of all texts.
 """
 
-import errno
 import hashlib
 import json
 import logging
@@ -31,12 +30,14 @@ from transformers import PreTrainedModel
 
 from thaw.blocks import find
 from thaw.errors import ThawError
+from thaw.failures import is_disk_error
 from thaw.fsdp import sharded
 from thaw.wheels import cache_dir
 
 log = logging.getLogger(__name__)
 
 TOKENS = 8192  # of a batch of the pass that fills the cache
+VERSION = 2  # of what is kept
 DIGEST = 16  # bytes of a text's hash
 INPUTS = ("input_ids", "token_type_ids")  # what a text is to an encoder
 TUPLES = {"mpnet": 1, "deberta": 2, "deberta-v2": 2}  # blocks that give a tuple, of how many
@@ -137,8 +138,17 @@ class Prefix:
             forward: a context that sets the precision of the pass.
 
         Raises:
-            Off: they do not fit.
+            Off: they do not fit, or cannot be written.
         """
+        try:
+            self.fill_shelves(splits, forward)
+        except OSError as error:
+            if not is_disk_error(error):
+                raise
+            raise Off(f"{self.cache.root}: {error.strerror}") from error
+
+    def fill_shelves(self, splits: Mapping[str, Any], forward: Callable[[], Any]) -> None:
+        """The states of each split, found or computed."""
         keys = self.keys()
         self.cache.root.mkdir(parents=True, exist_ok=True)
         for split, rows in splits.items():
@@ -146,7 +156,7 @@ class Prefix:
             data = hashlib.sha256(b"".join(sorted(texts))).hexdigest()
             place = self.cache.root / f"{shelf_name(keys[self.depth], data)}.states"
             with FileLock(place.with_suffix(".lock")):
-                if not place.exists():
+                if not whole(place):
                     began = time.monotonic()
                     start = self.shallower(keys, data)
                     self.write(place, texts, start, forward)
@@ -185,7 +195,7 @@ class Prefix:
         for number in range(self.depth - 1, 0, -1):
             place = self.cache.root / f"{shelf_name(keys[number], data)}.states"
             with FileLock(place.with_suffix(".lock")) if place.exists() else nullcontext():
-                if place.exists():
+                if whole(place):
                     found = Prefix(self.model, self.cache, self.precision)
                     found.depth, found.short = number, False
                     found.take(place)
@@ -220,13 +230,10 @@ class Prefix:
                 os.fsync(file.fileno())
             np.save(aside / "ends.npy", np.cumsum([0, *lengths]))
             np.save(aside / "digests.npy", np.frombuffer(b"".join(order), dtype=np.uint8))
-            about = {"dtype": str(states.dtype).removeprefix("torch."), "width": states.shape[2]}
+            about = {"dtype": str(states.dtype).removeprefix("torch."), "width": states.shape[2],
+                     "bytes": {p.name: p.stat().st_size for p in aside.iterdir()}}  # fmt: skip
             (aside / "about.json").write_text(json.dumps(about), encoding="utf-8")
             os.replace(aside, place)
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            raise Off(f"{self.cache.root}: {error.strerror}") from error
         finally:
             shutil.rmtree(aside, ignore_errors=True)
 
@@ -315,6 +322,23 @@ class Prefix:
         return states if count is None else (states, None)[:count]
 
 
+def whole(place: Path) -> bool:
+    """Whether states are kept at a place; what was damaged is gone then."""
+    if not place.exists():
+        return False
+    try:
+        noted = json.loads((place / "about.json").read_text(encoding="utf-8"))["bytes"]
+        sizes = {p.name: p.stat().st_size for p in place.iterdir() if p.name != "about.json"}
+        if sizes == noted:
+            return True
+        why = f"files have {sizes} bytes, not {noted}"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        why = str(error)
+    log.warning("kept states of frozen blocks are damaged and made anew: %s: %s", place, why)
+    shutil.rmtree(place) if place.is_dir() else place.unlink()
+    return False
+
+
 def same(states: Tensor) -> Tensor:
     """What it gets."""
     return states
@@ -358,7 +382,7 @@ def digest(columns: Sequence[Any]) -> bytes:
 
 def shelf_name(key: str, data: str) -> str:
     """The name of what is kept of a model's prefix and some texts."""
-    return hashlib.sha256(f"{key} {data}".encode()).hexdigest()[:32]
+    return hashlib.sha256(f"{VERSION} {key} {data}".encode()).hexdigest()[:32]
 
 
 def batches(

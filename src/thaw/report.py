@@ -38,7 +38,8 @@ def confusion_figure(confusion: Sequence[Sequence[int]], labels: Sequence[str], 
         for (i, j), count in np.ndenumerate(counts):
             colour = "white" if shares[i, j] > 0.5 else "black"
             axes.text(j, i, f"{count:,}", ha="center", va="center", color=colour)
-    axes.set(xlabel="predicted", ylabel="true", title="Confusion matrix, test")
+    which = "" if len(labels) <= 30 else ", by number in the order of labels"
+    axes.set(xlabel=f"predicted{which}", ylabel=f"true{which}", title="Confusion matrix, test")
     figure.savefig(path, dpi=150)
 
 

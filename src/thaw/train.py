@@ -1,7 +1,6 @@
 """A run: compose -> build -> freeze -> fit -> test -> export."""
 
 import ctypes
-import errno
 import json
 import logging
 import os
@@ -26,9 +25,11 @@ from thaw import __version__
 from thaw.config import plain, verify
 from thaw.errors import ThawError
 from thaw.evaluate import evaluate
+from thaw.failures import explained
 from thaw.fsdp import gather, load_whole
 from thaw.redact import redacted
 from thaw.sources import fetch_model
+from thaw.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
@@ -73,16 +74,17 @@ def train(cfg: DictConfig, typed: Sequence[str] | None = None) -> float | None:
     for logger in trainer.loggers:
         logger.log_hyperparams(shown)
 
-    metrics = fit(trainer, task, data, cfg, run_dir)
-    results = None
-    if "test" in data.rows and trainer.limit_test_batches != 0:
-        metrics |= evaluate(trainer, task, data)
-        results = task.test_results()
-    gather(task)
-    if trainer.is_global_zero:
-        from thaw.results import write_run  # figures: not in memory while training
+    with explained(cfg, run_dir):
+        metrics = fit(trainer, task, data, cfg, run_dir)
+        results = None
+        if "test" in data.rows and trainer.limit_test_batches != 0:
+            metrics |= evaluate(trainer, task, data)
+            results = task.test_results()
+        gather(task)
+        if trainer.is_global_zero:
+            from thaw.results import write_run  # figures: not in memory while training
 
-        write_run(run_dir, task, data, shown, metrics, results)
+            write_run(run_dir, task, data, shown, metrics, results)
     for logger in trainer.loggers:
         if isinstance(logger, pl.loggers.WandbLogger) and trainer.is_global_zero:
             logger.experiment.finish()  # else the next job of a sweep goes on in this run
@@ -131,9 +133,9 @@ def claim(run_dir: Path, writer: bool) -> Path:
         ThawError: a run has been there before.
     """
     run_dir = run_dir.absolute()
-    run_dir.mkdir(parents=True, exist_ok=True)
     if writer:
         try:
+            run_dir.mkdir(parents=True, exist_ok=True)
             with open(run_dir / "versions.json", "x", encoding="utf-8") as file:
                 names = {name: version(name) for name in LIBRARIES}
                 names |= {"thaw": __version__, "python": platform.python_version()}
@@ -142,10 +144,15 @@ def claim(run_dir: Path, writer: bool) -> Path:
             raise ThawError(
                 f"{run_dir} holds a run already: leave hydra.run.dir out, or name a new directory."
             ) from None
+        except OSError as error:
+            raise ThawError(
+                f"{run_dir} cannot be written: {error.strerror}. hydra.run.dir=<directory> names "
+                "another."
+            ) from error
     return run_dir
 
 
-def build_trainer(cfg: DictConfig) -> pl.Trainer:
+def build_trainer(cfg: DictConfig) -> Trainer:
     """The Trainer with its loggers and callbacks."""
     loggers = [instantiate(node, _convert_="all") for node in cfg.logger.values() if node]
     callbacks = [instantiate(node, _convert_="all") for node in cfg.callbacks.values() if node]
@@ -166,17 +173,12 @@ def build_trainer(cfg: DictConfig) -> pl.Trainer:
         raise ThawError(f"trainer: {error}") from error
 
 
-def fit(
-    trainer: pl.Trainer, task: Any, data: Any, cfg: DictConfig, run_dir: Path
-) -> dict[str, float]:
+def fit(trainer: Trainer, task: Any, data: Any, cfg: DictConfig, run_dir: Path) -> dict[str, float]:
     """Trains, and puts the weights of the best checkpoint into the task.
 
     Returns:
         Validation metrics of the best checkpoint and before the first step, seconds, samples per
         second, memory.
-
-    Raises:
-        ThawError: the disk is full or the run directory cannot be written.
     """
     before: dict[str, float] = {}
     if "validation" not in data.rows or trainer.limit_val_batches == 0:
@@ -201,10 +203,6 @@ def fit(
             f"ckpt_path={cfg.ckpt_path} is damaged, or holds more than tensors and plain values. "
             "To load it could run code, so thaw does not."
         ) from error
-    except (OSError, RuntimeError) as error:
-        if not is_disk_error(error):
-            raise
-        raise ThawError(f"{run_dir}: {error}. What was saved before is still there.") from error
     clock = next(c for c in trainer.callbacks if isinstance(c, Clock))  # type: ignore[attr-defined]
     metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
     best = next((c for c in trainer.checkpoint_callbacks if getattr(c, "monitor", None)), None)
@@ -216,6 +214,8 @@ def fit(
         metrics["best_step"] = state["global_step"]
     metrics |= before
     metrics["steps"] = trainer.global_step
+    if trainer.nonfinite.action == "skip":
+        metrics["nonfinite_steps"] = trainer.nonfinite.steps
     metrics["fit_seconds"] = round(time.monotonic() - began, 2)
     metrics["train_seconds"] = round(clock.seconds, 2)
     metrics["samples_per_second"] = round(clock.samples / max(clock.seconds, 1e-9), 2)
@@ -227,13 +227,6 @@ def stop_watching(trainer: pl.Trainer) -> None:
     """Removes the callbacks that wait for a validation metric."""
     kept = [c for c in trainer.callbacks if not getattr(c, "monitor", None)]  # type: ignore[attr-defined]
     trainer.callbacks = kept  # type: ignore[attr-defined]
-
-
-def is_disk_error(error: BaseException) -> bool:
-    """Whether a write failed for want of room or permission, as torch.save reports it too."""
-    if isinstance(error, OSError):
-        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
-    return "PytorchStreamWriter" in str(error) or "unexpected pos" in str(error)
 
 
 def how_to_go_on(run_dir: Path) -> str:

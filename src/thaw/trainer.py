@@ -1,4 +1,5 @@
-"""Lightning's Trainer, with what this machine decides: precision, packing, compilation."""
+"""Lightning's Trainer, with what this machine decides (precision, packing, compilation) and a guard
+of each step."""
 
 import logging
 from pathlib import Path
@@ -9,6 +10,7 @@ import torch
 from lightning.fabric.connector import _PRECISION_INPUT
 
 from thaw.errors import ThawError
+from thaw.nonfinite import Action, NonFinite
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +27,12 @@ class Trainer(pl.Trainer):
         packed: whether encoders run without padding, see `thaw.packed`; "auto": on CUDA, where they
             can.
         compile: whether `torch.compile` compiles the blocks that train.
+        on_nonfinite: what follows a step whose loss or gradient is not finite, which is left out in
+            any case: "stop" ends the run with a message, "skip" counts it and goes on.
         options: of `lightning.pytorch.Trainer`.
+
+    Attributes:
+        nonfinite: the callback that does so.
 
     Raises:
         ThawError: gradients cannot be clipped by value in float16.
@@ -36,6 +43,7 @@ class Trainer(pl.Trainer):
         precision: Literal["auto"] | _PRECISION_INPUT | None = "auto",
         packed: Literal["auto"] | bool = "auto",
         compile: bool = False,
+        on_nonfinite: Action = "stop",
         **options: Any,
     ) -> None:
         by_value = options.get("gradient_clip_algorithm") == "value"
@@ -55,6 +63,10 @@ class Trainer(pl.Trainer):
             from thaw.fsdp import FullySharded
 
             options["strategy"] = FullySharded()
+        self.nonfinite = NonFinite(on_nonfinite)
+        others = options.pop("callbacks", None) or []
+        others = [others] if isinstance(others, pl.Callback) else others
+        options["callbacks"] = [self.nonfinite, *others]
         super().__init__(precision=chosen, **options)  # type: ignore[arg-type]
         self.packed, self.compile = packed, compile
         if not self.is_global_zero:

@@ -7,6 +7,7 @@ imported or executed.
 import errno
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -22,6 +23,8 @@ from pathlib import Path, PurePosixPath
 from filelock import FileLock
 
 from thaw.errors import ThawError
+
+log = logging.getLogger(__name__)
 
 LIMIT_GIB = 20  # of an archive's content; the largest model thaw names has 0.5
 RATIO = 200  # of content to archive: weights and texts compress 10 times at most
@@ -54,14 +57,36 @@ def fetch_wheels(wheels: Mapping[str, str], member: str, cache: Path | None = No
     key = hashlib.sha256(json.dumps([sorted(wheels.items()), member]).encode()).hexdigest()[:16]
     shelf = (cache or cache_dir()) / "wheels"
     place = shelf / f"{PurePosixPath(member).name}-{key}"
-    if not place.exists():
+    if not whole(place):
         with disk_errors(shelf, "THAW_CACHE"):
             shelf.mkdir(parents=True, exist_ok=True)
             with FileLock(f"{place}.lock"):
-                if not place.exists():  # else another process fetched it meanwhile
+                if not whole(place):  # else another process fetched it meanwhile
+                    if place.exists():
+                        log.warning("%s is damaged and fetched anew", place)
+                        shutil.rmtree(place) if place.is_dir() else place.unlink()
                     fill(place, wheels, member)
     inside = list(place.iterdir())
     return inside[0] if len(inside) == 1 else place
+
+
+def whole(place: Path) -> bool:
+    """Whether files lie at a place as they were put there, by their sizes."""
+    noted = place.with_name(f"{place.name}.sizes")
+    if not place.is_dir():
+        return False
+    if not noted.exists():
+        return any(place.iterdir())  # an earlier thaw noted no sizes
+    try:
+        return json.loads(noted.read_text(encoding="utf-8")) == sizes(place)
+    except ValueError:
+        return False
+
+
+def sizes(place: Path) -> dict[str, int]:
+    """The size in bytes of each file below a place."""
+    files = (path for path in place.rglob("*") if path.is_file())
+    return {path.relative_to(place).as_posix(): path.stat().st_size for path in files}
 
 
 def fill(place: Path, wheels: Mapping[str, str], member: str) -> None:
@@ -79,6 +104,9 @@ def fill(place: Path, wheels: Mapping[str, str], member: str) -> None:
             if path.is_file():
                 with open(path, "rb+") as file:
                     os.fsync(file.fileno())
+        # Noted first: without its place it means nothing.
+        noted = place.with_name(f"{place.name}.sizes")
+        noted.write_text(json.dumps(sizes(aside)), encoding="utf-8")
         os.replace(aside, place)
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -16,9 +17,11 @@ from filelock import FileLock, Timeout
 
 from thaw.wheels import cache_dir, disk_errors
 
+log = logging.getLogger(__name__)
+
 BUDGET_GIB = 20.0  # of all that is kept; what was used least recently goes first
 PART = 10_000  # rows written at a time
-VERSION = 1  # of what is kept, part of its key
+VERSION = 2  # of what is kept, part of its key
 
 Rows = dict[str, list]  # columns of the same length
 
@@ -58,13 +61,30 @@ def keep(key: str, make: Callable[[dict[str, Any]], Iterable[Rows]]) -> tuple[Da
     with disk_errors(root, "THAW_CACHE"):
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{place}.lock"):
-            if not place.exists():
+            found = kept(place)
+            if found is None:
                 write(place, make)
+                found = kept(place)
+                assert found is not None
             os.utime(place)
-            about = json.loads((place / "about.json").read_text(encoding="utf-8"))
-            found = Dataset.from_file(str(place / "rows.arrow"))
         make_room(root, int(BUDGET_GIB * 2**30), place)
-    return found, about
+    return found
+
+
+def kept(place: Path) -> tuple[Dataset, dict] | None:
+    """What is kept at a place; None where nothing is, or was damaged: it is gone then."""
+    if not place.exists():
+        return None
+    try:
+        about = json.loads((place / "about.json").read_text(encoding="utf-8"))
+        size = (place / "rows.arrow").stat().st_size
+        if size != about["bytes"]:
+            raise ValueError(f"rows.arrow has {size:,} bytes of {about['bytes']:,}")
+        return Dataset.from_file(str(place / "rows.arrow")), about["about"]
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+        log.warning("kept tokens are damaged and made anew: %s: %s", place, error)
+        shutil.rmtree(place) if place.is_dir() else place.unlink()
+        return None
 
 
 def write(place: Path, make: Callable[[dict[str, Any]], Iterable[Rows]]) -> None:
@@ -83,7 +103,8 @@ def write(place: Path, make: Callable[[dict[str, Any]], Iterable[Rows]]) -> None
                     writer.write_batch(pa.record_batch(rows, schema=schema))
             file.flush()
             os.fsync(file.fileno())
-        (aside / "about.json").write_text(json.dumps(about), encoding="utf-8")
+        said = {"about": about, "bytes": (aside / "rows.arrow").stat().st_size}
+        (aside / "about.json").write_text(json.dumps(said), encoding="utf-8")
         os.replace(aside, place)
     finally:
         shutil.rmtree(aside, ignore_errors=True)

@@ -161,7 +161,7 @@ class MaskedLanguageModelData(EncoderData):
 
     def tokens(self, texts: Iterable[tuple[str, Any]]) -> Iterator[tuple[Any, Row]]:
         """The document, and tokens and words, of each text, without special tokens around it."""
-        for part in portions(texts):
+        for part in portions(texts, lambda pair: len(pair[0])):
             strings = [text for text, _ in part]
             encoded = self.tokenizer(
                 strings, add_special_tokens=False, return_offsets_mapping=True, verbose=False

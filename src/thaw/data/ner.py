@@ -16,6 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 from thaw.data.base import EncoderData, names_of, rowwise
 from thaw.data.columns import COLUMN_SUFFIXES, column_rows
 from thaw.data.encoded import Rows
+from thaw.data.packing import portions
 from thaw.data.read import COMPRESSED
 from thaw.data.schemes import SCHEMES, split_tag
 from thaw.data.sentences import Sentences, read_sentences
@@ -180,9 +181,9 @@ class TokenData(EncoderData):
         """
         ids = {name: i for i, name in enumerate(self.labels)} | {"": IGNORED}
         about |= {"long": 0, "uncovered": 0, "lost": 0}
-        for begin in range(0, len(rows), 1000):
+        begin = 0
+        for part in portions(rows.texts, lambda words: sum(map(len, words))):
             out: Rows = {}
-            part = rows.texts[begin : begin + 1000]
             for row, pieces in enumerate(
                 windows(self.tokenizer, part, self.max_tokens, self.stride), begin
             ):
@@ -203,6 +204,7 @@ class TokenData(EncoderData):
                     length = sum(len(piece["input_ids"]) for piece in group)
                     for key, value in (columns | {"length": length, "row": row}).items():
                         out.setdefault(key, []).append(value)
+            begin += len(part)
             yield out
 
     def report(self, split: str, count: int, about: Mapping[str, Any]) -> None:

@@ -3,25 +3,32 @@
 Shapes: B batch, T tokens.
 """
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
+T = TypeVar("T")
+TEXTS, CHARACTERS = 1000, 1_000_000  # that are tokenized at once: what a tokenizer holds is larger
 Row = tuple[list[int], list[int]]  # tokens, and the number of each one's word, -1: special
 
 
-def portions(texts: Iterable[tuple[str, Any]]) -> Iterator[list[tuple[str, Any]]]:
-    """Texts to tokenize at once: 1,000, or fewer that are long together."""
-    part: list[tuple[str, Any]] = []
-    size = 0
-    for pair in texts:
-        part.append(pair)
-        size += len(pair[0])
-        if len(part) == 1000 or size > 1_000_000:
+def portions(texts: Iterable[T], size: Callable[[T], int]) -> Iterator[list[T]]:
+    """Texts to tokenize at once: `TEXTS`, or fewer that are long together.
+
+    Args:
+        texts: any.
+        size: of one, in characters.
+    """
+    part: list[T] = []
+    total = 0
+    for text in texts:
+        part.append(text)
+        total += size(text)
+        if len(part) == TEXTS or total > CHARACTERS:
             yield part
-            part, size = [], 0
+            part, total = [], 0
     if part:
         yield part
 

@@ -15,6 +15,7 @@ from torch.utils.data import Sampler
 
 from thaw.data.base import EncoderData, names_of, rowwise
 from thaw.data.encoded import Rows
+from thaw.data.packing import portions
 from thaw.data.shots import BalancedBatches, distinct, draw
 from thaw.data.table import Columns, Texts, label_names, read_texts
 from thaw.errors import ThawError
@@ -118,15 +119,16 @@ class SequenceData(EncoderData):
     def pieces(self, rows: Texts, split: str, about: dict[str, Any]) -> Iterator[Rows]:
         ids = {name: i for i, name in enumerate(self.labels)}
         about |= {"cut": 0, "longest": 0}
-        for begin in range(0, len(rows), 1000):
-            part = [list(texts) for texts in zip(*rows.texts[begin : begin + 1000], strict=True)]
-            labels = rows.labels[begin : begin + 1000]
+        begin = 0
+        for texts in portions(rows.texts, lambda text: sum(map(len, text))):
+            part = [list(column) for column in zip(*texts, strict=True)]
+            labels = rows.labels[begin : begin + len(texts)]
             columns = {k: list(v) for k, v in self.tokenizer(*part, verbose=False).items()}
             lengths = [len(tokens) for tokens in columns["input_ids"]]
             long = [i for i, length in enumerate(lengths) if length > self.max_tokens]
             if long:
                 short = self.tokenizer(
-                    *([texts[i] for i in long] for texts in part),
+                    *([column[i] for i in long] for column in part),
                     truncation=True, max_length=self.max_tokens,
                 )  # fmt: skip
                 for key, values in short.items():
@@ -144,6 +146,7 @@ class SequenceData(EncoderData):
                     for value in labels
                 ],
             }
+            begin += len(texts)
 
     def report(self, split: str, count: int, about: Mapping[str, Any]) -> None:
         """Warns of texts that are cut."""

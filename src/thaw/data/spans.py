@@ -73,6 +73,8 @@ def read_spans(value: Any, text: str, where: str) -> list[Span]:
 
 def parse(value: Any, where: str) -> Iterator[Span]:
     """Spans as they are written."""
+    if value is not None and not isinstance(value, list):
+        raise ThawError(f"{where}: spans are {value!r:.60}; expected a list.")
     for item in value or []:
         try:
             if isinstance(item, Mapping):

@@ -8,6 +8,7 @@ from typing import Any, overload
 
 import numpy as np
 
+from thaw.errors import ThawError
 from thaw.wheels import cache_dir, disk_errors
 
 Text = tuple[str, ...]
@@ -52,9 +53,12 @@ class Spool(Sequence[Text]):
             return [self[row] for row in range(len(self))[key]]
         first = range(len(self))[key] * self.width
         ends = self.ends[first : first + self.width + 1]
-        self.file.flush()
+        with disk_errors(cache_dir(), "THAW_CACHE"):
+            self.file.flush()
         # Not seek and read: a loader's workers have the file in common.
         whole = os.pread(self.file.fileno(), ends[-1] - ends[0], ends[0])
+        if len(whole) != ends[-1] - ends[0]:
+            raise ThawError(f"texts in {cache_dir()} were cut off while they were in use.")
         cuts = [end - ends[0] for end in ends]
         return tuple(
             whole[cuts[i] : cuts[i + 1]].decode("utf-8", "surrogatepass") for i in range(self.width)

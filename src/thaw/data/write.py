@@ -71,8 +71,9 @@ class RowWriter:
         """Writes rows of CSV or Parquet; the first call settles columns and types."""
         if self.columns is None:
             self.columns = list(dict.fromkeys(name for row in rows for name in row))
+        known = dict.fromkeys(self.columns)  # a list would make 1,000 columns quadratic
         for row in rows:
-            if extra := [name for name in row if name not in self.columns]:
+            if extra := [name for name in row if name not in known]:
                 raise ThawError(
                     f"{self.path}: a row has a column {extra[0]!r}, the first rows had "
                     f"{', '.join(self.columns)}. Write a .jsonl instead: its rows may differ."

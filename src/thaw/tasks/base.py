@@ -18,9 +18,10 @@ from thaw.dropout import use_bits
 from thaw.errors import ThawError
 from thaw.freeze import Nothing, freeze, frozen_modules, interval
 from thaw.fsdp import MARK, shard, sharded
-from thaw.optim import adamw, clip_in_step, linear_schedule
+from thaw.optim import adamw, clip_in_step, gradient_norm, linear_schedule
 from thaw.packed import obstacle, packed, pinned
 from thaw.prefix import Cache, Prefix, add_test, prefix_of
+from thaw.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
@@ -269,9 +270,13 @@ class EncoderTask(LightningModule):
         in_step = self.device.type == "cpu" or scaler is not None  # Lightning refuses the latter
         in_step = in_step and not sharded(self)  # a norm over all shares
         if gradient_clip_val and gradient_clip_algorithm == "norm" and in_step:
-            clip_in_step(optimizer, gradient_clip_val, scaler)
+            norm = clip_in_step(optimizer, gradient_clip_val, scaler)
         else:
+            norm = gradient_norm(optimizer)  # before they are clipped
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        if isinstance(self.trainer, Trainer):
+            step = self.global_step + 1
+            self.trainer.nonfinite.judge(step, optimizer, norm if scaler is None else None)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the validation metrics of these weights."""
