@@ -32,7 +32,7 @@ def conf_dir() -> Path:
 def register_resolvers() -> None:
     """Registers `${thaw.suffix:}`, six random hex digits that keep run directories apart, and those
     of a sweep's directories."""
-    from thaw.sweep import direction, group, place, sweep_dir
+    from thaw.sweep import direction, group, place, run_name, sweep_dir
 
     OmegaConf.register_new_resolver(
         "thaw.suffix", lambda: secrets.token_hex(3), use_cache=True, replace=True
@@ -40,6 +40,8 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("thaw.sweep", sweep_dir, replace=True)
     OmegaConf.register_new_resolver("thaw.job", place, replace=True)
     OmegaConf.register_new_resolver("thaw.group", group, replace=True)
+    OmegaConf.register_new_resolver("thaw.name", run_name, replace=True)
+    OmegaConf.register_new_resolver("thaw.task", lambda t: t.split(".")[-2], replace=True)
     OmegaConf.register_new_resolver("thaw.direction", direction, replace=True)
 
 

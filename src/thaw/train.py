@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import platform
-import resource
 import shlex
 import sys
 import time
@@ -25,7 +24,9 @@ from thaw import __version__
 from thaw.config import plain, verify
 from thaw.errors import ThawError
 from thaw.evaluate import evaluate
+from thaw.share import share_run
 from thaw.sources import fetch_model
+from thaw.throughput import Throughput, peak_memory_mib
 
 log = logging.getLogger(__name__)
 
@@ -77,9 +78,10 @@ def train(cfg: DictConfig, typed: Sequence[str] | None = None) -> float | None:
     if trainer.is_global_zero:
         from thaw.results import write_run  # figures: not in memory while training
 
-        write_run(run_dir, task, data, plain(cfg), metrics, results)
+        found = write_run(run_dir, task, data, plain(cfg), metrics, results)
     for logger in trainer.loggers:
         if isinstance(logger, pl.loggers.WandbLogger) and trainer.is_global_zero:
+            share_run(logger, found, metrics, run_dir)
             logger.experiment.finish()  # else the next job of a sweep goes on in this run
     return metrics.get(cfg.monitor)
 
@@ -144,7 +146,7 @@ def build_trainer(cfg: DictConfig) -> pl.Trainer:
     """The Trainer with its loggers and callbacks."""
     loggers = [instantiate(node, _convert_="all") for node in cfg.logger.values() if node]
     callbacks = [instantiate(node, _convert_="all") for node in cfg.callbacks.values() if node]
-    callbacks.append(Clock())
+    callbacks += [Clock(), Throughput()]
     has = {type(c).__name__ for c in callbacks}
     extra: dict[str, Any] = {}
     if "ModelCheckpoint" not in has:
@@ -152,7 +154,8 @@ def build_trainer(cfg: DictConfig) -> pl.Trainer:
     if not cfg.trainer.enable_progress_bar:
         callbacks = [c for c in callbacks if not isinstance(c, pl.callbacks.ProgressBar)]
     if not loggers:
-        callbacks = [c for c in callbacks if type(c).__name__ != "LearningRateMonitor"]
+        unheard = ("LearningRateMonitor", "Throughput")
+        callbacks = [c for c in callbacks if type(c).__name__ not in unheard]
     try:
         return instantiate(
             cfg.trainer, logger=loggers or False, callbacks=callbacks, _convert_="all", **extra
@@ -234,13 +237,6 @@ def how_to_go_on(run_dir: Path) -> str:
     kept = [a for a in sys.argv[1:] if not a.startswith(("ckpt_path=", "hydra.run.dir="))]
     command = shlex.join(["python", "train.py", *kept, f"ckpt_path={last}"])
     return f"Stopped. Best and last checkpoint are in {last.parent}. To go on:\n  {command}"
-
-
-def peak_memory_mib() -> float:
-    """Peak memory in MiB: of the GPU where there is one, else of this process."""
-    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
-        return torch.cuda.max_memory_allocated() / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
 class Clock(pl.Callback):
