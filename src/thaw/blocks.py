@@ -157,7 +157,7 @@ def rows(task: Any) -> list[tuple[str, ...]]:
         parts = names_of_halves(model)
     factors = rate_factors(parts, task.layer_decay)
     later = {id(p): i for i, s in enumerate(task.stages, 1) for m in s for p in m.parameters()}
-    lines = [("part", "parameters", "trains", "learning rate")]
+    lines: list[tuple[str, ...]] = [("part", "parameters", "trains", "learning rate")]
     for part in in_order(set(parts.values())):
         own = [p for n, p in model.named_parameters() if parts[n] == part]
         count, open_ = sum(p.numel() for p in own), sum(p.numel() for p in own if p.requires_grad)

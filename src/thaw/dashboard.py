@@ -34,7 +34,7 @@ def workspace(entity: str, project: str, name: str) -> Any:
         return wr.LinePlot(title=title, x=step, y=list(keys), metric_regex=regex)
 
     scores = [wr.BarPlot(title=f"test {s}", metrics=[f"test/{s}"]) for s in SCORES]
-    found = ("report", "errors", "predictions", "probes", "per label", "entities")
+    tables = ("errors", "predictions", "per label", "entities", "pretraining", "probes")
     sections = [
         ws.Section(name="Scores", is_open=True, panels=[
             *scores, *(lines(f"validation {s}", f"val/{s}") for s in SCORES)]),
@@ -47,12 +47,14 @@ def workspace(entity: str, project: str, name: str) -> Any:
             wr.BarPlot(title="seconds of training", metrics=["train_seconds"]),
             wr.BarPlot(title="samples a second", metrics=["samples_per_second"])]),
         ws.Section(name="Found", is_open=True, panels=[
-            wr.MediaBrowser(title=key, media_keys=[key]) for key in found]),
+            wr.MediaBrowser(title="report", media_keys=["report"]),
+            *(wr.WeavePanelSummaryTable(table_name=key) for key in tables)]),
     ]  # fmt: skip
     grouped = ws.RunsetSettings(groupby=[ws.Metric("Group")])
     return ws.Workspace(
-        entity=entity, project=project, name=name, sections=sections, runset_settings=grouped
-    )
+        entity=entity, project=project, name=name, sections=sections, runset_settings=grouped,
+        auto_generate_panels=True,  # charts of W&B's own kinds, such as the confusion matrix
+    )  # fmt: skip
 
 
 def main(words: list[str]) -> None:

@@ -82,15 +82,18 @@ class Probes:
         """The likeliest words of each mask before training and at the end."""
         stages = [s for s in ("start", "end") if any(r["stage"] == s for r in self.rows)]
         told = {
-            (r["probe"], r["mask"], r["stage"]): ", ".join(
+            (r["probe"], r["mask"], r["stage"]): " · ".join(
                 f"{word['token']} {word['probability']:.3f}" for word in r["top"]
             )
             for r in self.rows
         }
         masks = dict.fromkeys((probe, mask) for probe, mask, _ in told)
-        rows = [[*m, *(told.get((*m, stage), "") for stage in stages)] for m in masks]
+        rows = [
+            [probe + (f" (mask {n})" if n > 1 else ""), *(told[probe, n, s] for s in stages)]
+            for probe, n in masks
+        ]
         names = {"start": "before training", "end": "after"}
-        columns = ("probe", "mask", *(names[stage] for stage in stages))
+        columns = ("probe", *(names[stage] for stage in stages))
         return FoundTable("probes", columns, rows, examples=True)
 
     def metrics(self) -> dict[str, float]:

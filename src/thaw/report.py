@@ -5,6 +5,7 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
@@ -97,12 +98,12 @@ def draw_beside(panels: Sequence[Panel], height: float = 3.8) -> Figure:
 def svg(draw: Panel, height: float = 3.4) -> str:
     """A panel as an SVG image of its own, in the reader's light or dark colours."""
     ink = "#010203"  # no other colour of the figure
-    colours = dict.fromkeys(
+    settings: Any = dict.fromkeys(
         ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), ink
     )
     # Text stays text, and equal figures are equal files.
-    kept = {"svg.fonttype": "none", "svg.hashsalt": "thaw", "legend.framealpha": 0.0}
-    with rc_context(colours | kept):
+    settings |= {"svg.fonttype": "none", "svg.hashsalt": "thaw", "legend.framealpha": 0.0}
+    with rc_context(settings):
         figure = Figure(figsize=(5, height), layout="constrained")
         axes = figure.subplots()
         draw(axes)

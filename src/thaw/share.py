@@ -55,11 +55,12 @@ def as_wandb(table: Table) -> Any:
     """A table as W&B has it: numbers as they are, the rest as text."""
     import wandb
 
+    names: list[str | int] = [*table.columns]
     rows = [
         [cell if isinstance(cell, int | float) else shown_number(cell) for cell in row]
         for row in table.rows
     ]
-    return wandb.Table(columns=list(table.columns), data=rows, allow_mixed_types=True)
+    return wandb.Table(columns=names, data=rows, allow_mixed_types=True)
 
 
 def bars(table: Table) -> dict[str, Any]:
@@ -90,7 +91,7 @@ def chart(section: Counts) -> dict[str, Any]:
         for j, predicted in enumerate(section.columns)
     ]
     drawn = wandb.plot_table(
-        "wandb/confusion_matrix/v1", wandb.Table(columns=names, data=cells),
+        "wandb/confusion_matrix/v1", wandb.Table(columns=[*names], data=cells),
         {name: name for name in names}, {"title": section.title},
     )  # fmt: skip
     return {section.title: drawn}

@@ -207,12 +207,12 @@ class MaskedLanguageModel(EncoderTask):
         """Perplexity and probes before training and after it."""
         names = {"val/": "validation", "test/": "test"}
         rows = [
-            [name, metrics.get(f"start/{of}") if part == "val/" else None, metrics[part + of], of]
+            [of, name, metrics.get(f"start/{of}") if part == "val/" else None, metrics[part + of]]
             for of in ("perplexity", "loss", "accuracy")
             for part, name in names.items()
             if part + of in metrics
         ]
-        columns = ("split", "before training", "after", "of masked tokens")
+        columns = ("of masked tokens", "split", "before training", "after")
         return [Table("pretraining", columns, rows), self.probes.table()]
 
     def finish(self, run_dir: Path) -> dict[str, float]:

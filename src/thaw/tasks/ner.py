@@ -311,9 +311,7 @@ class TokenClassification(EncoderTask):
         wrong = [sentence for sentence in wrong if sentence[0]]
         shown = heapq.nlargest(SHOWN, wrong, key=lambda sentence: sentence[:2])
         note = f"{len(wrong):,} of {len(results['predicted']):,} sentences of the test have errors"
-        note += (
-            f"; the {SHOWN} with the most." if len(wrong) > SHOWN else "; the most errors first."
-        )
+        note += f"; the {SHOWN} with the most." if len(wrong) > SHOWN else "; most errors first."
         counts = self.outcomes(data, results)
         table = [[counts[kind][k] for k in KINDS] for kind in counts]
         pairs = [self.side_by_side(data.rows["test"], -row, found) for _, row, found in shown]
