@@ -145,7 +145,7 @@ def curves(metrics_csv: Path) -> list[Panel]:
         finish(axes)
 
     def finish(axes: Axes) -> None:
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.legend()
 
     known = ("val/f1", "val/accuracy", "val/precision", "val/recall")

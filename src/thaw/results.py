@@ -102,10 +102,15 @@ def findings_of(
         curves=[svg(panel) for panel in curves(csv_file)] if csv_file.exists() else [],
         trains=Table("what trained", names, parts),
         usage=usage(run_dir, task),
-        config=OmegaConf.to_yaml(OmegaConf.create(dict(cfg))),
+        config=shown_config(cfg),
         environment=machine(task)
         | json.loads((run_dir / "versions.json").read_text(encoding="utf-8")),
     )
+
+
+def shown_config(cfg: Mapping[str, Any]) -> str:
+    """The composed config as YAML, as a report may show it."""
+    return OmegaConf.to_yaml(OmegaConf.create(dict(cfg)))
 
 
 def task_name(cfg: Mapping[str, Any]) -> str:
