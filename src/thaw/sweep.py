@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
@@ -134,8 +135,10 @@ def run_name(run_dir: str) -> str | None:
     hydra = HydraConfig.get()
     words, sweep = list(hydra.overrides.task), running()
     if sweep is not None and (sweep / "multirun.yaml").is_file():
-        shared = OmegaConf.load(sweep / "multirun.yaml").hydra.overrides.task
-        words = [word for word in words if word not in shared] or words
+        typed = list(OmegaConf.load(sweep / "multirun.yaml").hydra.overrides.task)
+        parsed = OverridesParser.create().parse_overrides(typed)
+        same = {o.key_or_group for o in parsed if not o.is_sweep_override()}
+        words = [word for word in words if not same & values_of([word]).keys()] or words
     place = Path(run_dir).absolute()
     root = Path(hydra.runtime.output_dir).absolute()
     chained = [str(place.relative_to(root))] if root in place.parents else []
