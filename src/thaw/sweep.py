@@ -349,5 +349,6 @@ def share(config: DictConfig, sweep: Path) -> None:
     with open(sweep / "summary.csv", newline="", encoding="utf-8") as file:
         header, *rows = csv.reader(file)
     run.log({"summary": wandb.Table(columns=[*header], data=rows),
-             "figure": wandb.Image(str(sweep / "summary.png"))})  # fmt: skip
+             "figure": wandb.Image(str(sweep / "summary.png")),
+             "report": wandb.Html(str(sweep / "report.html"), inject=False)})  # fmt: skip
     run.finish()
