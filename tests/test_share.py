@@ -87,9 +87,9 @@ def test_entities_and_their_errors_are_tables(run_ner, ner_overrides):
 
 
 def test_a_word_of_a_name_is_short():
-    assert short("+task.learning_rate=1e-4") == "task.learning_rate=1e-4"
-    assert short("data.train=/data/of/mine/train.csv") == "data.train=train.csv"
-    assert len(short("data.text=" + "x" * 99)) == len("data.text=") + 24
+    assert short("task.learning_rate", "1e-4") == "task.learning_rate=1e-4"
+    assert short("data.train", "/data/of/mine/train.csv") == "data.train=train.csv"
+    assert len(short("data.text", "x" * 99)) == len("data.text=") + 24
 
 
 def metrics_of(made):

@@ -33,7 +33,7 @@ FAILED = "failed.json"
 SECONDS = "fit_seconds"
 SEED = "seed"
 NAME = 100  # characters of a run's name
-UNTOLD = ("hydra", "logger", "callbacks", "resume", "run_dir", "ckpt_path")  # of a run's name
+UNTOLD = ("hydra", "logger", "callbacks", "run_dir", "ckpt_path")  # of a run's name
 
 
 @dataclass
@@ -133,24 +133,23 @@ def run_name(run_dir: str) -> str | None:
     if not HydraConfig.initialized():
         return None
     hydra = HydraConfig.get()
-    words, sweep = list(hydra.overrides.task), running()
+    words, sweep = values_of(hydra.overrides.task), running()
     if sweep is not None and (sweep / "multirun.yaml").is_file():
         typed = list(OmegaConf.load(sweep / "multirun.yaml").hydra.overrides.task)
         parsed = OverridesParser.create().parse_overrides(typed)
         same = {o.key_or_group for o in parsed if not o.is_sweep_override()}
-        words = [word for word in words if not same & values_of([word]).keys()] or words
+        words = {key: value for key, value in words.items() if key not in same} or words
     place = Path(run_dir).absolute()
     root = Path(hydra.runtime.output_dir).absolute()
     chained = [str(place.relative_to(root))] if root in place.parents else []
-    told = [short(word) for word in words if not word.lstrip("+~").startswith(UNTOLD)]
+    told = [short(key, value) for key, value in words.items() if not key.startswith(UNTOLD)]
     return " ".join([*told, *chained])[:NAME] or None
 
 
-def short(word: str) -> str:
+def short(key: str, value: str) -> str:
     """An override without the directories of its value, cut where it is long."""
-    key, equals, value = word.lstrip("+~").partition("=")
     value = value.rstrip("/").rsplit("/", 1)[-1]
-    return f"{key}{equals}{value if len(value) <= 24 else value[:23] + '…'}"
+    return f"{key}={value if len(value) <= 24 else value[:23] + '…'}"
 
 
 def direction(mode: str) -> str:
