@@ -94,7 +94,7 @@ class Probes:
         ]
         names = {"start": "before training", "end": "after"}
         columns = ("probe", *(names[stage] for stage in stages))
-        return FoundTable("probes", columns, rows, examples=True)
+        return FoundTable("probes before and after", columns, rows, examples=True)
 
     def metrics(self) -> dict[str, float]:
         """Probabilities of every stage under flat names, for metrics.json."""
