@@ -111,6 +111,9 @@ def test_a_mistyped_option_names_the_nearest(override, message):
         ("task.warmup_ratio=2", r"task\.warmup_ratio=2 does not fit: .*less than or equal to 1"),
         ("task.learning_rate=-1e-4", r"task\.learning_rate=-0\.0001 does not fit"),
         ("trainer.max_epochs=x", r"trainer\.max_epochs='x' does not fit"),
+        ("seed=one", r"seed='one' does not fit"),
+        ("monitor_mode=maximum", r"monitor_mode='maximum' does not fit"),
+        ("model.learning_rate=-1", r"model\.learning_rate=-1 does not fit"),
         ("+callbacks.early_stopping.patiense=3", r"no option callbacks\.early_stopping\.patiense"),
     ],
 )
@@ -150,6 +153,18 @@ def test_what_is_read_of_a_constructor_is_what_importing_it_tells():
             assert (read.parameters[key].default is parameter.empty) == required, (name, key)
             if key in known.hints:
                 assert accepted(read.hints[key]) == accepted(known.hints[key]), (name, key)
+
+
+def test_configs_of_ones_own_lie_beside_thaws_and_are_named_in_messages(tmp_path, monkeypatch):
+    (tmp_path / "it's" / "data").mkdir(parents=True)
+    (tmp_path / "it's" / "data" / "tickets.yaml").write_text("defaults: [files]\nname: tickets\n")
+    with pytest.raises(ThawError, match=r"data=tickets does not exist.* --config-dir <directory>"):
+        composed("data=tickets")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["train.py", "--config-dir", "it's", "data=tickts"])
+    assert composed("data=tickets").data.name == "tickets"
+    with pytest.raises(ThawError, match=r"one of .*tickets.* Did you mean tickets\?"):
+        composed("data=tickts")
 
 
 def train_py(*words):

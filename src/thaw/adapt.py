@@ -46,6 +46,11 @@ def adapt(cfg: DictConfig) -> float:
             f"experiment=chapter/adapt chains runs in one process; got trainer.devices="
             f"{cfg.trainer.devices}, expected 1."
         )
+    if cfg.data.get("folds") is not None:
+        raise ThawError(
+            "experiment=chapter/adapt takes no data.folds: pretraining reads no labels, so its "
+            "folds are others, and it would read texts of the classifier's test."
+        )
     options = plain(cfg.adapt)
     typed = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
     words = [w for w in typed if not w.lstrip("+~").startswith(("experiment=", "adapt.", "seed="))]

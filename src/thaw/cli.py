@@ -1,11 +1,12 @@
 """What a command line needs around the work: run names, near matches, errors without tracebacks."""
 
+import argparse
 import difflib
 import os
 import re
 import secrets
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,6 +28,38 @@ def conf_dir() -> Path:
     if not path.is_dir():
         raise ThawError(f"no configs at {path}: install thaw from a clone with `pip install -e .`")
     return path
+
+
+def own_dirs() -> list[str]:
+    """The user's directories of configs beside thaw's, as `--config-dir` names one."""
+    from hydra.core.hydra_config import HydraConfig
+
+    if HydraConfig.initialized():
+        sources = HydraConfig.get().runtime.config_sources
+        paths = (str(source.path) for source in sources if source.schema == "file")
+        return [path for path in paths if path != str(conf_dir())]
+    named, _ = config_dir_of(sys.argv[1:])
+    return [os.path.abspath(named)] if named else []
+
+
+def config_dir_of(argv: Sequence[str]) -> tuple[str | None, list[str]]:
+    """What `--config-dir` names, and the other words of a command line."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config-dir", "-cd")
+    known, rest = parser.parse_known_args(argv)
+    return known.config_dir, rest
+
+
+def search(places: Sequence[str]) -> list[str]:
+    """The override that makes Hydra look for configs in further directories."""
+    quoted = ("'file://{}'".format(place.replace("'", r"\'")) for place in places)
+    return [f"hydra.searchpath=[{','.join(quoted)}]"] if places else []
+
+
+def choices(group: str) -> list[str]:
+    """The choices of a config group."""
+    places = [conf_dir(), *map(Path, own_dirs())]
+    return sorted({path.stem for place in places for path in (place / group).glob("*.yaml")})
 
 
 def register_resolvers() -> None:
@@ -57,6 +90,7 @@ def compose(overrides: list[str]) -> DictConfig:
     from hydra.errors import HydraException
 
     register_resolvers()
+    overrides = [*search(own_dirs()), *overrides]
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         try:
@@ -67,7 +101,7 @@ def compose(overrides: list[str]) -> DictConfig:
 
 def tasks() -> list[str]:
     """The names of all tasks."""
-    return sorted(path.stem for path in (conf_dir() / "task").glob("*.yaml"))
+    return choices("task")
 
 
 def near(word: str, words: list[str]) -> str:
@@ -99,9 +133,10 @@ def explain(error: BaseException) -> str:
             if extra in ENGINES:
                 return f"{group}={word} is not installed: pip install -e '.[{extra}]'."
             return f"{group}={word} does not exist; thaw has extras for {', '.join(ENGINES)}."
-        options = sorted(p.stem for p in (conf_dir() / group).glob("*.yaml"))
-        return f"{group}={word} does not exist; {group} is one of {', '.join(options)}." + near(
-            word, options
+        options = choices(group)
+        return (
+            f"{group}={word} does not exist; {group} is one of {', '.join(options)}."
+            f"{near(word, options)} --config-dir <directory> adds your own."
         )
     if key := re.search(r"Could not override '([^']+)'", text):
         word = key.group(1)

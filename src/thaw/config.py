@@ -2,14 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, NonNegativeFloat, NonNegativeInt, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
 from thaw.cli import conf_dir, near
+from thaw.data.folds import require_fold
 from thaw.errors import ThawError
 from thaw.signatures import Signature, signature
 
@@ -18,6 +19,25 @@ GIVEN = {
     "data": {"tokenizer", "seed"},
     "task": {"checkpoint", "labels", "multi_label", "label_counts", "fine_words", "max_tokens"},
     "trainer": {"logger", "callbacks"},
+}
+# Options that no constructor takes, with their types.
+PLAIN: dict[str, Any] = {
+    "seed": NonNegativeInt,
+    "monitor": str,
+    "monitor_mode": Literal["max", "min"],
+    "ckpt_path": str | None,
+    "resume": str | None,
+    "run_dir": str,
+    "program": str,
+    "model.name": str,
+    "model.checkpoint": str | Mapping[str, Any],
+    "model.revision": str | None,
+    "model.learning_rate": NonNegativeFloat,
+    "model.mlm_learning_rate": NonNegativeFloat,
+    "adapt.seeds": Sequence[int],
+    "adapt.pretrain": Sequence[str],
+    "adapt.classify": Sequence[str],
+    "adapt.score": str,
 }
 ONE_RUN = "thaw.train.train"  # other programs chain runs, and give each its own words
 
@@ -44,6 +64,7 @@ def verify(cfg: DictConfig, typed: Sequence[str] | None = None) -> None:
     check(cfg, GIVEN)
     if cfg.ckpt_path is not None and not Path(cfg.ckpt_path).is_file():
         raise ThawError(f"ckpt_path={cfg.ckpt_path}: no such file.")
+    require_fold(cfg.data.get("folds"), cfg.data.get("fold"), cfg.data)
     require_sources(cfg)
 
 
@@ -79,6 +100,11 @@ def check(cfg: DictConfig, given: Mapping[str, set[str]], parts: Sequence[str] =
         ThawError: names the key, and the nearest right ones.
     """
     chosen = {key: plain(cfg[key]) for key in parts} if parts else plain(cfg)
+    for name, hint in PLAIN.items():
+        group, _, key = name.rpartition(".")
+        node = chosen.get(group, {}) if group else chosen
+        if key in node:
+            fits(name, node[key], hint)
     for path, node in targets(chosen):
         arguments(path, node, signature(node["_target_"]), given.get(path, set()))
 

@@ -6,11 +6,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from thaw.cli import compose, exit_clearly
+from thaw.cli import compose, config_dir_of, exit_clearly
 from thaw.errors import ThawError
 
 USAGE = """usage: python -m thaw.evaluate run=<run directory> [split=test] [output=metrics.json]
        [data=<name>] [data.KEY=VALUE ...] [trainer.KEY=VALUE ...]
+       [--config-dir <directory of your own configs>]
 Without data= the run's own data is taken."""
 
 
@@ -35,7 +36,7 @@ def main(argv: list[str]) -> dict[str, float]:
     own = {"split": "test", "output": ""}
     rest = []
     run = None
-    for word in argv:
+    for word in config_dir_of(argv)[1]:
         key, _, value = word.partition("=")
         if key == "run":
             run = Path(value)

@@ -1,13 +1,21 @@
-"""The run as a plain Hugging Face directory that `transformers.pipeline()` loads without thaw."""
+"""The run as a plain Hugging Face directory that `transformers.pipeline()` loads without thaw, and
+a finished run in another format: `python -m thaw.export run=<dir> format=onnx`."""
 
 import os
 import shutil
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from thaw.cli import arguments, exit_clearly
+from thaw.errors import ThawError
+
+KNOWN = {"run": None, "format": "onnx", "tolerance": "1e-4"}
+USAGE = """usage: python -m thaw.export run=<run directory> [format=onnx] [tolerance=1e-4]
+Writes <run>/model/onnx: model.onnx with the tokenizer, checked against torch."""
 LOADING = {
     "transformers": """from transformers import pipeline
 
@@ -86,6 +94,7 @@ def model_card(
     recipe = {
         "data": data["name"],
         "texts": ", ".join(f"{k} {v}" for k, v in sizes.items()),
+        **({"fold": f"{data['fold']} of {data['folds']}"} if data.get("folds") else {}),
         "labels": ", ".join(labels),
         "base model": base,
         "objective": task["_target_"].rsplit(".", 1)[-1],
@@ -109,3 +118,46 @@ def model_card(
         lines += ["", "| metric | test |", "|---|---|"]
         lines += [f"| {k.removeprefix('test/')} | {v:.4f} |" for k, v in scores]
     return "\n".join(lines) + "\n"
+
+
+def main(argv: list[str]) -> float:
+    """Exports a finished run.
+
+    Args:
+        argv: words of the command line, see `USAGE`.
+
+    Returns:
+        The largest difference of a logit to torch's, which is printed.
+
+    Raises:
+        ThawError: an option or the run is not what it should be, or the export differs.
+    """
+    from thaw.evaluate import finished
+    from thaw.predict import run_config
+
+    given = arguments(argv, KNOWN, USAGE)
+    if given["format"] != "onnx":
+        raise ThawError(f"format={given['format']}: expected onnx; <run>/model is Hugging Face's.")
+    try:
+        tolerance = float(given["tolerance"])
+    except ValueError:
+        raise ThawError(f"tolerance={given['tolerance']}: expected a number.") from None
+    model = finished(Path(given["run"]))
+    cfg = run_config(model.parent)
+
+    from hydra.utils import get_class
+
+    from thaw.onnx import export_onnx
+    from thaw.train import quieten
+
+    quieten()
+    predictor = get_class(cfg.task._target_).predictor  # type: ignore[attr-defined]
+    directory = model / "onnx"
+    difference = export_onnx(predictor, model, directory, cfg.data.max_tokens, tolerance)
+    print(f"{directory / 'model.onnx'}: logits differ from torch's by {difference:.2g} at most")
+    return difference
+
+
+if __name__ == "__main__":
+    with exit_clearly():
+        main(sys.argv[1:])

@@ -16,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from thaw.cli import conf_dir
+from thaw.cli import conf_dir, own_dirs, search
 from thaw.errors import ThawError
 
 
@@ -43,7 +43,7 @@ def run_apart(cfg: DictConfig) -> float | None:
     words = [w for w in HydraConfig.get().overrides.task if not w.startswith("resume=")]
     quoted = str(directory).replace("'", r"\'")
     # An experiment may ask for a sweep: not again here.
-    command = [sys.executable, str(conf_dir().parent / "train.py"), *words,
+    command = [sys.executable, str(conf_dir().parent / "train.py"), *words, *search(own_dirs()),
                "hydra.mode=RUN", f"hydra.run.dir='{quoted}'"]  # fmt: skip
     # Line by line: what it says is seen while it runs, and the reason of a failure is kept.
     said: deque[str] = deque(maxlen=100)

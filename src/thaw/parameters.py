@@ -3,9 +3,10 @@
 import sys
 from typing import Any
 
-from thaw.cli import compose, exit_clearly
+from thaw.cli import compose, config_dir_of, exit_clearly
 
-USAGE = "usage: python -m thaw.parameters [GROUP=CHOICE ...] [KEY=VALUE ...], as of train.py"
+USAGE = """usage: python -m thaw.parameters [GROUP=CHOICE ...] [KEY=VALUE ...] [--config-dir <dir>]
+The words are those of train.py."""
 
 
 def frozen_task(words: list[str]) -> Any:
@@ -45,7 +46,7 @@ def main(words: list[str]) -> None:
     from thaw.blocks import columns, names_of_halves, names_of_parts, table
     from thaw.errors import ThawError
 
-    task = frozen_task(words)
+    task = frozen_task(config_dir_of(words)[1])
     try:
         parts = names_of_parts(task.model)
     except ThawError:

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 FAILED = "failed.json"
 SECONDS = "fit_seconds"
-SEED = "seed"
+AVERAGED = ("seed", "data.fold")  # what a mean and its spread are over
 NAME = 100  # characters of a run's name
 UNTOLD = ("hydra", "logger", "callbacks", "run_dir", "ckpt_path")  # of a run's name
 
@@ -260,8 +260,8 @@ def swept(jobs: Sequence[Job]) -> list[str]:
 
 
 def axes(keys: Sequence[str]) -> list[str]:
-    """The swept keys but the seed; the seed where nothing else is swept."""
-    return [key for key in keys if key != SEED] or list(keys)
+    """The swept keys but seed and fold; those where nothing else is swept."""
+    return [key for key in keys if key not in AVERAGED] or list(keys)
 
 
 def score_of(jobs: Sequence[Job], monitor: str) -> str:
@@ -274,7 +274,8 @@ Row = tuple[tuple[str, ...], list[float], list[float]]
 
 
 def groups(jobs: Sequence[Job], keys: Sequence[str], score: str) -> list[Row]:
-    """Scores and seconds of the finished jobs by the values of the swept keys, seeds together."""
+    """Scores and seconds of the finished jobs by the values of the swept keys, seeds and folds
+    together."""
     found: dict[tuple[str, ...], tuple[list[float], list[float]]] = {}
     for job in jobs:
         if score in job.metrics:
@@ -323,6 +324,11 @@ def markdown(jobs: Sequence[Job], keys: Sequence[str], table: Sequence[Row], sco
 
 def summary_table(keys: Sequence[str], table: Sequence[Row], score: str) -> Table:
     """Mean and standard deviation of each group."""
+    if len(table) > 1 and set(keys) <= set(AVERAGED):
+        # Each run has a row, and the last one is what they are for.
+        every = ("all", *[""] * (len(axes(keys)) - 1))
+        scores = [value for _, values, _ in table for value in values]
+        table = [*table, (every, scores, [value for _, _, values in table for value in values])]
     rows = [[*group, len(scores), spread(scores, 4), spread(seconds, 1)]
             for group, scores, seconds in table]  # fmt: skip
     return Table(score, (*axes(keys), "runs", score, "seconds"), rows)

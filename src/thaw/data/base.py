@@ -4,7 +4,7 @@ import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import tokenizers
@@ -12,12 +12,13 @@ import torch
 import transformers
 from datasets import Dataset
 from lightning.pytorch import LightningDataModule
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 from torch.utils.data import DataLoader, Sampler
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from thaw.data.batching import LengthGroupedBatches
 from thaw.data.encoded import Rows, keep, key_of
+from thaw.data.folds import fold_split, held_out, require_fold
 from thaw.data.spool import hashes
 from thaw.data.table import SPLITS, cut, read_split
 from thaw.errors import ThawError
@@ -31,6 +32,11 @@ class EncoderData(LightningDataModule):
 
     Every argument but `tokenizer` and `seed` is an option, described in `conf/data/files.yaml`.
 
+    A split is named (a file, or one on the Hub), or a fraction of `train`. With `folds`, all of
+    `train` is dealt out into that many folds; the one that `fold` numbers from 0 is the test split,
+    in place of a fraction, or validation where a test split is named; fractions are then of the
+    other folds. See `thaw.data.folds.held_out`.
+
     Args:
         tokenizer: the model's directory.
         seed: of the order of batches.
@@ -38,6 +44,9 @@ class EncoderData(LightningDataModule):
     Attributes:
         rows: what was read, by split.
         encoded: what batches are made of, by split, with a column `length` in tokens.
+
+    Raises:
+        ThawError: options do not fit each other, or the model.
     """
 
     def __init__(
@@ -51,6 +60,8 @@ class EncoderData(LightningDataModule):
         path: str | Mapping[str, Any] | None = None,
         config: str | None = None,
         revision: str | None = None,
+        folds: Annotated[int, Field(ge=2)] | None = None,
+        fold: NonNegativeInt | None = None,
         split_seed: int = 0,
         encoding: str = "utf-8",
         max_tokens: PositiveInt = 128,
@@ -63,6 +74,10 @@ class EncoderData(LightningDataModule):
         self.name = name
         self.sources = {"train": train, "validation": validation, "test": test}
         self.cut_from = cut_from if train is None else train
+        require_fold(folds, fold, self.sources)
+        self.folds, self.fold = folds, fold
+        if folds is not None:
+            self.sources[fold_split(self.sources)] = 1 / folds
         self.path = path
         self.hub = {"config": config, "revision": revision}
         self.split_seed = split_seed
@@ -158,8 +173,28 @@ class EncoderData(LightningDataModule):
             out[split] = self.read_one(root, str(named))
         if fractions and (only is None or only in fractions or only == "train"):
             whole = out["train"] if "train" in out else self.read_one(root, str(self.cut_from))
-            out |= cut(whole, {s: float(v) for s, v in fractions.items()}, self.split_seed)
+            out |= self.cut(whole, {s: float(v) for s, v in fractions.items()})
         return {s: out[s] for s in SPLITS if s in out and (only is None or s == only)}
+
+    def cut(self, whole: Any, fractions: dict[str, float]) -> dict[str, Any]:
+        """The splits that are cut from one source: a fold of it, and fractions of the rest.
+
+        Args:
+            whole: its rows.
+            fractions: by split; a fold's is the share of one fold.
+        """
+        if self.folds is None or self.fold is None:
+            return cut(whole, fractions, self.split_seed)
+        split = fold_split(self.sources)
+        rows = held_out(whole, self.strata(whole), self.folds, self.fold, self.split_seed)
+        log.info("%s is fold %d of 0 to %d: %d of %d texts", split, self.fold, self.folds - 1,
+                 len(rows), len(whole))  # fmt: skip
+        rest = {s: v for s, v in fractions.items() if s != split}
+        return cut(whole, rest, self.split_seed, {split: rows})
+
+    def strata(self, rows: Any) -> list[Any]:
+        """What folds have equal shares of: the labels of each row, see `thaw.data.folds`."""
+        return rows.labels
 
     def example(self) -> str:
         """How a command with this task's own files looks, for messages."""

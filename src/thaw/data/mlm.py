@@ -48,6 +48,11 @@ class MaskedLanguageModelData(EncoderData):
         self.group = group
         self.pack = pack
         self.streaming = streaming
+        if streaming and self.folds is not None:
+            raise ThawError(
+                "data.folds needs all texts at once, and data.streaming=true reads them while it "
+                "trains: leave one of the two out."
+            )
         if pack not in PACKS:
             raise ThawError(f"data.pack={pack}: expected {' or '.join(PACKS)}.")
         if self.tokenizer.mask_token_id is None:

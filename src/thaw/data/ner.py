@@ -151,6 +151,10 @@ class TokenData(EncoderData):
     def pick(self, rows: Iterable[Mapping[str, Any]], origin: str) -> Sentences:
         return read_sentences(rows, self.names, self.scheme, origin)
 
+    def strata(self, rows: Sentences) -> list[list[str]]:
+        """The entity types of each sentence."""
+        return [sorted({entity.type for entity in entities(tags)}) for tags in rows.labels]
+
     def for_task(self) -> dict[str, Any]:
         """Labels, how many tokens of train have each, and how a text is split into words."""
         fine = next(iter(self.rows.values())).from_spans

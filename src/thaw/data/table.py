@@ -179,7 +179,12 @@ def label_names(labels: Iterable[Any], given: Sequence[str] | None) -> list[str]
         return sorted(found)
 
 
-def cut(data: Texts, fractions: Mapping[str, float], seed: int) -> dict[str, Texts]:
+def cut(
+    data: Texts,
+    fractions: Mapping[str, float],
+    seed: int,
+    held: Mapping[str, np.ndarray] | None = None,
+) -> dict[str, Texts]:
     """Cuts splits off train: by hash of the group where there are groups, else stratified.
 
     With groups the cut is a function of the group's name alone, so that it never changes; a text
@@ -189,30 +194,32 @@ def cut(data: Texts, fractions: Mapping[str, float], seed: int) -> dict[str, Tex
         data: all rows.
         fractions: the share of each split to cut off, such as {"validation": 0.1, "test": 0.1}.
         seed: of the stratified cut.
+        held: rows that are a split already, such as a fold; the fractions are of the others.
 
     Returns:
-        "train" and each name of `fractions`.
+        "train" and each name of `fractions` and `held`.
 
     Raises:
         ThawError: the fractions leave nothing for a split.
     """
     if not all(0 < f < 1 for f in fractions.values()) or sum(fractions.values()) >= 1:
         raise ThawError(f"cannot cut {dict(fractions)} of train: fractions lie between 0 and 1.")
-    rows: dict[str, Any] = {"train": array("q")}
+    rows: dict[str, Any] = {"train": array("q"), **(held or {})}
+    rest = np.delete(np.arange(len(data)), np.concatenate([[], *(held or {}).values()]).astype(int))
     if data.groups:
         for name in fractions:
             rows[name] = array("q")
-        for i, group in enumerate(data.groups):
-            rows[split_of(group, fractions)].append(i)
+        for i in rest:
+            rows[split_of(data.groups[i], fractions)].append(i)
     else:
         from sklearn.model_selection import train_test_split
 
-        rest = np.arange(len(data))
+        whole = len(rest)
         for name, fraction in fractions.items():
-            size = round(fraction * len(data))
+            size = round(fraction * whole)
             if size < 1 or size >= len(rest):
                 raise ThawError(
-                    f"{data.origin}: {len(data)} rows are too few to cut {fraction} for {name}."
+                    f"{data.origin}: {whole} rows are too few to cut {fraction} for {name}."
                 )
             keys = [data.labels[i] for i in rest]
             counts = Counter(k for k in keys if isinstance(k, str))

@@ -75,6 +75,18 @@ def load_fresh(
     return model, fresh
 
 
+class Logits(nn.Module):
+    """A model with a head that gives its logits and nothing else."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, **inputs: Tensor) -> Tensor:
+        """Logits of padded tokens."""
+        return self.model(**inputs).logits
+
+
 class Predictor:
     """An exported model over a stream of rows.
 
@@ -103,6 +115,16 @@ class Predictor:
         self.model = load(self.auto_class, model).eval().to(self.device)
         self.batch_size = batch_size
         self.data = data
+
+    @classmethod
+    def graph(cls, model: Path, attention: str | None) -> nn.Module:
+        """The exported model as a module of padded tokens (B, T) to logits alone.
+
+        Args:
+            model: the exported directory.
+            attention: how it is computed, such as eager; None: as the architecture likes.
+        """
+        return Logits(load(cls.auto_class, model, attn_implementation=attention))
 
     def columns(self, row: Mapping[str, Any], asked: Sequence[str]) -> list[str]:
         """Which columns of the input hold the text.

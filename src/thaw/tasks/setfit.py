@@ -12,7 +12,6 @@ import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.nn import functional as F
 from transformers import AutoModel
 
 from thaw.contrastive import LOSSES, all_pairs, pair_loss, shared_labels
@@ -35,15 +34,41 @@ class SetFitPredictor(SequencePredictor):
     auto_class = AutoModel
 
     def prepare(self) -> None:
-        model = Path(self.model.name_or_path)
-        if not (model / HEAD).exists():
-            raise ThawError(f"{model} has no {HEAD}: was it made by task=setfit?")
-        self.pooling = read_pooling(model)
-        self.head = {k: v.to(self.device) for k, v in load_file(model / HEAD).items()}
+        self.whole = Classifier(self.model, Path(self.model.name_or_path)).to(self.device)
+
+    @classmethod
+    def graph(cls, model: Path, attention: str | None) -> nn.Module:
+        return Classifier(load(AutoModel, model, attn_implementation=attention), model)
 
     def logits(self, **inputs: Tensor) -> Tensor:
+        return self.whole(**inputs)
+
+
+class Classifier(nn.Module):
+    """Encoder, pooling and head of an exported directory.
+
+    Args:
+        model: the encoder.
+        directory: with the pooling and the head's tensors.
+
+    Raises:
+        ThawError: it has no head.
+    """
+
+    def __init__(self, model: nn.Module, directory: Path) -> None:
+        super().__init__()
+        if not (directory / HEAD).exists():
+            raise ThawError(f"{directory} has no {HEAD}: was it made by task=setfit?")
+        self.model = model
+        self.pooling = read_pooling(directory)
+        tensors = load_file(directory / HEAD)
+        self.head = nn.Linear(tensors["weight"].shape[1], tensors["weight"].shape[0])
+        self.head.load_state_dict(tensors)
+
+    def forward(self, **inputs: Tensor) -> Tensor:
+        """Logits (B, C) of padded tokens."""
         states = self.model(**inputs).last_hidden_state
-        return F.linear(self.pooling(states, inputs["attention_mask"]), **self.head)
+        return self.head(self.pooling(states, inputs["attention_mask"]))
 
 
 class SetFit(SequenceClassification):

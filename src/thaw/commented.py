@@ -1,0 +1,100 @@
+"""Files of `conf/` with their comments, which YAML's readers leave out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+@dataclass
+class File:
+    """A file of `conf/`.
+
+    Attributes:
+        header: the comment at its top.
+        everywhere: whether its keys are those of the whole config.
+        tree: of its keys.
+    """
+
+    header: str
+    everywhere: bool
+    tree: "Node"
+
+
+@dataclass
+class Node:
+    """A key of a file.
+
+    Attributes:
+        text: its value as written.
+        comment: beside it.
+        children: by key, of a mapping.
+        block: whether these stand on lines of their own.
+    """
+
+    text: str = ""
+    comment: str = ""
+    children: dict[str, "Node"] = field(default_factory=dict)
+    block: bool = False
+
+    @property
+    def target(self) -> str | None:
+        """The constructor that the mapping is for."""
+        node = self.children.get("_target_")
+        return node.text if node else None
+
+
+def read(path: Path) -> File:
+    """A file of `conf/` with its comments."""
+    text = path.read_text(encoding="utf-8")
+    lines = text.splitlines()
+    top = [line[1:].strip() for line in lines[: next_key(lines)]]
+    everywhere = any(line.startswith("@package _global_") for line in top)
+    header = " ".join(line for line in top if line and not line.startswith("@package"))
+    root = yaml.compose(text, yaml.SafeLoader)
+    return File(header, everywhere, node_of(root, text, lines))
+
+
+def next_key(lines: Sequence[str]) -> int:
+    """The number of comment lines that a file begins with."""
+    return next((i for i, line in enumerate(lines) if not line.startswith("#")), len(lines))
+
+
+def node_of(found: Any, text: str, lines: Sequence[str], after: Any = None) -> Node:
+    """What was written, as a tree.
+
+    Args:
+        found: of PyYAML.
+        text: of the file.
+        lines: of the text.
+        after: where the key of it ends.
+    """
+    if found is None:
+        return Node()
+    block = isinstance(found, yaml.CollectionNode) and not found.flow_style
+    written = text[found.start_mark.index : found.end_mark.index]
+    if block and isinstance(found, yaml.SequenceNode):
+        items = (text[i.start_mark.index : i.end_mark.index] for i in found.value)
+        written = f"[{', '.join(items)}]"
+    end = after if block else found.end_mark
+    out = Node(" ".join(written.split()), "" if end is None else comment_at(lines, end), {}, block)
+    if isinstance(found, yaml.MappingNode):
+        for key, value in found.value:
+            out.children[key.value] = node_of(value, text, lines, key.end_mark)
+    return out
+
+
+def comment_at(lines: Sequence[str], mark: Any) -> str:
+    """The comment right of a place, with what goes on below it."""
+    rest = lines[mark.line][mark.column :].lstrip(": ") if mark.line < len(lines) else ""
+    if not rest.startswith("#"):
+        return ""
+    column = len(lines[mark.line]) - len(rest)
+    said = [rest]
+    for line in lines[mark.line + 1 :]:
+        if not line.lstrip().startswith("#") or len(line) - len(line.lstrip()) != column:
+            break
+        said.append(line.lstrip())
+    return " ".join(line.lstrip("# ") for line in said)
