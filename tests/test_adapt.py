@@ -40,6 +40,12 @@ def test_each_seed_pretrains_and_classifies_with_and_without(overrides, tmp_path
     assert "seed-2/pretrain/model" in card
     mean = json.loads((tmp_path / "run" / "metrics.json").read_text())["difference/mean"]
     assert mean == pytest.approx(sum(s["adapted"] - s["plain"] for s in scores) / 2)
+    report = (tmp_path / "run" / "report.html").read_text()
+    for s in scores:
+        link = f"seed-{s['seed']}/adapted/report.html"
+        assert f'href="{link}"' in report
+        assert (tmp_path / "run" / link).exists()
+        assert f"{s['adapted']:.4f}" in report
     (tmp_path / "new.txt").write_text("a good film\n")
     run = tmp_path / "run" / "seed-1" / "adapted"
     assert predict([f"run={run}", f"input={tmp_path / 'new.txt'}", "accelerator=cpu"]) == 1

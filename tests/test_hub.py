@@ -7,9 +7,9 @@ import sys
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from hub import Hub
 
 from conftest import REPOSITORY, sentences, tagged_sentences
+from hub import Hub
 
 
 def serve(directory, tiny_bert):

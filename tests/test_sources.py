@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hub import Hub, hub_environment
 
+from hub import Hub, hub_environment
 from thaw.errors import ThawError
 from thaw.sources import fetch_model, load_hub_dataset
 from thaw.wheels import cache_dir, fetch_wheels, pip_says

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from conftest import REPOSITORY
 from thaw.sweep import axes, place, read_jobs, share, summarize, swept
+from wandb_file import Offline
 
 
 def job(sweep, name, *words, metrics=None, reason=None):
@@ -84,8 +85,9 @@ def test_table_and_figure_go_to_wandb_as_a_run_of_the_sweeps_group(tmp_path):
     assert json.loads(table.read_text())["data"][1][:3] == ["1", "done", "1"]
     [figure] = run.glob("files/media/images/figure*.png")
     assert figure.read_bytes() == (sweep / "summary.png").read_bytes()
-    [log] = run.glob("*.wandb")
-    assert b"12-30-00" in log.read_bytes()
+    [report] = run.glob("files/media/html/report*.html")
+    assert report.read_text() == (sweep / "report.html").read_text()
+    assert Offline(sweep).group == "12-30-00"
 
 
 def test_a_sweep_without_a_finished_job_has_a_table(tmp_path):

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from conftest import REPOSITORY, write_csv
 from thaw.errors import ThawError
 from thaw.tasks.sequence import SequenceClassification
+from wandb_file import Offline
 
 SCORES = ("val/f1", "val/loss", "test/f1", "test/accuracy", "test/loss")
 
@@ -267,7 +268,7 @@ def test_ctrl_c_keeps_both_checkpoints_and_says_how_to_go_on(overrides, tmp_path
     assert last["global_step"] > 0
 
 
-def test_a_sweep_puts_its_jobs_into_one_directory_with_a_wandb_run_each(overrides, tmp_path):
+def test_a_sweep_puts_its_jobs_into_one_directory_with_a_named_wandb_run_each(overrides, tmp_path):
     overrides.remove("logger=csv")
     done = subprocess.run(
         [sys.executable, REPOSITORY / "train.py", "-m", *overrides, "seed=1,2",
@@ -278,7 +279,8 @@ def test_a_sweep_puts_its_jobs_into_one_directory_with_a_wandb_run_each(override
     [sweep] = tmp_path.glob("multirun/*/*")
     for job in ("0", "1"):
         assert metrics_of(sweep / job)["steps"] == 8
-        assert len(list((sweep / job / "wandb").glob("offline-run-*"))) == 1
+        shared = Offline(sweep / job)
+        assert (shared.name, shared.group) == (f"seed={int(job) + 1}", sweep.name)
 
 
 def test_overfitting_sees_the_same_batches_in_every_epoch(run, monkeypatch):

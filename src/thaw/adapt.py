@@ -16,7 +16,10 @@ from thaw.cli import compose
 from thaw.config import plain
 from thaw.errors import ThawError
 from thaw.export import write_whole
+from thaw.findings import Table as Found
+from thaw.html import sweep_page
 from thaw.job import takes_processes
+from thaw.sweep import Job, spread
 from thaw.train import train
 
 log = logging.getLogger(__name__)
@@ -70,6 +73,7 @@ def adapt(cfg: DictConfig) -> float:
     metrics = summary(scores)
     write_whole(root / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     write_whole(root / "scores.json", json.dumps(scores, indent=2) + "\n")
+    write_whole(root / "report.html", report(root, scores, score))
     print(f"run directory: {root}")
     return metrics["adapted/mean"]
 
@@ -94,6 +98,19 @@ def summary(scores: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         out[f"{name}/mean"] = statistics.mean(values)
         out[f"{name}/std"] = statistics.stdev(values) if len(values) > 1 else 0.0
     return out
+
+
+def report(root: Path, scores: Sequence[Mapping[str, Any]], score: str) -> str:
+    """A page with both scores, and links to the reports of all runs."""
+    keys = ("classification", "seed")
+    jobs = [
+        Job(f"seed-{s['seed']}/{name}", {keys[0]: name, keys[1]: str(s["seed"])}, {score: s[name]})
+        for name in ("plain", "adapted")
+        for s in scores
+    ]
+    rows = [[k, len(scores), spread([s[k] for s in scores], 4)] for k in ("plain", "adapted")]
+    means = Found(score, (keys[0], "runs", score), rows)
+    return sweep_page(root.name, jobs, keys, means, [], {job.name for job in jobs})
 
 
 def table(scores: Sequence[Mapping[str, Any]], score: str) -> None:

@@ -133,10 +133,22 @@ def factors_of(model: PreTrainedModel, layer_decay: float) -> dict[str, float] |
 
 
 def table(task: Any) -> str:
-    """A line for each part: how many parameters it has, whether they train, and how fast.
+    """`rows` as text, a line each.
 
     Args:
         task: frozen as it trains.
+    """
+    return "\n".join(columns(rows(task)))
+
+
+def rows(task: Any) -> list[tuple[str, ...]]:
+    """For each part: how many parameters it has, whether they train, and how fast.
+
+    Args:
+        task: frozen as it trains.
+
+    Returns:
+        The names of the columns, then the parts from the embeddings up.
     """
     model = task.model
     try:
@@ -145,7 +157,7 @@ def table(task: Any) -> str:
         parts = names_of_halves(model)
     factors = rate_factors(parts, task.layer_decay)
     later = {id(p): i for i, s in enumerate(task.stages, 1) for m in s for p in m.parameters()}
-    lines = [("part", "parameters", "trains", "learning rate")]
+    lines: list[tuple[str, ...]] = [("part", "parameters", "trains", "learning rate")]
     for part in in_order(set(parts.values())):
         own = [p for n, p in model.named_parameters() if parts[n] == part]
         count, open_ = sum(p.numel() for p in own), sum(p.numel() for p in own if p.requires_grad)
@@ -158,7 +170,7 @@ def table(task: Any) -> str:
         count = sum(p.numel() for group in groups for p in group["params"])
         lines = [line for line in lines if line[0] != "head"]
         lines.append(("head", f"{count:,}", "trained", f"{groups[0]['lr']:.3g}"))
-    return "\n".join(columns(lines))
+    return lines
 
 
 def in_order(parts: Iterable[str]) -> list[str]:
@@ -169,8 +181,8 @@ def in_order(parts: Iterable[str]) -> list[str]:
 
 def columns(lines: Iterable[tuple[str, ...]]) -> list[str]:
     """Cells of one width a column."""
-    rows = list(lines)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = list(lines)
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return [
-        "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows
+        "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines
     ]

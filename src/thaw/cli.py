@@ -66,13 +66,15 @@ def register_resolvers() -> None:
     """Registers `${thaw.stamp:}`, which keeps run directories apart, and those of a sweep's
     directories."""
     from thaw.ranks import first_only, stamp
-    from thaw.sweep import direction, group, place, sweep_dir
+    from thaw.sweep import direction, group, place, run_name, sweep_dir
 
     OmegaConf.register_new_resolver("thaw.stamp", stamp, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("thaw.first_only", first_only, replace=True)
     OmegaConf.register_new_resolver("thaw.sweep", sweep_dir, replace=True)
     OmegaConf.register_new_resolver("thaw.job", place, replace=True)
     OmegaConf.register_new_resolver("thaw.group", group, replace=True)
+    OmegaConf.register_new_resolver("thaw.name", run_name, replace=True)
+    OmegaConf.register_new_resolver("thaw.task", lambda t: t.split(".")[-2], replace=True)
     OmegaConf.register_new_resolver("thaw.direction", direction, replace=True)
 
 
@@ -169,8 +171,8 @@ def explain(error: BaseException) -> str:
         word = key.group(1)
         groups = [p.name for p in conf_dir().iterdir() if p.is_dir()]
         if word in groups:
-            known = ", ".join(choices(word))
-            return f"{word} is a group: {word}=CHOICE, of {known}; or {word}.KEY=VALUE."
+            offered = ", ".join(choices(word))
+            return f"{word} is a group: {word}=CHOICE, of {offered}; or {word}.KEY=VALUE."
         grouped = "No match in the defaults list" in text
         known = groups + keys(compose([])) if grouped else all_keys()
         # A key is often right in its last part and wrong in its group: learning_rate=1e-4.

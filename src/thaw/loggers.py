@@ -16,16 +16,19 @@ from thaw.redact import redacted_argv
 log = logging.getLogger(__name__)
 
 
-def wandb_logger(save_dir: str, **kwargs: Any) -> WandbLogger:
+def wandb_logger(save_dir: str, log_model: bool = False, **kwargs: Any) -> WandbLogger:
     """Weights & Biases: offline unless `WANDB_MODE`, an API key or a login says otherwise.
 
     Args:
         save_dir: the run directory.
+        log_model: whether the exported model becomes an artifact at the end.
         kwargs: of `lightning.pytorch.loggers.WandbLogger`.
     """
     mode = os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
     Path(save_dir).mkdir(parents=True, exist_ok=True)
-    return LateWandb(save_dir=save_dir, offline=mode == "offline", mode=mode, **kwargs)
+    logger = LateWandb(save_dir=save_dir, offline=mode == "offline", mode=mode, **kwargs)
+    logger.log_exported_model = log_model
+    return logger
 
 
 class LateWandb(WandbLogger):
@@ -35,7 +38,13 @@ class LateWandb(WandbLogger):
     Args:
         mode: of W&B: online, offline, disabled.
         options: of `lightning.pytorch.loggers.WandbLogger`.
+
+    Attributes:
+        log_exported_model: whether the run's model/ is sent; Lightning's own `log_model` would send
+            checkpoints.
     """
+
+    log_exported_model = False
 
     def __init__(self, mode: str, **options: Any) -> None:
         super().__init__(**options)

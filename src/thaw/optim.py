@@ -33,6 +33,7 @@ def adamw(
     weight_decay: float,
     factors: Mapping[str, float] | None = None,
     besides: Sequence[dict[str, Any]] = (),
+    parts: Mapping[str, str] | None = None,
 ) -> torch.optim.AdamW:
     """AdamW (Loshchilov and Hutter 2019) over the parameters that train.
 
@@ -43,7 +44,9 @@ def adamw(
         learning_rate: of all parameters.
         weight_decay: of all but biases and norms.
         factors: what the learning rate of a parameter is multiplied with, by name; None: 1.
-        besides: further groups of parameters.
+        besides: further groups of parameters, with names.
+        parts: the part of each parameter, by name, which groups of one rate are named after: "block
+            3", and "block 3, no decay" for its biases and norms; None: "all".
 
     Raises:
         ValueError: nothing trains.
@@ -51,8 +54,14 @@ def adamw(
     names = decayed(model)
     trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     rates = {n: learning_rate * (factors[n] if factors else 1) for n, _ in trained}
+
+    def label(rate: float) -> str:
+        own = [n for n, _ in trained if rates[n] == rate]
+        return ", ".join(dict.fromkeys(parts[n] for n in own)) if parts else "all"
+
     groups = [
         {
+            "name": label(rate) + ("" if with_decay else ", no decay"),
             "params": [p for n, p in trained if rates[n] == rate and (n in names) == with_decay],
             "weight_decay": weight_decay if with_decay else 0.0,
             "lr": rate,

@@ -11,6 +11,7 @@ from rich.table import Table
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from thaw.export import write_whole
+from thaw.findings import Table as FoundTable
 from thaw.masked import fill, with_mask
 
 
@@ -76,6 +77,24 @@ class Probes:
     def write(self, path: Path) -> None:
         """Writes every stage as JSON: stage, probe, number of the mask, five tokens."""
         write_whole(path, json.dumps(self.rows, indent=2, ensure_ascii=False) + "\n")
+
+    def table(self) -> FoundTable:
+        """The likeliest words of each mask before training and at the end."""
+        stages = [s for s in ("start", "end") if any(r["stage"] == s for r in self.rows)]
+        told = {
+            (r["probe"], r["mask"], r["stage"]): " · ".join(
+                f"{word['token']} {word['probability']:.3f}" for word in r["top"]
+            )
+            for r in self.rows
+        }
+        masks = dict.fromkeys((probe, mask) for probe, mask, _ in told)
+        rows = [
+            [probe + (f" (mask {n})" if n > 1 else ""), *(told[probe, n, s] for s in stages)]
+            for probe, n in masks
+        ]
+        names = {"start": "before training", "end": "after"}
+        columns = ("probe", *(names[stage] for stage in stages))
+        return FoundTable("probes before and after", columns, rows, examples=True)
 
     def metrics(self) -> dict[str, float]:
         """Probabilities of every stage under flat names, for metrics.json."""

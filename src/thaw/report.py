@@ -1,18 +1,25 @@
 """Figures and the closing table of a run."""
 
 import csv
-from collections.abc import Mapping, Sequence
+import io
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from thaw.entities import KINDS
+from thaw.findings import scores_of, shown_number
 
-COLUMNS = ("f1", "precision", "recall", "support")
+Panel = Callable[[Axes], None]
 
 
 def confusion_figure(confusion: Sequence[Sequence[int]], labels: Sequence[str], path: Path) -> None:
@@ -78,6 +85,42 @@ def learning_curve_figure(metrics_csv: Path, path: Path) -> None:
         metrics_csv: as Lightning's CSVLogger writes it.
         path: of a PNG.
     """
+    draw_beside(curves(metrics_csv)).savefig(path, dpi=150)
+
+
+def draw_beside(panels: Sequence[Panel], height: float = 3.8) -> Figure:
+    """A figure of panels side by side."""
+    figure = Figure(figsize=(5 * len(panels), height), layout="constrained")
+    for axes, draw in zip(np.ravel(figure.subplots(1, len(panels))), panels, strict=True):
+        draw(axes)
+    return figure
+
+
+def svg(draw: Panel, height: float = 3.4) -> str:
+    """A panel as an SVG image of its own, in the reader's light or dark colours."""
+    ink = "#010203"  # no other colour of the figure
+    settings: Any = dict.fromkeys(
+        ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), ink
+    )
+    # Text stays text, and equal figures are equal files.
+    settings |= {"svg.fonttype": "none", "svg.hashsalt": "thaw", "legend.framealpha": 0.0}
+    with rc_context(settings):
+        figure = Figure(figsize=(5, height), layout="constrained")
+        axes = figure.subplots()
+        draw(axes)
+        axes.spines[["top", "right"]].set_visible(False)
+        file = io.StringIO()
+        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    style = "<style>svg{color:#222}@media(prefers-color-scheme:dark){svg{color:#ddd}}</style>"
+    return file.getvalue().replace(ink, "currentColor").replace("<defs>", style + "<defs>", 1)
+
+
+def curves(metrics_csv: Path) -> list[Panel]:
+    """Loss, and the scores of validation, against optimizer steps.
+
+    Args:
+        metrics_csv: as Lightning's CSVLogger writes it.
+    """
     with open(metrics_csv, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
 
@@ -85,23 +128,30 @@ def learning_curve_figure(metrics_csv: Path, path: Path) -> None:
         points = [(int(r["step"]), float(r[key])) for r in rows if r.get(key)]
         return [step for step, _ in points], [value for _, value in points]
 
-    figure = Figure(figsize=(10, 3.8), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    steps, losses = series("train/loss")
-    left.plot(steps, losses, color="0.75", linewidth=0.8)
-    if len(losses) >= 10:
-        width = max(len(losses) // 15, 2)
-        smooth = np.convolve(losses, np.ones(width) / width, mode="valid")
-        left.plot(steps[width - 1 :], smooth, label=f"train, mean of {width} points")
-    left.plot(*series("val/loss"), "o-", label="validation")
-    left.set(xlabel="step", ylabel="loss", ylim=(0, None))
-    left.legend()
-    for key in ("val/f1", "val/accuracy", "val/precision", "val/recall"):
-        if key in rows[0]:
-            right.plot(*series(key), "o-", label=key)
-    right.set(xlabel="step", ylabel="score")
-    right.legend()
-    figure.savefig(path, dpi=150)
+    def loss(axes: Axes) -> None:
+        steps, losses = series("train/loss")
+        axes.plot(steps, losses, color="0.65", linewidth=0.8, label="train")
+        if len(losses) >= 10:
+            width = max(len(losses) // 15, 2)
+            smooth = np.convolve(losses, np.ones(width) / width, mode="valid")
+            axes.plot(steps[width - 1 :], smooth, label=f"train, mean of {width} points")
+        axes.plot(*series("val/loss"), "o-", label="validation")
+        axes.set(xlabel="step", ylabel="loss", ylim=(0, None))
+        finish(axes)
+
+    def score(axes: Axes) -> None:
+        for key in scores:
+            axes.plot(*series(key), "o-", label=key)
+        axes.set(xlabel="step", ylabel="score")
+        finish(axes)
+
+    def finish(axes: Axes) -> None:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.legend()
+
+    known = ("val/f1", "val/accuracy", "val/precision", "val/recall")
+    scores = [key for key in known if rows and key in rows[0]]
+    return [loss, score] if scores else [loss]
 
 
 def metrics_table(metrics: Mapping[str, float], console: Console | None = None) -> None:
@@ -112,25 +162,12 @@ def metrics_table(metrics: Mapping[str, float], console: Console | None = None) 
         console: where; None: standard output.
     """
     console = console or Console()
-    part = "test" if any(k.startswith("test/") for k in metrics) else "val"
-    table = Table(title=f"{part} metrics", title_justify="left")
-    table.add_column("metric")
-    table.add_column("value", justify="right")
-    for key, value in metrics.items():
-        if key.startswith(f"{part}/") and key.count("/") == 1:
-            table.add_row(key.removeprefix(f"{part}/"), f"{value:.4f}")
-    console.print(table)
-    classes = [k.split("/", 2)[2] for k in metrics if k.startswith(f"{part}/f1/")]
-    if classes:
-        table = Table(title="per label", title_justify="left")
-        table.add_column("label")
-        names = [n for n in COLUMNS if f"{part}/{n}/{classes[0]}" in metrics]
-        for name in names:
-            table.add_column(name, justify="right")
-        for label in classes[:50]:
-            values = [metrics[f"{part}/{name}/{label}"] for name in names]
-            cells = (f"{v:.4f}" if isinstance(v, float) else f"{v:,}" for v in values)
-            table.add_row(escape(label), *cells)  # [a] is a name, not a style
+    for scores in scores_of(metrics):
+        table = Table(title=scores.title, title_justify="left")
+        for number, name in enumerate(scores.columns):
+            table.add_column(name, justify="right" if number else "left")
+        for label, *values in scores.rows[:50]:
+            table.add_row(escape(label), *map(shown_number, values))  # [a] is a name, not a style
         console.print(table)
 
 
@@ -148,6 +185,24 @@ def sweep_figure(
         score: the score's name.
         path: of a PNG.
     """
+    panels, lines = sweep_panels(rows, axes, score)
+    figure = draw_beside(panels, 3.8 + 0.2 * lines)
+    runs = max(len(scores) for _, scores, _ in rows)
+    if runs > 1:
+        figure.suptitle(f"mean and standard deviation of up to {runs} runs", fontsize=10)
+    figure.savefig(path, dpi=150)
+
+
+def sweep_panels(
+    rows: Sequence[tuple[Mapping[str, str], Sequence[float], Sequence[float]]],
+    axes: Sequence[str],
+    score: str,
+) -> tuple[list[Panel], int]:
+    """Score, and seconds, against the first key of a sweep; see `sweep_figure`.
+
+    Returns:
+        The panels, and how many lines each has.
+    """
     key = axes[0] if axes else ""
     ticks = list(dict.fromkeys(row[0].get(key, "") for row in rows))
     try:
@@ -159,9 +214,8 @@ def sweep_figure(
     for values, scores, seconds in rows:
         name = ", ".join(f"{k}={values[k]}" for k in axes[1:])
         lines.setdefault(name, []).append((where[values.get(key, "")], scores, seconds))
-    figure = Figure(figsize=(10, 3.8 + 0.2 * len(lines)), layout="constrained")
-    panels = figure.subplots(1, 2)
-    for panel, column, title in zip(panels, (1, 2), (score, "seconds of training"), strict=True):
+
+    def draw(panel: Axes, column: int, title: str) -> None:
         for name, points in lines.items():
             means = [np.mean(p[column]) for p in points]
             errors = [np.std(p[column], ddof=1) if len(p[column]) > 1 else 0.0 for p in points]
@@ -171,12 +225,10 @@ def sweep_figure(
         panel.set(xlabel=key, ylabel=title)
         if len(places) <= 12:
             panel.set_xticks(places, shown(ticks))
-    panels[1].set_ylim(bottom=0)
-    if len(lines) > 1:
-        figure.legend(
-            *panels[0].get_legend_handles_labels(), loc="outside lower center", frameon=False
-        )
-    runs = max(len(scores) for _, scores, _ in rows)
-    if runs > 1:
-        figure.suptitle(f"mean and standard deviation of up to {runs} runs", fontsize=10)
-    figure.savefig(path, dpi=150)
+        if column == 2:
+            panel.set_ylim(bottom=0)
+        if len(lines) > 1:
+            panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), frameon=False)
+
+    titles = {1: score, 2: "seconds of training"}
+    return [partial(draw, column=n, title=t) for n, t in titles.items()], len(lines)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
@@ -24,6 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from thaw.cli import fail
 from thaw.errors import ThawError
+from thaw.findings import Table, headline
 from thaw.ranks import launch
 from thaw.redact import redacted, redacted_text
 
@@ -32,6 +34,8 @@ log = logging.getLogger(__name__)
 FAILED = "failed.json"
 SECONDS = "fit_seconds"
 AVERAGED = ("seed", "data.fold")  # what a mean and its spread are over
+NAME = 100  # characters of a run's name
+UNTOLD = ("hydra", "logger", "callbacks", "run_dir", "ckpt_path")  # of a run's name
 
 
 @dataclass
@@ -100,16 +104,54 @@ def sweep_dir(resume: str | None, new: str) -> str:
     return new if resume is None else resume
 
 
-def group() -> str | None:
-    """The name of the sweep that runs, None outside of one: `${thaw.group:}`."""
+def running() -> Path | None:
+    """The directory of the sweep that runs, None outside of one."""
     if not HydraConfig.initialized():
         return None
     hydra = HydraConfig.get()
     if hydra.mode == RunMode.MULTIRUN:
-        return Path(hydra.sweep.dir).name
+        return Path(hydra.sweep.dir)
     # A job with several devices is a run of its own, in the sweep's directory.
     parent = Path(hydra.run.dir).absolute().parent
-    return parent.name if (parent / "multirun.yaml").is_file() else None
+    return parent if (parent / "multirun.yaml").is_file() else None
+
+
+def group() -> str | None:
+    """The name of the sweep that runs, None outside of one: `${thaw.group:}`."""
+    sweep = running()
+    return None if sweep is None else sweep.name
+
+
+def run_name(run_dir: str) -> str | None:
+    """A short name for a run: `${thaw.name:...}`. Of a job of a sweep, what tells it from the
+    others; else what was typed; of a run in a chain, its place in it.
+
+    Args:
+        run_dir: of the run.
+
+    Returns:
+        None where nothing was typed, and outside of Hydra.
+    """
+    if not HydraConfig.initialized():
+        return None
+    hydra = HydraConfig.get()
+    words, sweep = values_of(hydra.overrides.task), running()
+    if sweep is not None and (sweep / "multirun.yaml").is_file():
+        typed = list(OmegaConf.load(sweep / "multirun.yaml").hydra.overrides.task)
+        parsed = OverridesParser.create().parse_overrides(typed)
+        same = {o.key_or_group for o in parsed if not o.is_sweep_override()}
+        words = {key: value for key, value in words.items() if key not in same} or words
+    place = Path(run_dir).absolute()
+    root = Path(hydra.runtime.output_dir).absolute()
+    chained = [str(place.relative_to(root))] if root in place.parents else []
+    told = [short(key, value) for key, value in words.items() if not key.startswith(UNTOLD)]
+    return " ".join([*told, *chained])[:NAME] or None
+
+
+def short(key: str, value: str) -> str:
+    """An override without the directories of its value, cut where it is long."""
+    value = value.rstrip("/").rsplit("/", 1)[-1]
+    return f"{key}={value if len(value) <= 24 else value[:23] + '…'}"
 
 
 def direction(mode: str) -> str:
@@ -192,7 +234,7 @@ class Summary(Callback):
 
 
 def summarize(sweep: Path, jobs: Sequence[Job], monitor: str) -> None:
-    """Writes the summary of a sweep.
+    """Writes the summary of a sweep, and its report.html with links to those of its jobs.
 
     Args:
         sweep: its directory.
@@ -205,11 +247,19 @@ def summarize(sweep: Path, jobs: Sequence[Job], monitor: str) -> None:
     table = groups(jobs, keys, score)
     (sweep / "summary.md").write_text(markdown(jobs, keys, table, score), encoding="utf-8")
     print("\n" + (sweep / "summary.md").read_text(encoding="utf-8"))
+    panels: list[str] = []
     if table:
-        from thaw.report import sweep_figure
+        from thaw.report import svg, sweep_figure, sweep_panels
 
-        sweep_figure([(dict(zip(axes(keys), g, strict=True)), s, t) for g, s, t in table],
-                     axes(keys), score, sweep / "summary.png")  # fmt: skip
+        rows = [(dict(zip(axes(keys), g, strict=True)), s, t) for g, s, t in table]
+        sweep_figure(rows, axes(keys), score, sweep / "summary.png")
+        drawn, lines = sweep_panels(rows, axes(keys), score)
+        panels = [svg(panel, 3.4 + 0.2 * lines) for panel in drawn]
+    from thaw.html import sweep_page
+
+    reports = {job.name for job in jobs if (sweep / job.name / "report.html").exists()}
+    page = sweep_page(sweep.name, jobs, keys, summary_table(keys, table, score), panels, reports)
+    (sweep / "report.html").write_text(page, encoding="utf-8")
 
 
 def swept(jobs: Sequence[Job]) -> list[str]:
@@ -226,8 +276,7 @@ def axes(keys: Sequence[str]) -> list[str]:
 def score_of(jobs: Sequence[Job], monitor: str) -> str:
     """The metric of the summary: the test's, else validation's, else the first that all have."""
     first = next((job.metrics for job in jobs if job.metrics), {})
-    wanted = (monitor.replace("val/", "test/"), monitor, *first)
-    return next((key for key in wanted if key in first), monitor)
+    return headline(first, monitor) or monitor
 
 
 Row = tuple[tuple[str, ...], list[float], list[float]]
@@ -269,16 +318,9 @@ def write_csv(path: Path, jobs: Sequence[Job], keys: Sequence[str]) -> None:
 
 def markdown(jobs: Sequence[Job], keys: Sequence[str], table: Sequence[Row], score: str) -> str:
     """Mean and standard deviation of each group, and the jobs that did not finish."""
-    columns = [*axes(keys), "runs", score, "seconds"]
-    lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
-    if len(table) > 1 and set(keys) <= set(AVERAGED):
-        # Each run has a row, and the last one is what they are for.
-        every = ("all", *[""] * (len(axes(keys)) - 1))
-        scores = [value for _, values, _ in table for value in values]
-        table = [*table, (every, scores, [value for _, _, values in table for value in values])]
-    for group, scores, seconds in table:
-        cells = [*group, str(len(scores)), spread(scores, 4), spread(seconds, 1)]
-        lines.append(f"| {' | '.join(cells)} |")
+    summary = summary_table(keys, table, score)
+    lines = [f"| {' | '.join(summary.columns)} |", f"|{'---|' * len(summary.columns)}"]
+    lines += [f"| {' | '.join(map(str, row))} |" for row in summary.rows]
     if bad := [job for job in jobs if job.status != "done"]:
         lines += ["", "| job | " + " | ".join(keys) + " | status | reason |"]
         lines.append(f"|{'---|' * (len(keys) + 3)}")
@@ -287,6 +329,18 @@ def markdown(jobs: Sequence[Job], keys: Sequence[str], table: Sequence[Row], sco
             reason = " ".join(job.reason.split()).replace("|", "\\|")
             lines.append(f"| {' | '.join([job.name, *values, job.status, reason])} |")
     return "\n".join(lines) + "\n"
+
+
+def summary_table(keys: Sequence[str], table: Sequence[Row], score: str) -> Table:
+    """Mean and standard deviation of each group."""
+    if len(table) > 1 and set(keys) <= set(AVERAGED):
+        # Each run has a row, and the last one is what they are for.
+        every = ("all", *[""] * (len(axes(keys)) - 1))
+        scores = [value for _, values, _ in table for value in values]
+        table = [*table, (every, scores, [value for _, _, values in table for value in values])]
+    rows = [[*group, len(scores), spread(scores, 4), spread(seconds, 1)]
+            for group, scores, seconds in table]  # fmt: skip
+    return Table(score, (*axes(keys), "runs", score, "seconds"), rows)
 
 
 def spread(values: Sequence[float], digits: int) -> str:
@@ -309,5 +363,6 @@ def share(config: DictConfig, sweep: Path) -> None:
     with open(sweep / "summary.csv", newline="", encoding="utf-8") as file:
         header, *rows = csv.reader(file)
     run.log({"summary": wandb.Table(columns=[*header], data=rows),
-             "figure": wandb.Image(str(sweep / "summary.png"))})  # fmt: skip
+             "figure": wandb.Image(str(sweep / "summary.png")),
+             "report": wandb.Html(str(sweep / "report.html"), inject=False)})  # fmt: skip
     run.finish()

@@ -5,7 +5,6 @@ import json
 import logging
 import os
 import platform
-import resource
 import shlex
 import sys
 import time
@@ -28,7 +27,9 @@ from thaw.evaluate import evaluate
 from thaw.failures import explained
 from thaw.fsdp import gather, load_whole
 from thaw.redact import redacted
+from thaw.share import share_run
 from thaw.sources import fetch_model
+from thaw.throughput import Throughput, peak_memory_mib
 from thaw.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -84,9 +85,10 @@ def train(cfg: DictConfig, typed: Sequence[str] | None = None) -> float | None:
         if trainer.is_global_zero:
             from thaw.results import write_run  # figures: not in memory while training
 
-            write_run(run_dir, task, data, shown, metrics, results)
+            found = write_run(run_dir, task, data, shown, metrics, results)
     for logger in trainer.loggers:
         if isinstance(logger, pl.loggers.WandbLogger) and trainer.is_global_zero:
+            share_run(logger, found, metrics, run_dir)
             logger.experiment.finish()  # else the next job of a sweep goes on in this run
     return metrics.get(cfg.monitor)
 
@@ -156,7 +158,7 @@ def build_trainer(cfg: DictConfig) -> Trainer:
     """The Trainer with its loggers and callbacks."""
     loggers = [instantiate(node, _convert_="all") for node in cfg.logger.values() if node]
     callbacks = [instantiate(node, _convert_="all") for node in cfg.callbacks.values() if node]
-    callbacks.append(Clock())
+    callbacks += [Clock(), Throughput()]
     has = {type(c).__name__ for c in callbacks}
     extra: dict[str, Any] = {}
     if "ModelCheckpoint" not in has:
@@ -164,7 +166,8 @@ def build_trainer(cfg: DictConfig) -> Trainer:
     if not cfg.trainer.enable_progress_bar:
         callbacks = [c for c in callbacks if not isinstance(c, pl.callbacks.ProgressBar)]
     if not loggers:
-        callbacks = [c for c in callbacks if type(c).__name__ != "LearningRateMonitor"]
+        unheard = ("LearningRateMonitor", "Throughput")
+        callbacks = [c for c in callbacks if type(c).__name__ not in unheard]
     try:
         return instantiate(
             cfg.trainer, logger=loggers or False, callbacks=callbacks, _convert_="all", **extra
@@ -237,13 +240,6 @@ def how_to_go_on(run_dir: Path) -> str:
     kept = [a for a in sys.argv[1:] if not a.startswith(("ckpt_path=", "hydra.run.dir="))]
     command = shlex.join(["python", "train.py", *kept, f"ckpt_path={last}"])
     return f"Stopped. Best and last checkpoint are in {last.parent}. To go on:\n  {command}"
-
-
-def peak_memory_mib() -> float:
-    """Peak memory in MiB: of the GPU where there is one, else of this process."""
-    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
-        return torch.cuda.max_memory_allocated() / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
 class Clock(pl.Callback):

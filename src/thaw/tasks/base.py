@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric, MetricCollection
 from transformers import AutoTokenizer, PreTrainedModel
 
-from thaw.blocks import factors_of, find, table
+from thaw.blocks import factors_of, find, names_of_parts, table
 from thaw.dropout import use_bits
 from thaw.errors import ThawError
+from thaw.findings import Section
 from thaw.freeze import Nothing, freeze, frozen_modules, interval
 from thaw.fsdp import MARK, shard, sharded
 from thaw.optim import adamw, clip_in_step, gradient_norm, linear_schedule
@@ -161,6 +162,7 @@ class EncoderTask(LightningModule):
         pipeline: what the export does, in the words of `transformers.pipeline`.
         pipeline_options: what loading takes besides the directory.
         predictor: what `python -m thaw.predict` uses.
+        examples: words that `python -m thaw.predict` and `python -m thaw.evaluate` may take.
         validates_first: whether the weights are validated before the first step, too.
         inputs_change: why a text is not the same in every epoch, if so.
     """
@@ -168,6 +170,7 @@ class EncoderTask(LightningModule):
     library: ClassVar[str] = "transformers"
     pipeline: ClassVar[str]
     predictor: ClassVar[type[Predictor]]
+    examples: ClassVar[tuple[str, str]]
     validates_first: ClassVar[bool] = False
     inputs_change: ClassVar[str] = ""
 
@@ -249,12 +252,15 @@ class EncoderTask(LightningModule):
 
     def configure_optimizers(self) -> Any:
         factors = factors_of(self.model, self.layer_decay)
+        parts = names_of_parts(self.model) if factors else None
         optimizer = adamw(
-            self.model, self.learning_rate, self.weight_decay, factors, self.head_groups()
+            self.model, self.learning_rate, self.weight_decay, factors, self.head_groups(), parts
         )
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = linear_schedule(optimizer, steps, self.warmup_ratio)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        # Logged as lr/<name of the group>.
+        scheduler = {"scheduler": schedule, "interval": "step", "name": "lr"}
+        return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
     def head_groups(self) -> list[dict[str, Any]]:
         """The optimizer's groups of parameters that are not the Hugging Face model's."""
@@ -438,6 +444,18 @@ class EncoderTask(LightningModule):
             run_dir: of the run.
             data: the datamodule.
             results: of `test_results`.
+        """
+        raise NotImplementedError
+
+    def findings(
+        self, data: Any, metrics: Mapping[str, float], results: Mapping[str, Any] | None
+    ) -> list[Section]:
+        """What the report shows besides the scores, the errors above all.
+
+        Args:
+            data: the datamodule.
+            metrics: what metrics.json holds.
+            results: of `test_results`, if there was a test.
         """
         raise NotImplementedError
 

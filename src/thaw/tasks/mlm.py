@@ -17,6 +17,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from thaw.data.masking import Masking
 from thaw.errors import ThawError
+from thaw.findings import Section, Table
 from thaw.masked import fill, masked_logits, masked_loss, tie_head, with_mask
 from thaw.probes import Probes
 from thaw.tasks.base import Decay, EncoderTask, Predictor, load_fresh
@@ -79,6 +80,7 @@ class MaskedLanguageModel(EncoderTask):
 
     pipeline = "fill-mask"
     predictor = MaskedPredictor
+    examples = ("input=texts.txt output=out.jsonl", "data=files data.test=other.txt")
     validates_first = True
     inputs_change = "task=mlm masks other tokens in every epoch"
 
@@ -205,6 +207,20 @@ class MaskedLanguageModel(EncoderTask):
 
     def write_test(self, run_dir: Path, data: Any, results: Mapping[str, Any]) -> None:
         """Writes nothing: a guess at every mask of the test is of no use."""
+
+    def findings(
+        self, data: Any, metrics: Mapping[str, float], results: Mapping[str, Any] | None
+    ) -> list[Section]:
+        """Perplexity and probes before training and after it."""
+        names = {"val/": "validation", "test/": "test"}
+        rows = [
+            [of, name, metrics.get(f"start/{of}") if part == "val/" else None, metrics[part + of]]
+            for of in ("perplexity", "loss", "accuracy")
+            for part, name in names.items()
+            if part + of in metrics
+        ]
+        columns = ("of masked tokens", "split", "before training", "after")
+        return [Table("pretraining", columns, rows), self.probes.table()]
 
     def finish(self, run_dir: Path) -> dict[str, float]:
         """Fills the probes in with the final weights and writes `probes.json`."""

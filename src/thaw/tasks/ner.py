@@ -3,6 +3,7 @@
 Shapes: B windows, T tokens, C labels.
 """
 
+import heapq
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby, islice
@@ -21,10 +22,13 @@ from thaw.data.ner import IGNORED, firsts
 from thaw.data.spans import places_of, words_of
 from thaw.data.windows import prefix_spaces, windows
 from thaw.data.write import RowWriter
-from thaw.entities import compare, entities, spell
+from thaw.entities import KINDS, Difference, compare, entities, spell
 from thaw.errors import ThawError
+from thaw.findings import Counts, Piece, Section, Sentences, pieces
 from thaw.metrics import EntityF1
 from thaw.tasks.base import CHUNK, Decay, EncoderTask, Predictor, Share, load, split_inputs, weigh
+
+SHOWN = 100  # sentences with errors in the report
 
 
 class TokenPredictor(Predictor):
@@ -129,6 +133,7 @@ class TokenClassification(EncoderTask):
 
     pipeline = "token-classification"
     predictor = TokenPredictor
+    examples = ("input=new.txt output=out.jsonl", "data=conll data.test=other.conll")
 
     def __init__(
         self,
@@ -251,26 +256,22 @@ class TokenClassification(EncoderTask):
         from thaw.report import error_figure
 
         sentences = data.rows["test"]
-        counts = {kind: Counter[str]() for kind in self.entity_f1.types}
         with (
             RowWriter(run_dir / "predictions.jsonl") as predictions,
             RowWriter(run_dir / "errors.jsonl") as errors,
         ):
-            for row, predicted in results["predicted"].items():
+            for row, differences in self.compared(data, results):
                 text, places = sentences.originals[row], sentences.places[row]
-                gold = sentences.labels[row]
                 predictions.write(
                     {
                         "text": text,
                         "tokens": list(sentences.texts[row]),
-                        "gold": gold,
-                        "predicted": predicted,
+                        "gold": sentences.labels[row],
+                        "predicted": results["predicted"][row],
                         "offsets": [list(place) for place in places],
                     }
                 )
-                strict = self.entity_f1.strict
-                for found in compare(entities(gold, strict), entities(predicted, strict)):
-                    counts[found.entity.type][found.kind] += 1
+                for found in differences:
                     if found.kind != "right":
                         sides = (found.gold, found.predicted)
                         ours = [e and spell(text, places, e) for e in sides]
@@ -278,4 +279,58 @@ class TokenClassification(EncoderTask):
                             {"kind": found.kind, "sentence": row, "gold": ours[0]}
                             | {"predicted": ours[1], "text": text}
                         )
-        error_figure(counts, run_dir / "errors.png")
+        error_figure(self.outcomes(data, results), run_dir / "errors.png")
+
+    def compared(
+        self, data: Any, results: Mapping[str, Any]
+    ) -> Iterator[tuple[int, list[Difference]]]:
+        """The row of each sentence of the test, and its entities, gold beside predicted."""
+        strict = self.entity_f1.strict
+        for row, predicted in results["predicted"].items():
+            gold = data.rows["test"].labels[row]
+            yield row, compare(entities(gold, strict), entities(predicted, strict))
+
+    def outcomes(self, data: Any, results: Mapping[str, Any]) -> dict[str, Counter[str]]:
+        """How many entities of each type were right, missed and so on."""
+        counts = {kind: Counter[str]() for kind in self.entity_f1.types}
+        for _, differences in self.compared(data, results):
+            for found in differences:
+                counts[found.entity.type][found.kind] += 1
+        return counts
+
+    def findings(
+        self, data: Any, metrics: Mapping[str, float], results: Mapping[str, Any] | None
+    ) -> list[Section]:
+        """What became of the entities, and the sentences with the most errors."""
+        if results is None:
+            return []
+        wrong = [
+            (sum(d.kind != "right" for d in found), -row, found)
+            for row, found in self.compared(data, results)
+        ]
+        wrong = [sentence for sentence in wrong if sentence[0]]
+        shown = heapq.nlargest(SHOWN, wrong, key=lambda sentence: sentence[:2])
+        note = f"{len(wrong):,} of {len(results['predicted']):,} sentences of the test have errors"
+        note += f"; the {SHOWN} with the most." if len(wrong) > SHOWN else "; most errors first."
+        counts = self.outcomes(data, results)
+        table = [[counts[kind][k] for k in KINDS] for kind in counts]
+        pairs = [self.side_by_side(data.rows["test"], -row, found) for _, row, found in shown]
+        return [
+            Counts("entities", "type", "outcome", list(counts), KINDS, table),
+            Sentences("errors", pairs, note),
+        ]
+
+    def side_by_side(
+        self, sentences: Any, row: int, differences: Sequence[Difference]
+    ) -> tuple[list[Piece], list[Piece]]:
+        """A sentence with its gold entities, and with the predicted ones."""
+        text, places = sentences.originals[row], sentences.places[row]
+        sides = []
+        for side in ("gold", "predicted"):
+            there = [(e, d.kind) for d in differences if (e := getattr(d, side))]
+            marks = [
+                (places[e.start][0], places[e.end - 1][1], e.type, kind)
+                for e, kind in sorted(there, key=lambda pair: pair[0].start)
+            ]
+            sides.append(pieces(text, marks))
+        return sides[0], sides[1]

@@ -3,6 +3,7 @@
 Shapes: B batch, T tokens, C labels.
 """
 
+import heapq
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -17,6 +18,7 @@ from transformers import AutoModelForSequenceClassification
 from thaw.data.base import names_of
 from thaw.data.write import RowWriter
 from thaw.errors import ThawError
+from thaw.findings import ERRORS, Counts, Section, Table, shortened
 from thaw.first_token import first_token_only
 from thaw.metrics import classification_metrics, decide, per_class_metrics, probabilities
 from thaw.tasks.base import CHUNK, Decay, EncoderTask, Predictor, Share, load, split_inputs, weigh
@@ -104,6 +106,7 @@ class SequenceClassification(EncoderTask):
 
     pipeline = "text-classification"
     predictor = SequencePredictor
+    examples = ("input=new.csv output=out.csv", "data=files data.test=other.csv")
 
     def __init__(
         self,
@@ -222,6 +225,44 @@ class SequenceClassification(EncoderTask):
             from thaw.report import confusion_figure
 
             confusion_figure(results["confusion"], self.labels, run_dir / "confusion.png")
+
+    def findings(
+        self, data: Any, metrics: Mapping[str, float], results: Mapping[str, Any] | None
+    ) -> list[Section]:
+        """The confusion matrix, and the wrong predictions that the model was surest of."""
+        if results is None:
+            return []
+        texts, found, wrong = data.rows["test"], list[Section](), []
+        for row, p in zip(results["rows"], results["probabilities"], strict=True):
+            prediction = predicted(p, self.labels, self.multi_label)["prediction"]
+            if sure := sureness(p, self.labels, prediction, texts.labels[row]):
+                wrong.append((sure, -row, prediction))
+        if results["confusion"] is not None:
+            names = self.labels
+            found.append(
+                Counts("confusion matrix", "gold", "predicted", names, names, results["confusion"])
+            )
+        rows = [
+            [*map(shortened, texts.texts[-row]), texts.labels[-row], prediction, sure]
+            for sure, row, prediction in heapq.nlargest(ERRORS, wrong, key=lambda w: w[:2])
+        ]
+        note = f"{len(wrong):,} of {len(results['rows']):,} texts of the test are wrong"
+        note += f"; the {ERRORS} surest." if len(wrong) > ERRORS else "; the surest first."
+        columns = [*data.columns.text, "gold", "predicted", "probability"]
+        return [*found, Table("errors", columns, rows, note, examples=True)]
+
+
+def sureness(
+    probabilities: Sequence[float], labels: Sequence[str], prediction: Any, gold: Any
+) -> float:
+    """The probability of a wrong prediction, of several labels the surest wrong one; 0: right."""
+    if isinstance(prediction, str):
+        return max(probabilities) if prediction != gold else 0.0
+    wrong = set(prediction) ^ set(gold)
+    return max(
+        (max(p, 1 - p) for n, p in zip(labels, probabilities, strict=True) if n in wrong),
+        default=0.0,
+    )
 
 
 def predicted(

@@ -179,10 +179,9 @@ class SetFit(SequenceClassification):
     def head_groups(self) -> list[dict[str, Any]]:
         """The head's parameters, for the optimizer."""
         decay = self.weight_decay if self.joint_ratio else 0.0
-        return [
-            {"params": [self.head.weight], "lr": self.head_learning_rate, "weight_decay": decay},
-            {"params": [self.head.bias], "lr": self.head_learning_rate, "weight_decay": 0.0},
-        ]
+        weights = {"name": "head", "params": [self.head.weight], "weight_decay": decay}
+        biases = {"name": "head, no decay", "params": [self.head.bias], "weight_decay": 0.0}
+        return [group | {"lr": self.head_learning_rate} for group in (weights, biases)]
 
     def embed(self, **inputs: Tensor) -> Tensor:
         """Embeddings (B, D) of encoded texts, in float32."""

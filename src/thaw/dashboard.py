@@ -1,0 +1,83 @@
+"""A W&B workspace for the runs: `python -m thaw.dashboard entity=<team or user>`."""
+
+import sys
+from typing import Any
+
+from thaw.cli import arguments, exit_clearly
+from thaw.errors import ThawError
+
+USAGE = "usage: python -m thaw.dashboard entity=<team or user> [project=thaw] [name=thaw]"
+SCORES = ("f1", "accuracy", "precision", "recall")
+
+
+def workspace(entity: str, project: str, name: str) -> Any:
+    """The workspace, not saved yet: scores, training, speed, what was found.
+
+    Args:
+        entity: W&B's team or user.
+        project: of `logger.wandb.project`.
+        name: of the workspace.
+
+    Raises:
+        ThawError: wandb-workspaces is not installed.
+    """
+    try:
+        import wandb_workspaces.reports.v2 as wr
+        import wandb_workspaces.workspaces as ws
+    except ImportError:
+        raise ThawError(
+            "the dashboard needs wandb-workspaces: pip install -e '.[dashboard]'."
+        ) from None
+    step = "trainer/global_step"
+
+    def lines(title: str, *keys: str, regex: str | None = None) -> Any:
+        return wr.LinePlot(title=title, x=step, y=list(keys), metric_regex=regex)
+
+    scores = [wr.BarPlot(title=f"test {s}", metrics=[f"test/{s}"]) for s in SCORES]
+    tables = ("errors", "predictions", "per label", "entities", "pretraining", "probes")
+    sections = [
+        ws.Section(name="Scores", is_open=True, panels=[
+            *scores, *(lines(f"validation {s}", f"val/{s}") for s in SCORES)]),
+        ws.Section(name="Training", is_open=True, panels=[
+            lines("loss", "train/loss"), lines("validation loss", "val/loss"),
+            lines("perplexity", "val/perplexity"), lines("learning rate", regex="lr/.*")]),
+        ws.Section(name="Speed", is_open=True, panels=[
+            lines("tokens a second", "train/tokens_per_second"),
+            lines("peak memory, MiB", "train/memory_mib"),
+            wr.BarPlot(title="seconds of training", metrics=["train_seconds"]),
+            wr.BarPlot(title="samples a second", metrics=["samples_per_second"])]),
+        ws.Section(name="Found", is_open=True, panels=[
+            wr.MediaBrowser(title="report", media_keys=["report"]),
+            *(wr.WeavePanelSummaryTable(table_name=key) for key in tables)]),
+    ]  # fmt: skip
+    grouped = ws.RunsetSettings(groupby=[ws.Metric("Group")])
+    return ws.Workspace(
+        entity=entity, project=project, name=name, sections=sections, runset_settings=grouped,
+        auto_generate_panels=True,  # charts of W&B's own kinds, such as the confusion matrix
+    )  # fmt: skip
+
+
+def main(words: list[str]) -> None:
+    """Saves the workspace and prints its address.
+
+    Raises:
+        ThawError: there is no API key.
+    """
+    from thaw.loggers import has_key
+
+    options = arguments(words, {"entity": None, "project": "thaw", "name": "thaw"}, USAGE)
+    made = workspace(options["entity"], options["project"], options["name"])
+    if not has_key():
+        raise ThawError(
+            "a workspace is kept by W&B and needs an account: `wandb login`, or set WANDB_API_KEY. "
+            "Without one, every run and every sweep has its report.html."
+        )
+    print(made.save().url)
+
+
+if __name__ == "__main__":
+    with exit_clearly():
+        if any(word in ("-h", "--help") for word in sys.argv[1:]):
+            print(USAGE)
+        else:
+            main(sys.argv[1:])

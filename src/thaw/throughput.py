@@ -1,0 +1,62 @@
+"""How fast a run trains and how much memory it takes, while it does."""
+
+import resource
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+
+
+def peak_memory_mib() -> float:
+    """Peak memory in MiB: of the GPU where there is one, else of this process."""
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+def real_tokens(batch: Mapping[str, Tensor]) -> Tensor | int:
+    """Tokens of a batch that are not padding; what is packed has no mask and no padding."""
+    mask = batch.get("attention_mask")
+    return batch["input_ids"].numel() if mask is None else mask.sum()
+
+
+class Throughput(pl.Callback):
+    """Logs `train/tokens_per_second`, of tokens that are not padding, and `train/memory_mib`, the
+    peak so far, with the loss.
+
+    The first is a mean since the last time, validation and checkpoints apart, and on several ranks
+    that of this one times their number. Tokens are summed on the device, and read when the logger
+    reads the loss.
+    """
+
+    def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """Starts a new mean."""
+        self.began = time.monotonic()
+        self.tokens: Tensor | int = 0
+
+    def on_train_epoch_start(self, *args: Any) -> None:
+        self.restart()
+
+    def on_validation_end(self, *args: Any) -> None:
+        self.restart()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, *_: Any
+    ) -> None:
+        self.tokens = self.tokens + real_tokens(batch)
+        if not trainer._logger_connector.should_update_logs:
+            return
+        rate = trainer.world_size / max(time.monotonic() - self.began, 1e-9)
+        pl_module.log_dict(
+            {
+                "train/tokens_per_second": self.tokens * rate,
+                "train/memory_mib": torch.tensor(peak_memory_mib()),
+            }
+        )
+        self.restart()
