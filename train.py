@@ -6,6 +6,7 @@ import hydra
 from omegaconf import DictConfig
 
 from thaw.cli import exit_clearly, register_resolvers
+from thaw.resume import words_to_go_on
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
@@ -37,5 +38,6 @@ def show_blocks(argv: list[str]) -> None:
 if __name__ == "__main__":
     register_resolvers()
     with exit_clearly():
+        sys.argv[1:] = words_to_go_on(sys.argv[1:])
         main()
         show_blocks(sys.argv[1:])

@@ -42,8 +42,6 @@ def verify(cfg: DictConfig, typed: Sequence[str] | None = None) -> None:
         typed = HydraConfig.get().overrides.task if alone else []
     leave_unread(cfg, typed)
     check(cfg, GIVEN)
-    if cfg.ckpt_path is not None and not Path(cfg.ckpt_path).is_file():
-        raise ThawError(f"ckpt_path={cfg.ckpt_path}: no such file.")
     require_sources(cfg)
 
 

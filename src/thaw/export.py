@@ -1,12 +1,13 @@
 """The run as a plain Hugging Face directory that `transformers.pipeline()` loads without thaw."""
 
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from thaw.files import put
 
 LOADING = {
     "transformers": """from transformers import pipeline
@@ -16,16 +17,6 @@ pipeline("{pipeline}", model="<this directory>"{options})""",
 
 SetFitModel.from_pretrained("<this directory>"{options})""",
 }
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file aside and renames it: it appears whole or not at all."""
-    aside = path.with_name(f".{path.name}.partial")
-    with open(aside, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(aside, path)
 
 
 def export(
@@ -48,10 +39,9 @@ def export(
     shutil.rmtree(aside, ignore_errors=True)
     model.save_pretrained(aside)
     tokenizer.save_pretrained(aside)
-    write_whole(aside / "README.md", card)
+    (aside / "README.md").write_text(card, encoding="utf-8")
     complete(aside)
-    shutil.rmtree(directory, ignore_errors=True)
-    os.replace(aside, directory)
+    put(aside, directory)
 
 
 def frozen_as(freeze: Mapping[str, Any]) -> str:

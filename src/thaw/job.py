@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 
 from thaw.cli import conf_dir
 from thaw.errors import ThawError
+from thaw.resume import quoted
 
 
 def takes_processes(cfg: DictConfig) -> bool:
@@ -41,10 +42,11 @@ def run_apart(cfg: DictConfig) -> float | None:
     """
     directory = Path(cfg.run_dir).absolute()
     words = [w for w in HydraConfig.get().overrides.task if not w.startswith("resume=")]
-    quoted = str(directory).replace("'", r"\'")
+    if cfg.resume is not None and (directory / "versions.json").exists():
+        words.append(f"resume={quoted(directory)}")
     # An experiment may ask for a sweep: not again here.
     command = [sys.executable, str(conf_dir().parent / "train.py"), *words,
-               "hydra.mode=RUN", f"hydra.run.dir='{quoted}'"]  # fmt: skip
+               "hydra.mode=RUN", f"hydra.run.dir={quoted(directory)}"]  # fmt: skip
     # Line by line: what it says is seen while it runs, and the reason of a failure is kept.
     said: deque[str] = deque(maxlen=100)
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=os.getcwd()) as process:

@@ -1,13 +1,69 @@
-"""Where metrics go besides the run directory."""
+"""Where metrics go, and how they go on in a run that was stopped."""
 
+import csv
 import netrc
 import os
+import secrets
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.loggers import CSVLogger, WandbLogger
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.utilities import rank_zero_only
+
+from thaw.files import whole, write_whole
+
+
+class CSV(CSVLogger):
+    """Lightning's CSVLogger, which goes on with the metrics.csv that it finds."""
+
+    @property
+    def experiment(self) -> Any:
+        """What writes; see CSVLogger."""
+        if self._experiment is None and not rank_zero_only.rank:  # type: ignore[attr-defined]
+            self._experiment = Rows(self.log_dir)
+        return super().experiment
+
+
+class Rows(ExperimentWriter):
+    """Lightning's writer, which keeps the rows that are there and never leaves a part of them."""
+
+    def __init__(self, log_dir: str) -> None:
+        super().__init__(log_dir)
+        path = Path(self.metrics_file_path)
+        if path.exists():
+            with open(path, newline="", encoding="utf-8") as file:
+                self.metrics_keys = next(csv.reader(file), [])
+
+    def _check_log_dir_exists(self) -> None:
+        """Lightning's removes metrics.csv."""
+
+    def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
+        keep_rows(Path(self.metrics_file_path), None, fieldnames)
+
+
+def keep_rows(path: Path, below: int | None, columns: Sequence[str] = ()) -> None:
+    """Writes metrics.csv anew.
+
+    Args:
+        path: of the file, which need not be there.
+        below: keeps the rows of steps below this one; None: all.
+        columns: None: those that it has.
+    """
+    if not path.exists():
+        return
+    with open(path, newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        names = list(columns or reader.fieldnames or [])
+        # A row that a kill cut off comes after the last checkpoint.
+        rows = [r for r in reader if below is None or (r.get("step") or "x").isdigit()
+                and int(r["step"]) < below]  # fmt: skip
+    with whole(path) as aside, open(aside, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def wandb_logger(save_dir: str, **kwargs: Any) -> WandbLogger:
@@ -24,7 +80,8 @@ def wandb_logger(save_dir: str, **kwargs: Any) -> WandbLogger:
 
 class LateWandb(WandbLogger):
     """Starts its W&B run when the first numbers come, not before the first step: importing and
-    starting W&B takes 1.5 seconds.
+    starting W&B takes 1.5 seconds. Its id stays in the run directory, and a run that goes on
+    is the same one there.
 
     Args:
         mode: of W&B: online, offline, disabled.
@@ -48,6 +105,11 @@ class LateWandb(WandbLogger):
         if self._experiment is not None or rank_zero_only.rank:  # type: ignore[attr-defined]
             return super().experiment
         self._wandb_init["settings"] = wandb_settings(self.mode)
+        if self._wandb_init.get("id") is None:
+            kept = Path(str(self.save_dir)) / "wandb_id.txt"
+            if not kept.exists():
+                write_whole(kept, secrets.token_hex(4))
+            self._wandb_init["id"] = kept.read_text(encoding="utf-8")
         run = super().experiment
         for params in self.waiting:
             super().log_hyperparams(params)

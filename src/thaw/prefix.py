@@ -31,6 +31,7 @@ from transformers import PreTrainedModel
 
 from thaw.blocks import find
 from thaw.errors import ThawError
+from thaw.files import put
 from thaw.wheels import cache_dir
 
 log = logging.getLogger(__name__)
@@ -215,13 +216,11 @@ class Prefix:
                     for text, state in zip(batch, states, strict=True):
                         kept = state[: len(texts[text]["input_ids"])].contiguous()
                         file.write(kept.view(torch.uint8).numpy().tobytes())
-                file.flush()
-                os.fsync(file.fileno())
             np.save(aside / "ends.npy", np.cumsum([0, *lengths]))
             np.save(aside / "digests.npy", np.frombuffer(b"".join(order), dtype=np.uint8))
             about = {"dtype": str(states.dtype).removeprefix("torch."), "width": states.shape[2]}
             (aside / "about.json").write_text(json.dumps(about), encoding="utf-8")
-            os.replace(aside, place)
+            put(aside, place)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from thaw.entities import KINDS
+from thaw.files import whole
 
 COLUMNS = ("f1", "precision", "recall", "support")
 
@@ -39,7 +40,13 @@ def confusion_figure(confusion: Sequence[Sequence[int]], labels: Sequence[str], 
             colour = "white" if shares[i, j] > 0.5 else "black"
             axes.text(j, i, f"{count:,}", ha="center", va="center", color=colour)
     axes.set(xlabel="predicted", ylabel="true", title="Confusion matrix, test")
-    figure.savefig(path, dpi=150)
+    save(figure, path)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Writes a figure as PNG."""
+    with whole(path) as aside:
+        figure.savefig(aside, dpi=150, format="png")
 
 
 def error_figure(counts: Mapping[str, Mapping[str, int]], path: Path) -> None:
@@ -61,7 +68,7 @@ def error_figure(counts: Mapping[str, Mapping[str, int]], path: Path) -> None:
     axes.set_yticks(range(len(types)), shown(types))
     axes.set(xlabel="entities, gold and spurious", title="Entities found, test")
     figure.legend(loc="outside lower center", ncols=len(KINDS), frameon=False)
-    figure.savefig(path, dpi=150)
+    save(figure, path)
 
 
 def shown(names: Sequence[str]) -> list[str]:
@@ -100,7 +107,7 @@ def learning_curve_figure(metrics_csv: Path, path: Path) -> None:
             right.plot(*series(key), "o-", label=key)
     right.set(xlabel="step", ylabel="score")
     right.legend()
-    figure.savefig(path, dpi=150)
+    save(figure, path)
 
 
 def metrics_table(metrics: Mapping[str, float], console: Console | None = None) -> None:
@@ -178,4 +185,4 @@ def sweep_figure(
     runs = max(len(scores) for _, scores, _ in rows)
     if runs > 1:
         figure.suptitle(f"mean and standard deviation of up to {runs} runs", fontsize=10)
-    figure.savefig(path, dpi=150)
+    save(figure, path)

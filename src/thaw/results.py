@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from thaw.export import export, model_card, write_whole
+from thaw.export import export, model_card
+from thaw.files import write_whole
 from thaw.report import learning_curve_figure, metrics_table
 
 log = logging.getLogger(__name__)

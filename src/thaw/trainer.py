@@ -1,4 +1,5 @@
-"""Lightning's Trainer, with what this machine decides: the precision."""
+"""Lightning's Trainer, with what this machine decides, the precision, and checkpoints that are
+whole."""
 
 import logging
 from pathlib import Path
@@ -7,7 +8,9 @@ from typing import Any, Literal
 import lightning.pytorch as pl
 import torch
 from lightning.fabric.connector import _PRECISION_INPUT
+from lightning.fabric.plugins import CheckpointIO
 
+from thaw.checkpoint import WholeCheckpoints
 from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)
@@ -44,7 +47,11 @@ class Trainer(pl.Trainer):
         if precision == "auto":
             chosen = "bf16-mixed" if units else "32-true"
             why = units or f"no bfloat16 in the silicon of this {device}"
-        super().__init__(precision=chosen, **options)  # type: ignore[arg-type]
+        plugins = options.pop("plugins", None) or []
+        plugins = [*plugins] if isinstance(plugins, list | tuple) else [plugins]
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            plugins.append(WholeCheckpoints())
+        super().__init__(precision=chosen, plugins=plugins, **options)  # type: ignore[arg-type]
         if not self.is_global_zero:
             return
         if why:

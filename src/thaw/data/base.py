@@ -78,7 +78,7 @@ class EncoderData(LightningDataModule):
         self.labels: list[str] = []
         self.rows: dict[str, Any] = {}
         self.encoded: dict[str, Dataset] = {}
-        self.start = 0
+        self.epoch = self.start = 0
         if not 3 <= max_tokens <= self.tokenizer.model_max_length:
             raise ThawError(
                 f"data.max_tokens={max_tokens}: this model takes 3 to "
@@ -202,9 +202,15 @@ class EncoderData(LightningDataModule):
         """Batches of similar length in an order of (seed, epoch)."""
         loader = self.loader("train", self.batch_size, shuffle=True)
         if hasattr(loader.sampler, "start"):
-            loader.sampler.start = self.start % max(1, len(loader))
+            loader.sampler.start = self.start
+            # Workers ask for batches before Lightning sets the epoch.
+            loader.sampler.set_epoch(self.first_epoch())
         self.start = 0
         return loader
+
+    def first_epoch(self) -> int:
+        """The epoch of a new loader: a run that goes on makes it before the trainer knows."""
+        return max(self.epoch, self.trainer.current_epoch) if self.trainer else self.epoch
 
     def val_dataloader(self) -> DataLoader | list:
         return self.loader("validation", self.eval_batch_size) if "validation" in self.rows else []
@@ -248,15 +254,17 @@ class EncoderData(LightningDataModule):
         )
 
     def state_dict(self) -> dict[str, int]:
-        """How many batches of the epoch are done, for a checkpoint."""
+        """The epoch, and how many batches of it are done, for a checkpoint."""
         if self.trainer is None:
-            return {"start": 0}
-        # Not `ready`: a batch that an exception interrupts is not done.
-        progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress.current
-        return {"start": progress.processed}
+            return {"epoch": 0, "start": 0}
+        loop = self.trainer.fit_loop.epoch_loop
+        progress: Any = loop.batch_progress.current
+        # After the last batch there is a validation at most, and then another epoch.
+        over = progress.ready == progress.completed and loop._num_ready_batches_reached()
+        return {"epoch": self.trainer.current_epoch, "start": 0 if over else progress.completed}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        self.start = state_dict["start"]
+        self.epoch, self.start = state_dict["epoch"], state_dict["start"]
 
 
 def vocabulary(tokenizer: PreTrainedTokenizerBase) -> str:

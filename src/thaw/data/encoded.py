@@ -14,6 +14,7 @@ import pyarrow as pa
 from datasets import Dataset
 from filelock import FileLock, Timeout
 
+from thaw.files import put
 from thaw.wheels import cache_dir, disk_errors
 
 BUDGET_GIB = 20.0  # of all that is kept; what was used least recently goes first
@@ -81,10 +82,8 @@ def write(place: Path, make: Callable[[dict[str, Any]], Iterable[Rows]]) -> None
             with pa.ipc.new_stream(file, schema) as writer:
                 for rows in chain([first], parts):
                     writer.write_batch(pa.record_batch(rows, schema=schema))
-            file.flush()
-            os.fsync(file.fileno())
         (aside / "about.json").write_text(json.dumps(about), encoding="utf-8")
-        os.replace(aside, place)
+        put(aside, place)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 

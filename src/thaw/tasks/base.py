@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 from pydantic import Field
@@ -137,6 +138,7 @@ class EncoderTask(LightningModule):
         predictor: what `python -m thaw.predict` uses.
         validates_first: whether the weights are validated before the first step, too.
         inputs_change: why a text is not the same in every epoch, if so.
+        run_seed: of dropout.
     """
 
     library: ClassVar[str] = "transformers"
@@ -168,6 +170,8 @@ class EncoderTask(LightningModule):
         self.prefix: Prefix | None = None
         self.eval_loss = MeanMetric()
         self.tested: list[Any] = []
+        self.validated: dict[str, float] = {}
+        self.run_seed = 0
         # from_pretrained leaves eval mode, and Lightning keeps the mode it finds (lightning#20105).
         self.train()
 
@@ -193,7 +197,12 @@ class EncoderTask(LightningModule):
         return [module for stage in self.stages[self.opened :] for module in stage]
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Opens what is due. It follows from the step alone, so a resumed run has it right."""
+        """Seeds dropout, and opens what is due.
+
+        Both follow from seed, epoch and batch alone, so a run that goes on has them right.
+        """
+        place = (self.run_seed, self.current_epoch, batch_idx, self.global_rank)
+        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0]))
         if not self.stages:
             return
         every = interval(self.every, int(self.trainer.estimated_stepping_batches))
@@ -242,8 +251,16 @@ class EncoderTask(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the validation metrics of these weights."""
+        checkpoint["val_metrics"] = self.val_metrics
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.validated = checkpoint["val_metrics"]
+
+    @property
+    def val_metrics(self) -> dict[str, float]:
+        """The last validation's metrics, of this process or of the one that it goes on from."""
         metrics = self.trainer.callback_metrics
-        checkpoint["val_metrics"] = {k: float(v) for k, v in metrics.items() if k[:4] == "val/"}
+        return self.validated | {k: float(v) for k, v in metrics.items() if k[:4] == "val/"}
 
     def forward(self, **inputs: Tensor) -> Tensor:
         """The head's logits of encoded texts; see `encode`."""
