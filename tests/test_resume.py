@@ -3,17 +3,14 @@
 import csv
 import json
 import os
-import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from safetensors.torch import load_file
 
-from conftest import runner
 from thaw.checkpoint import Checkpoint
 
 TIMES = ("seconds", "samples_per_second", "_mib")
@@ -24,10 +21,14 @@ PROBES = "task.probes=['a [MASK] film','the story is [MASK]']"
 def result(directory: Path) -> tuple[Any, ...]:
     """All that a run gives, times and memory apart: metrics, weights, predictions, probes."""
     metrics = json.loads((directory / "metrics.json").read_text())
+    weights = load_file(directory / "model" / "model.safetensors")
     names = ("predictions.parquet", "predictions.jsonl", "probes.json", "model/head.safetensors")
     return (
         {k: v for k, v in metrics.items() if not k.endswith(TIMES)},
-        {k: v.numpy().tobytes() for k, v in load_file(directory / "model/model.safetensors").items()},
+        {
+            k: v.numpy().tobytes()
+            for k, v in load_file(directory / "model/model.safetensors").items()
+        },
         [(directory / n).read_bytes() for n in names if (directory / n).exists()],
     )
 
@@ -110,7 +111,8 @@ TASKS = {
               "task.joint_ratio=0.5"],
     "pairs": ["task=setfit", "task.shots=4", "task.pairs=sampled", "task.num_iterations=4"],
     "gradual": ["freeze=gradual", "freeze.every=2", "task.layer_decay=0.9"],
-    "frozen": ["freeze=last", "trainer.val_check_interval=3", "trainer.check_val_every_n_epoch=null"],
+    "frozen": ["freeze=last", "trainer.val_check_interval=3",
+               "trainer.check_val_every_n_epoch=null"],
 }  # fmt: skip
 
 

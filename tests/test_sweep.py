@@ -144,4 +144,4 @@ def test_a_sweep_that_is_not_there_and_a_run_cannot_be_taken_up(overrides, tmp_p
         cwd=tmp_path, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 2
-    assert "add -m" in done.stderr
+    assert "nowhere: no such directory" in done.stderr

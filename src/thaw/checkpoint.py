@@ -138,7 +138,7 @@ class Checkpoint(pl.callbacks.Checkpoint):
             state = checkpoint["callbacks"].get(callback.state_key, {})
             if state.get("dirpath") and state["best_model_path"]:
                 moved = str(Path(callback.dirpath) / Path(state["best_model_path"]).name)  # type: ignore[attr-defined]
-                state["best_k_models"] = {moved: s for s in state["best_k_models"].values()}
+                state["best_k_models"] = dict.fromkeys([moved], state["best_model_score"])
                 state |= {"best_model_path": moved, "kth_best_model_path": moved}
                 state["dirpath"] = callback.dirpath  # type: ignore[attr-defined]
 

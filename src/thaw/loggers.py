@@ -57,9 +57,10 @@ def keep_rows(path: Path, below: int | None, columns: Sequence[str] = ()) -> Non
     with open(path, newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         names = list(columns or reader.fieldnames or [])
+        rows = list(reader)
+    if below is not None:
         # A row that a kill cut off comes after the last checkpoint.
-        rows = [r for r in reader if below is None or (r.get("step") or "x").isdigit()
-                and int(r["step"]) < below]  # fmt: skip
+        rows = [row for row in rows if (row["step"] or "").isdigit() and int(row["step"]) < below]
     with whole(path) as aside, open(aside, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, names)
         writer.writeheader()

@@ -32,12 +32,14 @@ def words_to_go_on(argv: Sequence[str]) -> list[str]:
         ThawError: there is no run, or a word would change its result.
     """
     named = [unquoted(w.partition("=")[2]) for w in argv if w.startswith("resume=")]
-    swept = {"-m", "--multirun"} & {*argv} or named and (Path(named[-1]) / "multirun.yaml").is_file()
-    if not named or swept or named[-1] in ("", "null"):
+    sweeps = "-m" in argv or "--multirun" in argv
+    if sweeps or not named or named[-1] in ("", "null"):
+        return list(argv)
+    if (Path(named[-1]) / "multirun.yaml").is_file():  # an experiment may sweep without -m
         return list(argv)
     run = Path(named[-1]).absolute()
     own = words_of(run)
-    options = [w for w in argv if w.startswith("-") or "=" not in w and not w.startswith("~")]
+    options = [w for w in argv if w.startswith("-") or ("=" not in w and not w.startswith("~"))]
     typed = [w for w in argv if w not in options and not w.startswith("resume=")]
     new = [w for w in typed if w not in own and not w.startswith("hydra.")]
     if new:
@@ -72,7 +74,8 @@ def require_free(run: Path, own: Sequence[str], new: Sequence[str]) -> None:
     kept = [word for word in own if key_of(word) not in replaced]
     before, after = values(compose([*own])), values(compose([*kept, *new]))
     for key in dict.fromkeys([*after, *before]):
-        if before.get(key) != after.get(key) and not any(f"{key}.".startswith(f"{f}.") for f in FREE):
+        free = any(f"{key}.".startswith(f"{part}.") for part in FREE)
+        if not free and before.get(key) != after.get(key):
             raise ThawError(
                 f"{' '.join(new)}: a run goes on as it began, and {key} is {before.get(key)!r} in "
                 f"{run}, not {after.get(key)!r}. Free to change are {', '.join(FREE)}. Anything "
@@ -86,8 +89,10 @@ def values(node: Any, prefix: str = "") -> dict[str, Any]:
         node = OmegaConf.to_container(node, resolve=False)
     if not isinstance(node, Mapping) or not node:
         return {prefix: node}
-    return {k: v for key, child in node.items()
-            for k, v in values(child, f"{prefix}.{key}" if prefix else str(key)).items()}  # fmt: skip
+    found: dict[str, Any] = {}
+    for key, child in node.items():
+        found |= values(child, f"{prefix}.{key}" if prefix else str(key))
+    return found
 
 
 def key_of(word: str) -> str:

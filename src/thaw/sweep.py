@@ -125,7 +125,7 @@ def finished(cfg: DictConfig) -> bool:
         return False
     mode = HydraConfig.get().mode
     if mode != RunMode.MULTIRUN and (Path(cfg.resume) / "multirun.yaml").is_file():
-        raise ThawError(f"resume={cfg.resume} is a sweep: add -m and the words it was started with.")
+        raise ThawError(f"resume={cfg.resume} is a sweep: add -m, and the words it began with.")
     directory = Path(cfg.run_dir)
     if (directory / "metrics.json").exists():
         log.info("done before: %s", directory)
