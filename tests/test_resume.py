@@ -25,10 +25,7 @@ def result(directory: Path) -> tuple[Any, ...]:
     names = ("predictions.parquet", "predictions.jsonl", "probes.json", "model/head.safetensors")
     return (
         {k: v for k, v in metrics.items() if not k.endswith(TIMES)},
-        {
-            k: v.numpy().tobytes()
-            for k, v in load_file(directory / "model/model.safetensors").items()
-        },
+        {name: tensor.numpy().tobytes() for name, tensor in weights.items()},
         [(directory / n).read_bytes() for n in names if (directory / n).exists()],
     )
 

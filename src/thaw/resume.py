@@ -61,11 +61,22 @@ def words_of(run: Path) -> list[str]:
     path = run / ".hydra" / "overrides.yaml"
     if not run.is_dir():
         raise ThawError(f"resume={run}: no such directory; a run is outputs/<date>/<time>.")
-    # Written after Hydra's notes, so these are whole.
-    if not path.exists() or not (run / "versions.json").exists():
+    words = loaded(path)
+    if words is None or not ((run / "versions.json").exists() or noted(run) == words):
         inside = ", ".join(sorted(p.name for p in run.iterdir())) or "nothing"
         raise ThawError(f"resume={run}: no run began there; it holds {inside}.")
-    return [w for w in map(str, OmegaConf.load(path)) if key_of(w) != "resume"]
+    return [word for word in words if key_of(word) != "resume"]
+
+
+def noted(run: Path) -> Any:
+    """The words as Hydra notes them in its other file: a kill may have cut off one of the two."""
+    notes = loaded(run / ".hydra" / "hydra.yaml") or {}
+    return notes.get("hydra", {}).get("overrides", {}).get("task")
+
+
+def loaded(path: Path) -> Any:
+    """The content of a YAML file, interpolations as they stand; None if it is not there."""
+    return OmegaConf.to_container(OmegaConf.load(path), resolve=False) if path.exists() else None
 
 
 def require_free(run: Path, own: Sequence[str], new: Sequence[str]) -> None:

@@ -201,10 +201,10 @@ class EncoderData(LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         """Batches of similar length in an order of (seed, epoch)."""
         loader = self.loader("train", self.batch_size, shuffle=True)
-        if hasattr(loader.sampler, "start"):
-            loader.sampler.start = self.start
-            # Workers ask for batches before Lightning sets the epoch.
-            loader.sampler.set_epoch(self.first_epoch())
+        sampler: Any = loader.sampler
+        if hasattr(sampler, "start"):
+            sampler.start = self.start
+            sampler.set_epoch(self.first_epoch())  # workers do not wait for Lightning to set it
         self.start = 0
         return loader
 
