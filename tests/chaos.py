@@ -1,9 +1,9 @@
 """Kills runs at random moments and goes on with them: `python tests/chaos.py --kills 50`.
 
-A run is killed (SIGKILL) a random time after it came to a phase, is taken up with `resume=`, perhaps
-killed again, and in the end compared with one that nobody killed: metrics, weights, predictions
-and the rows of metrics.csv, to the bit. Model and data are made on the spot; the model comes as a
-wheel from an index in a directory, and caches are empty each time.
+A run is killed (SIGKILL) a random time after it came to a phase, is taken up with `resume=`,
+perhaps killed again, and in the end compared with one that nobody killed: metrics, weights,
+predictions and the rows of metrics.csv, to the bit. Model and data are made on the spot; the model
+comes as a wheel from an index in a directory, and caches are empty each time.
 """
 
 import argparse

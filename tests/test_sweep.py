@@ -128,6 +128,7 @@ def test_a_failure_is_told_and_a_sweep_is_taken_up_where_it_was(overrides, tmp_p
     assert done.returncode == 1  # the failed one is still among them
     assert again == sweep
     assert done.stdout.count("done before") == 1
+    assert done.stdout.count("going on after step 8, from last.ckpt") == 1
     after = (sweep / "0" / "metrics.json").stat().st_mtime_ns
     assert after == before["0"]
     assert (sweep / "2" / "metrics.json").stat().st_mtime_ns > before["2"]
