@@ -148,9 +148,10 @@ def test_a_second_ctrl_c_ends_at_once_and_loses_the_steps_since_the_last_checkpo
             os.kill(os.getpid(), signal.SIGINT)
 
     caplog.set_level("INFO")
-    with monkeypatch.context() as patch, pytest.raises(SystemExit) as end:
+    with monkeypatch.context() as patch:
         patch.setattr(Checkpoint, "on_train_batch_end", twice, raising=False)
-        run(*ACCUMULATED, name="on")
+        with pytest.raises(SystemExit) as end:
+            run(*ACCUMULATED, name="on")
     assert end.value.code == 130
     run(*ACCUMULATED, f"resume={run.directory('on')}", name="on")
     assert "going on after step 3, from last.ckpt" in caplog.text
@@ -253,12 +254,12 @@ def test_the_words_of_a_run_come_first_and_new_ones_replace_them(run):
     assert "logger=none" in words
     assert "logger=csv" not in words
     assert f"hydra.run.dir='{directory}'" in words
-    assert words_to_go_on(words) == words[:-3] + words[-6:]  # as Lightning hands them on
+    assert {*words_to_go_on(words)} == {*words}  # Lightning starts other processes with these
     assert words_to_go_on(["-m", f"resume={directory}"]) == ["-m", f"resume={directory}"]
 
 
 def test_two_processes_go_on_too(overrides, tmp_path):
-    words = [*overrides, "trainer.devices=2", "trainer.max_epochs=30", "data.batch_size=4",
+    words = [*overrides, "trainer.devices=2", "trainer.max_epochs=8", "data.batch_size=4",
              "callbacks.early_stopping=null", "callbacks.checkpoint.every_n_train_steps=1",
              f"freeze.cache.path={tmp_path / 'prefix'}"]  # fmt: skip
     whole, directory = tmp_path / "whole", tmp_path / "on"
