@@ -19,6 +19,7 @@ from test_train import start
 
 from conftest import REPOSITORY
 from thaw.checkpoint import Checkpoint
+from thaw.errors import ThawError
 from thaw.resume import words_to_go_on
 
 TIMES = ("seconds", "samples_per_second", "_mib")
@@ -245,6 +246,8 @@ def test_a_run_and_what_it_may_not_change_are_known_without_torch(run):
     code, heavy, stderr = loaded_after(f"resume={directory}", "data.batch_size=9")
     assert (code, heavy) == (2, [])
     assert f"data.batch_size is 8 in {directory}, not 9" in stderr
+    with pytest.raises(ThawError, match="a run goes on in its own directory"):
+        words_to_go_on([f"resume={directory}", "hydra.run.dir=elsewhere"])
 
 
 def test_the_words_of_a_run_come_first_and_new_ones_replace_them(run):

@@ -44,6 +44,10 @@ def words_to_go_on(argv: Sequence[str]) -> list[str]:
     new = [w for w in typed if w not in own and not w.startswith("hydra.")]
     if new:
         require_free(run, own, new)
+    elsewhere = [w for w in typed if key_of(w) == "hydra.run.dir"
+                 and Path(unquoted(w.partition("=")[2])).absolute() != run]  # fmt: skip
+    if elsewhere:
+        raise ThawError(f"{elsewhere[0]}: a run goes on in its own directory, {run}.")
     replaced = {key_of(word) for word in new}
     kept = [word for word in own if key_of(word) not in replaced]
     own_configs = [w for w in noted(run, "hydra") or [] if w.startswith("hydra.searchpath=")]
@@ -92,6 +96,8 @@ def require_free(run: Path, own: Sequence[str], new: Sequence[str]) -> None:
     before, after = values(compose([*own])), values(compose([*kept, *new]))
     for key in dict.fromkeys([*after, *before]):
         free = any(f"{key}.".startswith(f"{part}.") for part in FREE)
+        # The workers of a stream share the corpus out among them.
+        free &= key != "data.num_workers" or not after.get("data.streaming")
         if not free and before.get(key) != after.get(key):
             raise ThawError(
                 f"{' '.join(new)}: a run goes on as it began, and {key} is {before.get(key)!r} in "
