@@ -15,6 +15,7 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from pydantic import PositiveInt
 
+from thaw.clock import Clock
 from thaw.files import sync, whole
 
 log = logging.getLogger(__name__)
@@ -99,6 +100,9 @@ class Checkpoint(pl.callbacks.Checkpoint):
             os.replace(self.directory / NEXT, self.directory / LAST)
             sync(self.directory)
         trainer.strategy.barrier()
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, Clock) and moment == "batch":
+                callback.go()
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]

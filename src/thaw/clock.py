@@ -20,18 +20,15 @@ class Clock(pl.Callback):
         if stage == "fit":
             self.fit_began = time.monotonic()
 
-    def on_train_start(self, *args: Any) -> None:
-        self.began = time.monotonic()  # a run that goes on within an epoch does not begin it
-
     def on_train_epoch_start(self, *args: Any) -> None:
-        self.began = time.monotonic()
+        self.go()
+
+    def on_train_batch_start(self, *args: Any) -> None:
+        self.go()  # after a checkpoint, or in a run that goes on within an epoch
 
     def on_validation_start(self, trainer: pl.Trainer, *args: Any) -> None:
         if trainer.training or trainer.validating:
             self.pause()
-
-    def on_validation_end(self, *args: Any) -> None:
-        self.began = time.monotonic()
 
     def on_train_epoch_end(self, *args: Any) -> None:
         self.pause()
@@ -41,15 +38,18 @@ class Clock(pl.Callback):
     ) -> None:
         self.samples += len(batch["row"]) * trainer.world_size
 
+    def go(self) -> None:
+        """Counts from now on."""
+        self.began = self.began or time.monotonic()
+
     def pause(self) -> None:
+        """Counts no more."""
         if self.began:
             self.seconds += time.monotonic() - self.began
         self.began = 0.0
 
     def state_dict(self) -> dict[str, float]:
-        if self.began:
-            self.pause()
-            self.began = time.monotonic()
+        self.pause()
         fit_seconds = self.fit_seconds + time.monotonic() - self.fit_began
         return {"seconds": self.seconds, "fit_seconds": fit_seconds, "samples": self.samples}
 
