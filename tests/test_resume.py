@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 from safetensors.torch import load_file
 from test_start import loaded_after
 from test_train import start
@@ -202,6 +203,16 @@ def test_a_run_directory_may_be_moved(run, signal_at):
     run.directory("before").rename(run.directory("moved"))
     directory = run(*ACCUMULATED, f"resume={run.directory('moved')}", name="moved")
     assert result(directory) == of_uninterrupted(run, ACCUMULATED)[0]
+
+
+def test_a_run_that_still_runs_is_left_alone(run, monkeypatch):
+    directory = run("trainer.max_epochs=1")
+    acquire = FileLock.acquire
+    monkeypatch.setattr(FileLock, "acquire", lambda lock, timeout=0: acquire(lock, timeout=0))
+    with FileLock(directory / ".lock", is_singleton=False) as lock:
+        assert lock.is_locked
+        with pytest.raises(ThawError, match="another process is at this run"):
+            run("trainer.max_epochs=1", f"resume={directory}")
 
 
 def test_checkpoints_are_written_every_so_many_steps_and_after_validations(run, monkeypatch):

@@ -140,11 +140,19 @@ class Checkpoint(pl.callbacks.Checkpoint):
         trainer.should_stop = checkpoint["should_stop"]
         for callback in trainer.checkpoint_callbacks:
             state = checkpoint["callbacks"].get(callback.state_key, {})
-            if state.get("dirpath") and state["best_model_path"]:
-                moved = str(Path(callback.dirpath) / Path(state["best_model_path"]).name)  # type: ignore[attr-defined]
-                state["best_k_models"] = dict.fromkeys([moved], state["best_model_score"])
-                state |= {"best_model_path": moved, "kth_best_model_path": moved}
-                state["dirpath"] = callback.dirpath  # type: ignore[attr-defined]
+            directory = str(getattr(callback, "dirpath", ""))
+            if "dirpath" not in state or state["dirpath"] == directory:
+                continue
+            for key in ("best_model_path", "kth_best_model_path", "last_model_path"):
+                state[key] = moved(state[key], directory)
+            kept = state["best_k_models"].items()
+            state["best_k_models"] = {moved(path, directory): score for path, score in kept}
+            state["dirpath"] = directory
+
+
+def moved(path: str, directory: str) -> str:
+    """Where a file is now; "" stays."""
+    return path and str(Path(directory) / Path(path).name)
 
 
 def between_steps(trainer: pl.Trainer) -> bool:

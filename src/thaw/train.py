@@ -10,13 +10,15 @@ import resource
 import shlex
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from filelock import FileLock, Timeout
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
@@ -53,8 +55,15 @@ def train(cfg: DictConfig, typed: Sequence[str] | None = None) -> float | None:
     verify(cfg, typed)
     keep_pages()
     trainer = build_trainer(cfg)
-    with callback(trainer, Stop).listening(trainer):
-        return run(cfg, trainer)
+    run_dir = Path(cfg.run_dir).absolute()
+    try:
+        with callback(trainer, Stop).listening(trainer), alone(run_dir, trainer.is_global_zero):
+            return run(cfg, trainer)
+    except SystemExit:
+        if trainer.is_global_zero:
+            log.warning("Stopped after step %d. To go on:\n  %s", trainer.global_step,
+                        how_to_go_on(run_dir))  # fmt: skip
+        raise
 
 
 def run(cfg: DictConfig, trainer: pl.Trainer) -> float | None:
@@ -127,6 +136,28 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", ".*recommended to use `self.log.*sync_dist.*")
     warnings.filterwarnings("ignore", ".*exists and is not empty.*")
     warnings.filterwarnings("ignore", ".*overridden `on_before_batch_transfer`.*")
+
+
+@contextmanager
+def alone(run_dir: Path, writer: bool) -> Iterator[None]:
+    """Keeps other runs out of a run directory while this one writes there.
+
+    Raises:
+        ThawError: another process is at it.
+    """
+    if not writer:
+        yield
+        return
+    run_dir.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(run_dir / ".lock")
+    try:
+        lock.acquire(timeout=10)  # seconds: workers of a run that was killed end by themselves
+    except Timeout:
+        raise ThawError(f"{run_dir}: another process is at this run. Wait for it.") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def claim(run_dir: Path, writer: bool, again: bool = False) -> Path:
@@ -235,11 +266,6 @@ def fit(
     try:
         trainer.fit(task, datamodule=data, ckpt_path=point, weights_only=True)
         callback(trainer, Stop).after_training(trainer)
-    except SystemExit:
-        if trainer.is_global_zero:
-            log.warning("Stopped after step %d. To go on:\n  %s", trainer.global_step,
-                        how_to_go_on(run_dir))  # fmt: skip
-        raise
     except (OSError, RuntimeError) as error:
         if not is_disk_error(error):
             raise
