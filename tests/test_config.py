@@ -178,4 +178,4 @@ def test_two_runs_of_one_second_have_two_directories():
 
 
 def test_plain_containers_hold_no_interpolation():
-    assert plain(composed())["callbacks"]["checkpoint"]["monitor"] == "val/f1"
+    assert plain(composed())["callbacks"]["best"]["monitor"] == "val/f1"
