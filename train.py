@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 
 from thaw.cli import exit_clearly, register_resolvers
 from thaw.redact import redacted_config
+from thaw.resume import words_to_go_on
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
@@ -42,6 +43,7 @@ def show_blocks(argv: list[str]) -> None:
 if __name__ == "__main__":
     register_resolvers()
     with exit_clearly():
+        sys.argv[1:] = words_to_go_on(sys.argv[1:])
         with redacted_config(sys.argv[1:]):
             main()
         show_blocks(sys.argv[1:])

@@ -18,7 +18,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 BARE = "import os, torch, lightning.pytorch, transformers; t = os.times(); print(t.user + t.system)"
-MISTAKES = (["--help"], ["task.lerning_rate=1"], ["task.learning_rate=fast"], ["ckpt_path=no.ckpt"])
+MISTAKES = (["--help"], ["task.lerning_rate=1"], ["task.learning_rate=fast"], ["resume=nowhere"])
 
 
 def timed(command: list[str]) -> tuple[float, str]:

@@ -46,6 +46,14 @@ def test_each_seed_pretrains_and_classifies_with_and_without(overrides, tmp_path
         assert f'href="{link}"' in report
         assert (tmp_path / "run" / link).exists()
         assert f"{s['adapted']:.4f}" in report
+    before = (tmp_path / "run" / "scores.json").read_text()
+    for path in ("metrics.json", "seed-2/adapted/metrics.json"):  # as if killed in the last run
+        (tmp_path / "run" / path).unlink()
+    done = subprocess.run([sys.executable, "train.py", f"resume={tmp_path / 'run'}"],
+                          cwd=REPOSITORY, capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("going on after step") == 1
+    assert (tmp_path / "run" / "scores.json").read_text() == before
     (tmp_path / "new.txt").write_text("a good film\n")
     run = tmp_path / "run" / "seed-1" / "adapted"
     assert predict([f"run={run}", f"input={tmp_path / 'new.txt'}", "accelerator=cpu"]) == 1

@@ -1,7 +1,6 @@
 """Which blocks train: exact names for every architecture, bits, stages, bad input."""
 
 import json
-import signal
 import subprocess
 import sys
 
@@ -295,32 +294,6 @@ def test_blocks_open_one_by_one_from_the_last_down(run, watch):
 def test_a_share_of_training_is_an_interval_too(run, watch):
     run("freeze=gradual", "freeze.every=0.25", "callbacks.early_stopping=null")
     assert next(step for step, (_, high) in watch[0].seen.items() if high[0]) == 4
-
-
-def test_a_resumed_run_has_the_blocks_and_weights_of_one_that_was_not_stopped(
-    run, watch, monkeypatch
-):
-    run(*GRADUAL, name="whole")
-
-    def stop(self, trainer, task, batch, batch_idx):
-        if trainer.global_step == 6:
-            raise KeyboardInterrupt
-
-    handler = signal.getsignal(signal.SIGINT)
-    monkeypatch.setattr(Watch, "on_train_batch_start", stop)
-    with pytest.raises(SystemExit):
-        run(*GRADUAL, name="stopped")
-    signal.signal(signal.SIGINT, handler)  # Lightning ignores it from the first Ctrl-C on
-    monkeypatch.undo()
-    last = run.directory("stopped") / "checkpoints" / "last.ckpt"
-    monkeypatch.setattr(thaw.train, "build_trainer", watch.build)
-    run(*GRADUAL, f"ckpt_path={last}", name="on")
-    whole, on = watch[0].seen, watch[2].seen
-    assert [[b[:2] for b in on[s]] for s in range(6, 16)] == [
-        [b[:2] for b in whole[s]] for s in range(6, 16)
-    ]
-    assert [on[6][1][:2], on[6][0][:2], on[8][0][:2]] == [(True,) * 2, (False,) * 2, (True,) * 2]
-    assert on[7][0][2] == whole[7][0][2]  # not open yet: as the checkpoint has it
 
 
 def test_two_processes_open_the_same_blocks_at_the_same_steps(overrides, tmp_path):

@@ -384,7 +384,7 @@ KEYS = [
     "data.train", "data.text", "data.label", "data.batch_size", "data.max_tokens", "data.labels",
     "data.validation", "data.path", "task.learning_rate", "task.class_weights", "trainer.devices",
     "trainer.precision", "trainer.on_nonfinite", "trainer.max_epochs", "freeze.blocks", "run_dir",
-    "model.checkpoint", "ckpt_path", "hydra.run.dir", "experiment", "nonsense", "data.nonsense",
+    "model.checkpoint", "resume", "hydra.run.dir", "experiment", "nonsense", "data.nonsense",
     "task.warmup_ratio", "callbacks.early_stopping", "program", "hparams_search",
 ]  # fmt: skip
 WORDS = [

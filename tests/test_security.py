@@ -15,6 +15,7 @@ from conftest import REPOSITORY
 from thaw.errors import ThawError
 from thaw.evaluate import main as evaluate
 from thaw.predict import main as predict
+from thaw.resume import words_to_go_on
 
 PICKLES = ("pytorch_model.bin", "training_args.bin", "model_head.pkl", "optimizer.pt")
 
@@ -114,16 +115,29 @@ def test_code_in_a_model_directory_is_not_imported(run, tiny_bert, marker, tmp_p
 
 
 @pytest.mark.parametrize("form", ["zip", "legacy", "pickle"])
-def test_a_checkpoint_with_a_payload_is_refused(form, run, marker, tmp_path):
-    directory = run("trainer.max_epochs=1", name="before")
+def test_a_checkpoint_with_a_payload_is_passed_over(form, run, marker, caplog):
+    directory = run("trainer.max_epochs=1")
     last = directory / "checkpoints" / "last.ckpt"
     state = torch.load(last, weights_only=True) | {"more": Payload(marker)}
     if form == "pickle":
         last.write_bytes(pickle.dumps(state))
     else:
         torch.save(state, last, _use_new_zipfile_serialization=form == "zip")
-    with pytest.raises(ThawError, match="could run code"):
-        run(f"ckpt_path={last}", name="on")
+    (directory / "metrics.json").unlink()
+    run("trainer.max_epochs=1", f"resume={directory}")
+    assert f"{last} is damaged and passed over" in caplog.text
+    assert "from previous.ckpt" in caplog.text
+
+
+def test_a_run_that_names_code_goes_on_only_if_that_is_typed_again(run, marker):
+    directory = run("trainer.max_epochs=1")
+    (directory / "metrics.json").unlink()
+    word = "+callbacks.more._target_=pathlib.Path.touch"
+    path = directory / ".hydra" / "overrides.yaml"
+    path.write_text(f"{path.read_text()}- {word}\n")
+    with pytest.raises(ThawError, match="names code to run"):
+        words_to_go_on([f"resume={directory}"])
+    assert word in words_to_go_on([f"resume={directory}", word])
 
 
 @pytest.mark.parametrize("task", ["sequence", "setfit"])

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import signal
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -460,33 +459,3 @@ def test_an_epoch_of_few_shots_has_20_steps_and_more_where_texts_are_more(
 ):
     directory = run(f"data.shots={shots}", "trainer.max_epochs=1", "freeze=head")
     assert json.loads((directory / "metrics.json").read_text())["steps"] == steps
-
-
-@pytest.mark.parametrize("words", [[], ["task.head=differentiable", "task.joint_ratio=0.5"]])
-def test_an_interrupted_run_ends_as_one_that_was_not(
-    run_setfit: Callable[..., Path],
-    still_bert: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    words: list[str],
-):
-    words = [*words, f"model.checkpoint={still_bert}", "task.steps=8", "trainer.max_epochs=1"]
-    whole = run_setfit(*words, name="whole")
-    step = SetFit.training_step
-
-    def stop(task, batch, number):
-        if number == 6:
-            raise KeyboardInterrupt
-        return step(task, batch, number)
-
-    handler = signal.getsignal(signal.SIGINT)
-    with monkeypatch.context() as patch:
-        patch.setattr(SetFit, "training_step", stop)
-        with pytest.raises(SystemExit):
-            run_setfit(*words, name="stopped")
-    signal.signal(signal.SIGINT, handler)  # Lightning ignores it from the first Ctrl-C on
-    last = run_setfit.directory("stopped") / "checkpoints" / "last.ckpt"  # type: ignore[attr-defined]
-    on = run_setfit(*words, f"ckpt_path={last}", name="on")
-    for name, tensor in encoder_of(whole).items():
-        torch.testing.assert_close(tensor, encoder_of(on)[name], rtol=0, atol=0)
-    heads = [load_file(run / "model" / "head.safetensors")["weight"] for run in (whole, on)]
-    torch.testing.assert_close(*heads, rtol=0, atol=0)

@@ -130,6 +130,7 @@ def test_a_failure_is_told_and_a_sweep_is_taken_up_where_it_was(overrides, tmp_p
     assert done.returncode == 1  # the failed one is still among them
     assert again == sweep
     assert done.stdout.count("done before") == 1
+    assert done.stdout.count("going on after step 8, from last.ckpt") == 1
     after = (sweep / "0" / "metrics.json").stat().st_mtime_ns
     assert after == before["0"]
     assert (sweep / "2" / "metrics.json").stat().st_mtime_ns > before["2"]
@@ -146,4 +147,4 @@ def test_a_sweep_that_is_not_there_and_a_run_cannot_be_taken_up(overrides, tmp_p
         cwd=tmp_path, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 2
-    assert "add -m" in done.stderr
+    assert "nowhere: no such directory" in done.stderr

@@ -15,12 +15,12 @@ from rich.table import Table
 from thaw.cli import compose
 from thaw.config import plain
 from thaw.errors import ThawError
-from thaw.export import write_whole
+from thaw.files import write_whole
 from thaw.findings import Table as Found
 from thaw.html import sweep_page
 from thaw.job import takes_processes
 from thaw.sweep import Job, spread
-from thaw.train import train
+from thaw.train import claim, train
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ def adapt(cfg: DictConfig) -> float:
     options = plain(cfg.adapt)
     typed = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
     words = [w for w in typed if not w.lstrip("+~").startswith(("experiment=", "adapt.", "seed="))]
-    root = Path(cfg.run_dir).absolute()
+    root = claim(Path(cfg.run_dir), writer=True, again=cfg.resume is not None)
     score = options["score"]
     scores: list[dict[str, float]] = []
     for seed in options["seeds"]:
@@ -79,7 +79,12 @@ def adapt(cfg: DictConfig) -> float:
 
 
 def run(words: Sequence[str], directory: Path) -> Mapping[str, float]:
-    """One run in this process, as `train.py` would leave it: its metrics."""
+    """One run in this process, as `train.py` would leave it: its metrics.
+
+    One that is finished is not run again; that is so where all are resumed.
+    """
+    if (directory / "metrics.json").exists():
+        return json.loads((directory / "metrics.json").read_text(encoding="utf-8"))
     cfg = compose([*words, f"run_dir={directory}"])
     (directory / ".hydra").mkdir(parents=True, exist_ok=True)
     OmegaConf.save(cfg, directory / ".hydra" / "config.yaml")

@@ -25,7 +25,6 @@ PLAIN: dict[str, Any] = {
     "seed": NonNegativeInt,
     "monitor": str,
     "monitor_mode": Literal["max", "min"],
-    "ckpt_path": str | None,
     "resume": str | None,
     "run_dir": str,
     "program": str,
@@ -62,8 +61,6 @@ def verify(cfg: DictConfig, typed: Sequence[str] | None = None) -> None:
         typed = HydraConfig.get().overrides.task if alone else []
     leave_unread(cfg, typed)
     check(cfg, GIVEN)
-    if cfg.ckpt_path is not None and not Path(str(cfg.ckpt_path)).is_file():
-        raise ThawError(f"ckpt_path={cfg.ckpt_path}: no such file.")
     require_fold(cfg.data.get("folds"), cfg.data.get("fold"), cfg.data)
     require_sources(cfg)
 

@@ -64,7 +64,7 @@ def main(argv: list[str]) -> dict[str, float]:
     from rich.console import Console
 
     from thaw.config import GIVEN, check, leave_unread
-    from thaw.export import write_whole
+    from thaw.files import write_whole
     from thaw.report import metrics_table
     from thaw.train import quieten
 

@@ -1,7 +1,6 @@
 """The run as a plain Hugging Face directory that `transformers.pipeline()` loads without thaw, and
 a finished run in another format: `python -m thaw.export run=<dir> format=onnx`."""
 
-import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping
@@ -12,6 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from thaw.cli import arguments, exit_clearly
 from thaw.errors import ThawError
+from thaw.files import put
 
 KNOWN = {"run": None, "format": "onnx", "tolerance": "1e-4"}
 USAGE = """usage: python -m thaw.export run=<run directory> [format=onnx] [tolerance=1e-4]
@@ -25,16 +25,6 @@ pipeline("{pipeline}", model="<this directory>"{options})""",
 
 SetFitModel.from_pretrained("<this directory>"{options})""",
 }
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file aside and renames it: it appears whole or not at all."""
-    aside = path.with_name(f".{path.name}.partial")
-    with open(aside, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(aside, path)
 
 
 def export(
@@ -57,10 +47,9 @@ def export(
     shutil.rmtree(aside, ignore_errors=True)
     model.save_pretrained(aside)
     tokenizer.save_pretrained(aside)
-    write_whole(aside / "README.md", card)
+    (aside / "README.md").write_text(card, encoding="utf-8")
     complete(aside)
-    shutil.rmtree(directory, ignore_errors=True)
-    os.replace(aside, directory)
+    put(aside, directory)
 
 
 def frozen_as(freeze: Mapping[str, Any]) -> str:

@@ -18,7 +18,6 @@ from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)
 
-MARK = "fsdp"  # in a checkpoint
 STEPS = ("training_step", "validation_step", "test_step")
 
 
@@ -31,17 +30,6 @@ class FullySharded(ModelParallelStrategy):
     def setup_environment(self) -> None:
         self._data_parallel_size = self.num_processes * self.num_nodes
         super().setup_environment()
-
-    def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> Any:
-        """Loads a checkpoint of `trainer=fsdp`: another one's optimizer counts parameters in an
-        order of its own, and moments would get to the wrong ones."""
-        state = torch.load(checkpoint_path, map_location="cpu", mmap=True, weights_only=True)
-        if not state.get(MARK):
-            raise ThawError(
-                f"ckpt_path={checkpoint_path} is not of trainer=fsdp, which goes on from its own "
-                "checkpoints alone. model.checkpoint=<run>/model starts from a run's weights."
-            )
-        return super().load_checkpoint(checkpoint_path, weights_only)
 
 
 def sharded(task: Any) -> bool:

@@ -9,7 +9,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -19,6 +22,7 @@ from omegaconf import DictConfig
 from thaw.cli import conf_dir, own_dirs, search
 from thaw.errors import ThawError
 from thaw.ranks import launch
+from thaw.resume import quoted
 
 
 def takes_processes(cfg: DictConfig) -> bool:
@@ -46,23 +50,53 @@ def run_apart(cfg: DictConfig) -> float | None:
     """
     directory = Path(cfg.run_dir).absolute()
     words = [w for w in HydraConfig.get().overrides.task if not w.startswith("resume=")]
-    quoted = str(directory).replace("'", r"\'")
+    if cfg.resume is not None and (directory / "versions.json").exists():
+        words.append(f"resume={quoted(directory)}")
     # An experiment may ask for a sweep: not again here.
     command = [sys.executable, str(conf_dir().parent / "train.py"), *words, *search(own_dirs()),
-               "hydra.mode=RUN", f"hydra.run.dir='{quoted}'"]  # fmt: skip
+               "hydra.mode=RUN", f"hydra.run.dir={quoted(directory)}"]  # fmt: skip
     # Line by line: what it says is seen while it runs, and the reason of a failure is kept.
     said: deque[str] = deque(maxlen=100)
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=os.getcwd()) as process:
+    with (
+        subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=os.getcwd()) as process,
+        passed_on(process) as asked,
+    ):
         assert process.stderr is not None
         for line in process.stderr:
             sys.stderr.write(line)
             said.append(line)
-    if process.returncode == 128 + signal.SIGINT:
-        raise KeyboardInterrupt
+    if asked:
+        raise SystemExit(128 + asked[0])
     if process.returncode:
         raise ThawError(reason_of(list(said), process.returncode))
     metrics = json.loads((directory / "metrics.json").read_text(encoding="utf-8"))
     return metrics.get(cfg.monitor)
+
+
+@contextmanager
+def passed_on(process: subprocess.Popen) -> Iterator[list[int]]:
+    """Has a process end, after it has saved, when this one is asked to; a second time at once.
+
+    Yields:
+        The signals that came. Ctrl-C reaches both processes, so it is passed on as SIGTERM, which
+        one that stops already does not mind.
+    """
+    asked: list[int] = []
+
+    def hear(number: int, frame: object) -> None:
+        asked.append(number)
+        process.send_signal(signal.SIGTERM if len(asked) == 1 else signal.SIGKILL)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    before = {n: signal.signal(n, hear) for n in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield asked
+        process.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def reason_of(said: list[str], code: int) -> str:

@@ -1,19 +1,75 @@
-"""Where metrics go besides the run directory."""
+"""Where metrics go, and how they go on in a run that was stopped."""
 
+import csv
 import logging
 import netrc
 import os
+import secrets
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.loggers import CSVLogger, WandbLogger
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.utilities import rank_zero_only
 
+from thaw.files import whole, write_whole
 from thaw.redact import redacted_argv
 
 log = logging.getLogger(__name__)
+
+
+class CSV(CSVLogger):
+    """Lightning's CSVLogger, which goes on with the metrics.csv that it finds."""
+
+    @property
+    def experiment(self) -> Any:
+        """What writes; see CSVLogger."""
+        if self._experiment is None and not rank_zero_only.rank:  # type: ignore[attr-defined]
+            self._experiment = Rows(self.log_dir)
+        return super().experiment
+
+
+class Rows(ExperimentWriter):
+    """Lightning's writer, which keeps the rows that are there and never leaves a part of them."""
+
+    def __init__(self, log_dir: str) -> None:
+        super().__init__(log_dir)
+        path = Path(self.metrics_file_path)
+        if path.exists():
+            with open(path, newline="", encoding="utf-8") as file:
+                self.metrics_keys = next(csv.reader(file), [])
+
+    def _check_log_dir_exists(self) -> None:
+        """Lightning's removes metrics.csv."""
+
+    def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
+        keep_rows(Path(self.metrics_file_path), None, fieldnames)
+
+
+def keep_rows(path: Path, below: int | None, columns: Sequence[str] = ()) -> None:
+    """Writes metrics.csv anew.
+
+    Args:
+        path: of the file, which need not be there.
+        below: keeps the rows of steps below this one; None: all.
+        columns: None: those that it has.
+    """
+    if not path.exists():
+        return
+    with open(path, newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        names = list(columns or reader.fieldnames or [])
+        rows = list(reader)
+    if below is not None:
+        # A row that a kill cut off comes after the last checkpoint.
+        rows = [row for row in rows if (row["step"] or "").isdigit() and int(row["step"]) < below]
+    with whole(path) as aside, open(aside, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def wandb_logger(save_dir: str, log_model: bool = False, **kwargs: Any) -> WandbLogger:
@@ -33,7 +89,8 @@ def wandb_logger(save_dir: str, log_model: bool = False, **kwargs: Any) -> Wandb
 
 class LateWandb(WandbLogger):
     """Starts its W&B run when the first numbers come, not before the first step: importing and
-    starting W&B takes 1.5 seconds.
+    starting W&B takes 1.5 seconds. Its id stays in the run directory, and a run that goes on
+    is the same one there.
 
     Args:
         mode: of W&B: online, offline, disabled.
@@ -65,6 +122,11 @@ class LateWandb(WandbLogger):
         if sys._getframe(1).f_code.co_name == "_call_setup_hook":
             # There Lightning starts every logger that has one, before the first step.
             raise AttributeError("W&B starts with the first numbers")
+        if self._wandb_init.get("id") is None:
+            kept = Path(str(self.save_dir)) / "wandb_id.txt"
+            if not kept.exists():
+                write_whole(kept, secrets.token_hex(4))
+            self._wandb_init["id"] = kept.read_text(encoding="utf-8")
         with redacted_argv():  # W&B keeps the command line
             run = self.started()
         for params in self.waiting:

@@ -31,6 +31,7 @@ from transformers import PreTrainedModel
 from thaw.blocks import find
 from thaw.errors import ThawError
 from thaw.failures import is_disk_error
+from thaw.files import put
 from thaw.fsdp import sharded
 from thaw.wheels import cache_dir
 
@@ -226,14 +227,12 @@ class Prefix:
                     for text, state in zip(batch, states, strict=True):
                         kept = state[: len(texts[text]["input_ids"])].contiguous()
                         file.write(kept.view(torch.uint8).numpy().tobytes())
-                file.flush()
-                os.fsync(file.fileno())
             np.save(aside / "ends.npy", np.cumsum([0, *lengths]))
             np.save(aside / "digests.npy", np.frombuffer(b"".join(order), dtype=np.uint8))
             about = {"dtype": str(states.dtype).removeprefix("torch."), "width": states.shape[2],
                      "bytes": {p.name: p.stat().st_size for p in aside.iterdir()}}  # fmt: skip
             (aside / "about.json").write_text(json.dumps(about), encoding="utf-8")
-            os.replace(aside, place)
+            put(aside, place)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
 

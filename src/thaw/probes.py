@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from thaw.export import write_whole
+from thaw.files import write_whole
 from thaw.findings import Table as FoundTable
 from thaw.masked import fill, with_mask
 

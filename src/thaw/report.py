@@ -17,6 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from thaw.entities import KINDS
+from thaw.files import whole
 from thaw.findings import scores_of, shown_number
 
 Panel = Callable[[Axes], None]
@@ -47,7 +48,13 @@ def confusion_figure(confusion: Sequence[Sequence[int]], labels: Sequence[str], 
             axes.text(j, i, f"{count:,}", ha="center", va="center", color=colour)
     which = "" if len(labels) <= 30 else ", by number in the order of labels"
     axes.set(xlabel=f"predicted{which}", ylabel=f"true{which}", title="Confusion matrix, test")
-    figure.savefig(path, dpi=150)
+    save(figure, path)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Writes a figure as PNG."""
+    with whole(path) as aside:
+        figure.savefig(aside, dpi=150, format="png")
 
 
 def error_figure(counts: Mapping[str, Mapping[str, int]], path: Path) -> None:
@@ -69,7 +76,7 @@ def error_figure(counts: Mapping[str, Mapping[str, int]], path: Path) -> None:
     axes.set_yticks(range(len(types)), shown(types))
     axes.set(xlabel="entities, gold and spurious", title="Entities found, test")
     figure.legend(loc="outside lower center", ncols=len(KINDS), frameon=False)
-    figure.savefig(path, dpi=150)
+    save(figure, path)
 
 
 def shown(names: Sequence[str]) -> list[str]:
@@ -190,7 +197,7 @@ def sweep_figure(
     runs = max(len(scores) for _, scores, _ in rows)
     if runs > 1:
         figure.suptitle(f"mean and standard deviation of up to {runs} runs", fontsize=10)
-    figure.savefig(path, dpi=150)
+    save(figure, path)
 
 
 def sweep_panels(

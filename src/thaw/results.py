@@ -13,7 +13,8 @@ import torch
 from omegaconf import OmegaConf
 
 from thaw.blocks import rows as part_rows
-from thaw.export import LOADING, export, frozen_as, model_card, write_whole
+from thaw.export import LOADING, export, frozen_as, model_card
+from thaw.files import write_whole
 from thaw.findings import Findings, Table, headline, scores_of
 from thaw.html import now, run_page
 from thaw.report import curves, learning_curve_figure, metrics_table, svg

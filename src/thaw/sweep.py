@@ -8,7 +8,6 @@ import csv
 import hashlib
 import json
 import logging
-import shutil
 import statistics
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from thaw.cli import fail
 from thaw.errors import ThawError
+from thaw.files import whole, write_whole
 from thaw.findings import Table, headline
 from thaw.ranks import launch
 from thaw.redact import redacted, redacted_text
@@ -35,7 +35,7 @@ FAILED = "failed.json"
 SECONDS = "fit_seconds"
 AVERAGED = ("seed", "data.fold")  # what a mean and its spread are over
 NAME = 100  # characters of a run's name
-UNTOLD = ("hydra", "logger", "callbacks", "run_dir", "ckpt_path")  # of a run's name
+UNTOLD = ("hydra", "logger", "callbacks", "run_dir")  # of a run's name
 
 
 @dataclass
@@ -160,28 +160,21 @@ def direction(mode: str) -> str:
 
 
 def finished(cfg: DictConfig) -> bool:
-    """Whether a job of a sweep that is taken up is done; what a failed one left is removed.
+    """Whether a run, or a job of a sweep, that is taken up is done.
 
     Raises:
-        ThawError: there is no sweep.
+        ThawError: a sweep is taken up as a run.
     """
     if cfg.resume is None:
         return False
-    if HydraConfig.get().mode != RunMode.MULTIRUN:
-        raise ThawError(
-            f"resume={cfg.resume} goes on with a sweep: add -m. A run goes on with "
-            "ckpt_path=<run>/checkpoints/last.ckpt."
-        )
+    mode = HydraConfig.get().mode
+    if mode != RunMode.MULTIRUN and (Path(cfg.resume) / "multirun.yaml").is_file():
+        raise ThawError(f"resume={cfg.resume} is a sweep: add -m, and the words it began with.")
     directory = Path(cfg.run_dir)
     if (directory / "metrics.json").exists():
         log.info("done before: %s", directory)
         return True
-    log_file = f"{HydraConfig.get().job.name}.log"
-    for path in directory.iterdir():
-        if path.is_dir() and path.name != ".hydra":
-            shutil.rmtree(path)
-        elif not path.is_dir() and path.name != log_file:
-            path.unlink()
+    (directory / FAILED).unlink(missing_ok=True)
     return False
 
 
@@ -215,9 +208,7 @@ class Summary(Callback):
         error = job_return._return_value
         reason = str(error) if isinstance(error, ThawError) else f"{type(error).__name__}: {error}"
         directory = Path(config.hydra.runtime.output_dir)
-        (directory / FAILED).write_text(
-            json.dumps({"reason": redacted_text(reason)}) + "\n", encoding="utf-8"
-        )
+        write_whole(directory / FAILED, json.dumps({"reason": redacted_text(reason)}) + "\n")
         log.error("failed: %s", reason, exc_info=None if isinstance(error, ThawError) else error)
         # Hydra would raise it once all jobs ran, and on_multirun_end would not be called.
         job_return.status, job_return.return_value = JobStatus.COMPLETED, float("nan")
@@ -245,7 +236,7 @@ def summarize(sweep: Path, jobs: Sequence[Job], monitor: str) -> None:
     score = score_of(jobs, monitor)
     write_csv(sweep / "summary.csv", jobs, keys)
     table = groups(jobs, keys, score)
-    (sweep / "summary.md").write_text(markdown(jobs, keys, table, score), encoding="utf-8")
+    write_whole(sweep / "summary.md", markdown(jobs, keys, table, score))
     print("\n" + (sweep / "summary.md").read_text(encoding="utf-8"))
     panels: list[str] = []
     if table:
@@ -307,7 +298,7 @@ def sortable(value: str) -> tuple[bool, float, str]:
 def write_csv(path: Path, jobs: Sequence[Job], keys: Sequence[str]) -> None:
     """A row for each job: its status, its swept values, its metrics, why it failed."""
     metrics = list(dict.fromkeys(key for job in jobs for key in job.metrics))
-    with open(path, "w", newline="", encoding="utf-8") as file:
+    with whole(path) as aside, open(aside, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["job", "status", *keys, *metrics, "reason"])
         for job in jobs:

@@ -7,28 +7,33 @@ import os
 import platform
 import shlex
 import sys
-import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from filelock import FileLock, Timeout
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from thaw import __version__
+from thaw.checkpoint import Checkpoint, forget, newest
+from thaw.clock import Clock
 from thaw.config import plain, verify
 from thaw.errors import ThawError
 from thaw.evaluate import evaluate
 from thaw.failures import explained
+from thaw.files import write_whole
 from thaw.fsdp import gather, load_whole
+from thaw.loggers import keep_rows
 from thaw.redact import redacted
 from thaw.share import share_run
 from thaw.sources import fetch_model
+from thaw.stop import Stop
 from thaw.throughput import Throughput, peak_memory_mib
 from thaw.trainer import Trainer
 
@@ -54,9 +59,25 @@ def train(cfg: DictConfig, typed: Sequence[str] | None = None) -> float | None:
     verify(cfg, typed)
     keep_pages()
     trainer = build_trainer(cfg)
-    run_dir = claim(Path(cfg.run_dir), trainer.is_global_zero)
+    run_dir = Path(cfg.run_dir).absolute()
+    try:
+        with callback(trainer, Stop).listening(trainer), alone(run_dir, trainer.is_global_zero):
+            return run(cfg, trainer)
+    except SystemExit:
+        if trainer.is_global_zero:
+            log.warning("Stopped after step %d. To go on:\n  %s", trainer.global_step,
+                        how_to_go_on(run_dir))  # fmt: skip
+        raise
+
+
+def run(cfg: DictConfig, trainer: pl.Trainer) -> float | None:
+    """What `train` does with its trainer."""
+    # Taken up with its sweep, a job may be new.
+    again = cfg.resume is not None and (Path(cfg.run_dir) / "versions.json").exists()
+    run_dir = claim(Path(cfg.run_dir), trainer.is_global_zero, again)
     if not trainer.is_global_zero:
         logging.getLogger().setLevel(logging.ERROR)  # rank 0 says it for all
+    point = find_point(trainer, run_dir) if again else None
 
     checkpoint = fetch_model(plain(cfg.model).get("checkpoint"), cfg.model.revision)
     data = instantiate(cfg.data, tokenizer=checkpoint, seed=cfg.seed, _convert_="all")
@@ -66,6 +87,7 @@ def train(cfg: DictConfig, typed: Sequence[str] | None = None) -> float | None:
     # After the data, so that the head's weights follow from the seed alone.
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     task = instantiate(cfg.task, checkpoint=checkpoint, _convert_="all", **data.for_task())
+    task.run_seed = cfg.seed
     task.freeze_with(instantiate(cfg.freeze, _convert_="all"))
     trained = sum(p.numel() for p in task.parameters() if p.requires_grad)
     total = sum(p.numel() for p in task.parameters())
@@ -76,7 +98,7 @@ def train(cfg: DictConfig, typed: Sequence[str] | None = None) -> float | None:
         logger.log_hyperparams(shown)
 
     with explained(cfg, run_dir):
-        metrics = fit(trainer, task, data, cfg, run_dir)
+        metrics = fit(trainer, task, data, point)
         results = None
         if "test" in data.rows and trainer.limit_test_batches != 0:
             metrics |= evaluate(trainer, task, data)
@@ -124,44 +146,87 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", ".*overridden `on_before_batch_transfer`.*")
 
 
-def claim(run_dir: Path, writer: bool) -> Path:
+@contextmanager
+def alone(run_dir: Path, writer: bool) -> Iterator[None]:
+    """Makes a run directory, and keeps other runs out of it while this one writes there.
+
+    Raises:
+        ThawError: another process is at it, or it cannot be written.
+    """
+    if not writer:
+        yield
+        return
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(run_dir / ".lock")
+        lock.acquire(timeout=10)  # seconds: workers of a run that was killed end by themselves
+    except Timeout:
+        raise ThawError(f"{run_dir}: another process is at this run. Wait for it.") from None
+    except OSError as error:
+        raise ThawError(
+            f"{run_dir} cannot be written: {error.strerror}. hydra.run.dir=<directory> names "
+            "another."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def claim(run_dir: Path, writer: bool, again: bool = False) -> Path:
     """Makes a run directory this run's own.
 
     Args:
-        run_dir: made if it is not there.
+        run_dir: is there, of `alone`.
         writer: whether this process writes, as rank 0 does.
+        again: whether this is the run that has been there before.
 
     Raises:
-        ThawError: a run has been there before.
+        ThawError: another run has been there before.
     """
     run_dir = run_dir.absolute()
-    if writer:
-        try:
-            run_dir.mkdir(parents=True, exist_ok=True)
-            with open(run_dir / "versions.json", "x", encoding="utf-8") as file:
-                names = {name: version(name) for name in LIBRARIES}
-                names |= {"thaw": __version__, "python": platform.python_version()}
-                json.dump(names, file, indent=2)
-        except FileExistsError:
-            raise ThawError(
-                f"{run_dir} holds a run already: leave hydra.run.dir out, or name a new directory."
-            ) from None
-        except OSError as error:
-            raise ThawError(
-                f"{run_dir} cannot be written: {error.strerror}. hydra.run.dir=<directory> names "
-                "another."
-            ) from error
+    path = run_dir / "versions.json"
+    names = {name: version(name) for name in LIBRARIES}
+    names |= {"thaw": __version__, "python": platform.python_version()}
+    if not writer:
+        return run_dir
+    if path.exists() and not again:
+        raise ThawError(
+            f"{run_dir} holds a run already: leave hydra.run.dir out, name a new directory, or go "
+            f"on with it: {how_to_go_on(run_dir)}"
+        )
+    if path.exists():
+        began = json.loads(path.read_text(encoding="utf-8"))
+        if other := [f"{k} {began.get(k)}, now {v}" for k, v in names.items() if began.get(k) != v]:
+            log.warning("the run began with %s: its end may differ in bits", "; ".join(other))
+    else:
+        write_whole(path, json.dumps(names, indent=2))
     return run_dir
+
+
+def find_point(trainer: pl.Trainer, run_dir: Path) -> Path | None:
+    """The checkpoint that a run goes on from, None if there is none: it begins anew."""
+    saver = callback(trainer, Checkpoint)
+    found = newest(saver) if saver else None
+    if trainer.is_global_zero:
+        # What was logged after it will be logged again.
+        keep_rows(run_dir / "metrics.csv", found[1]["rows"] if found else 0)
+        if found is None and saver is not None:
+            forget(saver.directory)
+    if found is None:
+        log.info("no checkpoint: the run begins anew")
+        return None
+    log.info("going on after step %d, from %s", found[1]["step"], found[0].name)
+    return found[0]
 
 
 def build_trainer(cfg: DictConfig) -> Trainer:
     """The Trainer with its loggers and callbacks."""
     loggers = [instantiate(node, _convert_="all") for node in cfg.logger.values() if node]
     callbacks = [instantiate(node, _convert_="all") for node in cfg.callbacks.values() if node]
-    callbacks += [Clock(), Throughput()]
-    has = {type(c).__name__ for c in callbacks}
+    callbacks += [Clock(), Throughput(), Stop()]
     extra: dict[str, Any] = {}
-    if "ModelCheckpoint" not in has:
+    if not any(isinstance(c, pl.callbacks.Checkpoint) for c in callbacks):
         extra["enable_checkpointing"] = False
     if not cfg.trainer.enable_progress_bar:
         callbacks = [c for c in callbacks if not isinstance(c, pl.callbacks.ProgressBar)]
@@ -176,38 +241,38 @@ def build_trainer(cfg: DictConfig) -> Trainer:
         raise ThawError(f"trainer: {error}") from error
 
 
-def fit(trainer: Trainer, task: Any, data: Any, cfg: DictConfig, run_dir: Path) -> dict[str, float]:
+def callback(trainer: pl.Trainer, kind: type) -> Any:
+    """The trainer's callback of a class, or None."""
+    return next((c for c in trainer.callbacks if isinstance(c, kind)), None)  # type: ignore[attr-defined]
+
+
+def fit(trainer: Trainer, task: Any, data: Any, point: Path | None) -> dict[str, float]:
     """Trains, and puts the weights of the best checkpoint into the task.
+
+    Args:
+        trainer: of `build_trainer`.
+        task: with its parts frozen.
+        data: the datamodule, read.
+        point: the checkpoint to go on from.
 
     Returns:
         Validation metrics of the best checkpoint and before the first step, seconds, samples per
         second, memory.
     """
-    before: dict[str, float] = {}
+    saver = callback(trainer, Checkpoint) or Checkpoint("")
     if "validation" not in data.rows or trainer.limit_val_batches == 0:
         log.warning("no validation: the last weights are the result, nothing stops early")
         stop_watching(trainer)
-    elif task.validates_first and cfg.ckpt_path is None:
+    elif task.validates_first and point is None:
         # Tensors made in inference mode, such as a metric's, could not be used in training.
         trainer.validate_loop.inference_mode = False
         trainer.validate(task, datamodule=data, verbose=False, weights_only=True)
-        before = {
+        saver.start = {
             k.replace("val/", "start/"): float(v) for k, v in trainer.callback_metrics.items()
         }
-    began = time.monotonic()
-    try:
-        trainer.fit(task, datamodule=data, ckpt_path=cfg.ckpt_path, weights_only=True)
-    except (KeyboardInterrupt, SystemExit):  # Lightning turns Ctrl-C into SystemExit(1)
-        if trainer.is_global_zero:
-            log.warning("%s", how_to_go_on(run_dir))
-        raise SystemExit(130) from None
-    except UnpicklingError as error:
-        raise ThawError(
-            f"ckpt_path={cfg.ckpt_path} is damaged, or holds more than tensors and plain values. "
-            "To load it could run code, so thaw does not."
-        ) from error
-    clock = next(c for c in trainer.callbacks if isinstance(c, Clock))  # type: ignore[attr-defined]
-    metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
+    trainer.fit(task, datamodule=data, ckpt_path=point, weights_only=True)
+    callback(trainer, Stop).after_training(trainer)
+    metrics = dict(task.val_metrics)
     best = next((c for c in trainer.checkpoint_callbacks if getattr(c, "monitor", None)), None)
     if best is not None and best.best_model_path:  # type: ignore[attr-defined]
         path = best.best_model_path  # type: ignore[attr-defined]
@@ -215,13 +280,11 @@ def fit(trainer: Trainer, task: Any, data: Any, cfg: DictConfig, run_dir: Path) 
         load_whole(task, state["state_dict"])
         metrics = state["val_metrics"]
         metrics["best_step"] = state["global_step"]
-    metrics |= before
+    metrics |= saver.start
     metrics["steps"] = trainer.global_step
     if trainer.nonfinite.action == "skip":
         metrics["nonfinite_steps"] = trainer.nonfinite.steps
-    metrics["fit_seconds"] = round(time.monotonic() - began, 2)
-    metrics["train_seconds"] = round(clock.seconds, 2)
-    metrics["samples_per_second"] = round(clock.samples / max(clock.seconds, 1e-9), 2)
+    metrics |= callback(trainer, Clock).metrics()
     metrics["peak_memory_mib"] = round(peak_memory_mib(), 1)
     return metrics
 
@@ -233,42 +296,8 @@ def stop_watching(trainer: pl.Trainer) -> None:
 
 
 def how_to_go_on(run_dir: Path) -> str:
-    """What to type after an interruption."""
-    last = run_dir / "checkpoints" / "last.ckpt"
-    if not last.exists():
-        return f"Stopped before the first checkpoint; {run_dir} holds the log."
-    kept = [a for a in sys.argv[1:] if not a.startswith(("ckpt_path=", "hydra.run.dir="))]
-    command = shlex.join(["python", "train.py", *kept, f"ckpt_path={last}"])
-    return f"Stopped. Best and last checkpoint are in {last.parent}. To go on:\n  {command}"
-
-
-class Clock(pl.Callback):
-    """Seconds spent in training batches, validation and checkpoints apart, and samples trained."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        self.samples = 0
-        self.began = 0.0
-
-    def on_train_epoch_start(self, *args: Any) -> None:
-        self.began = time.monotonic()
-
-    def on_validation_start(self, trainer: pl.Trainer, *args: Any) -> None:
-        if trainer.training or trainer.validating:
-            self.pause()
-
-    def on_validation_end(self, *args: Any) -> None:
-        self.began = time.monotonic()
-
-    def on_train_epoch_end(self, *args: Any) -> None:
-        self.pause()
-
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        self.samples += len(batch["row"]) * trainer.world_size
-
-    def pause(self) -> None:
-        if self.began:
-            self.seconds += time.monotonic() - self.began
-        self.began = 0.0
+    """What to type to go on with a run, or with its sweep."""
+    if (sweep := run_dir.parent / "multirun.yaml").is_file() and "-m" in sys.argv:
+        words = [w for w in sys.argv[1:] if not w.startswith("resume=")]
+        return shlex.join(["python", "train.py", *words, f"resume={sweep.parent}"])
+    return shlex.join(["python", "train.py", f"resume={run_dir}"])

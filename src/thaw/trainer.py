@@ -1,5 +1,5 @@
-"""Lightning's Trainer, with what this machine decides (precision, packing, compilation) and a guard
-of each step."""
+"""Lightning's Trainer, with what this machine decides (precision, packing, compilation), a guard of
+each step, and checkpoints that are whole."""
 
 import logging
 from pathlib import Path
@@ -8,7 +8,9 @@ from typing import Any, Literal
 import lightning.pytorch as pl
 import torch
 from lightning.fabric.connector import _PRECISION_INPUT
+from lightning.fabric.plugins import CheckpointIO
 
+from thaw.checkpoint import WholeCheckpoints
 from thaw.errors import ThawError
 from thaw.nonfinite import Action, NonFinite
 
@@ -67,7 +69,11 @@ class Trainer(pl.Trainer):
         others = options.pop("callbacks", None) or []
         others = [others] if isinstance(others, pl.Callback) else others
         options["callbacks"] = [self.nonfinite, *others]
-        super().__init__(precision=chosen, **options)  # type: ignore[arg-type]
+        plugins = options.pop("plugins", None) or []
+        plugins = [*plugins] if isinstance(plugins, list | tuple) else [plugins]
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            plugins.append(WholeCheckpoints())
+        super().__init__(precision=chosen, plugins=plugins, **options)  # type: ignore[arg-type]
         self.packed, self.compile = packed, compile
         if not self.is_global_zero:
             return

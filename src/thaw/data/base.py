@@ -93,7 +93,7 @@ class EncoderData(LightningDataModule):
         self.labels: list[str] = []
         self.rows: dict[str, Any] = {}
         self.encoded: dict[str, Dataset] = {}
-        self.start = 0
+        self.epoch = self.start = 0
         if not 3 <= max_tokens <= self.tokenizer.model_max_length:
             raise ThawError(
                 f"data.max_tokens={max_tokens}: this model takes 3 to "
@@ -236,10 +236,16 @@ class EncoderData(LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         """Batches of similar length in an order of (seed, epoch)."""
         loader = self.loader("train", self.batch_size, shuffle=True)
-        if hasattr(loader.sampler, "start"):
-            loader.sampler.start = self.start % max(1, len(loader))
+        sampler: Any = loader.sampler
+        if hasattr(sampler, "start"):
+            sampler.start = self.start
+            sampler.set_epoch(self.first_epoch())  # workers do not wait for Lightning to set it
         self.start = 0
         return loader
+
+    def first_epoch(self) -> int:
+        """The epoch of a new loader: a run that goes on makes it before the trainer knows."""
+        return max(self.epoch, self.trainer.current_epoch) if self.trainer else self.epoch
 
     def val_dataloader(self) -> DataLoader | list:
         return self.loader("validation", self.eval_batch_size) if "validation" in self.rows else []
@@ -283,15 +289,17 @@ class EncoderData(LightningDataModule):
         )
 
     def state_dict(self) -> dict[str, int]:
-        """How many batches of the epoch are done, for a checkpoint."""
+        """The epoch, and how many batches of it are done, for a checkpoint."""
         if self.trainer is None:
-            return {"start": 0}
-        # Not `ready`: a batch that an exception interrupts is not done.
-        progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress.current
-        return {"start": progress.processed}
+            return {"epoch": 0, "start": 0}
+        loop = self.trainer.fit_loop.epoch_loop
+        progress: Any = loop.batch_progress.current
+        # After the last batch there is a validation at most, and then another epoch.
+        over = progress.ready == progress.completed and loop._num_ready_batches_reached()
+        return {"epoch": self.trainer.current_epoch, "start": 0 if over else progress.completed}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        self.start = state_dict["start"]
+        self.epoch, self.start = state_dict["epoch"], state_dict["start"]
 
 
 def vocabulary(tokenizer: PreTrainedTokenizerBase) -> str:

@@ -15,6 +15,7 @@ import pyarrow as pa
 from datasets import Dataset
 from filelock import FileLock, Timeout
 
+from thaw.files import put
 from thaw.wheels import cache_dir, disk_errors
 
 log = logging.getLogger(__name__)
@@ -101,11 +102,9 @@ def write(place: Path, make: Callable[[dict[str, Any]], Iterable[Rows]]) -> None
             with pa.ipc.new_stream(file, schema) as writer:
                 for rows in chain([first], parts):
                     writer.write_batch(pa.record_batch(rows, schema=schema))
-            file.flush()
-            os.fsync(file.fileno())
         said = {"about": about, "bytes": (aside / "rows.arrow").stat().st_size}
         (aside / "about.json").write_text(json.dumps(said), encoding="utf-8")
-        os.replace(aside, place)
+        put(aside, place)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 

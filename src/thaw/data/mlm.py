@@ -264,7 +264,7 @@ class MaskedLanguageModelData(EncoderData):
             self, batch_size, self.seed,
             rank=trainer.global_rank if trainer else 0,
             world_size=trainer.world_size if trainer else 1,
-            epoch=trainer.current_epoch if trainer else 0,
+            epoch=self.first_epoch(),
             start=self.start,
         )  # fmt: skip
         return DataLoader(

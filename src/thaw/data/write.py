@@ -3,7 +3,6 @@
 import csv
 import errno
 import json
-import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -12,6 +11,7 @@ from typing import IO, Any
 
 from thaw.data.read import BATCH, FORMATS
 from thaw.errors import ThawError
+from thaw.files import put
 
 
 class RowWriter:
@@ -127,10 +127,8 @@ class RowWriter:
                 self.flush()
                 if self.suffix == ".parquet":
                     self.table.close()
-                self.file.flush()
-                os.fsync(self.file.fileno())
                 self.file.close()
-                os.replace(self.aside, self.path)
+                put(self.aside, self.path)
         except OSError as error:
             raise self.failed(error) from error
         finally:

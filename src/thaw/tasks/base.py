@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 from pydantic import Field
@@ -18,7 +19,7 @@ from thaw.dropout import use_bits
 from thaw.errors import ThawError
 from thaw.findings import Section
 from thaw.freeze import Nothing, freeze, frozen_modules, interval
-from thaw.fsdp import MARK, shard, sharded
+from thaw.fsdp import shard, sharded
 from thaw.optim import adamw, clip_in_step, gradient_norm, linear_schedule
 from thaw.packed import obstacle, packed, pinned
 from thaw.prefix import Cache, Prefix, add_test, prefix_of
@@ -165,6 +166,7 @@ class EncoderTask(LightningModule):
         examples: words that `python -m thaw.predict` and `python -m thaw.evaluate` may take.
         validates_first: whether the weights are validated before the first step, too.
         inputs_change: why a text is not the same in every epoch, if so.
+        run_seed: of dropout.
     """
 
     library: ClassVar[str] = "transformers"
@@ -199,6 +201,8 @@ class EncoderTask(LightningModule):
         # Else each update asks the device whether its numbers are numbers.
         self.eval_loss = MeanMetric(nan_strategy="disable")
         self.tested: list[Any] = []
+        self.validated: dict[str, float] = {}
+        self.run_seed = 0
         # from_pretrained leaves eval mode, and Lightning keeps the mode it finds (lightning#20105).
         self.train()
 
@@ -224,7 +228,12 @@ class EncoderTask(LightningModule):
         return [module for stage in self.stages[self.opened :] for module in stage]
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Opens what is due. It follows from the step alone, so a resumed run has it right."""
+        """Seeds dropout, and opens what is due.
+
+        Both follow from seed, epoch and batch alone, so a run that goes on has them right.
+        """
+        place = (self.run_seed, self.current_epoch, batch_idx, self.global_rank)
+        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0]))
         if not self.stages:
             return
         every = interval(self.every, int(self.trainer.estimated_stepping_batches))
@@ -286,10 +295,16 @@ class EncoderTask(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the validation metrics of these weights."""
+        checkpoint["val_metrics"] = self.val_metrics
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.validated = checkpoint["val_metrics"]
+
+    @property
+    def val_metrics(self) -> dict[str, float]:
+        """The last validation's metrics, of this process or of the one that it goes on from."""
         metrics = self.trainer.callback_metrics
-        checkpoint["val_metrics"] = {k: float(v) for k, v in metrics.items() if k[:4] == "val/"}
-        if sharded(self):
-            checkpoint[MARK] = True
+        return self.validated | {k: float(v) for k, v in metrics.items() if k[:4] == "val/"}
 
     def forward(self, **inputs: Tensor) -> Tensor:
         """The head's logits of encoded texts; see `encode`."""

@@ -190,6 +190,15 @@ class MaskedLanguageModel(EncoderTask):
     def on_test_epoch_end(self) -> None:
         self.log_evaluation("test")
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds what the probes gave so far."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["probes"] = self.probes.rows
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
+        self.probes.rows = checkpoint["probes"]
+
     def on_train_start(self) -> None:
         if self.global_step == 0:
             self.probe("start")

@@ -1,0 +1,65 @@
+"""How long training took, and how many samples it saw."""
+
+import time
+from typing import Any
+
+import lightning.pytorch as pl
+
+
+class Clock(pl.Callback):
+    """Seconds spent in training batches, validation and checkpoints apart, and samples trained; of
+    all parts of a run that was stopped."""
+
+    def __init__(self) -> None:
+        self.seconds = self.fit_seconds = 0.0
+        self.samples = 0
+        self.began = 0.0
+        self.fit_began = time.monotonic()
+
+    def setup(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
+        if stage == "fit":
+            self.fit_began = time.monotonic()
+
+    def on_train_epoch_start(self, *args: Any) -> None:
+        self.go()
+
+    def on_train_batch_start(self, *args: Any) -> None:
+        self.go()  # after a checkpoint, or in a run that goes on within an epoch
+
+    def on_validation_start(self, trainer: pl.Trainer, *args: Any) -> None:
+        if trainer.training or trainer.validating:
+            self.pause()
+
+    def on_train_epoch_end(self, *args: Any) -> None:
+        self.pause()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.samples += len(batch["row"]) * trainer.world_size
+
+    def go(self) -> None:
+        """Counts from now on."""
+        self.began = self.began or time.monotonic()
+
+    def pause(self) -> None:
+        """Counts no more."""
+        if self.began:
+            self.seconds += time.monotonic() - self.began
+        self.began = 0.0
+
+    def state_dict(self) -> dict[str, float]:
+        self.pause()
+        fit_seconds = self.fit_seconds + time.monotonic() - self.fit_began
+        return {"seconds": self.seconds, "fit_seconds": fit_seconds, "samples": self.samples}
+
+    def load_state_dict(self, state_dict: dict[str, float]) -> None:
+        vars(self).update(state_dict)
+
+    def metrics(self) -> dict[str, float]:
+        """What metrics.json says of them."""
+        return {
+            "fit_seconds": round(self.fit_seconds + time.monotonic() - self.fit_began, 2),
+            "train_seconds": round(self.seconds, 2),
+            "samples_per_second": round(self.samples / max(self.seconds, 1e-9), 2),
+        }

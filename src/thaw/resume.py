@@ -1,0 +1,143 @@
+"""`python train.py resume=<run directory>`: the command line that goes on with a run.
+
+No torch here: mistakes are answered at once.
+"""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from thaw.cli import compose
+from thaw.errors import ThawError
+from thaw.redact import require_whole
+
+# What a run may be given anew, with all below it: nothing of it changes the result.
+FREE = (
+    "logger", "data.num_workers", "freeze.cache.path", "freeze.cache.budget_gib",
+    "callbacks.checkpoint.every_n_train_steps", "callbacks.learning_rate", "callbacks.progress",
+    "trainer.enable_progress_bar", "trainer.log_every_n_steps", "trainer.profiler",
+)  # fmt: skip
+
+
+def words_to_go_on(argv: Sequence[str]) -> list[str]:
+    """The words of a command; those of one with `resume=<run>` become the run's own.
+
+    A sweep is taken up by Hydra as it was started, with `-m`: see `thaw.sweep`.
+
+    Args:
+        argv: without the program.
+
+    Raises:
+        ThawError: there is no run, or a word would change its result.
+    """
+    named = [unquoted(w.partition("=")[2]) for w in argv if w.startswith("resume=")]
+    sweeps = "-m" in argv or "--multirun" in argv
+    if sweeps or not named or named[-1] in ("", "null"):
+        return list(argv)
+    if (Path(named[-1]) / "multirun.yaml").is_file():  # an experiment may sweep without -m
+        return list(argv)
+    run = Path(named[-1]).absolute()
+    own = words_of(run)
+    require_whole(own, argv, run)
+    # A run directory may come from anywhere.
+    named_configs = [w for w in noted(run, "hydra") or [] if key_of(w) == "hydra.searchpath"]
+    code = [w for w in own if "_target_" in w or key_of(w) == "program"] + named_configs
+    if code := [w for w in code if w not in argv]:
+        raise ThawError(f"resume={run} names code to run: type {shlex.join(code)} again.")
+    options = [w for w in argv if w.startswith("-") or ("=" not in w and not w.startswith("~"))]
+    typed = [w for w in argv if w not in options and not w.startswith("resume=")]
+    new = [w for w in typed if w not in own and not w.startswith("hydra.")]
+    if new:
+        require_free(run, own, new)
+    elsewhere = [w for w in typed if key_of(w) == "hydra.run.dir"
+                 and Path(unquoted(w.partition("=")[2])).absolute() != run]  # fmt: skip
+    if elsewhere:
+        raise ThawError(f"{elsewhere[0]}: a run goes on in its own directory, {run}.")
+    replaced = {key_of(word) for word in new}
+    kept = [word for word in own if key_of(word) not in replaced]
+    # Hydra's own notes of the run stay as they are: a kill while it writes them would end it.
+    return [*options, *kept, *new, *(w for w in typed if w.startswith("hydra.")),
+            f"resume={quoted(run)}", f"hydra.run.dir={quoted(run)}", "hydra.output_subdir=null",
+            "hydra.mode=RUN"]  # fmt: skip
+
+
+def words_of(run: Path) -> list[str]:
+    """The words that a run was started with.
+
+    Raises:
+        ThawError: there is no run.
+    """
+    path = run / ".hydra" / "overrides.yaml"
+    if not run.is_dir():
+        raise ThawError(f"resume={run}: no such directory; a run is outputs/<date>/<time>.")
+    words = loaded(path)
+    if words is None or not ((run / "versions.json").exists() or noted(run) == words):
+        inside = ", ".join(sorted(p.name for p in run.iterdir())) or "nothing"
+        raise ThawError(f"resume={run}: no run began there; it holds {inside}.")
+    return [word for word in words if key_of(word) != "resume"]
+
+
+def noted(run: Path, of: str = "task") -> Any:
+    """The words as Hydra notes them in its other file: a kill may have cut off one of the two.
+
+    Args:
+        run: the run directory.
+        of: task, or hydra: those of its own options.
+    """
+    notes = loaded(run / ".hydra" / "hydra.yaml") or {}
+    return notes.get("hydra", {}).get("overrides", {}).get(of)
+
+
+def loaded(path: Path) -> Any:
+    """The content of a YAML file, interpolations as they stand; None if it is not there."""
+    return OmegaConf.to_container(OmegaConf.load(path), resolve=False) if path.exists() else None
+
+
+def require_free(run: Path, own: Sequence[str], new: Sequence[str]) -> None:
+    """Raises ThawError if words change what a run gives."""
+    replaced = {key_of(word) for word in new}
+    kept = [word for word in own if key_of(word) not in replaced]
+    before, after = values(compose([*own])), values(compose([*kept, *new]))
+    for key in dict.fromkeys([*after, *before]):
+        free = any(f"{key}.".startswith(f"{part}.") for part in FREE)
+        # The workers of a stream share the corpus out among them.
+        free &= key != "data.num_workers" or not after.get("data.streaming")
+        if not free and before.get(key) != after.get(key):
+            raise ThawError(
+                f"{' '.join(new)}: a run goes on as it began, and {key} is {before.get(key)!r} in "
+                f"{run}, not {after.get(key)!r}. Free to change are {', '.join(FREE)}. Anything "
+                "else is a new run: leave resume= out."
+            )
+
+
+def values(node: Any, prefix: str = "") -> dict[str, Any]:
+    """The leaves of a config by dotted key, interpolations as they stand."""
+    if not prefix:
+        node = OmegaConf.to_container(node, resolve=False)
+    if not isinstance(node, Mapping) or not node:
+        return {prefix: node}
+    found: dict[str, Any] = {}
+    for key, child in node.items():
+        found |= values(child, f"{prefix}.{key}" if prefix else str(key))
+    return found
+
+
+def key_of(word: str) -> str:
+    """What an override sets."""
+    return word.lstrip("+~").partition("=")[0]
+
+
+def quoted(path: Path) -> str:
+    """A path as a value in Hydra's grammar, whatever is in it."""
+    escaped = str(path).replace("'", r"\'")
+    return f"'{escaped}'"
+
+
+def unquoted(value: str) -> str:
+    """The reverse of `quoted`."""
+    if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
+        return value[1:-1].replace(r"\'", "'")
+    return value
