@@ -52,6 +52,7 @@ class Place:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.search = f"hydra.searchpath=[file://{root / 'conf'}]"  # typed again with resume=
         (root / "index").mkdir()
         (root / "data").mkdir()
         os.environ |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(root / "index")}
@@ -83,7 +84,7 @@ class Place:
         return [
             *own, f"data.path={self.root / 'data'}", f"data.train=train.{end}",
             f"data.validation=validation.{end}", f"data.test=test.{end}", "data.batch_size=4",
-            "data.max_tokens=64", "model=tiny", f"hydra.searchpath=[file://{self.root / 'conf'}]",
+            "data.max_tokens=64", "model=tiny", self.search,
             "task.learning_rate=3e-3", "logger=csv", "trainer.accelerator=cpu",
             "trainer.precision=32-true", "trainer.max_epochs=2", "trainer.log_every_n_steps=1",
             "trainer.accumulate_grad_batches=2", "callbacks.checkpoint.every_n_train_steps=1",
@@ -188,7 +189,7 @@ def trial(place: Place, task: str, phases: Sequence[str], seed: int) -> list[str
     for number, phase in enumerate([*phases, "", ""]):
         # Before Hydra has written its notes there is nothing to resume.
         began = (directory / ".hydra" / "overrides.yaml").exists()
-        words = [f"resume={directory}"] if began else [*place.words(task),
+        words = [f"resume={directory}", place.search] if began else [*place.words(task),
                  f"hydra.run.dir={directory}"]  # fmt: skip
         code = place.ran(words, cache, phase, seed + number)
         if code == 2 and began and not (directory / "versions.json").exists():

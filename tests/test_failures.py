@@ -53,7 +53,7 @@ def test_other_errors_of_a_step_stay_as_they_are(run, monkeypatch):
 def test_a_disk_that_is_full_at_the_end_is_explained_and_keeps_the_checkpoints(run, name):
     directory = run.directory("run")
     directory.mkdir()
-    (directory / name).symlink_to("/dev/full")
+    (directory / f".{name}.partial").symlink_to("/dev/full")  # see thaw.files
     with pytest.raises(ThawError, match=r"What was saved before is still there"):
         run(*ONE)
     assert (directory / "checkpoints" / "best.ckpt").exists() == (name != "metrics.csv")

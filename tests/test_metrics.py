@@ -9,7 +9,7 @@ from sklearn.metrics import (
     recall_score,
 )
 
-from thaw.metrics import classification_metrics, decide, per_class_metrics
+from thaw.metrics import WeightedMean, classification_metrics, decide, per_class_metrics
 
 
 def in_batches(metrics, predicted, true):
@@ -52,3 +52,12 @@ def test_a_label_is_predicted_where_its_probability_exceeds_a_half():
     logits = torch.tensor([[0.1, -0.1], [-3.0, 2.0]])
     assert decide(logits, True).tolist() == [[1, 0], [0, 1]]
     assert decide(logits, False).tolist() == [0, 1]
+
+
+def test_a_mean_counts_each_batch_by_its_weight_and_shows_a_nan():
+    mean = WeightedMean()
+    mean.update(torch.tensor(1.0), 1)
+    mean.update(torch.tensor(3.0), torch.tensor(3))
+    assert mean.compute() == 2.5
+    mean.update(torch.tensor(float("nan")), 1)
+    assert mean.compute().isnan()

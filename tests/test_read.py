@@ -266,7 +266,7 @@ def test_a_full_disk_while_writing_is_explained(tmp_path, monkeypatch):
     def go():
         with RowWriter(path) as writer:
             writer.write({"a": 1})
-            monkeypatch.setattr("thaw.data.write.os.fsync", full)
+            monkeypatch.setattr("thaw.files.os.fsync", full)
 
     with pytest.raises(ThawError, match="no room left"):
         go()

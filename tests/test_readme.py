@@ -44,6 +44,8 @@ def first_values(words):
 
 @pytest.mark.parametrize("command", commands())
 def test_a_command_composes_and_fits(command, tiny_bert, tmp_path, monkeypatch):
+    if "launcher=ray" in command:  # an extra that is not in the tests' environment
+        pytest.importorskip("hydra_plugins.hydra_ray_launcher")
     monkeypatch.chdir(tmp_path)
     words = [w.replace("<run>/model", str(tiny_bert)) for w in shlex.split(command)[2:]]
     for file in re.findall(r"=([\w-]+\.(?:csv|tsv|txt|jsonl))", command):

@@ -23,7 +23,7 @@ from thaw.checkpoint import Checkpoint
 from thaw.errors import ThawError
 from thaw.resume import words_to_go_on
 
-TIMES = ("seconds", "samples_per_second", "_mib")
+TIMES = ("seconds", "per_second", "_mib")
 ACCUMULATED = ["trainer.accumulate_grad_batches=2", "callbacks.early_stopping=null"]
 PROBES = "task.probes=['a [MASK] film','the story is [MASK]']"
 
@@ -43,7 +43,10 @@ def result(directory: Path) -> tuple[Any, ...]:
 def curve(directory: Path) -> list[Any]:
     """The rows of metrics.csv, in an order that does not depend on that of its columns."""
     with open(directory / "metrics.csv", newline="") as file:
-        return [sorted(row.items()) for row in csv.DictReader(file)]
+        rows = [r.items() for r in csv.DictReader(file)]
+    return [
+        sorted((k, v) for k, v in row if not k.endswith((*TIMES, "per_second"))) for row in rows
+    ]
 
 
 @pytest.fixture

@@ -124,6 +124,7 @@ def test_a_checkpoint_with_a_payload_is_passed_over(form, run, marker, caplog):
     else:
         torch.save(state, last, _use_new_zipfile_serialization=form == "zip")
     (directory / "metrics.json").unlink()
+    caplog.set_level("INFO")
     run("trainer.max_epochs=1", f"resume={directory}")
     assert f"{last} is damaged and passed over" in caplog.text
     assert "from previous.ckpt" in caplog.text

@@ -6,9 +6,12 @@ import os
 import subprocess
 import sys
 
+import pytest
+from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 
 from conftest import REPOSITORY
+from thaw.report import sweep_panels
 from thaw.sweep import axes, place, read_jobs, share, summarize, swept
 from wandb_file import Offline
 
@@ -60,6 +63,19 @@ def test_words_two_keys_and_seeds_alone_are_drawn_too(tmp_path):
             job(tmp_path / name, str(number), *typed, metrics=scores(0.5))
         summarize(tmp_path / name, read_jobs(tmp_path / name), "val/f1")
         assert (tmp_path / name / "summary.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("values", "scale"),
+    [(["4", "8", "64"], "log"), (["1e-5", "1e-3"], "log"), (["0", "6"], "linear"),
+     (["1", "6"], "linear"), (["a", "b"], "linear")],
+)  # fmt: skip
+def test_values_over_a_magnitude_or_more_are_drawn_on_a_logarithmic_axis(values, scale):
+    panels, _ = sweep_panels([({"x": v}, [0.5], [2.0]) for v in values], ["x"], "test/f1")
+    axes = Figure().subplots()
+    panels[0](axes)
+    assert axes.get_xscale() == scale
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == values
 
 
 def test_a_failed_job_and_a_killed_one_are_in_the_summary(tmp_path):

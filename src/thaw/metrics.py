@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics import ConfusionMatrix, Metric, MetricCollection
+from torchmetrics import ConfusionMatrix, MeanMetric, Metric, MetricCollection
 from torchmetrics.classification import (
     BinaryF1Score,
     BinaryPrecision,
@@ -99,6 +99,17 @@ def unchecked(metrics: dict[str, Any], **options: Any) -> MetricCollection:
     for metric in metrics.values():
         metric.validate_args = False
     return MetricCollection(metrics, **options)
+
+
+class WeightedMean(MeanMetric):
+    """torchmetrics' mean, which asks the device for no number; a NaN shows.
+
+    Its own `nan_strategy="disable"` leaves the weights out (torchmetrics 1.9).
+    """
+
+    def update(self, value: Tensor, weight: Tensor | float) -> None:  # type: ignore[override]
+        self.mean_value += value * weight
+        self.weight += weight
 
 
 def decide(logits: Tensor, multi_label: bool) -> Tensor:

@@ -92,7 +92,7 @@ def learning_curve_figure(metrics_csv: Path, path: Path) -> None:
         metrics_csv: as Lightning's CSVLogger writes it.
         path: of a PNG.
     """
-    draw_beside(curves(metrics_csv)).savefig(path, dpi=150)
+    save(draw_beside(curves(metrics_csv)), path)
 
 
 def draw_beside(panels: Sequence[Panel], height: float = 3.8) -> Figure:
@@ -230,6 +230,9 @@ def sweep_panels(
                 [p[0] for p in points], means, yerr=errors, fmt="o-", capsize=3, label=name or None
             )
         panel.set(xlabel=key, ylabel=title)
+        if min(places) > 0 and max(places) >= 10 * min(places):  # as of rates, or 4,8,16,32,64
+            panel.set_xscale("log")
+            panel.minorticks_off()
         if len(places) <= 12:
             panel.set_xticks(places, shown(ticks))
         if column == 2:

@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch import LightningModule
 from pydantic import Field
 from torch import Tensor, nn
-from torchmetrics import MeanMetric, Metric, MetricCollection
+from torchmetrics import Metric, MetricCollection
 from transformers import AutoTokenizer, PreTrainedModel
 
 from thaw.blocks import factors_of, find, names_of_parts, table
@@ -20,6 +20,7 @@ from thaw.errors import ThawError
 from thaw.findings import Section
 from thaw.freeze import Nothing, freeze, frozen_modules, interval
 from thaw.fsdp import shard, sharded
+from thaw.metrics import WeightedMean
 from thaw.optim import adamw, clip_in_step, gradient_norm, linear_schedule
 from thaw.packed import obstacle, packed, pinned
 from thaw.prefix import Cache, Prefix, add_test, prefix_of
@@ -172,7 +173,10 @@ class EncoderTask(LightningModule):
     library: ClassVar[str] = "transformers"
     pipeline: ClassVar[str]
     predictor: ClassVar[type[Predictor]]
-    examples: ClassVar[tuple[str, str]]
+    examples: ClassVar[tuple[str, str]] = (
+        "input=new.csv output=out.csv",
+        "data=files data.test=other.csv",
+    )
     validates_first: ClassVar[bool] = False
     inputs_change: ClassVar[str] = ""
 
@@ -198,8 +202,7 @@ class EncoderTask(LightningModule):
         self.cache: Cache | None = None
         self.prefix: Prefix | None = None
         self.packs = False
-        # Else each update asks the device whether its numbers are numbers.
-        self.eval_loss = MeanMetric(nan_strategy="disable")
+        self.eval_loss = WeightedMean()
         self.tested: list[Any] = []
         self.validated: dict[str, float] = {}
         self.run_seed = 0
@@ -472,7 +475,7 @@ class EncoderTask(LightningModule):
             metrics: what metrics.json holds.
             results: of `test_results`, if there was a test.
         """
-        raise NotImplementedError
+        return []
 
 
 def split_inputs(batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:

@@ -12,13 +12,13 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor
-from torchmetrics import MeanMetric
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from thaw.data.masking import Masking
 from thaw.errors import ThawError
 from thaw.findings import Section, Table
 from thaw.masked import fill, masked_logits, masked_loss, tie_head, with_mask
+from thaw.metrics import WeightedMean
 from thaw.probes import Probes
 from thaw.tasks.base import Decay, EncoderTask, Predictor, load_fresh
 
@@ -112,7 +112,7 @@ class MaskedLanguageModel(EncoderTask):
         self.masking = self_masking
         self.probes = asked
         self.seed = seed
-        self.eval_accuracy = MeanMetric(nan_strategy="disable")
+        self.eval_accuracy = WeightedMean()
 
     def configure_model(self) -> None:
         if self._device_mesh is not None and self.probes.texts:

@@ -106,7 +106,6 @@ class SequenceClassification(EncoderTask):
 
     pipeline = "text-classification"
     predictor = SequencePredictor
-    examples = ("input=new.csv output=out.csv", "data=files data.test=other.csv")
 
     def __init__(
         self,
