@@ -70,7 +70,7 @@ def train(cfg: DictConfig, typed: Sequence[str] | None = None) -> float | None:
         raise
 
 
-def run(cfg: DictConfig, trainer: pl.Trainer) -> float | None:
+def run(cfg: DictConfig, trainer: Trainer) -> float | None:
     """What `train` does with its trainer."""
     # Taken up with its sweep, a job may be new.
     again = cfg.resume is not None and (Path(cfg.run_dir) / "versions.json").exists()
