@@ -113,11 +113,19 @@ def leaves_what_one_leaves(words, several, tmp_path):
 
 
 def test_what_frozen_blocks_give_is_computed_once_not_once_a_process(overrides, tmp_path):
-    words = [*overrides, "freeze=last", f"freeze.cache.path={tmp_path / 'prefix'}",
-             "trainer.devices=2"]  # fmt: skip
-    done = typed(words, tmp_path / "run")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count(" texts of train computed in ") == 1
+    words = [*overrides, "freeze=last", f"freeze.cache.path={tmp_path / 'prefix'}"]
+    # Of two runs, not of two processes of one: there the second one says nothing.
+    runs = [
+        subprocess.Popen(
+            [sys.executable, "train.py", *words, f"hydra.run.dir={tmp_path / name}"],
+            cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        for name in ("one", "two")
+    ]  # fmt: skip
+    said = "".join(run.communicate()[0] for run in runs)
+    assert [run.returncode for run in runs] == [0, 0], said
+    for split in ("train", "validation", "test"):
+        assert said.count(f" texts of {split} computed in ") == 1, said
     assert len(list((tmp_path / "prefix").glob("*.states"))) == 3
 
 
@@ -137,6 +145,7 @@ def test_each_job_of_a_sweep_has_processes_of_its_own(overrides, tmp_path):
         assert not list((sweep / name).glob("*process*"))
 
 
+@pytest.mark.slow
 def test_an_experiment_that_is_a_sweep_has_jobs_with_processes_too(overrides, tmp_path):
     done = subprocess.run(
         [sys.executable, REPOSITORY / "train.py", "experiment=few_shot_curve", *overrides,

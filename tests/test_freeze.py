@@ -296,6 +296,7 @@ def test_a_share_of_training_is_an_interval_too(run, watch):
     assert next(step for step, (_, high) in watch[0].seen.items() if high[0]) == 4
 
 
+@pytest.mark.slow
 def test_two_processes_open_the_same_blocks_at_the_same_steps(overrides, tmp_path):
     directory = tmp_path / "run"
     words = [*overrides, *GRADUAL, "trainer=ddp", "trainer.accelerator=cpu", "data.batch_size=4",

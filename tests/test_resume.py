@@ -270,6 +270,7 @@ def test_the_words_of_a_run_come_first_and_new_ones_replace_them(run):
     assert words_to_go_on(["-m", f"resume={directory}"]) == ["-m", f"resume={directory}"]
 
 
+@pytest.mark.slow
 def test_two_processes_go_on_too(overrides, tmp_path):
     words = [*overrides, "trainer.devices=2", "trainer.max_epochs=8", "data.batch_size=4",
              "callbacks.early_stopping=null", "callbacks.checkpoint.every_n_train_steps=1",

@@ -26,10 +26,11 @@ KNOWN = {
     "batch_size": "64",
     "accelerator": "auto",
     "encoding": "utf-8",
+    "trust": "",
 }
 USAGE = """usage: python -m thaw.predict run=<run directory> input=<file> [output=<file>]
        [format=auto|table|text|columns] [text=<column>] [token_column=0] [batch_size=64]
-       [accelerator=auto] [encoding=utf-8]
+       [accelerator=auto] [encoding=utf-8] [trust=<module of your own>]
 Tables are .csv, .tsv, .jsonl or .parquet; text is a text a line, as .txt and - (standard input)
 are; columns are a word a line and an empty line between sentences, as .conll and .iob are, and a
 .txt whose lines end in tags (task=ner). Output is a table; - is standard output, JSONL."""
@@ -53,7 +54,7 @@ def main(argv: list[str]) -> int:
         raise ThawError(f"batch_size={given['batch_size']}: expected a whole number from 1.")
     asked = [c for c in given["text"].strip("[]").split(",") if c]
     cfg = run_config(model.parent)
-    refuse_code(cfg, model.parent, ["task"])
+    refuse_code(cfg, model.parent, ["task"], given["trust"])
     rows = iter(input_rows(given))
     if (
         given["input"] != "-"
