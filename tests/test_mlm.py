@@ -333,6 +333,7 @@ def test_a_tokenizer_without_a_mask_token_is_refused(tiny_bert, tmp_path):
         make_data(directory)
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_scores_of_one(overrides, tmp_path):
     directory = tmp_path / "run"
     done = subprocess.run(

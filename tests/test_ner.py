@@ -617,6 +617,7 @@ def test_in_a_sweep_the_command_lines_data_wins_over_the_tasks(ner_overrides, tm
     assert done.stdout.count("data conll: 64 train") == 2
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_scores_of_one(ner_overrides, tmp_path):
     words = [*ner_overrides, "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2",
              "data.max_tokens=16", "data.eval_batch_size=4"]  # fmt: skip
