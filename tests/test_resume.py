@@ -247,6 +247,23 @@ def test_the_wandb_run_goes_on(run, interrupted, overrides):
     assert {name.rsplit("-", 1)[1] for name in runs} == {(directory / "wandb_id.txt").read_text()}
 
 
+@pytest.mark.parametrize("lost", [["last.ckpt"], ["last.ckpt", "previous.ckpt", "best.ckpt"]])
+def test_tensorboard_shows_each_step_once(run, signal_at, lost):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    signal_at(9)
+    words = [*ACCUMULATED, "logger=tensorboard", "trainer.log_every_n_steps=1"]
+    with pytest.raises(SystemExit):
+        run(*words, name="on")
+    directory = run.directory("on")
+    for name in lost:
+        (directory / "checkpoints" / name).unlink()
+    run(*words, f"resume={directory}", name="on")
+    events = EventAccumulator(str(directory / "tensorboard")).Reload()
+    steps = [event.step for event in events.Scalars("train/loss")]
+    assert steps == [*range(max(steps) + 1)]
+
+
 def test_a_run_and_what_it_may_not_change_are_known_without_torch(run):
     directory = run("trainer.max_epochs=1")
     before = (directory / "metrics.json").stat().st_mtime_ns
@@ -257,6 +274,15 @@ def test_a_run_and_what_it_may_not_change_are_known_without_torch(run):
     assert f"data.batch_size is 8 in {directory}, not 9" in stderr
     with pytest.raises(ThawError, match="a run goes on in its own directory"):
         words_to_go_on([f"resume={directory}", "hydra.run.dir=elsewhere"])
+
+
+def test_what_a_run_took_from_elsewhere_is_shown_as_a_value(run, overrides):
+    overrides.remove("task.learning_rate=3e-3")
+    directory = run("trainer.max_epochs=1")
+    with pytest.raises(ThawError, match=f"learning_rate is 0.0002 in {directory}, not 1"):
+        words_to_go_on([f"resume={directory}", "task.learning_rate=1"])
+    with pytest.raises(ThawError, match=r"is '\$\{run_dir\}' in"):  # which Hydra makes
+        words_to_go_on([f"resume={directory}", "trainer.default_root_dir=elsewhere"])
 
 
 def test_the_words_of_a_run_come_first_and_new_ones_replace_them(run):

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from conftest import REPOSITORY, write_csv
 from thaw.errors import ThawError
 from thaw.tasks.sequence import SequenceClassification
+from thaw.throughput import peak_memory_mib
 from wandb_file import Offline
 
 SCORES = ("val/f1", "val/loss", "test/f1", "test/accuracy", "test/loss")
@@ -159,6 +160,14 @@ def test_without_validation_and_test_the_last_weights_are_exported(run, caplog):
     assert "no validation" in caplog.text
     assert (directory / "model" / "model.safetensors").exists()
     assert not (directory / "predictions.parquet").exists()
+
+
+def test_peak_memory_is_that_of_the_run_alone(run):
+    ballast = bytearray(b"1") * (512 * 2**20)  # of what ran in this process before
+    before = peak_memory_mib()
+    del ballast
+    metrics = metrics_of(run("trainer.max_epochs=1"))
+    assert 0 < metrics["peak_memory_mib"] < before - 256
 
 
 @pytest.mark.parametrize("logger", ["none", "csv", "wandb", "tensorboard", "default"])

@@ -37,7 +37,7 @@ class Graph(nn.Module):
     """What a file holds: padded tokens to logits, and probabilities where classes have names.
 
     Args:
-        model: tokens to logits, see `thaw.tasks.base.Predictor.graph`.
+        model: tokens to logits, see `thaw.tasks.loading.Predictor.graph`.
         activation: softmax or sigmoid of the logits; empty: logits alone.
     """
 
@@ -71,7 +71,7 @@ def export_onnx(
     """Writes `model.onnx`, checked against torch, with the tokenizer beside it.
 
     Args:
-        predictor: of the task, a subclass of `thaw.tasks.base.Predictor`.
+        predictor: of the task, a subclass of `thaw.tasks.loading.Predictor`.
         model: the exported Hugging Face directory.
         directory: appears whole or not at all.
         max_tokens: of a text.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from thaw.cli import compose
 from thaw.errors import ThawError
@@ -100,17 +101,27 @@ def require_free(run: Path, own: Sequence[str], new: Sequence[str]) -> None:
     """Raises ThawError if words change what a run gives."""
     replaced = {key_of(word) for word in new}
     kept = [word for word in own if key_of(word) not in replaced]
-    before, after = values(compose([*own])), values(compose([*kept, *new]))
+    began, asked = compose([*own]), compose([*kept, *new])
+    before, after = values(began), values(asked)
     for key in dict.fromkeys([*after, *before]):
         free = any(f"{key}.".startswith(f"{part}.") for part in FREE)
         # The workers of a stream share the corpus out among them.
         free &= key != "data.num_workers" or not after.get("data.streaming")
         if not free and before.get(key) != after.get(key):
+            was, wanted = value(began, key), value(asked, key)
             raise ThawError(
-                f"{' '.join(new)}: a run goes on as it began, and {key} is {before.get(key)!r} in "
-                f"{run}, not {after.get(key)!r}. Free to change are {', '.join(FREE)}. Anything "
-                "else is a new run: leave resume= out."
+                f"{' '.join(new)}: a run goes on as it began, and {key} is {was!r} in {run}, not "
+                f"{wanted!r}. Free to change are {', '.join(FREE)}. Anything else is a new run: "
+                "leave resume= out."
             )
+
+
+def value(cfg: Any, key: str) -> Any:
+    """What a key is, or as it stands where Hydra alone knows."""
+    try:
+        return OmegaConf.select(cfg, key)
+    except OmegaConfBaseException:
+        return values(cfg)[key]
 
 
 def values(node: Any, prefix: str = "") -> dict[str, Any]:

@@ -1,20 +1,41 @@
 """How fast a run trains and how much memory it takes, while it does."""
 
+import re
 import resource
+import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
+STATUS, RESTART = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
 
 def peak_memory_mib() -> float:
-    """Peak memory in MiB: of the GPU where there is one, else of this process."""
+    """Peak memory in MiB, since `restart_peak`: of the GPU where there is one, else of this
+    process."""
     if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
         return torch.cuda.max_memory_allocated() / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    if STATUS.exists():
+        peak = re.search(r"VmHWM:\s*(\d+) kB", STATUS.read_text(encoding="utf-8"))
+        return int(peak[1]) / 2**10 if peak else 0.0
+    unit = 1 if sys.platform == "darwin" else 2**10  # of getrusage: bytes there, else KiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+def restart_peak() -> None:
+    """Forgets what ran before in this process, such as another job of a sweep, where the system
+    can (Linux: proc(5))."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    if RESTART.exists():
+        with suppress(OSError):
+            RESTART.write_text("5", encoding="utf-8")
 
 
 def real_tokens(batch: Mapping[str, Tensor]) -> Tensor | int:

@@ -18,6 +18,7 @@ import lightning.pytorch as pl
 import torch
 from filelock import FileLock, Timeout
 from hydra.utils import instantiate
+from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig
 
 from thaw import __version__
@@ -34,7 +35,7 @@ from thaw.redact import redacted
 from thaw.share import share_run
 from thaw.sources import fetch_model
 from thaw.stop import Stop
-from thaw.throughput import Throughput, peak_memory_mib
+from thaw.throughput import Throughput, peak_memory_mib, restart_peak
 from thaw.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ def train(cfg: DictConfig, typed: Sequence[str] | None = None) -> float | None:
     quieten()
     verify(cfg, typed)
     keep_pages()
+    restart_peak()
     trainer = build_trainer(cfg)
     run_dir = Path(cfg.run_dir).absolute()
     try:
@@ -210,7 +212,11 @@ def find_point(trainer: pl.Trainer, run_dir: Path) -> Path | None:
     found = newest(saver) if saver else None
     if trainer.is_global_zero:
         # What was logged after it will be logged again.
-        keep_rows(run_dir / "metrics.csv", found[1]["rows"] if found else 0)
+        rows = found[1]["rows"] if found else 0
+        keep_rows(run_dir / "metrics.csv", rows)
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger._kwargs["purge_step"] = rows  # of SummaryWriter
         if found is None and saver is not None:
             forget(saver.directory)
     if found is None:

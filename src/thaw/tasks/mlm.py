@@ -20,7 +20,8 @@ from thaw.findings import Section, Table
 from thaw.masked import fill, masked_logits, masked_loss, tie_head, with_mask
 from thaw.metrics import WeightedMean
 from thaw.probes import Probes
-from thaw.tasks.base import Decay, EncoderTask, Predictor, load_fresh
+from thaw.tasks.base import Decay, EncoderTask
+from thaw.tasks.loading import Predictor, load_fresh
 
 log = logging.getLogger(__name__)
 

@@ -26,7 +26,8 @@ from thaw.entities import KINDS, Difference, compare, entities, spell
 from thaw.errors import ThawError
 from thaw.findings import Counts, Piece, Section, Sentences, pieces
 from thaw.metrics import EntityF1
-from thaw.tasks.base import CHUNK, Decay, EncoderTask, Predictor, Share, load, split_inputs, weigh
+from thaw.tasks.base import Decay, EncoderTask, Share, split_inputs, weigh
+from thaw.tasks.loading import CHUNK, Predictor, load
 
 SHOWN = 100  # sentences with errors in the report
 

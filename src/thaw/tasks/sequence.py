@@ -21,7 +21,8 @@ from thaw.errors import ThawError
 from thaw.findings import ERRORS, Counts, Section, Table, shortened
 from thaw.first_token import first_token_only
 from thaw.metrics import classification_metrics, decide, per_class_metrics, probabilities
-from thaw.tasks.base import CHUNK, Decay, EncoderTask, Predictor, Share, load, split_inputs, weigh
+from thaw.tasks.base import Decay, EncoderTask, Share, split_inputs, weigh
+from thaw.tasks.loading import CHUNK, Predictor, load
 
 
 class SequencePredictor(Predictor):

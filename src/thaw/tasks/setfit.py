@@ -21,7 +21,8 @@ from thaw.freeze import Nothing
 from thaw.heads import as_sklearn, differentiable_head, logistic_head
 from thaw.metrics import classification_metrics, per_class_metrics
 from thaw.pooling import read_pooling, write_pooling
-from thaw.tasks.base import Decay, EncoderTask, Share, load, split_inputs
+from thaw.tasks.base import Decay, EncoderTask, Share, split_inputs
+from thaw.tasks.loading import load
 from thaw.tasks.sequence import SequenceClassification, SequencePredictor
 
 HEAD = "head.safetensors"
