@@ -67,10 +67,11 @@ def test_frozen_parameters_are_not_in_the_optimizer():
     ]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("max_norm", [1e-3, 1e3])
-def test_clipping_within_the_step_equals_clipping_before_it(max_norm):
+def test_clipping_within_the_step_equals_clipping_before_it(max_norm, dtype):
     torch.manual_seed(0)
-    one = BertForSequenceClassification(tiny_config()).eval()
+    one = BertForSequenceClassification(tiny_config()).eval().to(dtype)
     two = copy.deepcopy(one)
     ids = torch.randint(5, 300, (4, 8))
     # A large epsilon: AdamW would hide the gradients' scale otherwise.

@@ -4,6 +4,7 @@ import logging
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from test_train import metrics_of
 
 from thaw import trainer as thaw_trainer
@@ -67,6 +68,17 @@ def test_what_the_hardware_has_is_not_warned_of(made, asked):
 def test_float16_with_clipping_by_value_is_refused(made):
     with pytest.raises(ThawError, match="gradient_clip_algorithm=norm"):
         made("16-mixed", "", gradient_clip_val=1.0, gradient_clip_algorithm="value")
+
+
+@pytest.mark.parametrize("objective", ["sequence", "setfit", "mlm"])
+@pytest.mark.parametrize("bits", [16, 64])
+def test_weights_of_fewer_or_more_bits_train_and_are_exported(run, objective, bits):
+    precision = {16: "bf16-true", 64: "64-true"}[bits]
+    words = ["task.head=differentiable", "task.joint_ratio=0.5"] if objective == "setfit" else []
+    directory = run(f"task={objective}", f"trainer.precision={precision}", *words)
+    assert metrics_of(directory)["test/loss"] < 10
+    weights = load_file(directory / "model" / "model.safetensors")
+    assert {tensor.element_size() * 8 for tensor in weights.values()} == {bits}
 
 
 def test_a_run_in_bf16_goes_through_and_learns(run):

@@ -94,8 +94,8 @@ def clip_in_step(
     norm = gradient_norm(optimizer)
     if scaler is not None:
         norm = norm / scaler.scale(torch.ones_like(norm))
-    # 1e-6: as in torch's own clipping
-    optimizer.grad_scale = ((norm + 1e-6) / max_norm).clamp(min=1)  # type: ignore[attr-defined]
+    # 1e-6: as in torch's own clipping; the step reads a float32, whatever the weights are
+    optimizer.grad_scale = ((norm + 1e-6) / max_norm).clamp(min=1).float()  # type: ignore[attr-defined]
     return norm
 
 
@@ -107,7 +107,7 @@ def gradient_norm(optimizer: torch.optim.Optimizer) -> torch.Tensor:
         squared = torch.nn.utils.get_total_norm([g.to_local() for g in grads]) ** 2
         torch.distributed.all_reduce(squared)
         return squared.sqrt()
-    if grads and grads[0].device.type == "cpu":
+    if grads and grads[0].device.type == "cpu" and grads[0].dtype == torch.float32:
         return torch.stack([g @ g for g in grads]).sum().sqrt()  # half the time of torch's norms
     return torch.nn.utils.get_total_norm(grads)
 

@@ -203,7 +203,7 @@ class SetFit(SequenceClassification):
 
     def forward(self, **inputs: Tensor) -> Tensor:
         """The head's logits (B, C) of encoded texts."""
-        return self.head(self.embed(**inputs))
+        return self.head(self.embed(**inputs).to(self.head.weight.dtype))
 
     def joint_from(self) -> int:
         """The first step that trains head and encoder together."""
