@@ -40,7 +40,17 @@ def option(choice):
 
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_choice_composes_and_fits_its_constructors(choice):
-    checked(option(choice))
+    checked(option(choice), *(["task=ner"] if choice in ("data=conll", "data=wnut16") else []))
+
+
+def test_a_file_of_ones_own_and_data_with_tags_want_their_group(tmp_path):
+    path = tmp_path / "own.csv"
+    path.write_text("text,label\na,b\n")
+    words = [f"data.train={path}"]
+    with pytest.raises(ThawError, match=r"is a file of your own, .*: add data=files"):
+        verify(composed(*words), words)
+    with pytest.raises(ThawError, match="words with tags, a word a line: add task=ner"):
+        checked("data=conll")
 
 
 def test_every_argument_of_lightnings_trainer_is_an_option():
@@ -94,6 +104,11 @@ def test_an_option_that_the_task_does_not_read_is_refused():
         ("task.lerning_rate=1", "Did you mean task.learning_rate"),
         ("learning_rate=1", "Did you mean model.learning_rate or task.learning_rate"),
         ("max_epochs=3", "Did you mean trainer.max_epochs"),
+        ("task.lr=1", r"Did you mean task.learning_rate\?"),
+        ("lr=1", "Did you mean model.learning_rate or task.learning_rate"),
+        ("epochs=3", "Did you mean trainer.max_epochs"),
+        ("bs=8", r"Did you mean data.batch_size\?"),
+        ("data.train=~/a b.csv", r"""Quote the value .*: "data.train='~/a b.csv'";"""),
     ],
 )
 def test_a_mistyped_option_names_the_nearest(override, message):

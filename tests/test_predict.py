@@ -47,6 +47,30 @@ def test_standard_input_is_a_text_a_line_and_output_is_jsonl(trained, monkeypatc
     assert all(row["prediction"] in ("neg", "pos") for row in rows)
 
 
+def test_text_lines_are_what_the_run_read_whatever_its_column(run, tmp_path, monkeypatch, capsys):
+    path = write_csv(tmp_path / "own.csv", sentences(40, seed=3), ["Message", "label"])
+    own = [f"data.train={path}", "data.path=null", "data.text=Message", "data.validation=0.2"]
+    trained = run(*own, "data.test=null", "trainer.max_epochs=1")
+    lines = "a good film\n\n"
+    (tmp_path / "new.txt").write_text(lines)
+    monkeypatch.setattr("sys.stdin", io.StringIO(lines))
+    capsys.readouterr()
+    for given in ("-", tmp_path / "new.txt"):
+        assert predict([f"run={trained}", f"input={given}", "accelerator=cpu"]) == 2
+        out, err = capsys.readouterr()
+        assert [json.loads(line)["Message"] for line in out.splitlines()] == ["a good film", ""]
+        assert "1 of 2 texts are empty" in err
+
+
+@pytest.mark.parametrize("command", [predict, evaluate])
+@pytest.mark.parametrize("word", ["-h", "--help"])
+def test_usage_is_printed_where_it_is_asked_for(capsys, command, word):
+    with pytest.raises(SystemExit) as end:
+        command([word])
+    assert not end.value.code
+    assert capsys.readouterr().out.startswith("usage: python -m thaw.")
+
+
 def test_a_file_is_predicted_in_pieces_whose_order_is_kept(trained, tmp_path, monkeypatch):
     monkeypatch.setattr("thaw.tasks.sequence.CHUNK", 2)
     rows = [(text,) for text, _ in sentences(50, seed=5)]
@@ -123,6 +147,17 @@ def test_evaluation_of_other_data(trained, tmp_path):
     assert 0 <= got["test/accuracy"] <= 1
 
 
+def test_evaluation_of_data_of_the_same_kind_keeps_the_runs_columns(run, tmp_path):
+    path = write_csv(tmp_path / "own.csv", sentences(40, seed=3), ["Message", "stars"])
+    columns = ["data.text=Message", "data.label=stars"]
+    trained = run(*columns, f"data.train={path}", "data.path=null", "data.validation=0.2",
+                  "data.test=null", "trainer.max_epochs=1")  # fmt: skip
+    other = write_csv(tmp_path / "other.csv", sentences(9, seed=4), ["Message", "stars"])
+    words = [f"run={trained}", "trainer.accelerator=cpu"]
+    assert "test/f1" in evaluate([*words, "data=files", f"data.test={other}"])
+    assert {key.split("/")[0] for key in evaluate([*words, "split=validation"])} == {"val"}
+
+
 def test_evaluation_refuses_several_labels_where_the_model_knows_one(trained, tmp_path):
     path = write_csv(tmp_path / "new.csv", [("a film", "neg|pos")], ["text", "label"])
     with pytest.raises(ThawError, match="the data has several labels a text, the model has one"):
@@ -133,6 +168,8 @@ def test_evaluation_refuses_several_labels_where_the_model_knows_one(trained, tm
 def test_evaluation_refuses_a_split_that_does_not_exist(trained):
     with pytest.raises(ThawError, match="split=tset: expected one of train, validation, test"):
         evaluate([f"run={trained}", "split=tset"])
+    with pytest.raises(ThawError, match=r"no option splt\. Did you mean split"):
+        evaluate([f"run={trained}", "splt=test"])
 
 
 def test_evaluation_refuses_labels_that_the_model_does_not_know(trained, tmp_path):

@@ -1,6 +1,7 @@
 """Files to rows, and rows to files."""
 
 import bz2
+import csv
 import errno
 import gzip
 import json
@@ -118,6 +119,24 @@ def test_what_cannot_be_read_is_explained_with_its_place(tmp_path, name, content
 def test_another_encoding_is_read_when_named(tmp_path):
     path = write(tmp_path / "a.csv", "text\ncafé\n".encode("latin-1"))
     assert list(read_rows(path, "latin-1")) == [{"text": "café"}]
+
+
+def test_the_encoding_of_windows_is_what_a_wrong_byte_suggests(tmp_path):
+    path = write(tmp_path / "a.csv", "text\na \u2013 b\n".encode("cp1252"))
+    with pytest.raises(ThawError, match=r"data\.encoding=cp1252 in training"):
+        list(read_rows(path))
+    assert list(read_rows(path, "cp1252")) == [{"text": "a \u2013 b"}]
+
+
+@pytest.mark.parametrize(("delimiter", "said"), [(",", ""), (";", "apart by ';'"), ("\t", "\\t")])
+def test_the_header_of_a_csv_tells_what_fields_are_apart_by(tmp_path, caplog, delimiter, said):
+    caplog.set_level("INFO")
+    rows = [["text", "label"], ["one, two", "a"], ["semi; colon\nline", "b"]]
+    with open(tmp_path / "a.csv", "w", newline="", encoding="utf-8-sig") as file:
+        csv.writer(file, delimiter=delimiter).writerows(rows)
+    assert [[*row.values()] for row in read_rows(tmp_path / "a.csv")] == rows[1:]
+    assert said in caplog.text
+    assert said or not caplog.text
 
 
 def test_utf_16_is_read_when_named(tmp_path):

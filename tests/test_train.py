@@ -50,6 +50,8 @@ def test_a_run_directory_stands_alone(run):
         "best.ckpt", "last.ckpt", "previous.ckpt",
     }  # fmt: skip
     metrics = metrics_of(directory)
+    modes = {p.stat().st_mode for p in (directory / "model").iterdir()}
+    assert modes == {(directory / "metrics.json").stat().st_mode}
     assert {*SCORES, "fit_seconds", "samples_per_second", "peak_memory_mib"} <= set(metrics)
     assert all(isinstance(value, int | float) for value in metrics.values())
     for name in ("confusion.png", "learning_curve.png"):

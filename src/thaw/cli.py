@@ -129,8 +129,21 @@ def tasks() -> list[str]:
 
 def near(word: str, words: list[str]) -> str:
     """` Did you mean ...?` with the close matches of a word, or nothing."""
-    matches = difflib.get_close_matches(word, words, n=3, cutoff=0.6)
+    matches = abbreviated(word, words) or difflib.get_close_matches(word, words, n=3, cutoff=0.6)
     return f" Did you mean {' or '.join(matches)}?" if matches else ""
+
+
+def abbreviated(word: str, known: Sequence[str]) -> list[str]:
+    """The names that a word is short for, three at most: `lr`, `task.lr`, `epochs`."""
+    group, _, short = word.rpartition(".")
+    found = []
+    for key in known:
+        parts = key.split(".")[-1].split("_")
+        initials = "".join(part[:1] for part in parts)
+        fits = short in parts or (len(short) > 1 and short == initials)
+        if len(parts) > 1 and fits and key.startswith(f"{group}." if group else ""):
+            found.append(key)
+    return [k for k in found if not k.startswith(("callbacks.", "hydra."))][:3]
 
 
 def keys(cfg: Mapping, prefix: str = "") -> list[str]:
@@ -152,9 +165,18 @@ def all_keys() -> list[str]:
 
 def explain(error: BaseException) -> str:
     """Says in a few lines what an override got wrong, with the nearest right ones."""
+    from hydra.errors import OverrideParseException
+
     text = str(error)
     if isinstance(error.__cause__, ThawError):  # Hydra wraps what a constructor raises
         return str(error.__cause__)
+    if isinstance(error, OverrideParseException):
+        key, _, value = error.override.partition("=")
+        quoted = value.strip("\"'").replace("'", r"\'")
+        return (
+            f"cannot read {error.override!r}. Quote the value for Hydra and the word for the "
+            f'shell: "{key}=\'{quoted}\'"; a list is "{key}=[one,two]".'
+        )
     if choice := re.search(r"Could not find '([\w/.-]+)/([^/']+)'", text):
         group, word = choice.groups()
         if group in ("hydra/launcher", "hydra/sweeper"):
@@ -216,6 +238,13 @@ def fail(message: str) -> None:
     sys.exit(2)
 
 
+def show_usage(argv: Sequence[str], usage: str) -> None:
+    """Prints the usage and ends the program where it is asked for."""
+    if {"-h", "--help"} & set(argv):
+        print(usage)
+        sys.exit(0)
+
+
 def arguments(argv: list[str], known: dict[str, str | None], usage: str) -> dict[str, str]:
     """Reads `key=value` words of a command.
 
@@ -230,6 +259,7 @@ def arguments(argv: list[str], known: dict[str, str | None], usage: str) -> dict
     Raises:
         ThawError: a word is not `key=value`, a key is unknown or missing.
     """
+    show_usage(argv, usage)
     values = dict(known)
     for word in argv:
         key, equals, value = word.partition("=")

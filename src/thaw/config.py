@@ -62,17 +62,32 @@ def verify(cfg: DictConfig, typed: Sequence[str] | None = None) -> None:
     leave_unread(cfg, typed)
     check(cfg, GIVEN)
     require_fold(cfg.data.get("folds"), cfg.data.get("fold"), cfg.data)
-    require_sources(cfg)
+    require_sources(cfg, typed)
 
 
-def require_sources(cfg: DictConfig) -> None:
-    """Raises ThawError if the model or the data is to be on this disk and is not."""
+def require_sources(cfg: DictConfig, typed: Sequence[str] = ()) -> None:
+    """Raises ThawError if the model or the data is to be on this disk and is not, or if train is
+    there and the data is not of files.
+
+    Args:
+        cfg: the composed config.
+        typed: the user's overrides.
+    """
     from thaw.data.read import require_file
+    from thaw.files import at_home
     from thaw.sources import require_model
 
     require_model(plain(cfg.model).get("checkpoint"))
-    data = plain(cfg.data)
+    data = {key: at_home(value) for key, value in plain(cfg.data).items()}
     path = data.get("path")
+    own = any(word.startswith("data.train=") for word in typed)
+    if own and path is not None and data["train"] and Path(data["train"]).is_file():
+        form = "data=conll" if data.get("format") == "columns" else "data=files"
+        if not (isinstance(path, str) and Path(path).is_dir()):
+            raise ThawError(
+                f"data.train={data['train']} is a file of your own, and data={data['name']} has "
+                f"other ones: add {form}, and the columns to read."
+            )
     if "train" in data and data["train"] is None and not data.get("zero_shot"):
         raise ThawError(
             f"data={data['name']} needs data.train=<file>, of a table also the columns to read: "
@@ -119,6 +134,8 @@ def leave_unread(cfg: DictConfig, typed: Sequence[str] = ()) -> None:
     known = OmegaConf.load(conf_dir() / "data" / "files.yaml")
     read = signature(cfg.data._target_).parameters
     unread = [str(key) for key in cfg.data if key in known and key not in read]
+    if "format" in unread and cfg.data.get("format") == "columns":
+        raise ThawError(f"data={cfg.data.name} is words with tags, a word a line: add task=ner.")
     for word in typed:
         group, _, key = word.lstrip("+~").partition("=")[0].partition(".")
         if group == "data" and key.split(".")[0] in unread:

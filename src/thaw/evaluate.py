@@ -7,16 +7,20 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from thaw.cli import compose, config_dir_of, exit_clearly
+from thaw.cli import compose, config_dir_of, exit_clearly, near, show_usage
 from thaw.errors import ThawError
 from thaw.redact import require_whole
 from thaw.sources import checked_model
 
-USAGE = """usage: python -m thaw.evaluate run=<run directory> [split=test] [output=metrics.json]
+USAGE = """usage: python -m thaw.evaluate run=<run directory> [split=test] [output=<file>.json]
        [data=<name>] [data.KEY=VALUE ...] [trainer.KEY=VALUE ...]
        [--config-dir <directory of your own configs>] [trust=<module of your own>]
-Without data= the run's own data is taken."""
+Without data= the run's own data is taken; with the same data= as the run's, its columns are. What
+was measured is printed, and written where output= says."""
 
+BATCHING = ("max_tokens", "eval_batch_size", "encoding")  # of a run's data
+PLACES = ("path", "config", "revision", "train", "validation", "test", "cut_from", "folds", "fold",
+          "shots", "steps")  # fmt: skip
 OWN = {"data": "thaw.data.", "task": "thaw.tasks.", "trainer": "thaw.trainer."}
 
 
@@ -33,11 +37,12 @@ def main(argv: list[str]) -> dict[str, float]:
         argv: words of the command line, see `USAGE`.
 
     Returns:
-        What was printed: metrics prefixed `test/`.
+        What was printed: metrics prefixed `test/`, `val/` or `train/`.
 
     Raises:
         ThawError: the run is not finished, an option does not exist, or the data does not fit.
     """
+    show_usage(argv, USAGE)
     own = {"split": "test", "output": "", "trust": ""}
     rest = []
     run = None
@@ -50,11 +55,12 @@ def main(argv: list[str]) -> dict[str, float]:
         elif key.split(".")[0].lstrip("+") in ("data", "trainer"):
             rest.append(word)
         else:
-            raise ThawError(f"there is no option {key}.\n{USAGE}")
+            hint = near(key, [*own, "run", "data", "trainer"])
+            raise ThawError(f"there is no option {key}.{hint}\n{USAGE}")
     if run is None:
         raise ThawError(f"run=<run directory> must be given.\n{USAGE}")
     model = finished(run)
-    kept = run_overrides(run, new_data=any(w.startswith("data=") for w in rest))
+    kept = run_overrides(run, next((w for w in rest[::-1] if w.startswith("data=")), None))
     require_whole(kept, rest, run)
     kept.append("trainer.default_root_dir=null")
     refuse_code(compose(kept), run, ("data", "task", "trainer"), own["trust"])
@@ -83,6 +89,8 @@ def main(argv: list[str]) -> dict[str, float]:
     data.rows["test"], data.encoded["test"] = data.rows[own["split"]], data.encoded[own["split"]]
     task = instantiate(cfg.task, checkpoint=model, _convert_="all", **data.for_task())
     metrics = evaluate(trainer, task, data) | task.test_results()["metrics"]
+    part = "val/" if own["split"] == "validation" else f"{own['split']}/"
+    metrics = {k.replace("test/", part, 1): v for k, v in metrics.items()}
     if trainer.is_global_zero:
         metrics_table(metrics, Console())
         if own["output"]:
@@ -136,25 +144,30 @@ def refuse_code(cfg: Any, run: Path, parts: Sequence[str], trust: str) -> None:
                 )
 
 
-def run_overrides(run: Path, new_data: bool) -> list[str]:
+def run_overrides(run: Path, data: str | None) -> list[str]:
     """The overrides that a run was started with, those that matter to evaluation.
 
     Args:
         run: the run directory.
-        new_data: leave the run's own data out.
+        data: other data than the run's, `data=<name>`: of the run's own, its batching stays, and
+            where it is of the same kind its columns, too.
     """
     from omegaconf import OmegaConf
 
     path = run / ".hydra" / "overrides.yaml"
     if not path.exists():
         raise ThawError(f"run={run} has no .hydra/overrides.yaml: was it made by train.py?")
-    groups = ("data", "task", "experiment", "model")
     words = [str(word) for word in OmegaConf.load(path)]
-    kept = [w for w in words if w.lstrip("+~").split("=")[0].split(".")[0] in groups]
-    kept += [w for w in words if w.startswith("trainer.precision=")]
-    # Another data set keeps the run's batching, and leaves its columns and files.
-    sizes = ("data.max_tokens", "data.eval_batch_size", "data.encoding")
-    return [w for w in kept if not new_data or not w.startswith("data") or w.startswith(sizes)]
+    kept = []
+    for word in words:
+        group, _, key = word.lstrip("+~").partition("=")[0].partition(".")
+        if group == "data" and data is not None:
+            stays = key in BATCHING or (data in words and key and key not in PLACES)
+        else:
+            stays = group in ("data", "task", "experiment", "model")
+        if stays or word.startswith("trainer.precision="):
+            kept.append(word)
+    return kept
 
 
 if __name__ == "__main__":

@@ -5,6 +5,12 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+
+def at_home(path: Any) -> Any:
+    """A path with ~ replaced, as a shell does it; what is no string is left alone."""
+    return os.path.expanduser(path) if isinstance(path, str) else path
 
 
 @contextmanager

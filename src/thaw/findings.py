@@ -152,8 +152,9 @@ def headline(metrics: Mapping[str, float], monitor: str) -> str | None:
 
 
 def scores_of(metrics: Mapping[str, float]) -> list[Table]:
-    """The test's scores, else validation's; and those of each label, where there are any."""
-    part = "test" if any(k.startswith("test/") for k in metrics) else "val"
+    """The scores of test, else of validation or train; and those of each label, if any."""
+    parts = {key.partition("/")[0] for key in metrics}
+    part = next((p for p in ("test", "val", "train") if p in parts), "val")
     flat = {k.removeprefix(f"{part}/"): v for k, v in metrics.items()
             if k.startswith(f"{part}/") and k.count("/") == 1}  # fmt: skip
     found = [Table(f"{part} metrics", ("metric", "value"), list(flat.items()))]

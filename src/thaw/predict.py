@@ -55,7 +55,8 @@ def main(argv: list[str]) -> int:
     asked = [c for c in given["text"].strip("[]").split(",") if c]
     cfg = run_config(model.parent)
     refuse_code(cfg, model.parent, ["task"], given["trust"])
-    rows = iter(input_rows(given))
+    column = cfg.data.get("text")
+    rows = iter(input_rows(given, *asked[:1] or [column if isinstance(column, str) else "text"]))
     if (
         given["input"] != "-"
         and Path(given["output"]).absolute() == Path(given["input"]).absolute()
@@ -76,11 +77,15 @@ def main(argv: list[str]) -> int:
     )
     columns = predictor.columns(head[0], asked)
     rows = with_columns(chain(head, rows), columns, given["input"])
-    count = 0
+    count = empty = 0
     with RowWriter(given["output"]) as writer:
         for row in predictor.predict(rows, columns):
             writer.write(row)
             count += 1
+            empty += not any(str(row[c]).strip() for c in columns)
+    if empty:
+        print(f"thaw: {empty} of {count} texts are empty; what is predicted for them says nothing",
+              file=sys.stderr)  # fmt: skip
     return count
 
 
@@ -102,8 +107,13 @@ def looks_tagged(path: Path, encoding: str) -> bool:
     return bool(fields) and all(len(f) > 1 and (f[-1] == "O" or is_tag(f[-1])) for f in fields)
 
 
-def input_rows(given: dict[str, str]) -> Iterable[dict[str, Any]]:
-    """The rows of the input in its format."""
+def input_rows(given: dict[str, str], column: str) -> Iterable[dict[str, Any]]:
+    """The rows of the input in its format.
+
+    Args:
+        given: the options.
+        column: that a text a line becomes.
+    """
     path = Path(given["input"])
     suffixes = {s.lower() for s in path.suffixes[-2:]}
     form = given["format"]
@@ -115,9 +125,9 @@ def input_rows(given: dict[str, str]) -> Iterable[dict[str, Any]]:
     if given["input"] == "-" and form != "text":
         raise ThawError(f"format={form}: standard input is read as a text a line.")
     if given["input"] == "-":
-        return ({"text": line.rstrip("\r\n")} for line in sys.stdin)
+        return ({column: line.rstrip("\r\n")} for line in sys.stdin)
     if form == "text":
-        return text_rows(path, given["encoding"])
+        return text_rows(path, given["encoding"], column)
     if form == "columns":
         if not given["token_column"].lstrip("-").isdigit():
             raise ThawError(f"token_column={given['token_column']}: expected a whole number.")

@@ -22,6 +22,7 @@ from thaw.data.folds import fold_split, held_out, require_fold
 from thaw.data.spool import hashes
 from thaw.data.table import SPLITS, cut, read_split
 from thaw.errors import ThawError
+from thaw.files import at_home
 from thaw.wheels import fetch_wheels
 
 log = logging.getLogger(__name__)
@@ -72,13 +73,15 @@ class EncoderData(LightningDataModule):
     ) -> None:
         super().__init__()
         self.name = name
-        self.sources = {"train": train, "validation": validation, "test": test}
-        self.cut_from = cut_from if train is None else train
+        self.sources = {
+            "train": at_home(train), "validation": at_home(validation), "test": at_home(test)
+        }  # fmt: skip
+        self.cut_from = at_home(cut_from) if train is None else self.sources["train"]
         require_fold(folds, fold, self.sources)
         self.folds, self.fold = folds, fold
         if folds is not None:
             self.sources[fold_split(self.sources)] = 1 / folds
-        self.path = path
+        self.path = at_home(path)
         self.hub = {"config": config, "revision": revision}
         self.split_seed = split_seed
         self.encoding = encoding

@@ -7,13 +7,17 @@ import difflib
 import gzip
 import io
 import json
+import logging
 import lzma
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from thaw.errors import ThawError
+
+log = logging.getLogger(__name__)
 
 FORMATS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 COMPRESSED: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
@@ -24,7 +28,9 @@ def read_rows(path: str | Path, encoding: str = "utf-8") -> Iterator[dict[str, A
     """Rows of a table as column to value.
 
     Values of CSV and TSV are strings as written: "NA" and "null" too. JSONL and Parquet keep
-    numbers, lists and nulls. A byte-order mark is passed over.
+    numbers, lists and nulls. A byte-order mark is passed over. Where the header of a .csv has no
+    comma, but semicolons or tabs, as spreadsheets write them in much of Europe, fields are apart
+    by those.
 
     Args:
         path: ends in .csv, .tsv, .jsonl, .ndjson (each also with .gz, .bz2 or .xz) or .parquet.
@@ -41,13 +47,15 @@ def read_rows(path: str | Path, encoding: str = "utf-8") -> Iterator[dict[str, A
     if suffix in (".jsonl", ".ndjson"):
         return json_rows(path, text_lines(path, opener, encoding, newline="\n"))
     lines = text_lines(path, opener, encoding, newline="")
-    return csv_rows(path, lines, "\t" if suffix == ".tsv" else ",")
+    return csv_rows(path, lines, "\t" if suffix == ".tsv" else None)
 
 
-def text_rows(path: str | Path, encoding: str = "utf-8") -> Iterator[dict[str, Any]]:
-    """Rows with a column `text` of a file with a text a line, whatever its name; see `read_rows`
-    for compression and errors."""
-    return ({"text": line.rstrip("\r\n")} for line in open_lines(Path(path), encoding))
+def text_rows(
+    path: str | Path, encoding: str = "utf-8", column: str = "text"
+) -> Iterator[dict[str, Any]]:
+    """Rows with one column of a file with a text a line, whatever its name; see `read_rows` for
+    compression and errors."""
+    return ({column: line.rstrip("\r\n")} for line in open_lines(Path(path), encoding))
 
 
 def open_lines(path: Path, encoding: str, longest: int = -1) -> Iterator[str]:
@@ -114,7 +122,7 @@ def text_lines(
                 place = raw.tell() - len(error.object) + error.start
                 line_number = number + 1 + error.object[: error.start].count(b"\n")
                 marked = place == 0 and bad in (0xFE, 0xFF)
-                guess = "utf-16" if marked else "latin-1" if name.startswith("utf-8") else "utf-8"
+                guess = "utf-16" if marked else "cp1252" if name.startswith("utf-8") else "utf-8"
                 raise ThawError(
                     f"{path} is not {encoding}: byte {place} (0x{bad:02x}) in line {line_number}. "
                     f"Give its encoding, such as data.encoding={guess} in training, "
@@ -123,14 +131,26 @@ def text_lines(
     except UnicodeError as error:
         raise ThawError(f"{path} is not {encoding}: {error}.") from error
     except LookupError as error:
-        raise ThawError(f"there is no encoding {encoding!r}; try utf-8 or latin-1.") from error
+        raise ThawError(f"there is no encoding {encoding!r}; try utf-8 or cp1252.") from error
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         raise ThawError(f"{path} cannot be read, is it damaged? {error}") from error
 
 
-def csv_rows(path: Path, lines: Iterator[str], delimiter: str) -> Iterator[dict[str, Any]]:
-    """Rows of CSV with a header line (RFC 4180)."""
+def csv_rows(path: Path, lines: Iterator[str], delimiter: str | None) -> Iterator[dict[str, Any]]:
+    """Rows of CSV with a header line (RFC 4180).
+
+    Args:
+        path: for messages.
+        lines: with their ends.
+        delimiter: between fields; None: as the header has it.
+    """
     csv.field_size_limit(2**31 - 1)
+    if delimiter is None:
+        head = next(lines, "")
+        lines = chain([head], lines)
+        delimiter = next((d for d in ",;\t" if d in head), ",")
+        if delimiter != ",":
+            log.info("%s: the fields of the header are apart by %r", path, delimiter)
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     header: list[str] = []
     start = 1

@@ -242,7 +242,8 @@ def cut(
         mine = np.sort(np.asarray(rows[name], dtype=np.int64))
         kept = mine[~np.isin(texts[mine], seen)]
         if dropped := len(mine) - len(kept):
-            log.info("%s: %d rows left out, their text is in an evaluated split", name, dropped)
+            log.info("%s: %d rows left out, whose text is in %s, cut from the same rows",
+                     name, dropped, " or ".join(out))  # fmt: skip
         if not len(kept):
             raise ThawError(f"{data.origin}: nothing is left for {name} ({dict(fractions)}).")
         seen = np.concatenate([seen, texts[kept]])
