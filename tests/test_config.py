@@ -106,6 +106,7 @@ def test_an_option_that_the_task_does_not_read_is_refused():
         ("max_epochs=3", "Did you mean trainer.max_epochs"),
         ("task.lr=1", r"Did you mean task.learning_rate\?"),
         ("lr=1", "Did you mean model.learning_rate or task.learning_rate"),
+        ("task.probes=[a]", "task.probes is an option of task=mlm"),
         ("epochs=3", "Did you mean trainer.max_epochs"),
         ("bs=8", r"Did you mean data.batch_size\?"),
         ("data.train=~/a b.csv", r"""Quote the value .*: "data.train='~/a b.csv'";"""),

@@ -71,7 +71,7 @@ def test_compressed_files_are_read(tmp_path, suffix, compress):
 
 def test_a_missing_file_names_its_neighbours(tmp_path):
     write(tmp_path / "reviews.csv", "a\n")
-    with pytest.raises(ThawError, match=r"no such file. Did you mean reviews\.csv"):
+    with pytest.raises(ThawError, match=r"no such file\. Did you mean reviews\.csv"):
         list(read_rows(tmp_path / "review.csv"))
 
 

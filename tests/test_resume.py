@@ -276,6 +276,27 @@ def test_a_run_and_what_it_may_not_change_are_known_without_torch(run):
         words_to_go_on([f"resume={directory}", "hydra.run.dir=elsewhere"])
 
 
+def test_a_sweep_goes_on_with_its_words_unless_they_are_given_anew(tmp_path):
+    hydra = ["hydra/launcher=joblib", "hydra.sweep.dir=there", "hydra.mode=MULTIRUN"]
+    notes = {"hydra": {"overrides": {"hydra": hydra, "task": ["data=files", "seed=1,2"]}}}
+    (tmp_path / "multirun.yaml").write_text(json.dumps(notes))
+    resume = f"resume={tmp_path}"
+    goes_on = ["-m", "hydra/launcher=joblib", "data=files", "seed=1,2", f"resume='{tmp_path}'"]
+    assert words_to_go_on([resume]) == goes_on
+    assert words_to_go_on(["-m", resume]) == goes_on
+    assert words_to_go_on(["-m", "data=files", "seed=1,2", resume])[2:] == goes_on[2:]
+    more = words_to_go_on(["--multirun", resume, "seed=1,2,3", "logger=none"])
+    assert more == ["--multirun", *goes_on[1:3], "seed=1,2,3", "logger=none", goes_on[-1]]
+    notes["hydra"]["overrides"]["task"].append("task._target_=os.system")
+    (tmp_path / "multirun.yaml").write_text(json.dumps(notes))
+    with pytest.raises(ThawError, match=r"names code to run: type task._target_=os.system again"):
+        words_to_go_on([resume])
+    (tmp_path / "multirun.yaml").write_text("")
+    with pytest.raises(ThawError, match="type the sweep's words again"):
+        words_to_go_on([resume])
+    assert words_to_go_on(["-m", "seed=1", resume]) == ["-m", "seed=1", f"resume='{tmp_path}'"]
+
+
 def test_what_a_run_took_from_elsewhere_is_shown_as_a_value(run, overrides):
     overrides.remove("task.learning_rate=3e-3")
     directory = run("trainer.max_epochs=1")

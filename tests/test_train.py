@@ -8,10 +8,12 @@ import sys
 import pyarrow.parquet as pq
 import pytest
 import torch
+from matplotlib.figure import Figure
 from safetensors.torch import load_file
 
 from conftest import REPOSITORY, write_csv
 from thaw.errors import ThawError
+from thaw.report import curves
 from thaw.tasks.sequence import SequenceClassification
 from thaw.throughput import peak_memory_mib
 from wandb_file import Offline
@@ -132,7 +134,8 @@ def test_checkpoints_hold_tensors_and_plain_values_only(run):
         assert torch.load(path, weights_only=True)["state_dict"]
 
 
-def test_training_stops_early_when_the_watched_metric_stands_still(run):
+def test_training_stops_early_when_the_watched_metric_stands_still(run, caplog):
+    caplog.set_level("INFO")
     directory = run(
         "task.learning_rate=0",
         "trainer.max_epochs=20",
@@ -140,6 +143,40 @@ def test_training_stops_early_when_the_watched_metric_stands_still(run):
         "callbacks.early_stopping.patience=2",
     )
     assert metrics_of(directory)["steps"] == 3 * 8
+    assert "stopped early, after step 24: Monitored metric val/f1 did not improve" in caplog.text
+    assert "the weights of step 8 are the result, the best by val/f1" in caplog.text
+
+
+def test_the_learning_curve_counts_steps_that_are_done(run):
+    directory = run("trainer.max_epochs=1", "trainer.val_check_interval=1.0")
+    axes = Figure().subplots()
+    curves(directory / "metrics.csv")[0](axes)
+    train, validation = axes.get_lines()
+    assert [*train.get_xdata()] == [*range(1, 9)]
+    assert [*validation.get_xdata()] == [8]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["trainer.accelerator=gpu"], r"^trainer: No supported gpu backend"),
+        (["trainer.max_steps=0"], r"^trainer.max_steps=0 or max_epochs=0 trains nothing"),
+        (["logger=tensorboard"], r"a logger is not installed: pip install -e '\.\[tensorboard\]'"),
+    ],
+)
+def test_what_the_trainer_refuses_is_said_in_a_line(run, monkeypatch, words, message):
+    for name in ("_TENSORBOARD_AVAILABLE", "_TENSORBOARDX_AVAILABLE"):
+        monkeypatch.setattr(f"lightning.fabric.loggers.tensorboard.{name}", False)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(ThawError, match=message):
+        run(*words)
+
+
+@pytest.mark.parametrize(("epochs", "steps"), [(1, 8), (-1, 9)])
+def test_more_steps_than_epochs_hold_are_warned_of(run, caplog, epochs, steps):
+    directory = run("trainer.max_steps=9", f"trainer.max_epochs={epochs}")
+    assert metrics_of(directory)["steps"] == steps
+    assert ("8 of trainer.max_steps=9 steps were made" in caplog.text) == (epochs == 1)
 
 
 def test_the_progress_report_can_be_turned_off(run, capsys):

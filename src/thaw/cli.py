@@ -158,9 +158,13 @@ def keys(cfg: Mapping, prefix: str = "") -> list[str]:
 
 
 @cache
-def all_keys() -> list[str]:
-    """All dotted keys of all tasks."""
-    return sorted({k for task in tasks() for k in keys(compose([f"task={task}"]))})
+def all_keys() -> dict[str, list[str]]:
+    """All dotted keys, with the tasks that have them."""
+    found: dict[str, list[str]] = {}
+    for task in tasks():
+        for key in keys(compose([f"task={task}"])):
+            found.setdefault(key, []).append(task)
+    return dict(sorted(found.items()))
 
 
 def explain(error: BaseException) -> str:
@@ -189,14 +193,17 @@ def explain(error: BaseException) -> str:
             f"{group}={word} does not exist; {group} is one of {', '.join(options)}."
             f"{near(word, options)} --config-dir <directory> adds your own."
         )
-    if key := re.search(r"Could not override '([^']+)'", text):
-        word = key.group(1)
+    if wrong := re.search(r"Could not override '([^']+)'", text):
+        word = wrong.group(1)
         groups = [p.name for p in conf_dir().iterdir() if p.is_dir()]
         if word in groups:
             offered = ", ".join(choices(word))
             return f"{word} is a group: {word}=CHOICE, of {offered}; or {word}.KEY=VALUE."
         grouped = "No match in the defaults list" in text
-        known = groups + keys(compose([])) if grouped else all_keys()
+        if not grouped and word in all_keys():
+            others = " or ".join(f"task={task}" for task in all_keys()[word])
+            return f"{word} is an option of {others}: this is another task."
+        known = groups + keys(compose([])) if grouped else list(all_keys())
         # A key is often right in its last part and wrong in its group: learning_rate=1e-4.
         hint = near(word, known) or near(word.split(".")[-1], [k.split(".")[-1] for k in known])
         same = [k for k in known if k.split(".")[-1] == word and not k.startswith("callbacks.")]

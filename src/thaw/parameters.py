@@ -28,7 +28,7 @@ def frozen_task(words: list[str]) -> Any:
     quieten()
     cfg = compose([*words, "run_dir=."])
     leave_unread(cfg)
-    check(cfg, GIVEN)
+    check(cfg, GIVEN, parts=("model", "data", "task", "freeze"))
     checkpoint = fetch_model(plain(cfg.model).get("checkpoint"), cfg.model.revision)
     takes = signature(cfg.task._target_).parameters
     # The head's size follows from the labels: two where only the data would say.

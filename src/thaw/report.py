@@ -132,7 +132,8 @@ def curves(metrics_csv: Path) -> list[Panel]:
         rows = list(csv.DictReader(file))
 
     def series(key: str) -> tuple[list[int], list[float]]:
-        points = [(int(r["step"]), float(r[key])) for r in rows if r.get(key)]
+        # Lightning counts steps from 0; what people read counts those that are done.
+        points = [(int(r["step"]) + 1, float(r[key])) for r in rows if r.get(key)]
         return [step for step, _ in points], [value for _, value in points]
 
     def loss(axes: Axes) -> None:
@@ -213,24 +214,31 @@ def sweep_panels(
     key = axes[0] if axes else ""
     ticks = list(dict.fromkeys(row[0].get(key, "") for row in rows))
     try:
-        places = [float(tick) for tick in ticks]
+        places, mark = [float(tick) for tick in ticks], "o-"
     except ValueError:
-        places = [float(i) for i in range(len(ticks))]
+        places, mark = [float(i) for i in range(len(ticks))], "o"  # nothing lies between names
     where = dict(zip(ticks, places, strict=True))
     lines: dict[str, list] = {}
     for values, scores, seconds in rows:
         name = ", ".join(f"{k}={values[k]}" for k in axes[1:])
         lines.setdefault(name, []).append((where[values.get(key, "")], scores, seconds))
 
+    wide = min(places) > 0 and max(places) >= 10 * min(places)  # as of rates, or 4,8,16,32,64
+
+    def beside(x: float, line: int) -> float:
+        """A place a little aside, so that spreads at one value do not hide each other."""
+        part = 0.008 * (line - (len(lines) - 1) / 2)
+        low, high = min(places), max(places)
+        return x * (high / low) ** part if wide else x + (high - low) * part
+
     def draw(panel: Axes, column: int, title: str) -> None:
-        for name, points in lines.items():
+        for line, (name, points) in enumerate(lines.items()):
             means = [np.mean(p[column]) for p in points]
             errors = [np.std(p[column], ddof=1) if len(p[column]) > 1 else 0.0 for p in points]
-            panel.errorbar(
-                [p[0] for p in points], means, yerr=errors, fmt="o-", capsize=3, label=name or None
-            )
+            at = [beside(p[0], line) for p in points]
+            panel.errorbar(at, means, yerr=errors, fmt=mark, capsize=3, label=name or None)
         panel.set(xlabel=key, ylabel=title)
-        if min(places) > 0 and max(places) >= 10 * min(places):  # as of rates, or 4,8,16,32,64
+        if wide:
             panel.set_xscale("log")
             panel.minorticks_off()
         if len(places) <= 12:

@@ -1,4 +1,4 @@
-"""`python train.py resume=<run directory>`: the command line that goes on with a run.
+"""`python train.py resume=<directory>`: the command line that goes on with a run, or with a sweep.
 
 No torch here: mistakes are answered at once.
 """
@@ -24,9 +24,8 @@ FREE = (
 
 
 def words_to_go_on(argv: Sequence[str]) -> list[str]:
-    """The words of a command; those of one with `resume=<run>` become the run's own.
-
-    A sweep is taken up by Hydra as it was started, with `-m`: see `thaw.sweep`.
+    """The words of a command; those of one with `resume=<directory>` become the run's own, or the
+    sweep's.
 
     Args:
         argv: without the program.
@@ -35,21 +34,27 @@ def words_to_go_on(argv: Sequence[str]) -> list[str]:
         ThawError: there is no run, or a word would change its result.
     """
     named = [unquoted(w.partition("=")[2]) for w in argv if w.startswith("resume=")]
-    sweeps = "-m" in argv or "--multirun" in argv
-    if sweeps or not named or named[-1] in ("", "null"):
+    sweeps = {"-m", "--multirun"} & set(argv)
+    if not named or named[-1] in ("", "null"):
         return list(argv)
-    if (Path(named[-1]) / "multirun.yaml").is_file():  # an experiment may sweep without -m
-        return list(argv)
-    run = Path(named[-1]).absolute()
-    own = words_of(run)
-    require_whole(own, argv, run)
-    # A run directory may come from anywhere.
-    named_configs = [w for w in noted(run, "hydra") or [] if key_of(w) == "hydra.searchpath"]
-    code = [w for w in own if "_target_" in w or key_of(w) == "program"] + named_configs
-    if code := [w for w in code if w not in argv]:
-        raise ThawError(f"resume={run} names code to run: type {shlex.join(code)} again.")
     options = [w for w in argv if w.startswith("-") or ("=" not in w and not w.startswith("~"))]
     typed = [w for w in argv if w not in options and not w.startswith("resume=")]
+    run = Path(named[-1]).absolute()
+    if (run / "multirun.yaml").is_file():
+        own = words_of_sweep(run)
+        require_own(own, argv, run)
+        if not own and not typed:
+            raise ThawError(
+                f"resume={run}: multirun.yaml is damaged, type the sweep's words again."
+            )
+        replaced = {key_of(word) for word in typed}
+        kept = [word for word in own if key_of(word) not in replaced]
+        return [*options, *([] if sweeps else ["-m"]), *kept, *typed, f"resume={quoted(run)}"]
+    if sweeps:
+        return list(argv)
+    own = words_of(run)
+    named_configs = [w for w in noted(run, "hydra") or [] if key_of(w) == "hydra.searchpath"]
+    require_own([*own, *named_configs], argv, run)
     new = [w for w in typed if w not in own and not w.startswith("hydra.")]
     if new:
         require_free(run, own, new)
@@ -63,6 +68,25 @@ def words_to_go_on(argv: Sequence[str]) -> list[str]:
     return [*options, *kept, *new, *(w for w in typed if w.startswith("hydra.")),
             f"resume={quoted(run)}", f"hydra.run.dir={quoted(run)}", "hydra.output_subdir=null",
             "hydra.mode=RUN"]  # fmt: skip
+
+
+def require_own(own: Sequence[str], argv: Sequence[str], origin: Path) -> None:
+    """Raises ThawError if words that were kept lack a secret, or name code to run, and are not
+    given again: a directory may come from anywhere."""
+    require_whole(own, argv, origin)
+    named = ("program", "hydra.searchpath")
+    code = [w for w in own if "_target_" in w or key_of(w) in named]
+    if code := [w for w in code if w not in argv]:
+        raise ThawError(f"resume={origin} names code to run: type {shlex.join(code)} again.")
+
+
+def words_of_sweep(sweep: Path) -> list[str]:
+    """The words that a sweep was last started with, those that say how and where apart; [] if its
+    notes are damaged."""
+    kept = (loaded(sweep / "multirun.yaml") or {}).get("hydra", {}).get("overrides", {})
+    words = [*kept.get("hydra", []), *kept.get("task", [])]
+    elsewhere = ("hydra.mode", "hydra.sweep.dir", "hydra.sweep.subdir", "resume")
+    return [word for word in words if key_of(word) not in elsewhere]
 
 
 def words_of(run: Path) -> list[str]:

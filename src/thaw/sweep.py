@@ -160,16 +160,9 @@ def direction(mode: str) -> str:
 
 
 def finished(cfg: DictConfig) -> bool:
-    """Whether a run, or a job of a sweep, that is taken up is done.
-
-    Raises:
-        ThawError: a sweep is taken up as a run.
-    """
+    """Whether a run, or a job of a sweep, that is taken up is done."""
     if cfg.resume is None:
         return False
-    mode = HydraConfig.get().mode
-    if mode != RunMode.MULTIRUN and (Path(cfg.resume) / "multirun.yaml").is_file():
-        raise ThawError(f"resume={cfg.resume} is a sweep: add -m, and the words it began with.")
     directory = Path(cfg.run_dir)
     if (directory / "metrics.json").exists():
         log.info("done before: %s", directory)

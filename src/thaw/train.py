@@ -6,7 +6,6 @@ import logging
 import os
 import platform
 import shlex
-import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from filelock import FileLock, Timeout
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig
@@ -145,6 +145,7 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", ".*dataloader is not resumable.*")  # its datamodule is
     warnings.filterwarnings("ignore", ".*recommended to use `self.log.*sync_dist.*")
     warnings.filterwarnings("ignore", ".*exists and is not empty.*")
+    warnings.filterwarnings("ignore", ".*across ranks is zero.*")  # of a split that is not there
     warnings.filterwarnings("ignore", ".*overridden `on_before_batch_transfer`.*")
 
 
@@ -228,7 +229,13 @@ def find_point(trainer: pl.Trainer, run_dir: Path) -> Path | None:
 
 def build_trainer(cfg: DictConfig) -> Trainer:
     """The Trainer with its loggers and callbacks."""
-    loggers = [instantiate(node, _convert_="all") for node in cfg.logger.values() if node]
+    try:
+        loggers = [instantiate(node, _convert_="all") for node in cfg.logger.values() if node]
+    except InstantiationException as error:
+        if not isinstance(error.__cause__, ModuleNotFoundError):
+            raise
+        extra_of = ", ".join(f"pip install -e '.[{name}]'" for name in cfg.logger)
+        raise ThawError(f"a logger is not installed: {extra_of}. ({error.__cause__})") from error
     callbacks = [instantiate(node, _convert_="all") for node in cfg.callbacks.values() if node]
     callbacks += [Clock(), Throughput(), Stop()]
     extra: dict[str, Any] = {}
@@ -243,8 +250,10 @@ def build_trainer(cfg: DictConfig) -> Trainer:
         return instantiate(
             cfg.trainer, logger=loggers or False, callbacks=callbacks, _convert_="all", **extra
         )
-    except (pl.utilities.exceptions.MisconfigurationException, ValueError, TypeError) as error:
-        raise ThawError(f"trainer: {error}") from error
+    except InstantiationException as error:  # Hydra wraps what a constructor raises
+        reason = error.__cause__ or error
+        told = isinstance(reason, ThawError)
+        raise ThawError(str(reason) if told else f"trainer: {reason}") from error
 
 
 def callback(trainer: pl.Trainer, kind: type) -> Any:
@@ -278,6 +287,15 @@ def fit(trainer: Trainer, task: Any, data: Any, point: Path | None) -> dict[str,
         }
     trainer.fit(task, datamodule=data, ckpt_path=point, weights_only=True)
     callback(trainer, Stop).after_training(trainer)
+    if trainer.current_epoch == trainer.max_epochs and trainer.global_step < trainer.max_steps:
+        log.warning(
+            "%d of trainer.max_steps=%d steps were made; trainer.max_epochs=%d was less (-1: no end)",
+            trainer.global_step, trainer.max_steps, trainer.max_epochs,
+        )  # fmt: skip
+    for stopping in trainer.early_stopping_callbacks:
+        if why := getattr(stopping, "stopping_reason_message", None):
+            log.info("stopped early, after step %d: %s", trainer.global_step,
+                     why.partition(" Signaling")[0])  # fmt: skip
     metrics = dict(task.val_metrics)
     best = next((c for c in trainer.checkpoint_callbacks if getattr(c, "monitor", None)), None)
     if best is not None and best.best_model_path:  # type: ignore[attr-defined]
@@ -305,7 +323,5 @@ def stop_watching(trainer: pl.Trainer) -> None:
 
 def how_to_go_on(run_dir: Path) -> str:
     """What to type to go on with a run, or with its sweep."""
-    if (sweep := run_dir.parent / "multirun.yaml").is_file() and "-m" in sys.argv:
-        words = [w for w in sys.argv[1:] if not w.startswith("resume=")]
-        return shlex.join(["python", "train.py", *words, f"resume={sweep.parent}"])
-    return shlex.join(["python", "train.py", f"resume={run_dir}"])
+    sweeps = (run_dir.parent / "multirun.yaml").is_file()
+    return shlex.join(["python", "train.py", f"resume={run_dir.parent if sweeps else run_dir}"])

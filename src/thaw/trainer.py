@@ -37,7 +37,7 @@ class Trainer(pl.Trainer):
         nonfinite: the callback that does so.
 
     Raises:
-        ThawError: gradients cannot be clipped by value in float16.
+        ThawError: gradients cannot be clipped by value in float16, or nothing is to train.
     """
 
     def __init__(
@@ -54,6 +54,11 @@ class Trainer(pl.Trainer):
                 f"trainer.precision={precision} scales gradients within the optimizer's step, so "
                 "they cannot be clipped by value: trainer.gradient_clip_algorithm=norm, or "
                 "trainer.precision=bf16-mixed."
+            )
+        if 0 in (options.get("max_steps"), options.get("max_epochs")):
+            raise ThawError(
+                "trainer.max_steps=0 or max_epochs=0 trains nothing; `python -m thaw.evaluate` "
+                "measures a finished run."
             )
         device = device_type(str(options.get("accelerator", "auto")))
         units = bf16_units(device)

@@ -80,7 +80,8 @@ def require_file(path: Path) -> None:
         names = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
         close = difflib.get_close_matches(path.name, names, n=3)
         hint = f" Did you mean {' or '.join(close)}?" if close else ""
-        raise ThawError(f"{path}: no such file.{hint}")
+        where = "" if path.is_absolute() else f" in {Path.cwd()}"
+        raise ThawError(f"{path}: no such file{where}.{hint}")
     if path.stat().st_size == 0:
         raise ThawError(f"{path} is empty.")
 

@@ -235,7 +235,7 @@ def cut(
         rows["train"] = rest
     texts = hashes(data.texts)
     seen = np.empty(0, dtype=np.int64)
-    out = {}
+    out: dict[str, Texts] = {}
     for name in ("test", "validation", "train"):
         if name not in rows:
             continue
