@@ -289,7 +289,7 @@ def fit(trainer: Trainer, task: Any, data: Any, point: Path | None) -> dict[str,
     callback(trainer, Stop).after_training(trainer)
     if trainer.current_epoch == trainer.max_epochs and trainer.global_step < trainer.max_steps:
         log.warning(
-            "%d of trainer.max_steps=%d steps were made; trainer.max_epochs=%d was less (-1: no end)",
+            "%d of trainer.max_steps=%d steps were made: trainer.max_epochs=%d is less (-1: none)",
             trainer.global_step, trainer.max_steps, trainer.max_epochs,
         )  # fmt: skip
     for stopping in trainer.early_stopping_callbacks:
