@@ -23,7 +23,17 @@ from thaw.dropout import ATTENTION, use_bits
 from thaw.errors import ThawError
 from thaw.first_token import first_token_only
 from thaw.nonfinite import NonFinite
-from thaw.packed import HALF, LAST, PACKED, Layout, attend_within, obstacle, packed
+from thaw.packed import (
+    HALF,
+    LAST,
+    PACKED,
+    Layout,
+    attend_within,
+    fault,
+    obstacle,
+    packed,
+    text_by_text,
+)
 from thaw.tasks.base import EncoderTask
 from thaw.tasks.mlm import MaskedLanguageModel
 from thaw.tasks.ner import TokenClassification
@@ -320,6 +330,7 @@ def test_flash_attention_wants_a_recent_gpu_half_precision_and_usual_heads(monke
     model = transformers.BertForSequenceClassification(tiny_config())
     use_bits(model)
     cuda = torch.device("cuda", 0)
+    monkeypatch.setattr("thaw.packed.fault", lambda device, dtype: "")
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
     assert "Tesla T4 has no flash attention" in obstacle(model, cuda, "16-mixed")
@@ -330,6 +341,35 @@ def test_flash_attention_wants_a_recent_gpu_half_precision_and_usual_heads(monke
     assert "no heads of 2" in obstacle(model, cuda, "bf16-mixed")
     model.set_attn_implementation("eager")
     assert "the attention is eager, not sdpa" in obstacle(model, cuda, "bf16-mixed")
+
+
+def test_flash_attention_is_tried_before_it_is_used(monkeypatch):
+    def right(query, key, value, lengths, dropout, scaling, window):
+        return text_by_text(nn.Module(), query, key, value, lengths[:2], 0.0, scaling, window)
+
+    def mixing(query, key, value, lengths, dropout, scaling, window):
+        return right(query, key, value, (torch.tensor([0, 5]),) * 2, 0.0, scaling, window)
+
+    def blind(query, key, value, lengths, dropout, scaling, window):
+        return right(query, key, value, lengths, dropout, scaling, None)
+
+    def stuck(query, key, value, lengths, dropout, scaling, window):
+        return right(query, key.detach(), value, lengths, dropout, scaling, window) + 0 * key.sum()
+
+    def absent(*args):
+        raise NotImplementedError("no kernel\nand a page of advice")
+
+    said = {}
+    for kernel in (right, mixing, blind, stuck, absent):
+        fault.cache_clear()
+        monkeypatch.setattr("thaw.packed.flash", kernel)
+        said[kernel.__name__] = fault(torch.device("cpu"), torch.bfloat16)
+    fault.cache_clear()
+    other = "the flash attention of cpu gives other numbers than sdpa"
+    assert said == {
+        "right": "", "mixing": other, "blind": other, "stuck": other,
+        "absent": "the flash attention of cpu fails: no kernel",
+    }  # fmt: skip
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ Shapes: B batch, T tokens, N real tokens of the batch, H width, A heads, D width
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -58,7 +59,9 @@ def obstacle(model: PreTrainedModel, device: torch.device, precision: str) -> st
     if precision not in HALF:
         return f"flash attention needs trainer.precision=bf16-mixed, not {precision}"
     width = model.config.hidden_size // model.config.num_attention_heads
-    return "" if width % 8 == 0 and width <= 128 else f"flash attention knows no heads of {width}"
+    if width % 8 or width > 128:
+        return f"flash attention knows no heads of {width}"
+    return fault(device, torch.bfloat16 if precision.startswith("bf16") else torch.float16)
 
 
 class Layout:
@@ -221,6 +224,36 @@ def flash(
         scale=scaling, window_size_left=window, window_size_right=window,
     )  # fmt: skip
     return out[None]
+
+
+@cache
+def fault(device: torch.device, dtype: torch.dtype) -> str:
+    """What is wrong with a device's flash attention, "" if two texts in a row have the outputs and
+    gradients that they have apart: a kernel is not believed on its name.
+
+    Args:
+        device: that computes.
+        dtype: of the numbers, 16 bits wide.
+    """
+    rng = torch.Generator().manual_seed(0)
+    rows = [torch.randn(1, 2, 5, 64, generator=rng).to(device, dtype) for _ in range(3)]
+    ends = torch.tensor([0, 2, 5], dtype=torch.int32, device=device)
+    inputs = [row.requires_grad_() for row in rows]
+
+    def with_gradients(out: Tensor) -> list[Tensor]:
+        return [out, *torch.autograd.grad(out.float().square().sum(), inputs)]
+
+    try:
+        flash(*inputs, (ends, ends, 3, 3), 0.1, None, None)
+        for window in (None, 1):
+            found = with_gradients(flash(*inputs, (ends, ends, 3, 3), 0.0, None, window))
+            apart = text_by_text(nn.Module(), *inputs, (ends, ends), 0.0, None, window)
+            for one, two in zip(found, with_gradients(apart), strict=True):
+                if (one - two).abs().max() > 0.05 * two.abs().max():  # 16 bits: 1 % at most
+                    return f"the flash attention of {device} gives other numbers than sdpa"
+    except RuntimeError as error:
+        return f"the flash attention of {device} fails: {str(error).splitlines()[0]}"
+    return ""
 
 
 @torch.compiler.disable

@@ -71,11 +71,10 @@ def words_to_go_on(argv: Sequence[str]) -> list[str]:
 
 
 def require_own(own: Sequence[str], argv: Sequence[str], origin: Path) -> None:
-    """Raises ThawError if words that were kept lack a secret, or name code to run, and are not
-    given again: a directory may come from anywhere."""
+    """Raises ThawError if words that were kept lack a secret, or name code to run, as a launcher's
+    options can, and are not given again: a directory may come from anywhere."""
     require_whole(own, argv, origin)
-    named = ("program", "hydra.searchpath")
-    code = [w for w in own if "_target_" in w or key_of(w) in named]
+    code = [w for w in own if "_target_" in w or key_of(w) == "program" or w[:6] == "hydra."]
     if code := [w for w in code if w not in argv]:
         raise ThawError(f"resume={origin} names code to run: type {shlex.join(code)} again.")
 
