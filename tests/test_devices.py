@@ -112,6 +112,7 @@ def leaves_what_one_leaves(words, several, tmp_path):
         torch.testing.assert_close(weights[1][name], weight, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_what_frozen_blocks_give_is_computed_once_not_once_a_process(overrides, tmp_path):
     words = [*overrides, "freeze=last", f"freeze.cache.path={tmp_path / 'prefix'}"]
     # Of two runs, not of two processes of one: there the second one says nothing.

@@ -105,7 +105,9 @@ def unreachable():
         return f"http://127.0.0.1:{free.getsockname()[1]}"
 
 
-@pytest.mark.parametrize("server", ["refusing", "unreachable"])
+@pytest.mark.parametrize(
+    "server", ["refusing", pytest.param("unreachable", marks=pytest.mark.slow)]
+)
 def test_training_goes_on_without_wandb_and_says_so_once(overrides, tmp_path, server, request):
     overrides.remove("logger=csv")
     process = start(

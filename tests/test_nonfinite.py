@@ -125,9 +125,8 @@ def test_the_step_itself_decides_and_leaves_weights_and_moments(clip):
     assert [flag.item() for _, flag in guard.judged] == [0, 1, 1, 0]
 
 
-@pytest.mark.parametrize(
-    ("action", "code"), [pytest.param("stop", 2, marks=pytest.mark.slow), ("skip", 0)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("action", "code"), [("stop", 2), ("skip", 0)])
 def test_two_processes_decide_the_same(overrides, tmp_path, action, code):
     done = subprocess.run(
         [sys.executable, "train.py", *overrides, *QUICK, "program=poisoned.train",

@@ -347,6 +347,7 @@ def wait_for(path: Path) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_killed_runs_end_as_others_do():
     done = subprocess.run([sys.executable, "tests/chaos.py", "--kills", "4", "--tasks", "sequence"],
                           cwd=REPOSITORY, capture_output=True, text=True)  # fmt: skip
