@@ -47,9 +47,8 @@ def words_to_go_on(argv: Sequence[str]) -> list[str]:
             raise ThawError(
                 f"resume={run}: multirun.yaml is damaged, type the sweep's words again."
             )
-        replaced = {key_of(word) for word in typed}
-        kept = [word for word in own if key_of(word) not in replaced]
-        return [*options, *([] if sweeps else ["-m"]), *kept, *typed, f"resume={quoted(run)}"]
+        words = replaced(own, typed)
+        return [*options, *([] if sweeps else ["-m"]), *words, f"resume={quoted(run)}"]
     if sweeps:
         return list(argv)
     own = words_of(run)
@@ -62,19 +61,24 @@ def words_to_go_on(argv: Sequence[str]) -> list[str]:
                  and Path(unquoted(w.partition("=")[2])).absolute() != run]  # fmt: skip
     if elsewhere:
         raise ThawError(f"{elsewhere[0]}: a run goes on in its own directory, {run}.")
-    replaced = {key_of(word) for word in new}
-    kept = [word for word in own if key_of(word) not in replaced]
     # Hydra's own notes of the run stay as they are: a kill while it writes them would end it.
-    return [*options, *kept, *new, *(w for w in typed if w.startswith("hydra.")),
+    return [*options, *replaced(own, new), *(w for w in typed if w.startswith("hydra.")),
             f"resume={quoted(run)}", f"hydra.run.dir={quoted(run)}", "hydra.output_subdir=null",
             "hydra.mode=RUN"]  # fmt: skip
+
+
+def replaced(own: Sequence[str], new: Sequence[str]) -> list[str]:
+    """Words of a run and new ones, which replace those of their keys."""
+    keys = {key_of(word) for word in new}
+    return [*(word for word in own if key_of(word) not in keys), *new]
 
 
 def require_own(own: Sequence[str], argv: Sequence[str], origin: Path) -> None:
     """Raises ThawError if words that were kept lack a secret, or name code to run, as a launcher's
     options can, and are not given again: a directory may come from anywhere."""
     require_whole(own, argv, origin)
-    code = [w for w in own if "_target_" in w or key_of(w) == "program" or w[:6] == "hydra."]
+    names = ("program", "hydra")
+    code = [w for w in own if "_target_" in w or key_of(w).split(".")[0] in names]
     if code := [w for w in code if w not in argv]:
         raise ThawError(f"resume={origin} names code to run: type {shlex.join(code)} again.")
 
@@ -122,9 +126,7 @@ def loaded(path: Path) -> Any:
 
 def require_free(run: Path, own: Sequence[str], new: Sequence[str]) -> None:
     """Raises ThawError if words change what a run gives."""
-    replaced = {key_of(word) for word in new}
-    kept = [word for word in own if key_of(word) not in replaced]
-    began, asked = compose([*own]), compose([*kept, *new])
+    began, asked = compose([*own]), compose(replaced(own, new))
     before, after = values(began), values(asked)
     for key in dict.fromkeys([*after, *before]):
         free = any(f"{key}.".startswith(f"{part}.") for part in FREE)

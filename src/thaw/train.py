@@ -304,8 +304,8 @@ def fit(trainer: Trainer, task: Any, data: Any, point: Path | None) -> dict[str,
         load_whole(task, state["state_dict"])
         metrics = state["val_metrics"]
         metrics["best_step"] = state["global_step"]
-        log.info("the weights of step %d are the result, the best by %s %.4f",
-                 state["global_step"], best.monitor, float(metrics[best.monitor]))  # type: ignore[attr-defined]  # fmt: skip
+        told = state["global_step"], best.monitor  # type: ignore[attr-defined]
+        log.info("the weights of step %d are the result, the best by %s", *told)
     metrics |= saver.start
     metrics["steps"] = trainer.global_step
     if trainer.nonfinite.action == "skip":
