@@ -5,18 +5,19 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from thaw.cli import exit_clearly, register_resolvers
-from thaw.redact import redacted_config
-from thaw.resume import words_to_go_on
+from thaw.cli.exit import exit_clearly
+from thaw.cli.resolvers import register_resolvers
+from thaw.cli.resume import words_to_go_on
+from thaw.cli.secrets import redacted_config
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(cfg: DictConfig) -> float | None:
     """Hands the composed config to its program, `thaw.train.train` by default."""
-    from thaw.config import verify
-    from thaw.job import run_apart, runs_apart
-    from thaw.ranks import leave, require_world
-    from thaw.sweep import finished
+    from thaw.cli.check import verify
+    from thaw.cli.jobs import finished
+    from thaw.cli.processes import leave, require_world
+    from thaw.cli.subprocess_job import run_apart, runs_apart
 
     if finished(cfg):
         return None
@@ -33,7 +34,7 @@ def main(cfg: DictConfig) -> float | None:
 def show_blocks(argv: list[str]) -> None:
     """After `--cfg job`: which blocks train, as comments below the config."""
     if "job" in argv[1:] and argv[argv.index("job") - 1] in ("--cfg", "-c"):
-        from thaw.blocks import table
+        from thaw.encoder.blocks import table
         from thaw.parameters import frozen_task
 
         words = [word for word in argv if "=" in word and not word.startswith(("-", "hydra."))]

@@ -18,11 +18,12 @@ from sklearn.metrics import accuracy_score, f1_score
 from sklearn.preprocessing import StandardScaler
 from transformers import AutoModel
 
-from thaw.cli import compose, exit_clearly
-from thaw.config import plain
+from thaw.cli.check import plain
+from thaw.cli.compose import compose
+from thaw.cli.exit import exit_clearly
 from thaw.data.sequence import SequenceData
-from thaw.sources import fetch_model
-from thaw.train import quieten
+from thaw.storage.checkpoints import fetch_model
+from thaw.training.libraries import quieten
 
 Features = dict[str, np.ndarray | csr_matrix]
 

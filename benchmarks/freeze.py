@@ -25,25 +25,41 @@ from typing import Any
 from peers import compare, make_data, run_thaw_in, run_trainer
 
 RECIPE = [
-    "model=minilm", "task.learning_rate=2e-4", "task.weight_decay=0.01", "task.warmup_ratio=0.1",
-    "data.batch_size=16", "data.eval_batch_size=64", "trainer.gradient_clip_val=1.0",
-    "trainer.precision=32-true", "trainer.accelerator=cpu", "callbacks=none", "logger=none",
-]  # fmt: skip
+    "model=minilm",
+    "task.learning_rate=2e-4",
+    "task.weight_decay=0.01",
+    "task.warmup_ratio=0.1",
+    "data.batch_size=16",
+    "data.eval_batch_size=64",
+    "trainer.gradient_clip_val=1.0",
+    "trainer.precision=32-true",
+    "trainer.accelerator=cpu",
+    "callbacks=none",
+    "logger=none",
+]
 
 
 def words(args: argparse.Namespace, directory: Path) -> list[str]:
     """The recipe with the benchmark's options, on files of `--samples` texts."""
     data, _, _ = make_data(["data=movie_reviews", *RECIPE], seed=0)
     for split in ("train", "test"):
-        rows = list(zip((t[0] for t in data.rows[split].texts), data.rows[split].labels,
-                        strict=True))  # fmt: skip
+        rows = list(
+            zip((t[0] for t in data.rows[split].texts), data.rows[split].labels, strict=True)
+        )
         if split == "train" and args.samples:
             rows = random.Random(0).sample(rows, args.samples)
         with open(directory / f"{split}.csv", "w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([("text", "label"), *rows])
     files = [f"data.{split}={directory / split}.csv" for split in ("train", "test")]
-    return [*RECIPE, "data=files", *files, "data.validation=null", "data.labels=[rotten,fresh]",
-            f"trainer.max_epochs={args.epochs}", f"seed={args.seeds[0]}"]  # fmt: skip
+    return [
+        *RECIPE,
+        "data=files",
+        *files,
+        "data.validation=null",
+        "data.labels=[rotten,fresh]",
+        f"trainer.max_epochs={args.epochs}",
+        f"seed={args.seeds[0]}",
+    ]
 
 
 def thaw(args: argparse.Namespace) -> dict[str, float]:
@@ -77,7 +93,7 @@ def trainer(args: argparse.Namespace) -> dict[str, float]:
     from sklearn.metrics import f1_score
     from transformers import AutoModelForSequenceClassification, DataCollatorWithPadding, set_seed
 
-    from thaw.freeze import Last
+    from thaw.encoder.freeze import Last
 
     found = []
     with tempfile.TemporaryDirectory() as directory:

@@ -41,10 +41,15 @@ PEAKS = {"H100 PCIe": 756e12, "H100 NVL": 835e12, "H100": 989e12, "H200": 989e12
 SHAPES: dict[str, dict[str, Any]] = {
     "base": {"texts": 40_000, "epochs": 4, "vocab_size": 30_522},
     "tiny": {
-        "texts": 64, "epochs": 2, "vocab_size": 200, "hidden_size": 32, "num_hidden_layers": 2,
-        "num_attention_heads": 2, "intermediate_size": 64,
+        "texts": 64,
+        "epochs": 2,
+        "vocab_size": 200,
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
     },
-}  # fmt: skip
+}
 DRAWN: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
     "rotten_tomatoes": lambda rng, n: rng.normal(27, 12, n),
     "conll2003": lambda rng, n: rng.lognormal(np.log(20) - 0.55**2 / 2, 0.55, n),
@@ -90,17 +95,31 @@ def prepare(args: argparse.Namespace, directory: Path) -> list[str]:
         (directory / "train.txt").rename(directory / "train.jsonl")
     precision = "bf16-mixed" if args.device == "cuda" else "32-true"
     return [
-        *(["task=ner", "data=conll", "data.train=train.txt"] if tags else
-          ["task=sequence", "data=files", "data.train=train.jsonl"]),
-        f"data.path={directory}", "data.validation=null", "data.test=null", "data.max_tokens=128",
-        f"data.batch_size={args.batch_size}", f"data.num_workers={args.processes}",
-        f"model.checkpoint={model}", "task.learning_rate=2e-5", "task.weight_decay=0.01",
-        "task.warmup_ratio=0.1", f"trainer.accelerator={args.device}",
-        f"trainer.max_epochs={epochs}", f"trainer.precision={precision}",
-        f"trainer.compile={args.compile}", "trainer.gradient_clip_val=1.0",
-        "trainer.limit_val_batches=0", "trainer.enable_progress_bar=false", "callbacks=none",
+        *(
+            ["task=ner", "data=conll", "data.train=train.txt"]
+            if tags
+            else ["task=sequence", "data=files", "data.train=train.jsonl"]
+        ),
+        f"data.path={directory}",
+        "data.validation=null",
+        "data.test=null",
+        "data.max_tokens=128",
+        f"data.batch_size={args.batch_size}",
+        f"data.num_workers={args.processes}",
+        f"model.checkpoint={model}",
+        "task.learning_rate=2e-5",
+        "task.weight_decay=0.01",
+        "task.warmup_ratio=0.1",
+        f"trainer.accelerator={args.device}",
+        f"trainer.max_epochs={epochs}",
+        f"trainer.precision={precision}",
+        f"trainer.compile={args.compile}",
+        "trainer.gradient_clip_val=1.0",
+        "trainer.limit_val_batches=0",
+        "trainer.enable_progress_bar=false",
+        "callbacks=none",
         "logger=none",
-    ]  # fmt: skip
+    ]
 
 
 class Clock:
@@ -168,7 +187,8 @@ def thaw(args: argparse.Namespace) -> dict[str, float]:
     import lightning.pytorch as pl
     from hydra.utils import instantiate
 
-    from thaw.train import peak_memory_mib, quieten
+    from thaw.train import peak_memory_mib
+    from thaw.training.libraries import quieten
 
     clock = Clock()
 
@@ -185,9 +205,12 @@ def thaw(args: argparse.Namespace) -> dict[str, float]:
         pl.seed_everything(args.seeds[0], verbose=False)
         task = instantiate(cfg.task, checkpoint=checkpoint, _convert_="all", **data.for_task())
         trainer = instantiate(
-            cfg.trainer, logger=False, callbacks=[Epochs()], enable_checkpointing=False,
+            cfg.trainer,
+            logger=False,
+            callbacks=[Epochs()],
+            enable_checkpointing=False,
             _convert_="all",
-        )  # fmt: skip
+        )
         trainer.fit(task, datamodule=data)
     if args.device == "cuda" and not task.packs:
         raise SystemExit("thaw did not pack its batches: see the reason above.")
@@ -230,10 +253,17 @@ def trainer(args: argparse.Namespace) -> dict[str, float]:
         train_set = rows.remove_columns("row")
     collators = hf.DataCollatorForTokenClassification, hf.DataCollatorWithPadding
     found = run_trainer(
-        model, cfg, train_set, collators[not tags](data.tokenizer), args, lambda peer: 0.0,
-        callbacks=[Epochs()], use_cpu=args.device == "cpu", bf16=args.device == "cuda",
+        model,
+        cfg,
+        train_set,
+        collators[not tags](data.tokenizer),
+        args,
+        lambda peer: 0.0,
+        callbacks=[Epochs()],
+        use_cpu=args.device == "cpu",
+        bf16=args.device == "cuda",
         dataloader_num_workers=args.processes,
-    )  # fmt: skip
+    )
     return results(clock, np.asarray(train_set["length"]), model, found["memory_mib"], args)
 
 

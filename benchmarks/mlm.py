@@ -23,13 +23,25 @@ from typing import Any
 from peers import compare, make_data, run_thaw, run_trainer
 
 RECIPE = [
-    "task=mlm", "model=minilm", "task.learning_rate=3e-4",
-    "task.weight_decay=0.01", "task.warmup_ratio=0.1", "task.mask_probability=0.15",
-    "task.masking=token", "task.probes=[]", "data.batch_size=32", "data.eval_batch_size=64",
-    "data.max_tokens=128", "trainer.max_epochs=1", "trainer.gradient_clip_val=1.0",
-    "trainer.precision=32-true", "trainer.accelerator=cpu", "trainer.limit_val_batches=0",
-    "callbacks=none", "logger=none",
-]  # fmt: skip
+    "task=mlm",
+    "model=minilm",
+    "task.learning_rate=3e-4",
+    "task.weight_decay=0.01",
+    "task.warmup_ratio=0.1",
+    "task.mask_probability=0.15",
+    "task.masking=token",
+    "task.probes=[]",
+    "data.batch_size=32",
+    "data.eval_batch_size=64",
+    "data.max_tokens=128",
+    "trainer.max_epochs=1",
+    "trainer.gradient_clip_val=1.0",
+    "trainer.precision=32-true",
+    "trainer.accelerator=cpu",
+    "trainer.limit_val_batches=0",
+    "callbacks=none",
+    "logger=none",
+]
 
 
 def recipe(args: argparse.Namespace, directory: Path) -> list[str]:
@@ -46,8 +58,14 @@ def recipe(args: argparse.Namespace, directory: Path) -> list[str]:
     for split, part in parts.items():
         lines = "".join(json.dumps({"text": text}) + "\n" for text in part)
         (directory / f"{split}.jsonl").write_text(lines)
-    return [*words, "data=files", f"data.path={directory}", "data.train=train.jsonl",
-            "data.validation=null", "data.test=test.jsonl"]  # fmt: skip
+    return [
+        *words,
+        "data=files",
+        f"data.path={directory}",
+        "data.train=train.jsonl",
+        "data.validation=null",
+        "data.test=test.jsonl",
+    ]
 
 
 def thaw(args: argparse.Namespace) -> dict[str, float]:

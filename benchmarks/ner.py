@@ -25,11 +25,20 @@ import numpy as np
 from peers import compare, make_data, run_thaw, run_trainer
 
 RECIPE = [
-    "task=ner", "model=minilm", "task.learning_rate=2e-4", "task.weight_decay=0.01",
-    "task.warmup_ratio=0.1", "data.batch_size=16", "data.eval_batch_size=64",
-    "trainer.gradient_clip_val=1.0", "trainer.precision=32-true", "trainer.accelerator=cpu",
-    "trainer.limit_val_batches=0", "callbacks=none", "logger=none",
-]  # fmt: skip
+    "task=ner",
+    "model=minilm",
+    "task.learning_rate=2e-4",
+    "task.weight_decay=0.01",
+    "task.warmup_ratio=0.1",
+    "data.batch_size=16",
+    "data.eval_batch_size=64",
+    "trainer.gradient_clip_val=1.0",
+    "trainer.precision=32-true",
+    "trainer.accelerator=cpu",
+    "trainer.limit_val_batches=0",
+    "callbacks=none",
+    "logger=none",
+]
 
 
 def recipe(args: argparse.Namespace, directory: Path) -> list[str]:
@@ -42,8 +51,14 @@ def recipe(args: argparse.Namespace, directory: Path) -> list[str]:
         directory / "test.txt", zip(data.rows["test"].texts, data.rows["test"].labels, strict=True)
     )
     write(directory / "train.txt", cut_anew(data))
-    return [*words, "data=conll", f"data.path={directory}", "data.train=train.txt",
-            "data.validation=null", "data.test=test.txt"]  # fmt: skip
+    return [
+        *words,
+        "data=conll",
+        f"data.path={directory}",
+        "data.train=train.txt",
+        "data.validation=null",
+        "data.test=test.txt",
+    ]
 
 
 def cut_anew(data: Any) -> list[tuple[list[str], list[str]]]:

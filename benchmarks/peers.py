@@ -36,7 +36,7 @@ def run_thaw(words: list[str], score: str) -> dict[str, float]:
 
 def run_thaw_in(words: list[str], run_dir: Path) -> dict[str, float]:
     """The metrics of a run of thaw that leaves a directory."""
-    from thaw.cli import compose
+    from thaw.cli.compose import compose
     from thaw.train import train
 
     train(compose([*words, f"run_dir={run_dir}"]))
@@ -50,9 +50,9 @@ def make_data(words: list[str], seed: int) -> tuple[Any, Path, Any]:
     """
     from hydra.utils import instantiate
 
-    from thaw.cli import compose
-    from thaw.config import leave_unread, plain
-    from thaw.sources import fetch_model
+    from thaw.cli.check import leave_unread, plain
+    from thaw.cli.compose import compose
+    from thaw.storage.checkpoints import fetch_model
 
     cfg = compose([*words, "run_dir=."])
     leave_unread(cfg)
@@ -124,8 +124,10 @@ def in_a_process(script: str, peer: str, seed: int, words: list[str]) -> dict[st
     """One run in a process of its own."""
     done = subprocess.run(
         [sys.executable, script, "--worker", peer, "--seeds", str(seed), *words],
-        capture_output=True, text=True, env=os.environ | {"WANDB_MODE": "disabled"},
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        env=os.environ | {"WANDB_MODE": "disabled"},
+    )
     if done.returncode:
         raise SystemExit(f"{peer}, seed {seed}:\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
     return json.loads(done.stdout.strip().splitlines()[-1])

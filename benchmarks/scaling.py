@@ -48,10 +48,18 @@ def write(count: int, path: Path) -> None:
 def recipe(train: Path, run_dir: Path, stream: bool) -> list[str]:
     """Overrides of a short run over all texts: `STEPS` steps of training, no evaluation."""
     words = [
-        "data=files", f"data.train={train}", "data.validation=null", f"trainer.max_steps={STEPS}",
-        "trainer.precision=32-true", "trainer.accelerator=cpu", "trainer.enable_progress_bar=false",
-        "trainer.val_check_interval=1.0", "callbacks=none", "logger=none", f"run_dir={run_dir}",
-    ]  # fmt: skip
+        "data=files",
+        f"data.train={train}",
+        "data.validation=null",
+        f"trainer.max_steps={STEPS}",
+        "trainer.precision=32-true",
+        "trainer.accelerator=cpu",
+        "trainer.enable_progress_bar=false",
+        "trainer.val_check_interval=1.0",
+        "callbacks=none",
+        "logger=none",
+        f"run_dir={run_dir}",
+    ]
     return [*words, "task=mlm", "data.streaming=true", "task.probes=[]"] if stream else words
 
 
@@ -60,7 +68,7 @@ def worker(args: argparse.Namespace) -> None:
     import lightning.pytorch  # noqa: F401  (start-up apart)
     import transformers  # noqa: F401
 
-    from thaw.cli import compose
+    from thaw.cli.compose import compose
     from thaw.train import train
 
     imported = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
@@ -105,8 +113,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         begin = Path(directory) / "begin.csv"
         write(100, begin)
-        start = min((measured(begin, args.stream) for _ in "ab"),
-                    key=lambda found: found["seconds"])  # fmt: skip
+        start = min(
+            (measured(begin, args.stream) for _ in "ab"), key=lambda found: found["seconds"]
+        )
         print(f"start-up: {start['seconds']:.1f} s, {start['memory_mib']:.0f} MiB", flush=True)
         print("texts      first s  again s  samples/s  MiB first  MiB again  bytes/text")
         for count in args.texts:

@@ -17,11 +17,21 @@ from typing import Any
 from peers import compare, make_data, run_thaw, run_trainer
 
 RECIPE = [
-    "data=movie_reviews", "model=minilm", "task.learning_rate=1e-4", "task.weight_decay=0.01",
-    "task.warmup_ratio=0.1", "data.batch_size=16", "data.eval_batch_size=64",
-    "trainer.max_epochs=1", "trainer.gradient_clip_val=1.0", "trainer.precision=32-true",
-    "trainer.accelerator=cpu", "trainer.limit_val_batches=0", "callbacks=none", "logger=none",
-]  # fmt: skip
+    "data=movie_reviews",
+    "model=minilm",
+    "task.learning_rate=1e-4",
+    "task.weight_decay=0.01",
+    "task.warmup_ratio=0.1",
+    "data.batch_size=16",
+    "data.eval_batch_size=64",
+    "trainer.max_epochs=1",
+    "trainer.gradient_clip_val=1.0",
+    "trainer.precision=32-true",
+    "trainer.accelerator=cpu",
+    "trainer.limit_val_batches=0",
+    "callbacks=none",
+    "logger=none",
+]
 
 
 def thaw(args: argparse.Namespace) -> dict[str, float]:

@@ -24,9 +24,14 @@ from peers import compare, make_data, run_thaw_in
 sys.path.pop(0)  # else `import setfit` finds this file
 
 RECIPE = [
-    "task=setfit", "data=movie_reviews", "trainer.accelerator=cpu", "trainer.precision=32-true",
-    "trainer.limit_val_batches=0", "callbacks=none", "logger=none",
-]  # fmt: skip
+    "task=setfit",
+    "data=movie_reviews",
+    "trainer.accelerator=cpu",
+    "trainer.precision=32-true",
+    "trainer.limit_val_batches=0",
+    "callbacks=none",
+    "logger=none",
+]
 
 
 def recipe(args: argparse.Namespace) -> list[str]:

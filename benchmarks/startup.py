@@ -26,17 +26,25 @@ def timed(command: list[str]) -> tuple[float, str]:
     path = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])
     began = time.time()
     done = subprocess.run(
-        command, cwd=HERE.parent, capture_output=True, text=True,
+        command,
+        cwd=HERE.parent,
+        capture_output=True,
+        text=True,
         env=os.environ | {"BEGAN": str(began), "PYTHONPATH": path, "WANDB_MODE": "offline"},
-    )  # fmt: skip
+    )
     return time.time() - began, done.stdout
 
 
 def first_step(words: list[str]) -> dict[str, float]:
     """Seconds until the first step of a run is done."""
     with tempfile.TemporaryDirectory() as directory:
-        command = [sys.executable, "train.py", "+callbacks.first._target_=first_step.FirstStep",
-                   f"hydra.run.dir={directory}/run", *words]  # fmt: skip
+        command = [
+            sys.executable,
+            "train.py",
+            "+callbacks.first._target_=first_step.FirstStep",
+            f"hydra.run.dir={directory}/run",
+            *words,
+        ]
         return json.loads(timed(command)[1].strip().splitlines()[-1])
 
 

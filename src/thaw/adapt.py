@@ -12,14 +12,15 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from thaw.cli import compose
-from thaw.config import plain
+from thaw.cli.check import plain
+from thaw.cli.compose import compose
+from thaw.cli.jobs import Job
+from thaw.cli.subprocess_job import takes_processes
 from thaw.errors import ThawError
-from thaw.files import write_whole
-from thaw.findings import Table as Found
-from thaw.html import sweep_page
-from thaw.job import takes_processes
-from thaw.sweep import Job, spread
+from thaw.report.html_page import sweep_page
+from thaw.report.sections import Table as Found
+from thaw.report.sweep import spread
+from thaw.storage.files import write_whole
 from thaw.train import claim, train
 
 log = logging.getLogger(__name__)

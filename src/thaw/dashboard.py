@@ -3,7 +3,8 @@
 import sys
 from typing import Any
 
-from thaw.cli import arguments, exit_clearly
+from thaw.cli.exit import exit_clearly
+from thaw.cli.messages import arguments
 from thaw.errors import ThawError
 
 USAGE = "usage: python -m thaw.dashboard entity=<team or user> [project=thaw] [name=thaw]"
@@ -36,25 +37,49 @@ def workspace(entity: str, project: str, name: str) -> Any:
     scores = [wr.BarPlot(title=f"test {s}", metrics=[f"test/{s}"]) for s in SCORES]
     tables = ("errors", "predictions", "per label", "entities", "pretraining", "probes")
     sections = [
-        ws.Section(name="Scores", is_open=True, panels=[
-            *scores, *(lines(f"validation {s}", f"val/{s}") for s in SCORES)]),
-        ws.Section(name="Training", is_open=True, panels=[
-            lines("loss", "train/loss"), lines("validation loss", "val/loss"),
-            lines("perplexity", "val/perplexity"), lines("learning rate", regex="lr/.*")]),
-        ws.Section(name="Speed", is_open=True, panels=[
-            lines("tokens a second", "train/tokens_per_second"),
-            lines("peak memory, MiB", "train/memory_mib"),
-            wr.BarPlot(title="seconds of training", metrics=["train_seconds"]),
-            wr.BarPlot(title="samples a second", metrics=["samples_per_second"])]),
-        ws.Section(name="Found", is_open=True, panels=[
-            wr.MediaBrowser(title="report", media_keys=["report"]),
-            *(wr.WeavePanelSummaryTable(table_name=key) for key in tables)]),
-    ]  # fmt: skip
+        ws.Section(
+            name="Scores",
+            is_open=True,
+            panels=[*scores, *(lines(f"validation {s}", f"val/{s}") for s in SCORES)],
+        ),
+        ws.Section(
+            name="Training",
+            is_open=True,
+            panels=[
+                lines("loss", "train/loss"),
+                lines("validation loss", "val/loss"),
+                lines("perplexity", "val/perplexity"),
+                lines("learning rate", regex="lr/.*"),
+            ],
+        ),
+        ws.Section(
+            name="Speed",
+            is_open=True,
+            panels=[
+                lines("tokens a second", "train/tokens_per_second"),
+                lines("peak memory, MiB", "train/memory_mib"),
+                wr.BarPlot(title="seconds of training", metrics=["train_seconds"]),
+                wr.BarPlot(title="samples a second", metrics=["samples_per_second"]),
+            ],
+        ),
+        ws.Section(
+            name="Found",
+            is_open=True,
+            panels=[
+                wr.MediaBrowser(title="report", media_keys=["report"]),
+                *(wr.WeavePanelSummaryTable(table_name=key) for key in tables),
+            ],
+        ),
+    ]
     grouped = ws.RunsetSettings(groupby=[ws.Metric("Group")])
     return ws.Workspace(
-        entity=entity, project=project, name=name, sections=sections, runset_settings=grouped,
+        entity=entity,
+        project=project,
+        name=name,
+        sections=sections,
+        runset_settings=grouped,
         auto_generate_panels=True,  # charts of W&B's own kinds, such as the confusion matrix
-    )  # fmt: skip
+    )
 
 
 def main(words: list[str]) -> None:
@@ -63,7 +88,7 @@ def main(words: list[str]) -> None:
     Raises:
         ThawError: there is no API key.
     """
-    from thaw.loggers import has_key
+    from thaw.training.loggers import has_key
 
     options = arguments(words, {"entity": None, "project": "thaw", "name": "thaw"}, USAGE)
     made = workspace(options["entity"], options["project"], options["name"])

@@ -8,3 +8,12 @@ UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM
 
 class ThawError(Exception):
     """A user's mistake: the message says what was got, what was expected and what to type."""
+
+
+def is_disk_error(error: BaseException) -> bool:
+    """Whether a write failed for want of room or permission, as torch.save reports it too."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in UNWRITABLE
+    text = str(error)
+    written = ("PytorchStreamWriter", "unexpected pos", "No space left", "Permission denied")
+    return any(part in text for part in written)

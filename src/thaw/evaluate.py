@@ -3,25 +3,22 @@
 import json
 import logging
 import sys
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from thaw.cli import compose, config_dir_of, exit_clearly, near, show_usage
+from thaw.cli.compose import compose
+from thaw.cli.conf import config_dir_of
+from thaw.cli.exit import exit_clearly
+from thaw.cli.finished_run import finished, refuse_code, run_overrides
+from thaw.cli.messages import near, show_usage
+from thaw.cli.secrets import require_whole
 from thaw.errors import ThawError
-from thaw.redact import require_whole
-from thaw.sources import checked_model
 
 USAGE = """usage: python -m thaw.evaluate run=<run directory> [split=test] [output=<file>.json]
        [data=<name>] [data.KEY=VALUE ...] [trainer.KEY=VALUE ...]
        [--config-dir <directory of your own configs>] [trust=<module of your own>]
 Without data= the run's own data is taken; with the same data= as the run's, its columns are. What
 was measured is printed, and written where output= says."""
-
-BATCHING = ("max_tokens", "eval_batch_size", "encoding")  # of a run's data
-PLACES = ("path", "config", "revision", "train", "validation", "test", "cut_from", "folds", "fold",
-          "shots", "steps")  # fmt: skip
-OWN = {"data": "thaw.data.", "task": "thaw.tasks.", "trainer": "thaw.trainer."}
 
 
 def evaluate(trainer: Any, task: Any, data: Any) -> dict[str, float]:
@@ -69,19 +66,23 @@ def main(argv: list[str]) -> dict[str, float]:
     from hydra.utils import instantiate
     from rich.console import Console
 
-    from thaw.config import GIVEN, check, leave_unread
-    from thaw.files import write_whole
-    from thaw.report import metrics_table
-    from thaw.train import quieten
+    from thaw.cli.check import GIVEN, check, leave_unread
+    from thaw.report.figures import metrics_table
+    from thaw.storage.files import write_whole
+    from thaw.training.libraries import quieten
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     quieten()
     leave_unread(cfg, rest)
     check(cfg, GIVEN, parts=("data", "task"))
     trainer = instantiate(
-        cfg.trainer, logger=False, callbacks=[], enable_checkpointing=False,
-        enable_progress_bar=False, _convert_="all",
-    )  # fmt: skip
+        cfg.trainer,
+        logger=False,
+        callbacks=[],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        _convert_="all",
+    )
     data = instantiate(cfg.data, tokenizer=model, seed=0, _convert_="all")
     if own["split"] not in data.sources:
         raise ThawError(f"split={own['split']}: expected one of {', '.join(data.sources)}.")
@@ -96,78 +97,6 @@ def main(argv: list[str]) -> dict[str, float]:
         if own["output"]:
             write_whole(Path(own["output"]), json.dumps(metrics, indent=2) + "\n")
     return metrics
-
-
-def finished(run: Path) -> Path:
-    """The model directory of a finished run.
-
-    Raises:
-        ThawError: there is no such run, or it did not finish.
-    """
-    if not run.is_dir():
-        raise ThawError(f"run={run}: no such directory.")
-    if not (run / "model" / "config.json").exists():
-        inside = ", ".join(sorted(p.name for p in run.iterdir())) or "nothing"
-        raise ThawError(f"run={run} has no model/, so no run finished there; it holds {inside}.")
-    return checked_model(run / "model")
-
-
-def refuse_code(cfg: Any, run: Path, parts: Sequence[str], trust: str) -> None:
-    """Raises ThawError where a run directory, which may come from anywhere, names code to run.
-
-    Args:
-        cfg: composed from what the run holds.
-        run: its directory.
-        parts: of the config, each made by a class of thaw and by nothing else.
-        trust: a module besides, that the user has named.
-    """
-    from thaw.config import plain
-
-    def named(node: Any, path: str) -> Iterator[tuple[str, str]]:
-        if isinstance(node, dict):
-            if "_target_" in node:
-                yield path, str(node["_target_"])
-            node = node.values()
-        elif not isinstance(node, list):
-            return
-        for value in node:
-            yield from named(value, f"within {path}")
-
-    for part in parts:
-        known = (OWN[part], f"{trust}.") if trust else (OWN[part],)
-        for path, target in named(plain(cfg[part]), part):
-            if path != part or not target.startswith(known):
-                raise ThawError(
-                    f"{run} names code to run, {target} ({path}): it may come from anywhere, so "
-                    f"thaw runs nothing but its own {OWN[part]}* there. A module of your own is "
-                    f"named with trust={target.split('.')[0]}."
-                )
-
-
-def run_overrides(run: Path, data: str | None) -> list[str]:
-    """The overrides that a run was started with, those that matter to evaluation.
-
-    Args:
-        run: the run directory.
-        data: other data than the run's, `data=<name>`: of the run's own, its batching stays, and
-            where it is of the same kind its columns, too.
-    """
-    from omegaconf import OmegaConf
-
-    path = run / ".hydra" / "overrides.yaml"
-    if not path.exists():
-        raise ThawError(f"run={run} has no .hydra/overrides.yaml: was it made by train.py?")
-    words = [str(word) for word in OmegaConf.load(path)]
-    kept = []
-    for word in words:
-        group, _, key = word.lstrip("+~").partition("=")[0].partition(".")
-        if group == "data" and data is not None:
-            stays = key in BATCHING or (data in words and key and key not in PLACES)
-        else:
-            stays = group in ("data", "task", "experiment", "model")
-        if stays or word.startswith("trainer.precision="):
-            kept.append(word)
-    return kept
 
 
 if __name__ == "__main__":

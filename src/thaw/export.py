@@ -1,116 +1,16 @@
 """The run as a plain Hugging Face directory that `transformers.pipeline()` loads without thaw, and
 a finished run in another format: `python -m thaw.export run=<dir> format=onnx`."""
 
-import shutil
 import sys
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-from thaw.cli import arguments, exit_clearly
+from thaw.cli.exit import exit_clearly
+from thaw.cli.messages import arguments
 from thaw.errors import ThawError
-from thaw.files import put
 
 KNOWN = {"run": None, "format": "onnx", "tolerance": "1e-4"}
 USAGE = """usage: python -m thaw.export run=<run directory> [format=onnx] [tolerance=1e-4]
 Writes <run>/model/onnx: model.onnx with the tokenizer, checked against torch."""
-LISTED = 20  # labels in a model card
-LOADING = {
-    "transformers": """from transformers import pipeline
-
-pipeline("{pipeline}", model="<this directory>"{options})""",
-    "setfit": """from setfit import SetFitModel
-
-SetFitModel.from_pretrained("<this directory>"{options})""",
-}
-
-
-def export(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    card: str,
-    directory: Path,
-    complete: Callable[[Path], None],
-) -> None:
-    """Saves weights (safetensors), config, tokenizer and model card.
-
-    Args:
-        model: with label names in its config.
-        tokenizer: the model's.
-        card: text of README.md.
-        directory: appears whole or not at all.
-        complete: adds a task's own files.
-    """
-    aside = directory.with_name(f".{directory.name}.partial")
-    shutil.rmtree(aside, ignore_errors=True)
-    model.save_pretrained(aside)
-    tokenizer.save_pretrained(aside)
-    (aside / "README.md").write_text(card, encoding="utf-8")
-    complete(aside)
-    for file in aside.glob("*.safetensors"):  # written for their owner alone
-        shutil.copymode(aside / "README.md", file)
-    put(aside, directory)
-
-
-def frozen_as(freeze: Mapping[str, Any]) -> str:
-    """A strategy and its options, for people."""
-    options = [f"{k} {v}" for k, v in freeze.items() if k not in ("_target_", "cache")]
-    return ", ".join([freeze["_target_"].rsplit(".", 1)[-1].lower(), *options])
-
-
-def model_card(
-    cfg: Mapping[str, Any],
-    metrics: Mapping[str, float],
-    library: str,
-    pipeline: str,
-    pipeline_options: Mapping[str, str],
-    labels: list[str],
-    sizes: Mapping[str, str],
-) -> str:
-    """A model card with data, recipe and scores.
-
-    Args:
-        cfg: the composed config, plain.
-        metrics: what `metrics.json` holds.
-        library: that loads the model, a key of `LOADING`.
-        pipeline: that the model works in, such as text-classification.
-        pipeline_options: what loading takes besides the directory.
-        labels: the classes' names.
-        sizes: texts in each split.
-    """
-    data, task, trainer = cfg["data"], cfg["task"], cfg["trainer"]
-    checkpoint = cfg["model"]["checkpoint"]
-    base = checkpoint if isinstance(checkpoint, str) else ", ".join(checkpoint["wheels"])
-    recipe = {
-        "data": data["name"],
-        "texts": ", ".join(f"{k} {v}" for k, v in sizes.items()),
-        **({"fold": f"{data['fold']} of {data['folds']}"} if data.get("folds") else {}),
-        "labels": ", ".join(labels[:LISTED])
-        + (f", ... ({len(labels):,}; config.json has all)" if len(labels) > LISTED else ""),
-        "base model": base,
-        "objective": task["_target_"].rsplit(".", 1)[-1],
-        "freeze": frozen_as(cfg["freeze"]),
-        "learning rate": task["learning_rate"],
-        "weight decay": task["weight_decay"],
-        "warm-up": task["warmup_ratio"],
-        "batch size": data["batch_size"] * trainer["accumulate_grad_batches"],
-        "epochs": trainer["max_epochs"],
-        "max tokens": data["max_tokens"],
-        "seed": cfg["seed"],
-    }
-    scores = [(k, v) for k, v in metrics.items() if k.startswith("test/") and k.count("/") == 1]
-    lines = ["---", f"library_name: {library}", f"pipeline_tag: {pipeline}", "---", ""]
-    lines += [f"# {data['name']}: {cfg['model']['name']}", ""]
-    lines += ["Fine-tuned with thaw.", "", "| recipe | |", "|---|---|"]
-    lines += [f"| {k} | {v} |" for k, v in recipe.items()]
-    options = "".join(f', {k}="{v}"' for k, v in pipeline_options.items())
-    lines += ["", "```python", LOADING[library].format(pipeline=pipeline, options=options), "```"]
-    if scores:
-        lines += ["", "| metric | test |", "|---|---|"]
-        lines += [f"| {k.removeprefix('test/')} | {v:.4f} |" for k, v in scores]
-    return "\n".join(lines) + "\n"
 
 
 def main(argv: list[str]) -> float:
@@ -125,8 +25,7 @@ def main(argv: list[str]) -> float:
     Raises:
         ThawError: an option or the run is not what it should be, or the export differs.
     """
-    from thaw.evaluate import finished
-    from thaw.predict import run_config
+    from thaw.cli.finished_run import finished, run_config
 
     given = arguments(argv, KNOWN, USAGE)
     if given["format"] != "onnx":
@@ -140,8 +39,8 @@ def main(argv: list[str]) -> float:
 
     from hydra.utils import get_class
 
-    from thaw.onnx import export_onnx
-    from thaw.train import quieten
+    from thaw.encoder.onnx import export_onnx
+    from thaw.training.libraries import quieten
 
     quieten()
     predictor = get_class(cfg.task._target_).predictor  # type: ignore[attr-defined]

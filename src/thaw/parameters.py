@@ -3,7 +3,9 @@
 import sys
 from typing import Any
 
-from thaw.cli import compose, config_dir_of, exit_clearly
+from thaw.cli.compose import compose
+from thaw.cli.conf import config_dir_of
+from thaw.cli.exit import exit_clearly
 
 USAGE = """usage: python -m thaw.parameters [GROUP=CHOICE ...] [KEY=VALUE ...] [--config-dir <dir>]
 The words are those of train.py."""
@@ -20,10 +22,10 @@ def frozen_task(words: list[str]) -> Any:
     """
     from hydra.utils import instantiate
 
-    from thaw.config import GIVEN, check, leave_unread, plain
-    from thaw.signatures import signature
-    from thaw.sources import fetch_model
-    from thaw.train import quieten
+    from thaw.cli.check import GIVEN, check, leave_unread, plain
+    from thaw.cli.static_signatures import signature
+    from thaw.storage.checkpoints import fetch_model
+    from thaw.training.libraries import quieten
 
     quieten()
     cfg = compose([*words, "run_dir=."])
@@ -43,7 +45,7 @@ def frozen_task(words: list[str]) -> Any:
 
 def main(words: list[str]) -> None:
     """Prints the table of parts, then name, shape, part and state of each parameter."""
-    from thaw.blocks import columns, names_of_halves, names_of_parts, table
+    from thaw.encoder.blocks import columns, names_of_halves, names_of_parts, table
     from thaw.errors import ThawError
 
     task = frozen_task(config_dir_of(words)[1])

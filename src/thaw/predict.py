@@ -8,13 +8,14 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from thaw.cli import arguments, exit_clearly
-from thaw.data.columns import COLUMN_SUFFIXES, column_rows, is_word, split_fields
-from thaw.data.read import FORMATS, open_lines, read_rows, text_rows
-from thaw.data.schemes import is_tag
+from thaw.cli.exit import exit_clearly
+from thaw.cli.finished_run import finished, refuse_code, run_config
+from thaw.cli.messages import arguments
+from thaw.data.read.column_files import COLUMN_SUFFIXES, column_rows, is_word, split_fields
+from thaw.data.read.tables import FORMATS, open_lines, read_rows, text_rows
+from thaw.data.read.tag_schemes import is_tag
 from thaw.data.write import RowWriter
 from thaw.errors import ThawError
-from thaw.evaluate import finished, refuse_code
 
 KNOWN = {
     "run": None,
@@ -68,8 +69,8 @@ def main(argv: list[str]) -> int:
 
     from hydra.utils import get_class
 
-    from thaw.config import plain
-    from thaw.train import quieten
+    from thaw.cli.check import plain
+    from thaw.training.libraries import quieten
 
     quieten()
     predictor = get_class(cfg.task._target_).predictor(  # type: ignore[attr-defined]
@@ -84,8 +85,10 @@ def main(argv: list[str]) -> int:
             count += 1
             empty += not any(str(row[c]).strip() for c in columns)
     if empty:
-        print(f"thaw: {empty} of {count} texts are empty; what is predicted for them says nothing",
-              file=sys.stderr)  # fmt: skip
+        print(
+            f"thaw: {empty} of {count} texts are empty; what is predicted for them says nothing",
+            file=sys.stderr,
+        )
     return count
 
 
@@ -135,16 +138,6 @@ def input_rows(given: dict[str, str], column: str) -> Iterable[dict[str, Any]]:
     if form == "table":
         return read_rows(path, given["encoding"])
     raise ThawError(f"format={form}: expected auto, table ({', '.join(FORMATS)}), text or columns.")
-
-
-def run_config(run: Path) -> Any:
-    """The composed config of a run."""
-    from omegaconf import OmegaConf
-
-    path = run / ".hydra" / "config.yaml"
-    if not path.exists():
-        raise ThawError(f"run={run} has no .hydra/config.yaml: was it made by train.py?")
-    return OmegaConf.load(path)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,9 @@
 """A run: compose -> build -> freeze -> fit -> test -> export."""
 
-import ctypes
 import json
 import logging
-import os
 import platform
 import shlex
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -22,21 +19,22 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig
 
 from thaw import __version__
-from thaw.checkpoint import Checkpoint, forget, newest
-from thaw.clock import Clock
-from thaw.config import plain, verify
+from thaw.cli.check import plain, verify
+from thaw.cli.secrets import redacted
+from thaw.encoder.sharding import gather, load_whole
 from thaw.errors import ThawError
 from thaw.evaluate import evaluate
-from thaw.failures import explained
-from thaw.files import write_whole
-from thaw.fsdp import gather, load_whole
-from thaw.loggers import keep_rows
-from thaw.redact import redacted
-from thaw.share import share_run
-from thaw.sources import fetch_model
-from thaw.stop import Stop
-from thaw.throughput import Throughput, peak_memory_mib, restart_peak
-from thaw.trainer import Trainer
+from thaw.report.wandb_upload import share_run
+from thaw.storage.checkpoints import fetch_model
+from thaw.storage.files import write_whole
+from thaw.training.graceful_stop import Stop
+from thaw.training.libraries import keep_pages, quieten
+from thaw.training.loggers import keep_rows
+from thaw.training.machine_errors import explained
+from thaw.training.resumable_checkpoint import Checkpoint, forget, newest
+from thaw.training.throughput import Throughput, peak_memory_mib, restart_peak
+from thaw.training.timer import Clock
+from thaw.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
@@ -67,8 +65,9 @@ def train(cfg: DictConfig, typed: Sequence[str] | None = None) -> float | None:
             return run(cfg, trainer)
     except SystemExit:
         if trainer.is_global_zero:
-            log.warning("Stopped after step %d. To go on:\n  %s", trainer.global_step,
-                        how_to_go_on(run_dir))  # fmt: skip
+            log.warning(
+                "Stopped after step %d. To go on:\n  %s", trainer.global_step, how_to_go_on(run_dir)
+            )
         raise
 
 
@@ -107,7 +106,7 @@ def run(cfg: DictConfig, trainer: Trainer) -> float | None:
             results = task.test_results()
         gather(task)
         if trainer.is_global_zero:
-            from thaw.results import write_run  # figures: not in memory while training
+            from thaw.report.run import write_run  # figures: not in memory while training
 
             found = write_run(run_dir, task, data, shown, metrics, results)
     for logger in trainer.loggers:
@@ -115,38 +114,6 @@ def run(cfg: DictConfig, trainer: Trainer) -> float | None:
             share_run(logger, found, metrics, run_dir)
             logger.experiment.finish()  # else the next job of a sweep goes on in this run
     return metrics.get(cfg.monitor)
-
-
-def keep_pages() -> None:
-    """Lets glibc keep the memory that a step frees for the next one, for as long as the run.
-
-    By default it gives each large tensor back to the system, which then clears its pages anew: some
-    11,000 page faults in a step of MiniLM, a tenth of its time. The peak is the same.
-    """
-    if platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL(None)
-        libc.mallopt(-4, 0)  # M_MMAP_MAX
-        libc.mallopt(-1, -1)  # M_TRIM_THRESHOLD: never
-
-
-def quieten() -> None:
-    """Silences what libraries say at every start and a user cannot act on."""
-    import transformers
-
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")  # not imported for its bars
-    for name in ("lightning.pytorch", "lightning.fabric", "httpx", "matplotlib"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", ".*does not have many workers.*")
-    warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")
-    warnings.filterwarnings("ignore", ".*LeafSpec.*")
-    warnings.filterwarnings("ignore", ".*in eval mode at the start of training.*")
-    warnings.filterwarnings("ignore", ".*dataloader is not resumable.*")  # its datamodule is
-    warnings.filterwarnings("ignore", ".*recommended to use `self.log.*sync_dist.*")
-    warnings.filterwarnings("ignore", ".*exists and is not empty.*")
-    warnings.filterwarnings("ignore", ".*across ranks is zero.*")  # of a split that is not there
-    warnings.filterwarnings("ignore", ".*overridden `on_before_batch_transfer`.*")
 
 
 @contextmanager
@@ -290,12 +257,17 @@ def fit(trainer: Trainer, task: Any, data: Any, point: Path | None) -> dict[str,
     if trainer.current_epoch == trainer.max_epochs and trainer.global_step < trainer.max_steps:
         log.warning(
             "%d of trainer.max_steps=%d steps were made: trainer.max_epochs=%d is less (-1: none)",
-            trainer.global_step, trainer.max_steps, trainer.max_epochs,
-        )  # fmt: skip
+            trainer.global_step,
+            trainer.max_steps,
+            trainer.max_epochs,
+        )
     for stopping in trainer.early_stopping_callbacks:
         if why := getattr(stopping, "stopping_reason_message", None):
-            log.info("stopped early, after step %d: %s", trainer.global_step,
-                     why.partition(" Signaling")[0])  # fmt: skip
+            log.info(
+                "stopped early, after step %d: %s",
+                trainer.global_step,
+                why.partition(" Signaling")[0],
+            )
     metrics = dict(task.val_metrics)
     best = next((c for c in trainer.checkpoint_callbacks if getattr(c, "monitor", None)), None)
     if best is not None and best.best_model_path:  # type: ignore[attr-defined]

@@ -16,14 +16,15 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from torch.utils.data import DataLoader, Sampler
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from thaw.data.batching import LengthGroupedBatches
-from thaw.data.encoded import Rows, keep, key_of
-from thaw.data.folds import fold_split, held_out, require_fold
-from thaw.data.spool import hashes
-from thaw.data.table import SPLITS, cut, read_split
+from thaw.data.batch.by_length import LengthGroupedBatches
+from thaw.data.encode.token_cache import Rows, keep, key_of
+from thaw.data.read.folds import fold_split, held_out, require_fold
+from thaw.data.read.splits import cut
+from thaw.data.read.text_store import hashes
+from thaw.data.read.texts import SPLITS, read_split
 from thaw.errors import ThawError
-from thaw.files import at_home
-from thaw.wheels import fetch_wheels
+from thaw.storage.files import at_home
+from thaw.storage.wheels import fetch_wheels
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ class EncoderData(LightningDataModule):
     A split is named (a file, or one on the Hub), or a fraction of `train`. With `folds`, all of
     `train` is dealt out into that many folds; the one that `fold` numbers from 0 is the test split,
     in place of a fraction, or validation where a test split is named; fractions are then of the
-    other folds. See `thaw.data.folds.held_out`.
+    other folds. See `thaw.data.read.folds.held_out`.
 
     Args:
         tokenizer: the model's directory.
@@ -74,8 +75,10 @@ class EncoderData(LightningDataModule):
         super().__init__()
         self.name = name
         self.sources = {
-            "train": at_home(train), "validation": at_home(validation), "test": at_home(test)
-        }  # fmt: skip
+            "train": at_home(train),
+            "validation": at_home(validation),
+            "test": at_home(test),
+        }
         self.cut_from = at_home(cut_from) if train is None else self.sources["train"]
         require_fold(folds, fold, self.sources)
         self.folds, self.fold = folds, fold
@@ -190,13 +193,19 @@ class EncoderData(LightningDataModule):
             return cut(whole, fractions, self.split_seed)
         split = fold_split(self.sources)
         rows = held_out(whole, self.strata(whole), self.folds, self.fold, self.split_seed)
-        log.info("%s is fold %d of 0 to %d: %d of %d texts", split, self.fold, self.folds - 1,
-                 len(rows), len(whole))  # fmt: skip
+        log.info(
+            "%s is fold %d of 0 to %d: %d of %d texts",
+            split,
+            self.fold,
+            self.folds - 1,
+            len(rows),
+            len(whole),
+        )
         rest = {s: v for s, v in fractions.items() if s != split}
         return cut(whole, rest, self.split_seed, {split: rows})
 
     def strata(self, rows: Any) -> list[Any]:
-        """What folds have equal shares of: the labels of each row, see `thaw.data.folds`."""
+        """What folds have equal shares of: the labels of each row, see `thaw.data.read.folds`."""
         return rows.labels
 
     def example(self) -> str:

@@ -13,12 +13,13 @@ import torch
 from torch.utils.data import DataLoader
 
 from thaw.data.base import EncoderData, rowwise
-from thaw.data.corpus import corpus_rows, joined
-from thaw.data.encoded import Rows as Encodings
-from thaw.data.masking import word_numbers
-from thaw.data.packing import Row, blocks, padded, portions
-from thaw.data.stream import Stream
-from thaw.data.table import Columns, Texts, read_texts, require_columns, split_of
+from thaw.data.batch.stream import Stream
+from thaw.data.encode.blocks import Row, blocks, padded, portions
+from thaw.data.encode.token_cache import Rows as Encodings
+from thaw.data.encode.words import word_numbers
+from thaw.data.read.corpus import corpus_rows, joined
+from thaw.data.read.splits import split_of
+from thaw.data.read.texts import Columns, Texts, read_texts, require_columns
 from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)
@@ -113,10 +114,13 @@ class MaskedLanguageModelData(EncoderData):
 
     def recipe(self, split: str) -> dict[str, Any]:
         return {
-            "task": "mlm", "max_tokens": self.max_tokens, "pack": self.pack,
-            "frame": [self.prefix, self.suffix], "special": sorted(self.special),
+            "task": "mlm",
+            "max_tokens": self.max_tokens,
+            "pack": self.pack,
+            "frame": [self.prefix, self.suffix],
+            "special": sorted(self.special),
             "separator": self.tokenizer.sep_token_id,
-        }  # fmt: skip
+        }
 
     def pieces(self, rows: Texts, split: str, about: dict[str, Any]) -> Iterator[Encodings]:
         """Tokens and words: a row a text, or a row a block."""
@@ -156,8 +160,12 @@ class MaskedLanguageModelData(EncoderData):
             log.warning(
                 "%s: %d of %d texts are longer than data.max_tokens=%d and cut (the longest: %d); "
                 "data.pack=documents trains on all of them",
-                split, about["cut"], count, self.max_tokens, about["longest"],
-            )  # fmt: skip
+                split,
+                about["cut"],
+                count,
+                self.max_tokens,
+                about["longest"],
+            )
 
     def tokens(self, texts: Iterable[tuple[str, Any]]) -> Iterator[tuple[Any, Row]]:
         """The document, and tokens and words, of each text, without special tokens around it."""
@@ -261,13 +269,18 @@ class MaskedLanguageModelData(EncoderData):
             return super().loader(split, batch_size, shuffle)
         trainer = self.trainer
         stream = Stream(
-            self, batch_size, self.seed,
+            self,
+            batch_size,
+            self.seed,
             rank=trainer.global_rank if trainer else 0,
             world_size=trainer.world_size if trainer else 1,
             epoch=self.first_epoch(),
             start=self.start,
-        )  # fmt: skip
+        )
         return DataLoader(
-            stream, batch_size=None, num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0, pin_memory=torch.cuda.is_available(),
-        )  # fmt: skip
+            stream,
+            batch_size=None,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )

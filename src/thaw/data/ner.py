@@ -14,14 +14,14 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from thaw.data.base import EncoderData, names_of, rowwise
-from thaw.data.columns import COLUMN_SUFFIXES, column_rows
-from thaw.data.encoded import Rows
-from thaw.data.packing import portions
-from thaw.data.read import COMPRESSED
-from thaw.data.schemes import SCHEMES, split_tag
-from thaw.data.sentences import Sentences, read_sentences
-from thaw.data.windows import prefix_spaces, windows
-from thaw.entities import entities
+from thaw.data.encode.blocks import portions
+from thaw.data.encode.token_cache import Rows
+from thaw.data.encode.windows import prefix_spaces, windows
+from thaw.data.entities import entities
+from thaw.data.read.column_files import COLUMN_SUFFIXES, column_rows
+from thaw.data.read.sentences import Sentences, read_sentences
+from thaw.data.read.tables import COMPRESSED
+from thaw.data.read.tag_schemes import SCHEMES, split_tag
 from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)
@@ -168,10 +168,14 @@ class TokenData(EncoderData):
 
     def recipe(self, split: str) -> dict[str, Any]:
         return {
-            "task": "ner", "max_tokens": self.max_tokens, "stride": self.stride,
-            "labels": self.labels, "label_subwords": self.label_subwords,
-            "unknown": self.tokenizer.unk_token, "windows apart": split == "train",
-        }  # fmt: skip
+            "task": "ner",
+            "max_tokens": self.max_tokens,
+            "stride": self.stride,
+            "labels": self.labels,
+            "label_subwords": self.label_subwords,
+            "unknown": self.tokenizer.unk_token,
+            "windows apart": split == "train",
+        }
 
     def pieces(self, rows: Sentences, split: str, about: dict[str, Any]) -> Iterator[Rows]:
         """Encoded windows, and how many words and entities no window covers.
@@ -211,8 +215,13 @@ class TokenData(EncoderData):
         log.info(
             "%s: %d of %d sentences are longer than data.max_tokens=%d and become windows; "
             "%d words and %d entities are in no window",
-            split, about["long"], count, self.max_tokens, about["uncovered"], about["lost"],
-        )  # fmt: skip
+            split,
+            about["long"],
+            count,
+            self.max_tokens,
+            about["uncovered"],
+            about["lost"],
+        )
 
     def collate(self, batch: dict[str, list] | list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """`input_ids`, `attention_mask`, `labels` (B, T), `word` (B, T), the word whose first
@@ -224,10 +233,12 @@ class TokenData(EncoderData):
         extra = {
             key: pad_sequence(
                 [torch.tensor(piece) for piece in flat.pop(key)],
-                batch_first=True, padding_value=padding, padding_side=side,
+                batch_first=True,
+                padding_value=padding,
+                padding_side=side,
             )
             for key, padding in (("labels", IGNORED), ("word", -1))
-        }  # fmt: skip
+        }
         row = torch.tensor([row["row"] for row in rows for _ in row["input_ids"]])
         return dict(self.tokenizer.pad(flat, return_tensors="pt")) | extra | {"row": row}
 

@@ -14,10 +14,11 @@ from pydantic import PositiveInt
 from torch.utils.data import Sampler
 
 from thaw.data.base import EncoderData, names_of, rowwise
-from thaw.data.encoded import Rows
-from thaw.data.packing import portions
-from thaw.data.shots import BalancedBatches, distinct, draw
-from thaw.data.table import Columns, Texts, label_names, read_texts
+from thaw.data.batch.balanced import BalancedBatches
+from thaw.data.encode.blocks import portions
+from thaw.data.encode.token_cache import Rows
+from thaw.data.read.few_shots import distinct, draw
+from thaw.data.read.texts import Columns, Texts, label_names, read_texts
 from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)
@@ -113,8 +114,12 @@ class SequenceData(EncoderData):
         return given
 
     def recipe(self, split: str) -> dict[str, Any]:
-        return {"task": "sequence", "max_tokens": self.max_tokens, "labels": self.labels,
-                "multi_label": self.multi_label}  # fmt: skip
+        return {
+            "task": "sequence",
+            "max_tokens": self.max_tokens,
+            "labels": self.labels,
+            "multi_label": self.multi_label,
+        }
 
     def pieces(self, rows: Texts, split: str, about: dict[str, Any]) -> Iterator[Rows]:
         ids = {name: i for i, name in enumerate(self.labels)}
@@ -129,8 +134,9 @@ class SequenceData(EncoderData):
             if long:
                 short = self.tokenizer(
                     *([column[i] for i in long] for column in part),
-                    truncation=True, max_length=self.max_tokens,
-                )  # fmt: skip
+                    truncation=True,
+                    max_length=self.max_tokens,
+                )
                 for key, values in short.items():
                     for i, value in zip(long, values, strict=True):
                         columns[key][i] = value
@@ -153,8 +159,12 @@ class SequenceData(EncoderData):
         if about["cut"]:
             log.warning(
                 "%s: %d of %d texts are longer than data.max_tokens=%d and cut (the longest: %d)",
-                split, about["cut"], count, self.max_tokens, about["longest"],
-            )  # fmt: skip
+                split,
+                about["cut"],
+                count,
+                self.max_tokens,
+                about["longest"],
+            )
 
     def collate(self, batch: dict[str, list] | list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """`input_ids`, `attention_mask` (B, T), `labels` (B,) or (B, C), `row` (B,)."""

@@ -14,10 +14,10 @@ from pydantic import PositiveInt
 from torch.utils.data import DataLoader, Sampler
 
 from thaw.data.base import rowwise
-from thaw.data.pairs import PairBatches, Sampling, sample_pairs
+from thaw.data.batch.pairs import PairBatches, Sampling, sample_pairs
+from thaw.data.read.few_shots import distinct, names_in
+from thaw.data.read.texts import Texts, label_names
 from thaw.data.sequence import SequenceData
-from thaw.data.shots import distinct, names_in
-from thaw.data.table import Texts, label_names
 from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)

@@ -9,9 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-from thaw.data.read import BATCH, FORMATS
+from thaw.data.read.tables import BATCH, FORMATS
 from thaw.errors import ThawError
-from thaw.files import put
+from thaw.storage.files import put
 
 
 class RowWriter:

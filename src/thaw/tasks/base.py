@@ -14,18 +14,19 @@ from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 from transformers import PreTrainedModel
 
-from thaw.blocks import factors_of, find, names_of_parts, table
-from thaw.dropout import use_bits
+from thaw.encoder.bit_dropout import use_bits
+from thaw.encoder.blocks import factors_of, find, names_of_parts, table
+from thaw.encoder.freeze import Nothing, freeze, frozen_modules, interval
+from thaw.encoder.frozen_prefix import Prefix, add_test, prefix_of
+from thaw.encoder.packed_attention import obstacle, packed, pinned
+from thaw.encoder.prefix_cache import Cache
+from thaw.encoder.sharding import shard, sharded
 from thaw.errors import ThawError
-from thaw.findings import Section
-from thaw.freeze import Nothing, freeze, frozen_modules, interval
-from thaw.fsdp import shard, sharded
-from thaw.metrics import WeightedMean
-from thaw.optim import adamw, clip_in_step, gradient_norm, linear_schedule
-from thaw.packed import obstacle, packed, pinned
-from thaw.prefix import Cache, Prefix, add_test, prefix_of
-from thaw.tasks.loading import Predictor
-from thaw.trainer import Trainer
+from thaw.report.sections import Section
+from thaw.tasks.metrics import WeightedMean
+from thaw.tasks.predictor import Predictor
+from thaw.training.optim import adamw, clip_in_step, gradient_norm, linear_schedule
+from thaw.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
@@ -42,10 +43,10 @@ class EncoderTask(LightningModule):
         weight_decay: of all parameters but biases and norms.
         warmup_ratio: share of all steps with a rising learning rate.
         layer_decay: what a block's learning rate is of that of the block above; see
-            `thaw.blocks.rate_factors`.
+            `thaw.encoder.blocks.rate_factors`.
 
     Attributes:
-        library: that loads the export, see `thaw.export.LOADING`.
+        library: that loads the export, see `thaw.report.model_dir.LOADING`.
         pipeline: what the export does, in the words of `transformers.pipeline`.
         pipeline_options: what loading takes besides the directory.
         predictor: what `python -m thaw.predict` uses.
@@ -95,7 +96,7 @@ class EncoderTask(LightningModule):
         self.train()
 
     def freeze_with(self, strategy: Nothing) -> None:
-        """Applies a strategy of `thaw.freeze`."""
+        """Applies a strategy of `thaw.encoder.freeze`."""
         strategy(self.model)
         self.frozen = frozen_modules(self.model)
         self.stages, self.every = strategy.stages, strategy.every

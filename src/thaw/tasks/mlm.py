@@ -14,14 +14,15 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
-from thaw.data.masking import Masking
+from thaw.data.batch.masking import Masking
+from thaw.encoder.load import load_fresh
+from thaw.encoder.masked_logits import fill, masked_logits, masked_loss, tie_head, with_mask
 from thaw.errors import ThawError
-from thaw.findings import Section, Table
-from thaw.masked import fill, masked_logits, masked_loss, tie_head, with_mask
-from thaw.metrics import WeightedMean
-from thaw.probes import Probes
+from thaw.report.sections import Section, Table
 from thaw.tasks.base import Decay, EncoderTask
-from thaw.tasks.loading import Predictor, load_fresh
+from thaw.tasks.metrics import WeightedMean
+from thaw.tasks.mlm_probes import Probes
+from thaw.tasks.predictor import Predictor
 
 log = logging.getLogger(__name__)
 

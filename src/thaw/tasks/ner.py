@@ -18,16 +18,17 @@ from torch.nn import functional as F
 from transformers import AutoModelForTokenClassification
 
 from thaw.data.base import names_of
+from thaw.data.encode.windows import prefix_spaces, windows
+from thaw.data.entities import KINDS, Difference, compare, entities, spell
 from thaw.data.ner import IGNORED, firsts
-from thaw.data.spans import places_of, words_of
-from thaw.data.windows import prefix_spaces, windows
+from thaw.data.read.spans import places_of, words_of
 from thaw.data.write import RowWriter
-from thaw.entities import KINDS, Difference, compare, entities, spell
+from thaw.encoder.load import load
 from thaw.errors import ThawError
-from thaw.findings import Counts, Piece, Section, Sentences, pieces
-from thaw.metrics import EntityF1
+from thaw.report.sections import Counts, Piece, Section, Sentences, pieces
 from thaw.tasks.base import Decay, EncoderTask, Share, split_inputs, weigh
-from thaw.tasks.loading import CHUNK, Predictor, load
+from thaw.tasks.metrics import EntityF1
+from thaw.tasks.predictor import CHUNK, Predictor
 
 SHOWN = 100  # sentences with errors in the report
 
@@ -86,9 +87,13 @@ class TokenPredictor(Predictor):
         """The tag of each word and its probability."""
         out = [[("O", 1.0)] * len(words) for words in sentences]
         there = [i for i, words in enumerate(sentences) if words]
-        pieces = windows(
-            self.tokenizer, [sentences[i] for i in there], self.data["max_tokens"], self.stride
-        ) if there else []  # fmt: skip
+        pieces = (
+            windows(
+                self.tokenizer, [sentences[i] for i in there], self.data["max_tokens"], self.stride
+            )
+            if there
+            else []
+        )
         flat = [(i, piece) for i, mine in zip(there, pieces, strict=True) for piece in mine]
         flat.sort(key=lambda pair: len(pair[1]["input_ids"]))
         for begin in range(0, len(flat), self.batch_size):
@@ -117,7 +122,7 @@ class TokenClassification(EncoderTask):
         checkpoint: a model directory.
         labels: O, and B- and I- of each type: C of them.
         label_counts: how many tokens of train have each, for balanced weights.
-        fine_words: how a raw text is split into words, see `thaw.data.spans.words_of`.
+        fine_words: how a raw text is split into words, see `thaw.data.read.spans.words_of`.
         learning_rate: at the end of warm-up.
         weight_decay: of all parameters but biases and norms.
         warmup_ratio: share of all steps with a rising learning rate.
@@ -254,7 +259,7 @@ class TokenClassification(EncoderTask):
     def write_test(self, run_dir: Path, data: Any, results: Mapping[str, Any]) -> None:
         """Writes `predictions.jsonl`, a sentence a row, `errors.jsonl`, an entity a row, and
         `errors.png`."""
-        from thaw.report import error_figure
+        from thaw.report.figures import error_figure
 
         sentences = data.rows["test"]
         with (

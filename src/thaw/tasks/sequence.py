@@ -17,12 +17,13 @@ from transformers import AutoModelForSequenceClassification
 
 from thaw.data.base import names_of
 from thaw.data.write import RowWriter
+from thaw.encoder.first_token import first_token_only
+from thaw.encoder.load import load
 from thaw.errors import ThawError
-from thaw.findings import ERRORS, Counts, Section, Table, shortened
-from thaw.first_token import first_token_only
-from thaw.metrics import classification_metrics, decide, per_class_metrics, probabilities
+from thaw.report.sections import ERRORS, Counts, Section, Table, shortened
 from thaw.tasks.base import Decay, EncoderTask, Share, split_inputs, weigh
-from thaw.tasks.loading import CHUNK, Predictor, load
+from thaw.tasks.metrics import classification_metrics, decide, per_class_metrics, probabilities
+from thaw.tasks.predictor import CHUNK, Predictor
 
 
 class SequencePredictor(Predictor):
@@ -222,7 +223,7 @@ class SequenceClassification(EncoderTask):
                 label = {"label": texts.labels[row]}
                 writer.write(columns | label | predicted(p, self.labels, self.multi_label))
         if results["confusion"] is not None:
-            from thaw.report import confusion_figure
+            from thaw.report.figures import confusion_figure
 
             confusion_figure(results["confusion"], self.labels, run_dir / "confusion.png")
 

@@ -14,15 +14,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoModel
 
-from thaw.contrastive import LOSSES, all_pairs, pair_loss, shared_labels
-from thaw.data.pairs import Sampling
+from thaw.data.batch.pairs import Sampling
+from thaw.encoder.freeze import Nothing
+from thaw.encoder.linear_heads import as_sklearn, differentiable_head, logistic_head
+from thaw.encoder.load import load
+from thaw.encoder.pooling import read_pooling, write_pooling
 from thaw.errors import ThawError
-from thaw.freeze import Nothing
-from thaw.heads import as_sklearn, differentiable_head, logistic_head
-from thaw.metrics import classification_metrics, per_class_metrics
-from thaw.pooling import read_pooling, write_pooling
 from thaw.tasks.base import Decay, EncoderTask, Share, split_inputs
-from thaw.tasks.loading import load
+from thaw.tasks.contrastive import LOSSES, all_pairs, pair_loss, shared_labels
+from thaw.tasks.metrics import classification_metrics, per_class_metrics
 from thaw.tasks.sequence import SequenceClassification, SequencePredictor
 
 HEAD = "head.safetensors"
@@ -94,7 +94,7 @@ class SetFit(SequenceClassification):
         zero_shot: whether train is made of the labels' names.
         templates: for zero-shot.
         label_texts: for zero-shot.
-        loss: of the embeddings; see `thaw.contrastive`.
+        loss: of the embeddings; see `thaw.tasks.contrastive`.
         head: logistic, fitted by scikit-learn; differentiable, fitted by gradient.
         joint_ratio: share of the steps, the last ones, that train a differentiable head and the
             encoder together by cross-entropy.
@@ -167,7 +167,7 @@ class SetFit(SequenceClassification):
                 self.head.load_state_dict(tensors)
 
     def freeze_with(self, strategy: Nothing) -> None:
-        """Applies a strategy of `thaw.freeze`; embeddings do not pass a pooler, so it is frozen."""
+        """Applies a strategy; embeddings do not pass a pooler, so it is frozen."""
         super().freeze_with(strategy)
         pooler = getattr(self.model, "pooler", None)
         if pooler is not None:

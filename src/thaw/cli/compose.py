@@ -1,0 +1,127 @@
+"""What a command line needs around the work: run names, near matches, errors without tracebacks."""
+
+import re
+from collections.abc import Iterable, Mapping
+from functools import cache
+
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from thaw.cli.conf import choices, conf_dir, own_dirs, search, tasks
+from thaw.cli.messages import near
+from thaw.cli.resolvers import register_resolvers
+from thaw.errors import ThawError
+
+ENGINES = ("joblib", "submitit", "ray", "optuna")  # of sweeps: extras of thaw
+
+
+def compose(overrides: list[str]) -> DictConfig:
+    """Composes `conf/train.yaml` with command-line overrides, outside of `train.py`.
+
+    Raises:
+        ThawError: an override names a key or a choice that does not exist.
+    """
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+
+    register_resolvers()
+    overrides = [*search(own_dirs()), *overrides]
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        try:
+            return hydra_compose("train", overrides)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise ThawError(explain(error)) from error
+        except Exception as error:
+            if not hydras_own(error):
+                raise
+            raise ThawError(unreadable(overrides, error)) from error
+
+
+def hydras_own(error: BaseException) -> bool:
+    """Whether Hydra itself stumbled, over words that its grammar lets through, such as `data=null`
+    or `+=`: it raises whatever comes then."""
+    at = error.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    name = at.tb_frame.f_globals.get("__name__", "") if at is not None else ""
+    return name.split(".")[0] in ("hydra", "omegaconf", "antlr4")
+
+
+def unreadable(words: Iterable[str], error: BaseException) -> str:
+    """What to say of words that Hydra stumbled over."""
+    reason = str(error).splitlines() or [type(error).__name__]
+    return (
+        f"cannot read {' '.join(map(repr, words))}: {reason[0]}. Expected GROUP=CHOICE or "
+        "KEY=VALUE; `python train.py --help` lists every choice and option."
+    )
+
+
+def keys(cfg: Mapping, prefix: str = "") -> list[str]:
+    """All dotted keys of a config, inner nodes too."""
+    found = []
+    for key in cfg:
+        found.append(f"{prefix}{key}")
+        raw = cfg._get_node(key) if isinstance(cfg, DictConfig) else cfg[key]
+        if isinstance(raw, Mapping):
+            found += keys(raw, f"{prefix}{key}.")
+    return found
+
+
+@cache
+def all_keys() -> dict[str, list[str]]:
+    """All dotted keys, with the tasks that have them."""
+    found: dict[str, list[str]] = {}
+    for task in tasks():
+        for key in keys(compose([f"task={task}"])):
+            found.setdefault(key, []).append(task)
+    return dict(sorted(found.items()))
+
+
+def explain(error: BaseException) -> str:
+    """Says in a few lines what an override got wrong, with the nearest right ones."""
+    from hydra.errors import OverrideParseException
+
+    text = str(error)
+    if isinstance(error.__cause__, ThawError):  # Hydra wraps what a constructor raises
+        return str(error.__cause__)
+    if isinstance(error, OverrideParseException):
+        key, _, value = error.override.partition("=")
+        quoted = value.strip("\"'").replace("'", r"\'")
+        return (
+            f"cannot read {error.override!r}. Quote the value for Hydra and the word for the "
+            f'shell: "{key}=\'{quoted}\'"; a list is "{key}=[one,two]".'
+        )
+    if choice := re.search(r"Could not find '([\w/.-]+)/([^/']+)'", text):
+        group, word = choice.groups()
+        if group in ("hydra/launcher", "hydra/sweeper"):
+            extra = word.split("_")[0]
+            if extra in ENGINES:
+                return f"{group}={word} is not installed: pip install -e '.[{extra}]'."
+            return f"{group}={word} does not exist; thaw has extras for {', '.join(ENGINES)}."
+        options = choices(group)
+        return (
+            f"{group}={word} does not exist; {group} is one of {', '.join(options)}."
+            f"{near(word, options)} --config-dir <directory> adds your own."
+        )
+    if wrong := re.search(r"Could not override '([^']+)'", text):
+        word = wrong.group(1)
+        groups = [p.name for p in conf_dir().iterdir() if p.is_dir()]
+        if word in groups:
+            offered = ", ".join(choices(word))
+            return f"{word} is a group: {word}=CHOICE, of {offered}; or {word}.KEY=VALUE."
+        grouped = "No match in the defaults list" in text
+        if not grouped and word in all_keys():
+            others = " or ".join(f"task={task}" for task in all_keys()[word])
+            return f"{word} is an option of {others}: this is another task."
+        known = groups + keys(compose([])) if grouped else list(all_keys())
+        # A key is often right in its last part and wrong in its group: learning_rate=1e-4.
+        hint = near(word, known) or near(word.split(".")[-1], [k.split(".")[-1] for k in known])
+        same = [k for k in known if k.split(".")[-1] == word and not k.startswith("callbacks.")]
+        if same:
+            hint = f" Did you mean {' or '.join(same)}?"
+        return f"there is no option {word}.{hint} `python train.py --help` lists every option."
+    cause = f"\n{error.__cause__}" if error.__cause__ else ""
+    return text + cause

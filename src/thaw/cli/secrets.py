@@ -1,0 +1,183 @@
+"""Keys, tokens and passwords are left out of whatever a run writes, prints or sends.
+
+What a user types on the command line lands in a run's `.hydra/`, in its log, in W&B. Secrets belong
+in the environment (HF_TOKEN, WANDB_API_KEY); where one was typed all the same, `***` stands for it.
+
+No torch here: `train.py --cfg job` passes through it.
+"""
+
+import io
+import logging
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from thaw.errors import ThawError
+
+log = logging.getLogger(__name__)
+
+HIDDEN = "***"
+NAME = (
+    r"(?:[\w.@/+~-]*[._@/-])?(?:(?:api|access|private|secret|ssh|signing)[_-]?key|token|passw(?:or)?d"
+    r"|passwd|passphrase|pwd|secrets?|credentials?|auth|authorization|bearer|sig|signature)"
+)
+SECRET_KEY = re.compile(NAME, re.IGNORECASE)
+# key=value or key: value within a text, the value quoted or up to what ends it there
+PAIR = re.compile(
+    rf"(?<![\w.])({NAME}[\"']?\s*[=:]\s*)(\"[^\"]*\"|'[^']*'|\$\{{[^}}]*\}}"
+    r"|(?:(?:Bearer|Basic)\s+)?(?:\\.|[^\s,}\]&\"'])+)",
+    re.IGNORECASE,
+)
+WORD = re.compile(r"[+~]{0,2}([\w.@/-]+)=(.*)", re.DOTALL)
+USER = re.compile(r"(?<=://)[^/\s@]+(?:@[^/\s@]*)*(?=@)")  # of a URL, with its password
+SHAPES = re.compile(
+    r"\b(?:hf_[A-Za-z0-9]{16,}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}"
+    r"|sk-[\w-]{20,}|AKIA[0-9A-Z]{16}|wandb_v1_\w{20,}"
+    r"|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]+)"
+)
+PRINTS = re.compile(r"--(?:cfg|help|info)(?:=[\w-]+)?|-[chi](?:job|hydra|all)?")
+# names a variable and not its value
+FROM_OUTSIDE = re.compile(r"[\"']?\$\{oc\.env:\w+(?:,null)?\}[\"']?")
+
+
+def redacted(node: Any) -> Any:
+    """Plain containers, or a text, with `***` for every secret.
+
+    A secret is the value of a key that is called one (`api_key`, `hf_token`, `password`), the user
+    and password in a URL, and what has the shape of a well-known token. `${oc.env:NAME}` stays.
+
+    Args:
+        node: dictionaries, sequences and values; a text may be a `key=value` word or hold some.
+    """
+    if isinstance(node, Mapping):
+        return {k: hidden(v) if is_secret(k) else redacted(v) for k, v in node.items()}
+    if isinstance(node, (list, tuple)):
+        return [redacted(value) for value in node]
+    if not isinstance(node, str):
+        return node
+    word = WORD.fullmatch(node)
+    if word and is_secret(word[1]):
+        return node[: word.start(2)] + str(hidden(word[2]))
+    return redacted_text(node)
+
+
+def is_secret(key: Any) -> bool:
+    """Whether what a key holds is a secret, from its name."""
+    return isinstance(key, str) and SECRET_KEY.fullmatch(key) is not None
+
+
+def hidden(node: Any) -> Any:
+    """`***` for every value in a node that is a secret."""
+    if isinstance(node, Mapping):
+        return {key: hidden(value) for key, value in node.items()}
+    if isinstance(node, (list, tuple)):
+        return [hidden(value) for value in node]
+    if node is None or isinstance(node, bool) or node in ("", "null"):
+        return node
+    return node if FROM_OUTSIDE.fullmatch(str(node)) else HIDDEN
+
+
+def redacted_text(text: str) -> str:
+    """Lines with `***` for every secret; see `redacted`."""
+    text = PAIR.sub(lambda m: m[1] + str(hidden(m[2])), text)
+    text = USER.sub(HIDDEN, text)
+    return SHAPES.sub(HIDDEN, text)
+
+
+class Formatter(logging.Formatter):
+    """Lines of a log without secrets, tracebacks too."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redacted_text(super().format(record))
+
+
+@contextmanager
+def redacted_argv() -> Iterator[None]:
+    """The command line of this process without secrets, for a library that sends it."""
+    typed = sys.argv
+    sys.argv = redacted(typed)
+    try:
+        yield
+    finally:
+        sys.argv = typed
+
+
+@contextmanager
+def redacted_config(argv: Sequence[str]) -> Iterator[None]:
+    """Takes secrets out of the config that Hydra prints after `--cfg`, `--help` and `--info`."""
+    if not any(PRINTS.fullmatch(word) for word in argv):
+        yield
+        return
+    said = io.StringIO()
+    try:
+        with redirect_stdout(said):
+            yield
+    finally:
+        text = said.getvalue()
+        try:
+            node = OmegaConf.to_container(OmegaConf.create(text))
+            clean = redacted(node)
+            text = text if clean == node else OmegaConf.to_yaml(OmegaConf.create(clean))
+        except (YAMLError, OmegaConfBaseException):  # help
+            text = redacted_text(text)
+        print(text, end="")
+
+
+def redact_file(path: Path) -> bool:
+    """Takes secrets out of a YAML file; whether there were any."""
+    if not path.is_file():
+        return False
+    node = OmegaConf.to_container(OmegaConf.load(path))
+    clean = redacted(node)
+    if clean == node:
+        return False
+    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    OmegaConf.save(OmegaConf.create(clean), aside)
+    os.replace(aside, path)
+    return True
+
+
+class Redaction(Callback):
+    """Takes secrets out of what Hydra wrote of a job and of a sweep, before the job begins."""
+
+    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        directory = Path(config.hydra.runtime.output_dir) / (config.hydra.output_subdir or "")
+        files = [directory / f"{name}.yaml" for name in ("config", "hydra", "overrides")]
+        if config.hydra.mode == RunMode.MULTIRUN:
+            files.append(Path(config.hydra.sweep.dir) / "multirun.yaml")
+        if any([redact_file(path) for path in files]):
+            log.warning(
+                "the command line holds secrets, which other users of this machine can read. They "
+                "are left out (%s) of the run directory, the log and W&B, so give them again to go "
+                "on from it: better in the environment, as HF_TOKEN and WANDB_API_KEY are, or as "
+                "'${oc.env:NAME}'.",
+                HIDDEN,
+            )
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        redact_file(Path(config.hydra.sweep.dir) / "multirun.yaml")
+
+
+def require_whole(words: Sequence[str], given: Sequence[str], origin: Path) -> None:
+    """Raises ThawError if a run's words lack a secret that was not given again.
+
+    Args:
+        words: of the run, as they were kept.
+        given: now.
+        origin: of the words.
+    """
+    keys = {word.lstrip("+~").partition("=")[0] for word in given}
+    for word in words:
+        key, _, value = word.lstrip("+~").partition("=")
+        if HIDDEN in value and key not in keys:
+            raise ThawError(f"{origin} was kept without the secret of {key}: give {key}= again.")

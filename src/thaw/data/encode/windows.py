@@ -1,0 +1,108 @@
+"""Sentences as windows that a model can take; a sentence that fits is one window."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from tokenizers import pre_tokenizers
+from transformers import PreTrainedTokenizerBase
+
+
+def prefix_spaces(tokenizer: Any) -> None:
+    """Makes a byte-level tokenizer see a space before every word, as it does within a text.
+
+    Else words of a list would be glued together: "New York" read as "NewYork".
+    """
+    top = tokenizer.backend_tokenizer.pre_tokenizer
+    parts: Any = top if isinstance(top, pre_tokenizers.Sequence) else [top]
+    for part in parts:
+        if isinstance(part, pre_tokenizers.ByteLevel):
+            part.add_prefix_space = True
+
+
+def windows(
+    tokenizer: PreTrainedTokenizerBase,
+    sentences: Sequence[Sequence[str]],
+    max_tokens: int,
+    stride: int,
+) -> list[list[dict[str, list]]]:
+    """Each sentence as windows of at most `max_tokens` tokens.
+
+    A word belongs to the one window that sees most around its first subword: `word_ids` are None
+    at the tokens of words that belong to another. A word that the tokenizer turns into nothing is
+    read as its unknown token, so that it keeps its place.
+
+    Args:
+        tokenizer: of the model.
+        sentences: their words.
+        max_tokens: with special tokens.
+        stride: tokens that neighbouring windows share.
+
+    Returns:
+        For each sentence its windows: the model's inputs and `word_ids`, T long each.
+    """
+    out: list[list[dict[str, list]]] = [[] for _ in sentences]
+    encoded = tokenize(tokenizer, sentences, max_tokens, stride)
+    pieces: list[list[int]] = [[] for _ in sentences]
+    for piece, sentence in enumerate(encoded["overflow_to_sample_mapping"]):
+        pieces[sentence].append(piece)
+    keys = [key for key in encoded if key != "overflow_to_sample_mapping"]
+    for sentence, mine in enumerate(pieces):
+        ids = [encoded.word_ids(piece) for piece in mine]
+        owners = owned(ids, stride) if len(mine) > 1 else ids
+        for piece, word_ids in zip(mine, owners, strict=True):
+            window = {key: encoded[key][piece] for key in keys}
+            out[sentence].append(window | {"word_ids": word_ids})
+    return out
+
+
+def tokenize(
+    tokenizer: PreTrainedTokenizerBase,
+    sentences: Sequence[Sequence[str]],
+    max_tokens: int,
+    stride: int,
+) -> Any:
+    """The tokenizer's windows, in which every word has a token."""
+    words = [list(sentence) for sentence in sentences]
+    for _ in range(2):
+        encoded = tokenizer(
+            words,
+            is_split_into_words=True,
+            truncation=True,
+            max_length=max_tokens,
+            stride=stride,
+            return_overflowing_tokens=True,
+        )
+        seen: list[set[int | None]] = [set() for _ in words]
+        for piece, sentence in enumerate(encoded["overflow_to_sample_mapping"]):
+            seen[sentence].update(encoded.word_ids(piece))
+        lost = [(i, w) for i, s in enumerate(words) for w in range(len(s)) if w not in seen[i]]
+        if not lost:
+            break
+        for i, w in lost:
+            words[i][w] = tokenizer.unk_token or tokenizer.mask_token or tokenizer.sep_token
+    return encoded
+
+
+def owned(pieces: Sequence[Sequence[int | None]], stride: int) -> list[list[int | None]]:
+    """The word ids of a sentence's windows, each word in one window only.
+
+    Args:
+        pieces: the word of each token of each window, None of special tokens.
+        stride: tokens that neighbouring windows share.
+    """
+    best: dict[int, tuple[float, int]] = {}
+    before: int | None = None  # the word just before this window
+    for number, piece in enumerate(pieces):
+        content = [word for word in piece if word is not None]
+        for at, word in enumerate(content):
+            if word == (content[at - 1] if at else before):
+                continue  # not its first subword
+            left = at if number else float("inf")
+            right = len(content) - 1 - at if number < len(pieces) - 1 else float("inf")
+            if word not in best or min(left, right) > best[word][0]:
+                best[word] = (min(left, right), number)
+        before = content[-stride - 1] if len(content) > stride else None
+    return [
+        [word if word is not None and best[word][1] == number else None for word in piece]
+        for number, piece in enumerate(pieces)
+    ]

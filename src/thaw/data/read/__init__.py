@@ -1,0 +1,1 @@
+"""Files and the Hub become checked rows."""

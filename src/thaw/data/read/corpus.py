@@ -1,0 +1,95 @@
+"""Running text: a text a line, tables with a column of texts, or a folder of .txt files."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from thaw.data.read.tables import COMPRESSED, FORMATS, open_lines, read_rows, require_file
+from thaw.errors import ThawError
+
+LONGEST = 1_000_000  # characters: a longer line is no line
+CONTROL = bytes({*range(32)} - {*b"\t\n\v\f\r\x1b"})
+
+
+def corpus_rows(path: Path, encoding: str, documents: bool) -> Iterator[Mapping[str, Any]]:
+    """Rows of a file or folder, in memory that does not grow with it.
+
+    A row has what a table has; of a text file `text`, the line. Of a folder, `document` names the
+    file that the row is a part of.
+
+    Args:
+        path: a table (.csv, .jsonl, .parquet, ...), a text file of any other name, or a folder.
+        encoding: of text.
+        documents: rows of one `document` are to be joined: a line keeps its end, and one that never
+            ends comes in pieces.
+
+    Raises:
+        ThawError: there is no such file, it is empty or not text, the folder has no .txt, or a line
+            never ends.
+    """
+    if path.is_dir():
+        return folder_rows(path, encoding, documents)
+    plain = [s for s in path.suffixes if s.lower() not in COMPRESSED]
+    if plain and plain[-1].lower() in FORMATS:
+        return read_rows(path, encoding)
+    return text_file_rows(path, encoding, documents)
+
+
+def folder_rows(path: Path, encoding: str, documents: bool) -> Iterator[Mapping[str, Any]]:
+    """Rows of the .txt files in a folder and the folders below, in the order of their names."""
+    files = sorted(p for p in path.rglob("*") if ".txt" in p.suffixes and p.is_file())
+    if not files:
+        inside = ", ".join(sorted(p.name for p in path.iterdir())[:5]) or "nothing"
+        raise ThawError(f"{path} has no .txt files; it holds {inside}. Name a file in it.")
+    for file in files:
+        if file.stat().st_size:
+            name = str(file.relative_to(path))
+            for row in text_file_rows(file, encoding, documents):
+                yield {**row, "document": name}
+
+
+def text_file_rows(path: Path, encoding: str, documents: bool) -> Iterator[Mapping[str, Any]]:
+    """Lines of a text file as `text`; with `documents` also `document`, the line's number."""
+    require_text(path, encoding)
+    number = 1
+    for piece in open_lines(path, encoding, LONGEST):
+        ended = piece.endswith("\n")
+        if not documents and len(piece) >= LONGEST:
+            raise ThawError(
+                f"{path} line {number} is longer than {LONGEST:,} characters; expected a text a "
+                "line. data.pack=documents cuts it into blocks of data.max_tokens."
+            )
+        if piece.strip():
+            yield (
+                {"text": piece, "document": number} if documents else {"text": piece.rstrip("\r\n")}
+            )
+        number += ended
+
+
+def require_text(path: Path, encoding: str) -> None:
+    """Raises ThawError if a file begins as no text does."""
+    require_file(path)
+    if encoding.lower().replace("_", "-").startswith(("utf-16", "utf-32")):
+        return
+    with open(path, "rb") as raw:
+        head = raw.read(4)
+    if path.suffix.lower() not in COMPRESSED and head[:2] not in (b"\xff\xfe", b"\xfe\xff"):
+        with open(path, "rb") as raw:
+            head = raw.read(4096)
+        if head.startswith(b"%PDF") or head.translate(None, CONTROL) != head:
+            raise ThawError(
+                f"{path} is a binary file: it begins with {head[:8]!r}. Expected text, a text a "
+                f"line, or a table ({', '.join(FORMATS)})."
+            )
+
+
+def joined(rows: Iterable[Mapping[str, Any]], column: str) -> Iterator[Mapping[str, Any]]:
+    """Rows with those of one `document`, which follow each other, joined to one."""
+    for _, parts in groupby(enumerate(rows), lambda pair: pair[1].get("document", pair[0])):
+        (_, first), *rest = parts
+        yield (
+            {**first, column: "".join([first[column], *(r[column] for _, r in rest)])}
+            if rest
+            else first
+        )

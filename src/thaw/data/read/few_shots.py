@@ -1,0 +1,73 @@
+"""A few texts of each label, and batches of them."""
+
+import logging
+from collections import Counter
+
+import numpy as np
+
+from thaw.data.read.texts import Texts
+from thaw.errors import ThawError
+
+log = logging.getLogger(__name__)
+
+
+def names_in(label: str | list[str]) -> list[str]:
+    """The labels of a row: one, or those of a list."""
+    return label if isinstance(label, list) else [label]
+
+
+def distinct(texts: Texts) -> Texts:
+    """Each text once; texts that occur with different labels are left out."""
+    found: dict[tuple[str, ...], list[int]] = {}
+    for row, text in enumerate(texts.texts):
+        found.setdefault(text, []).append(row)
+    labels = {t: {tuple(sorted(names_in(texts.labels[i]))) for i in r} for t, r in found.items()}
+    if torn := [text for text, given in labels.items() if len(given) > 1]:
+        log.warning(
+            "%s: %d texts occur with different labels and are left out, such as %.60r",
+            texts.origin,
+            len(torn),
+            torn[0][0],
+        )
+    return texts.take(rows[0] for text, rows in found.items() if len(labels[text]) == 1)
+
+
+def draw(texts: Texts, shots: int, seed: int) -> Texts:
+    """Draws `shots` texts of each label; where texts have several, a text counts for each of them.
+
+    Args:
+        texts: all different.
+        shots: texts a label.
+        seed: of the draw.
+
+    Raises:
+        ThawError: a label has fewer texts.
+    """
+    rows: dict[str, list[int]] = {}
+    for row, label in enumerate(texts.labels):
+        for name in names_in(label):
+            rows.setdefault(name, []).append(row)
+    require(texts, rows, shots)
+    rng = np.random.default_rng(seed)
+    drawn: dict[int, None] = {}
+    count: Counter[str] = Counter()
+    for name in sorted(rows, key=lambda n: (len(rows[n]), n)):  # the rarest first
+        for row in rng.permutation(rows[name]).tolist():
+            if count[name] >= shots:
+                break
+            if row not in drawn:
+                drawn[row] = None
+                count.update(names_in(texts.labels[row]))
+    return texts.take(drawn)
+
+
+def require(texts: Texts, rows: dict[str, list[int]], shots: int) -> None:
+    """Raises ThawError if a label has fewer rows than shots."""
+    short = {name: len(found) for name, found in rows.items() if len(found) < shots}
+    if short:
+        name, count = min(short.items(), key=lambda item: item[1])
+        raise ThawError(
+            f"{texts.origin}: {shots} different texts a label are wanted, and train has {count} "
+            f"with label {name!r}. Try task.shots={count} (data.shots under task=sequence), or "
+            f"leave the label out with data.drop_labels=[{name}]."
+        )

@@ -1,0 +1,143 @@
+"""Folds of a data set for cross-validation: each text in one of them, groups whole, labels in equal
+shares."""
+
+import logging
+import warnings
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from thaw.data.read.text_store import hashes
+from thaw.data.read.texts import Texts
+from thaw.errors import ThawError
+
+log = logging.getLogger(__name__)
+
+
+def require_fold(folds: int | None, fold: int | None, sources: Mapping[str, Any]) -> None:
+    """Raises ThawError unless both are given and fit, or neither is given.
+
+    Args:
+        folds: how many.
+        fold: which one, from 0.
+        sources: a name, a fraction or None, by split; see `fold_split`.
+    """
+    if folds is None and fold is not None:
+        raise ThawError(f"data.fold={fold} needs data.folds=<how many>, such as data.folds=5.")
+    if folds is None:
+        return
+    every = f"-m data.folds={folds} data.fold={','.join(map(str, range(folds)))}"
+    if fold is None:
+        raise ThawError(f"data.folds={folds}: which one is this run's? For all of them: {every}")
+    if fold >= folds:
+        raise ThawError(
+            f"data.fold={fold}: with data.folds={folds}, folds are 0 to {folds - 1}: {every}"
+        )
+    fold_split(sources)
+
+
+def fold_split(sources: Mapping[str, Any]) -> str:
+    """The split that is a fold of train's texts: test, or validation where test is named.
+
+    Args:
+        sources: a name, a fraction or None, by split.
+
+    Raises:
+        ThawError: both are named.
+    """
+    for split in ("test", "validation"):
+        if not isinstance(sources.get(split), str):
+            return split
+    raise ThawError(
+        f"data.folds: the fold is the test split, or validation where there is a test split, and "
+        f"here both are named (data.test={sources['test']}, data.validation="
+        f"{sources['validation']}). Set data.test=null, or data.validation=null."
+    )
+
+
+def held_out(rows: Texts, labels: Sequence[Any], folds: int, fold: int, seed: int) -> np.ndarray:
+    """The rows of a fold, in their order.
+
+    Groups are whole; where there are none, a text that occurs more than once is. Labels are
+    stratified (scikit-learn's StratifiedKFold and StratifiedGroupKFold): equal shares of each where
+    there are no groups, shares as alike as the groups allow where there are. A text with several
+    labels counts for its rarest.
+
+    Args:
+        rows: all of them.
+        labels: of each row: a name, a list of names, or None.
+        folds: how many, 2 or more.
+        fold: which one, from 0.
+        seed: of the shuffle before; the same seed gives the same folds.
+
+    Raises:
+        ThawError: there are fewer texts, or groups, than folds, or a label has fewer texts.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    _, first, place = np.unique(hashes(rows.texts), return_index=True, return_inverse=True)
+    # The row where each row's text is first: hashes differ between processes, rows do not.
+    origin = np.arange(len(rows)) if rows.groups else first[place]
+    kept = np.unique(origin)
+    groups = numbered(rows.groups)
+    count = len(np.unique(groups)) if rows.groups else len(kept)
+    if count < folds:
+        what = "groups" if rows.groups else "different texts"
+        raise ThawError(f"{rows.origin}: {count} {what} are too few for data.folds={folds}.")
+    keys = numbered(strata([labels[i] for i in kept], folds, rows.origin))
+    kind = StratifiedGroupKFold if rows.groups else StratifiedKFold
+    splitter = kind(folds, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of rare labels: `strata` said it
+        parts = splitter.split(keys, keys, groups if rows.groups else None)
+        _, found = next(islice(parts, fold, None))
+    held = np.flatnonzero(np.isin(origin, kept[found]))
+    if not len(held):
+        raise ThawError(
+            f"{rows.origin}: data.fold={fold} of data.folds={folds} is empty, as {count} groups "
+            "are of very different sizes: try fewer folds, or another data.split_seed."
+        )
+    return held
+
+
+def strata(labels: Sequence[Any], folds: int, origin: str) -> list[str]:
+    """What each text counts for: its label; of several, the rarest that each fold can have.
+
+    Args:
+        labels: of each text: a name, a list of names, or None.
+        folds: how many.
+        origin: of the texts, for messages.
+
+    Raises:
+        ThawError: a label has fewer texts than folds, and texts have one label each.
+    """
+    counts: Counter[str] = Counter()
+    for value in labels:
+        counts.update(set(value) if isinstance(value, list) else [] if value is None else [value])
+    rare = {name: count for name, count in counts.items() if count < folds}
+    if rare and any(isinstance(value, str) for value in labels):
+        name = min(rare, key=lambda n: (rare[n], n))
+        raise ThawError(
+            f"{origin}: data.folds={folds} needs as many texts of each label, and {name!r} has "
+            f"{rare[name]}. Try data.folds={rare[name]}, or data.drop_labels=[{name}]."
+            if rare[name] > 1
+            else f"{origin}: data.folds={folds} needs as many texts of each label, and {name!r} "
+            f"has one. data.drop_labels=[{name}] leaves it out."
+        )
+    for name, count in sorted(rare.items()):
+        log.warning("%s occurs in %d texts, so not in each of %d folds", name, count, folds)
+    keys = []
+    for value in labels:
+        names = [n for n in value if n not in rare] if isinstance(value, list) else [value or ""]
+        keys.append(min(names, key=lambda n: (counts[n], n), default=""))
+    several = Counter(keys)
+    return [key if several[key] >= folds else "" for key in keys]
+
+
+def numbered(names: Sequence[str]) -> np.ndarray:
+    """A number for each name, in the order of their first occurrence."""
+    ids: dict[str, int] = {}
+    return np.fromiter((ids.setdefault(n, len(ids)) for n in names), np.int64, len(names))

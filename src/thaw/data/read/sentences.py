@@ -1,0 +1,177 @@
+"""Sentences with entity tags out of rows, checked and in IOB2."""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from thaw.data.read.spans import places_of, read_spans, tags_of, words_of
+from thaw.data.read.tag_schemes import find_scheme, is_tag, to_iob2
+from thaw.data.read.texts import Texts
+from thaw.errors import ThawError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Sentences(Texts):
+    """Sentences of one split; `texts` holds the words of each, `labels` their tags in IOB2.
+
+    Attributes:
+        originals: the text of each sentence.
+        places: where each word begins and ends in it.
+        from_spans: whether the words were made from text, see `thaw.data.read.spans.words_of`.
+    """
+
+    originals: list[str] = field(default_factory=list)
+    places: list[list[tuple[int, int]]] = field(default_factory=list)
+    from_spans: bool = False
+
+    def take(self, rows: Iterable[int]) -> "Sentences":
+        """The given rows, in the given order."""
+        rows = list(rows)
+        names = ("texts", "labels", "groups", "originals", "places")
+        parts = {
+            name: [getattr(self, name)[i] for i in rows] for name in names if getattr(self, name)
+        }
+        return Sentences(**parts, origin=self.origin, from_spans=self.from_spans)
+
+
+def read_sentences(
+    rows: Iterable[Mapping[str, Any]], names: Mapping[str, str], scheme: str | None, origin: str
+) -> Sentences:
+    """Sentences out of rows with words and tags, or with text and spans.
+
+    Args:
+        rows: mappings of column to value; `line` is that of the first word, in a column file.
+        names: which columns are `tokens` and `tags`, or `text` and `spans`; and `group`, whose
+            values never fall into two splits, if there is one.
+        scheme: of the tags, one of `SCHEMES`; None: found from them.
+        origin: a file or data set, for messages.
+
+    Raises:
+        ThawError: there is no row, a column is missing, words and tags differ in number, a tag or
+            a span is not one, or a tag breaks the given scheme.
+    """
+    out = Sentences(origin=origin)
+    texts: list[tuple[str, ...]] = []
+    lines: list[int] = []
+    empty = total = 0
+    cut: list[str] = []
+    spans = False
+    for number, row in enumerate(rows, start=1):
+        where = f"{origin}: line {row['line']}" if "line" in row else f"{origin}: row {number}"
+        if number == 1:
+            spans = require_columns(row, names, origin)
+        needed = ("text", "spans") if spans else ("tokens", "tags")
+        if missing := [names[n] for n in (*needed, "group") if n in names and names[n] not in row]:
+            raise ThawError(f"{where} has no {missing[0]!r}; it has {', '.join(map(repr, row))}.")
+        if spans:
+            text = str(row[names["text"]] or "")
+            places = words_of(text)
+            found = read_spans(row[names["spans"]], text, where)
+            tags, widened = tags_of(places, found, where)
+            words = [text[a:b] for a, b in places]
+            total += len(found)
+            cut += [f"{where}, {text[s.start : s.end]!r}" for s in widened]
+        else:
+            words, tags = read_words(row[names["tokens"]], row[names["tags"]], where)
+            text, places = " ".join(words), places_of(words)
+        if not words:
+            empty += 1
+            continue
+        texts.append(tuple(words))
+        out.labels.append(tags)
+        out.originals.append(text)
+        out.places.append(places)
+        if "group" in names:
+            out.groups.append(str(row[names["group"]]))
+        lines.append(row.get("line", -number))
+    out.texts = texts
+    if not texts:
+        raise ThawError(f"{origin} has no sentence with a word.")
+    if empty:
+        log.warning("%s: %d sentences without a word are left out", origin, empty)
+    if cut:
+        log.warning(
+            "%s: %d of %d spans cut a word and were widened to whole words; the first: %s. Are "
+            "start and end counted in characters, not bytes or UTF-16 units?",
+            origin,
+            len(cut),
+            total,
+            cut[0],
+        )
+    out.from_spans = spans
+    if not spans:
+        convert(out, lines, scheme)
+    return out
+
+
+def require_columns(row: Mapping[str, Any], names: Mapping[str, str], origin: str) -> bool:
+    """Whether rows hold spans; a ThawError where they hold neither these nor tags."""
+    there = ", ".join(map(repr, row))
+    if "group" in names and names["group"] not in row:
+        raise ThawError(f"{origin} has no column {names['group']!r}; it has {there}.")
+    if names["tokens"] in row and names["tags"] in row:
+        return False
+    if names["text"] in row and names["spans"] in row:
+        return True
+    raise ThawError(
+        f"task=ner needs a column of words and one of tags ({names['tokens']}, {names['tags']}), "
+        f"or text and spans ({names['text']}, {names['spans']}); {origin} has {there}. Name them "
+        "with data.tokens=, data.tags=, data.text=, data.spans=, or try data=wnut16."
+    )
+
+
+def read_words(tokens: Any, tags: Any, where: str) -> tuple[list[str], list[str]]:
+    """The words of a row and their tags, as many."""
+    for name, value in (("tokens", tokens), ("tags", tags)):
+        if not isinstance(value, list):
+            raise ThawError(f"{where}: {name} are {value!r:.60}; expected a list.")
+    if len(tokens) != len(tags):
+        raise ThawError(f"{where}: {len(tokens)} tokens and {len(tags)} tags.")
+    for name, value in (("token", tokens), ("tag", tags)):
+        if wrong := [v for v in value if not isinstance(v, str)]:
+            raise ThawError(
+                f"{where}: {name} {wrong[0]!r} is no text; tags are names such as B-PER."
+            )
+    return tokens, tags
+
+
+def convert(sentences: Sentences, lines: Sequence[int], scheme: str | None) -> None:
+    """Brings tags into IOB2, in place.
+
+    Args:
+        sentences: with tags as read.
+        lines: of the first word of each sentence; negative: the number of a row.
+        scheme: given by the user, whose breaches are errors; None: found, and breaches counted.
+    """
+
+    def where(number: int, place: int) -> str:
+        line = lines[number]
+        spot = f"line {line + place}" if line > 0 else f"row {-line}, word {place + 1}"
+        return f"{sentences.origin}: {spot} ({sentences.texts[number][place]})"
+
+    bare = scheme == "io" and not any(is_tag(t) for tags in sentences.labels for t in tags)
+    found = "io" if bare else find_scheme(sentences.labels, where)
+    if scheme == "io" and found != "io":
+        raise ThawError(
+            f"{sentences.origin}: data.scheme=io is for bare types, and tags here look like "
+            f"{found}. Leave data.scheme out."
+        )
+    used = scheme or found
+    broken = 0
+    for number, tags in enumerate(sentences.labels):
+        sentences.labels[number], places = to_iob2(tags, used)
+        if places and scheme is not None:
+            raise ThawError(
+                f"{where(number, places[0])}: tag {tags[places[0]]!r} breaks data.scheme={scheme}; "
+                f"the tags look like {found}. Without data.scheme they are read as that, and what "
+                "breaks it is counted."
+            )
+        broken += len(places)
+    log.info(
+        "%s: tags are %s%s", sentences.origin, used, "" if used == "iob2" else ", read as iob2"
+    )
+    if broken:
+        log.warning("%s: %d tags break %s and start an entity", sentences.origin, broken, used)

@@ -1,0 +1,60 @@
+"""How a checkpoint is loaded, and how an exported one predicts."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from thaw.errors import ThawError
+
+log = logging.getLogger(__name__)
+
+
+def load(auto_class: type, checkpoint: str | Path, **config: Any) -> PreTrainedModel:
+    """Loads a checkpoint for a task; see `load_fresh`."""
+    return load_fresh(auto_class, checkpoint, **config)[0]
+
+
+def load_fresh(
+    auto_class: type, checkpoint: str | Path, **config: Any
+) -> tuple[PreTrainedModel, list[str]]:
+    """Loads a checkpoint for a task, in float32, from safetensors.
+
+    Args:
+        auto_class: such as `AutoModelForSequenceClassification`.
+        checkpoint: a directory.
+        config: overrides of the model's config, such as `num_labels`.
+
+    Returns:
+        The model, and the names of the weights that the checkpoint lacks.
+
+    Raises:
+        ThawError: the checkpoint cannot be read, or lacks weights of the encoder itself.
+    """
+    try:
+        model, info = auto_class.from_pretrained(  # type: ignore[attr-defined]
+            checkpoint,
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            **config,
+        )
+    except (OSError, ValueError) as error:
+        raise ThawError(f"{checkpoint} cannot be loaded: {error}") from error
+    prefix = "" if model.base_model is model else f"{model.base_model_prefix}."
+    encoder = {prefix + name for name, _ in model.base_model.named_parameters()}
+    # mismatched keys come with both shapes: (name, in the checkpoint, in the model)
+    mismatched = [k[0] if isinstance(k, tuple) else k for k in info["mismatched_keys"]]
+    fresh = sorted({*info["missing_keys"], *mismatched})
+    if lost := [name for name in fresh if name in encoder and "pooler." not in name]:
+        raise ThawError(
+            f"{checkpoint} lacks {len(lost)} weights of the encoder, {', '.join(lost[:3])}, ...: "
+            f"is it a {model.config.model_type} checkpoint?"
+        )
+    if fresh:
+        log.info("Not in the checkpoint, starting fresh: %s", ", ".join(fresh))
+    return model, fresh

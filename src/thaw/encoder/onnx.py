@@ -1,0 +1,211 @@
+"""A finished run as an ONNX graph, for programs without torch or without Python: `python -m
+thaw.export run=<dir> format=onnx`.
+
+Shapes: B batch, T tokens, C labels.
+"""
+
+import importlib.util
+import json
+import logging
+import os
+import shutil
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import AutoTokenizer
+
+from thaw.errors import ThawError
+
+NEEDS = ("onnx", "onnxscript", "onnxruntime")
+OPSET = 18  # of 2023: what runtimes of phones and browsers know by now
+PROBES = (  # texts of different lengths, which the graph is checked on
+    "A warm, funny film.",
+    "Not bad.",
+    "Maarten Grootendorst of Tilburg wrote that the second half of it is as dull as the first "
+    "one was lovely, and went to Oslo in 2024.",
+    "x",
+)
+
+
+class Graph(nn.Module):
+    """What a file holds: padded tokens to logits, and probabilities where classes have names.
+
+    Args:
+        model: tokens to logits, see `thaw.tasks.predictor.Predictor.graph`.
+        activation: softmax or sigmoid of the logits; empty: logits alone.
+    """
+
+    def __init__(self, model: nn.Module, activation: str = "") -> None:
+        super().__init__()
+        self.model = model
+        self.activation = activation
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Logits (B, C), or (B, T, C) of a label a token, and probabilities of the same shape.
+
+        Args:
+            input_ids: (B, T) of int64.
+            attention_mask: (B, T) of int64, 1 for real tokens.
+            token_type_ids: (B, T) of int64, for models with segments.
+        """
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+        if token_type_ids is not None:
+            inputs["token_type_ids"] = token_type_ids
+        logits = self.model(**inputs)
+        if not self.activation:
+            return logits
+        return logits, (logits.sigmoid() if self.activation == "sigmoid" else logits.softmax(-1))
+
+
+def export_onnx(
+    predictor: Any, model: Path, directory: Path, max_tokens: int, tolerance: float
+) -> float:
+    """Writes `model.onnx`, checked against torch, with the tokenizer beside it.
+
+    Args:
+        predictor: of the task, a subclass of `thaw.tasks.predictor.Predictor`.
+        model: the exported Hugging Face directory.
+        directory: appears whole or not at all.
+        max_tokens: of a text.
+        tolerance: the largest difference of a logit x to torch's y, as a part of 1 + |y|.
+
+    Returns:
+        The largest absolute difference of a logit.
+
+    Raises:
+        ThawError: the `onnx` extra is not installed, the model cannot be exported, or its graph
+            gives other logits.
+    """
+    if lacking := [name for name in NEEDS if importlib.util.find_spec(name) is None]:
+        raise ThawError(f"format=onnx needs {', '.join(lacking)}: pip install -e '.[onnx]'.")
+    tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
+    config = json.loads((model / "config.json").read_text("utf-8"))
+    batches = probes(tokenizer, max_tokens)
+    # Attention in plain products: every exporter and runtime knows them.
+    plain, reference = predictor.graph(model, "eager").eval(), predictor.graph(model, None).eval()
+    about = describe(config, logits_of(reference, batches[0]).shape[-1], tokenizer, max_tokens)
+    aside = directory.with_name(f".{directory.name}.partial")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    try:
+        write_graph(Graph(plain, about.get("activation", "")), batches[0], about, aside)
+        difference = compare(aside / "model.onnx", reference, batches, tolerance)
+        tokenizer.save_pretrained(aside)
+        shutil.rmtree(directory, ignore_errors=True)
+        os.replace(aside, directory)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return difference
+
+
+def probes(tokenizer: Any, max_tokens: int) -> list[dict[str, Tensor]]:
+    """Batches of several lengths and sizes, each one tensor (B, T) by name."""
+    long = " ".join(PROBES[2:3] * max_tokens)
+    found = []
+    for texts in (PROBES[:3], PROBES[1:2], [*PROBES, long], PROBES[3:]):
+        batch = tokenizer(
+            list(texts), padding=True, truncation=True, max_length=max_tokens, return_tensors="pt"
+        )
+        names = [n for n in ("input_ids", "attention_mask", "token_type_ids") if n in batch]
+        found.append({name: batch[name] for name in names})
+    return found
+
+
+def describe(
+    config: Mapping[str, Any], width: int, tokenizer: Any, max_tokens: int
+) -> dict[str, str]:
+    """What a program needs to know besides the graph, for the file's metadata."""
+    about = {
+        "max_tokens": str(max_tokens),
+        "pad_token": str(tokenizer.pad_token),
+        "pad_token_id": str(tokenizer.pad_token_id),
+    }
+    names = config.get("id2label") or {}
+    if len(names) == width:
+        several = config.get("problem_type") == "multi_label_classification"
+        about["labels"] = json.dumps([names[key] for key in sorted(names, key=int)])
+        about["activation"] = "sigmoid" if several else "softmax"
+    return about
+
+
+def logits_of(model: nn.Module, batch: Mapping[str, Tensor]) -> np.ndarray:
+    """torch's logits."""
+    with torch.inference_mode():
+        return model(**batch).numpy()
+
+
+def write_graph(
+    graph: Graph, batch: Mapping[str, Tensor], about: Mapping[str, str], directory: Path
+) -> None:
+    """Writes `model.onnx`, traced with a batch, for any batch size and length."""
+    outputs = ["logits", "probabilities"] if graph.activation else ["logits"]
+    with silence():
+        try:
+            program = torch.onnx.export(
+                graph,
+                tuple(batch.values()),
+                dynamo=True,
+                verbose=False,
+                opset_version=OPSET,
+                input_names=list(batch),
+                output_names=outputs,
+                dynamic_shapes=tuple({0: "batch", 1: "tokens"} for _ in batch),
+            )
+        except torch.onnx.errors.OnnxExporterError as error:
+            first = str(error).strip().splitlines()[0]
+            raise ThawError(f"format=onnx: torch cannot export this model: {first}") from error
+        assert program is not None
+        program.model.metadata_props.update(about)
+        program.save(directory / "model.onnx", external_data=False)
+
+
+def compare(
+    path: Path, reference: nn.Module, batches: list[dict[str, Tensor]], tolerance: float
+) -> float:
+    """The largest difference of a logit between onnxruntime and torch, where tokens are real.
+
+    Raises:
+        ThawError: it is larger than the tolerance.
+    """
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    largest, worst = 0.0, 0.0
+    for batch in batches:
+        given = {name: tensor.numpy() for name, tensor in batch.items()}
+        [logits] = session.run(["logits"], given)
+        wanted = logits_of(reference, batch)
+        real = given["attention_mask"] == 1 if wanted.ndim == 3 else ...
+        difference = np.abs(logits - wanted)[real]
+        largest = max(largest, float(difference.max()))
+        worst = max(worst, float((difference / (1 + np.abs(wanted[real]))).max()))
+    if not worst <= tolerance:  # NaN, too
+        raise ThawError(
+            f"format=onnx: a logit of onnxruntime differs from torch's by {largest:.2g}, and by "
+            f"{worst:.2g} of its size; expected {tolerance:g} at most. Nothing was written."
+        )
+    return largest
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """No warnings of the exporter, which speaks of its own inside."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,289 @@
+"""The texts of a batch one after the other, with no padding between them.
+
+A padded batch computes its padding. Here the encoder sees one row of all real tokens, and its
+attention knows where each text ends, so that no text sees another (as ModernBERT trains: Warner et
+al. 2024, section 2.1.3). What comes out is laid back into (B, T, H), so that heads, poolers and
+losses are those of padded batches. Loss and gradients are the same, too.
+
+On CUDA the attention is torch's flash attention with variable lengths, dropout included (Dao 2023).
+Elsewhere it goes text by text: right, not fast.
+
+Shapes: B batch, T tokens, N real tokens of the batch, H width, A heads, D width of a head.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, PreTrainedModel
+
+from thaw.encoder.bit_dropout import ATTENTION, attend
+
+PACKED = "packed"
+# The module that gives the last state, before poolers and heads.
+LAST = {
+    "bert": "encoder",
+    "camembert": "encoder",
+    "distilbert": "transformer",
+    "electra": "encoder",
+    "modernbert": "final_norm",
+    "roberta": "encoder",
+    "xlm-roberta": "encoder",
+}
+AFTER_PADDING = ("camembert", "roberta", "xlm-roberta")  # positions count from pad_token_id + 1
+HALF = ("16-mixed", "16-true", "bf16-mixed", "bf16-true")
+
+
+def obstacle(model: PreTrainedModel, device: torch.device, precision: str) -> str:
+    """Why a model cannot run packed, "" if it can.
+
+    Args:
+        model: with thaw's dropout.
+        device: that it runs on.
+        precision: of the Trainer.
+    """
+    kind = model.config.model_type
+    if kind not in LAST:
+        return f"thaw packs {', '.join(LAST)}, not {kind}"
+    if model.config._attn_implementation != ATTENTION:
+        return f"the attention is {model.config._attn_implementation}, not sdpa"
+    if device.type != "cuda":
+        return ""
+    if torch.cuda.get_device_capability(device) < (8, 0):
+        return f"{torch.cuda.get_device_name(device)} has no flash attention (compute capability 8)"
+    if precision not in HALF:
+        return f"flash attention needs trainer.precision=bf16-mixed, not {precision}"
+    width = model.config.hidden_size // model.config.num_attention_heads
+    if width % 8 or width > 128:
+        return f"flash attention knows no heads of {width}"
+    return fault(device, torch.bfloat16 if precision.startswith("bf16") else torch.float16)
+
+
+class Layout:
+    """Where the real tokens of a padded batch are.
+
+    Args:
+        real: (B, T), True for real tokens, on the CPU: nothing asks a GPU for a length.
+        device: that gets what the encoder needs, without waiting for it.
+        after: number that positions count from, text by text; None: a token's column.
+
+    Attributes:
+        positions: (1, N) of tokens within their texts.
+        ends: (B + 1,) of int32, where texts begin and end in the row of all.
+        longest: text.
+    """
+
+    def __init__(self, real: np.ndarray, device: torch.device, after: int | None = None) -> None:
+        self.shape = real.shape
+        self.full = bool(real.all())
+        positions = np.nonzero(real)[1] if after is None else real.cumsum(1)[real] + after
+        lengths = real.sum(1)
+        self.longest = int(lengths.max())
+        ends = np.cumsum([0, *lengths], dtype=np.int32)
+        self.ends = moved(torch.from_numpy(ends), device)
+        index = np.stack([np.flatnonzero(real), positions])
+        self.index, self.positions = moved(torch.from_numpy(index), device).split(1)
+
+    def pack(self, padded: Tensor) -> Tensor:
+        """(B, T, ...) to (1, N, ...)."""
+        row = padded.flatten(0, 1)
+        return (row if self.full else row.index_select(0, self.index[0]))[None]
+
+    def unpack(self, row: Tensor) -> Tensor:
+        """(1, N, H) to (B, T, H), zeros at padding."""
+        if self.full:
+            return row.view(*self.shape, -1)
+        padded = row.new_zeros(self.shape[0] * self.shape[1], row.shape[2])
+        return padded.index_copy(0, self.index[0], row[0]).view(*self.shape, -1)
+
+
+def moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the CPU on another device, without waiting for it there."""
+    return pinned(tensor, device).to(device, non_blocking=device.type == "cuda")
+
+
+def pinned(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the CPU in memory that a GPU copies from while the CPU goes on."""
+    return tensor.pin_memory() if device.type == "cuda" and torch.cuda.is_available() else tensor
+
+
+@contextmanager
+def packed(model: PreTrainedModel, real: np.ndarray) -> Iterator[Layout]:
+    """The model's forward passes of one padded batch run packed.
+
+    Args:
+        model: of an architecture in `LAST`.
+        real: (B, T), True for the batch's real tokens, on the CPU.
+    """
+    base, config = model.base_model, model.config
+    after = config.pad_token_id if config.model_type in AFTER_PADDING else None
+    layout = Layout(real, next(model.parameters()).device, after)
+
+    def pack(module: nn.Module, args: tuple, inputs: dict[str, Any]) -> tuple[tuple, dict]:
+        inputs = dict(zip(("input_ids", "attention_mask"), args, strict=False)) | inputs
+        for name in ("input_ids", "token_type_ids"):
+            if inputs.get(name) is not None:
+                inputs[name] = layout.pack(inputs[name])
+        return (), inputs | {
+            "attention_mask": None,
+            "position_ids": layout.positions,
+            "cu_seq_lens_q": layout.ends,
+            "cu_seq_lens_k": layout.ends,
+            "max_length_q": layout.longest,
+            "max_length_k": layout.longest,
+        }
+
+    def unpack(module: nn.Module, args: tuple, output: Any) -> Any:
+        state = output if isinstance(output, Tensor) else output.last_hidden_state
+        if state.shape[1] == layout.positions.shape[1]:  # else of first tokens alone: (B, 1, H)
+            state = layout.unpack(state)
+        if isinstance(output, Tensor):
+            return state
+        output["last_hidden_state"] = state
+        return output
+
+    hooks = [
+        base.register_forward_pre_hook(pack, with_kwargs=True),
+        base.get_submodule(LAST[config.model_type]).register_forward_hook(unpack),
+    ]
+    before = config._attn_implementation
+    config._attn_implementation = PACKED
+    try:
+        yield layout
+    finally:
+        config._attn_implementation = before
+        for hook in hooks:
+            hook.remove()
+
+
+def attend_within(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: None,
+    *,
+    cu_seq_lens_q: Tensor,
+    cu_seq_lens_k: Tensor,
+    max_length_q: int,
+    max_length_k: int,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Attention within each text of a packed row; the arguments are transformers'.
+
+    Args:
+        module: the attention.
+        query: (1, A, Q, D)
+        key: (1, A, K, D)
+        value: (1, A, K, D)
+        attention_mask: none.
+        cu_seq_lens_q: (B + 1,), where the texts' queries begin and end.
+        cu_seq_lens_k: (B + 1,), where their keys do.
+        max_length_q: most queries of a text.
+        max_length_k: most keys of a text.
+        dropout: of the attention's probabilities.
+        scaling: of the products; None: 1 / sqrt(D).
+        sliding_window: a query sees the keys less than so many places away; None: all.
+        kwargs: what else a model passes on.
+
+    Returns:
+        (1, Q, A, D)
+    """
+    window = None if sliding_window is None else sliding_window - 1
+    if query.device.type not in ("cuda", "meta"):  # meta: shapes without numbers
+        ends = cu_seq_lens_q, cu_seq_lens_k
+        return text_by_text(module, query, key, value, ends, dropout, scaling, window), None
+    ends_and_longest = cu_seq_lens_q, cu_seq_lens_k, max_length_q, max_length_k
+    return flash(query, key, value, ends_and_longest, dropout, scaling, window), None
+
+
+def flash(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    lengths: tuple[Tensor, Tensor, int, int],
+    dropout: float,
+    scaling: float | None,
+    window: int | None,
+) -> Tensor:
+    """torch's flash attention with variable lengths: (1, Q, A, D).
+
+    Not `torch.nn.attention.varlen`, which has no dropout.
+    """
+    rows = (x[0].transpose(0, 1) for x in (query, key, value))
+    out, *_ = torch.ops.aten._flash_attention_forward(
+        *rows,
+        *lengths,
+        dropout,
+        False,
+        False,
+        scale=scaling,
+        window_size_left=window,
+        window_size_right=window,
+    )
+    return out[None]
+
+
+@cache
+def fault(device: torch.device, dtype: torch.dtype) -> str:
+    """What is wrong with a device's flash attention, "" if two texts in a row have the outputs and
+    gradients that they have apart: a kernel is not believed on its name.
+
+    Args:
+        device: that computes.
+        dtype: of the numbers, 16 bits wide.
+    """
+    rng = torch.Generator().manual_seed(0)
+    inputs = torch.randn(3, 1, 2, 5, 64, generator=rng).to(device, dtype).requires_grad_()
+    query, key, value = inputs
+    ends = torch.tensor([0, 2, 5], dtype=torch.int32, device=device)
+
+    def with_gradients(out: Tensor) -> tuple[Tensor, Tensor]:
+        return out, torch.autograd.grad(out.float().square().sum(), inputs)[0]
+
+    try:
+        flash(query, key, value, (ends, ends, 3, 3), 0.1, None, None)
+        for window in (None, 1):
+            found = with_gradients(flash(query, key, value, (ends, ends, 3, 3), 0.0, None, window))
+            apart = text_by_text(nn.Module(), query, key, value, (ends, ends), 0.0, None, window)
+            for one, two in zip(found, with_gradients(apart), strict=True):
+                if (one - two).abs().max() > 0.05 * two.abs().max():  # 16 bits: 1 % at most
+                    return f"the flash attention of {device} gives other numbers than sdpa"
+    except RuntimeError as error:
+        return f"the flash attention of {device} fails: {str(error).splitlines()[0]}"
+    return ""
+
+
+@torch.compiler.disable
+def text_by_text(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    ends: tuple[Tensor, Tensor],
+    dropout: float,
+    scaling: float | None,
+    window: int | None,
+) -> Tensor:
+    """Each text's attention by itself: (1, Q, A, D)."""
+    out = []
+    for (a, b), (c, d) in zip(*(pairwise(e.tolist()) for e in ends), strict=True):
+        mask = None
+        if window is not None:
+            places = torch.arange(d - c, device=key.device)
+            mask = (places[: b - a, None] - places).abs()[None, None] <= window
+        mine = query[:, :, a:b], key[:, :, c:d], value[:, :, c:d]
+        out.append(attend(module, *mine, mask, dropout, scaling, is_causal=False)[0])
+    return torch.cat(out, dim=1)
+
+
+# Without a mask function of that name, transformers makes no mask.
+AttentionInterface.register(PACKED, attend_within)

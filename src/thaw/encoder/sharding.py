@@ -1,0 +1,71 @@
+"""`trainer=fsdp`: each process keeps a share of weights, gradients and moments, for a model that
+does not fit on one device (FSDP; Zhao et al. 2023).
+
+Lightning's FSDP2 (`ModelParallelStrategy`, torch's `fully_shard`), which runs on CPUs too. The
+weights of a block come together for its forward and backward pass; those outside, for the step.
+"""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+
+from thaw.encoder.blocks import find
+from thaw.errors import ThawError
+
+log = logging.getLogger(__name__)
+
+STEPS = ("training_step", "validation_step", "test_step")
+
+
+def sharded(task: Any) -> bool:
+    """Whether a task's weights are shared out."""
+    return isinstance(task, FSDPModule)
+
+
+def shard(task: Any) -> None:
+    """Shares a task's weights out, block by block, unless they are already.
+
+    Args:
+        task: whose `device_mesh` Lightning has set.
+    """
+    if sharded(task):
+        return
+    mesh = task.device_mesh["data_parallel"]
+    try:
+        blocks = [modules[0] for modules in find(task.model).blocks]
+    except ThawError:
+        log.warning("the blocks of this model are not known: all its weights come together")
+        blocks = []
+    for block in blocks:
+        fully_shard(block, mesh=mesh)
+    fully_shard(task, mesh=mesh)
+    for name in STEPS:
+        register_fsdp_forward_method(task, name)
+
+
+def load_whole(task: Any, state: Mapping[str, torch.Tensor]) -> None:
+    """Loads whole weights into a task, sharded or not; called on every process."""
+    if sharded(task):
+        from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
+
+        set_model_state_dict(task, dict(state), options=StateDictOptions(full_state_dict=True))
+    else:
+        task.load_state_dict(state)
+
+
+def gather(task: Any) -> None:
+    """Gives the first process a whole model to export; called on every process."""
+    if not sharded(task):
+        return
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    state = get_model_state_dict(task, options=options)
+    if task.trainer.is_global_zero:
+        whole = type(task.model)(task.model.config)
+        own = {k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")}
+        whole.load_state_dict(own)
+        task.model = whole.eval()

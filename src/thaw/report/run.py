@@ -1,0 +1,146 @@
+"""What a finished run leaves in its directory."""
+
+import json
+import logging
+import os
+import platform
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+
+from thaw.encoder.blocks import rows as part_rows
+from thaw.report.figures import curves, learning_curve_figure, metrics_table, svg
+from thaw.report.html_page import now, run_page
+from thaw.report.model_dir import LOADING, export, frozen_as, model_card
+from thaw.report.sections import Findings, Table, headline, scores_of
+from thaw.storage.files import write_whole
+
+log = logging.getLogger(__name__)
+
+TOOK = (  # of metrics.json: key, name, unit, digits
+    ("train_seconds", "training", " s", 1),
+    ("fit_seconds", "with validation", " s", 1),
+    ("samples_per_second", "texts a second", "", 1),
+    ("steps", "steps", "", 0),
+    ("best_step", "best step", "", 0),
+    ("peak_memory_mib", "peak memory", " MiB", 0),
+    ("prefix_seconds", "computing frozen blocks", " s", 1),
+)
+
+
+def write_run(
+    run_dir: Path,
+    task: Any,
+    data: Any,
+    cfg: Mapping[str, Any],
+    metrics: dict[str, float],
+    results: Mapping[str, Any] | None,
+) -> Findings:
+    """Writes metrics, predictions, figures, `report.html` and `model/`, and prints the closing
+    table.
+
+    Args:
+        run_dir: of the run.
+        task: with the weights to export.
+        data: the datamodule.
+        cfg: the composed config, plain.
+        metrics: flat names to numbers.
+        results: of `task.test_results()`, if there was a test.
+
+    Returns:
+        What the report shows.
+    """
+    if results is not None:
+        metrics |= results["metrics"]
+    metrics |= task.finish(run_dir)
+    card = model_card(
+        cfg, metrics, task.library, task.pipeline, task.pipeline_options, data.labels, data.sizes()
+    )
+    # First: what would be missed most.
+    export(task.model, data.tokenizer, card, run_dir / "model", task.complete_export)
+    if results is not None:
+        task.write_test(run_dir, data, results)
+    if (run_dir / "metrics.csv").exists():
+        learning_curve_figure(run_dir / "metrics.csv", run_dir / "learning_curve.png")
+    found = findings_of(run_dir, task, data, cfg, metrics, results)
+    write_whole(run_dir / "report.html", run_page(found))
+    # Last: its presence says that the run is finished.
+    write_whole(run_dir / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    metrics_table(metrics)
+    print(f"run directory: {run_dir}")
+    return found
+
+
+def findings_of(
+    run_dir: Path,
+    task: Any,
+    data: Any,
+    cfg: Mapping[str, Any],
+    metrics: Mapping[str, float],
+    results: Mapping[str, Any] | None,
+) -> Findings:
+    """What the report shows of a run; for the arguments see `write_run`."""
+    score = headline(metrics, cfg["monitor"])
+    names, *parts = part_rows(task)
+    csv_file = run_dir / "metrics.csv"
+    return Findings(
+        title=f"{task_name(cfg)} on {data.name}",
+        facts=[
+            ("model", str(cfg["model"]["name"])),
+            ("freeze", frozen_as(cfg["freeze"])),
+            ("seed", str(cfg["seed"])),
+            ("texts", ", ".join(f"{v} {k}" for k, v in data.sizes().items())),
+            ("finished", now()),
+        ],
+        headline=None if score is None else (score, metrics[score]),
+        numbers=[(n, f"{metrics[k]:,.{d}f}{unit}") for k, n, unit, d in TOOK if k in metrics],
+        scores=scores_of(metrics),
+        sections=task.findings(data, metrics, results),
+        curves=[svg(panel) for panel in curves(csv_file)] if csv_file.exists() else [],
+        trains=Table("what trained", names, parts),
+        usage=usage(run_dir, task),
+        config=shown_config(cfg),
+        environment=machine(task)
+        | json.loads((run_dir / "versions.json").read_text(encoding="utf-8")),
+    )
+
+
+def shown_config(cfg: Mapping[str, Any]) -> str:
+    """The composed config as YAML, as a report may show it."""
+    return OmegaConf.to_yaml(OmegaConf.create(dict(cfg)))
+
+
+def task_name(cfg: Mapping[str, Any]) -> str:
+    """The task as a user types it: its file's name."""
+    return str(cfg["task"]["_target_"]).split(".")[-2]
+
+
+def usage(run_dir: Path, task: Any) -> list[tuple[str, str]]:
+    """How to use a run: what for, and what to type."""
+    predict, evaluate = task.examples
+    run = shlex.quote(f"run={run_dir}")
+    options = "".join(f', {k}="{v}"' for k, v in task.pipeline_options.items())
+    code = LOADING[task.library].format(pipeline=task.pipeline, options=options)
+    return [
+        ("predict", f"python -m thaw.predict {run} {predict}"),
+        ("score other data", f"python -m thaw.evaluate {run} {evaluate}"),
+        ("load without thaw", code.replace('"<this directory>"', repr(str(run_dir / "model")))),
+    ]
+
+
+def machine(task: Any) -> dict[str, str]:
+    """What a run ran on; its name is nobody's business."""
+    trainer, found = task.trainer, {"system": f"{platform.system()} {platform.machine()}"}
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    found["processor"] = f"{models[0] if models else platform.processor()}, {cores} cores"
+    if torch.cuda.is_available():
+        found["GPU"] = torch.cuda.get_device_name()
+    kind = trainer.strategy.root_device.type
+    return found | {"devices": f"{trainer.world_size} {kind}", "precision": str(trainer.precision)}

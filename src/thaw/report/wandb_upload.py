@@ -1,0 +1,130 @@
+"""What W&B gets at the end of a run: what report.html shows, as tables and charts."""
+
+import json
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from thaw.report.sections import Counts, Findings, Sentences, Table, shown_number
+
+if TYPE_CHECKING:
+    from lightning.pytorch.loggers import WandbLogger
+
+PREDICTIONS = 10_000  # rows of the table of predictions
+
+
+def share_run(
+    logger: "WandbLogger", found: Findings, metrics: Mapping[str, float], run_dir: Path
+) -> None:
+    """Sends tables, charts and report of a run, and with `logger.wandb.log_model=true` its model.
+
+    Args:
+        logger: its run is left open.
+        found: what report.html shows.
+        metrics: what metrics.json holds; they become the run's summary.
+        run_dir: of the run.
+    """
+    import wandb
+
+    run = logger.experiment
+    run.summary.update(dict(metrics))
+    parts: dict[str, Any] = {"report": wandb.Html(str(run_dir / "report.html"), inject=False)}
+    for table in found.scores:
+        parts[table.title] = as_wandb(table)
+        if table.title == "per label":
+            parts |= bars(table)
+    for section in found.sections:
+        if isinstance(section, Counts):
+            parts |= chart(section)
+        else:
+            parts[section.title] = as_wandb(
+                section.table() if isinstance(section, Sentences) else section
+            )
+    rows = list(islice(predictions(run_dir), PREDICTIONS))
+    if rows:
+        columns = list(rows[0])
+        cells = [[row.get(name) for name in columns] for row in rows]
+        parts["predictions"] = as_wandb(Table("predictions", columns, cells))
+    run.log(parts)
+    if getattr(logger, "log_exported_model", False):
+        share_model(run, run_dir / "model", metrics)
+
+
+def as_wandb(table: Table) -> Any:
+    """A table as W&B has it: numbers as they are, the rest as text."""
+    import wandb
+
+    names: list[str | int] = [*table.columns]
+    rows = [
+        [cell if isinstance(cell, int | float) else shown_number(cell) for cell in row]
+        for row in table.rows
+    ]
+    return wandb.Table(columns=names, data=rows, allow_mixed_types=True)
+
+
+def bars(table: Table) -> dict[str, Any]:
+    """A bar chart of each score of the labels."""
+    import wandb
+
+    name, *scores = table.columns
+    return {
+        f"{score} per label": wandb.plot.bar(
+            wandb.Table(columns=[name, score], data=[[row[0], row[n]] for row in table.rows]),
+            name,
+            score,
+            title=f"{score} per label",
+        )
+        for n, score in enumerate(scores, start=1)
+        if score != "support"
+    }
+
+
+def chart(section: Counts) -> dict[str, Any]:
+    """A confusion matrix as W&B draws it, others as a table."""
+    import wandb
+
+    if not section.square:
+        rows = [[name, *line] for name, line in zip(section.rows, section.counts, strict=True)]
+        return {section.title: as_wandb(Table(section.title, ["type", *section.columns], rows))}
+    names = ["Actual", "Predicted", "nPredictions"]  # of W&B's own chart
+    cells = [
+        [gold, predicted, section.counts[i][j]]
+        for i, gold in enumerate(section.rows)
+        for j, predicted in enumerate(section.columns)
+    ]
+    drawn = wandb.plot_table(
+        "wandb/confusion_matrix/v1",
+        wandb.Table(columns=[*names], data=cells),
+        {name: name for name in names},
+        {"title": section.title},
+    )
+    return {section.title: drawn}
+
+
+def predictions(run_dir: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a run's predictions, whatever their format."""
+    table, lines = run_dir / "predictions.parquet", run_dir / "predictions.jsonl"
+    if table.exists():
+        import pyarrow.parquet as pq
+
+        for batch in pq.ParquetFile(table).iter_batches(1024):
+            yield from batch.to_pylist()
+    elif lines.exists():
+        with open(lines, encoding="utf-8") as file:
+            for line in file:
+                row = json.loads(line)
+                yield {
+                    k: " ".join(v) if k in ("gold", "predicted") else v
+                    for k, v in row.items()
+                    if k not in ("tokens", "offsets")
+                }
+
+
+def share_model(run: Any, model: Path, metrics: Mapping[str, float]) -> None:
+    """Sends the exported model, that of the best checkpoint, as an artifact."""
+    import wandb
+
+    artifact = wandb.Artifact(f"model-{run.id}", type="model", metadata=dict(metrics))
+    artifact.add_dir(str(model))
+    run.log_artifact(artifact, aliases=["best", "latest"])

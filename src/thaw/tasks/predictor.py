@@ -1,0 +1,80 @@
+"""Predicts with an exported model over a stream of rows."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+from transformers import AutoTokenizer
+
+from thaw.encoder.load import load
+from thaw.errors import ThawError
+
+CHUNK = 32  # batches of a prediction that are sorted by length together
+
+
+class Logits(nn.Module):
+    """A model with a head that gives its logits and nothing else."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, **inputs: Tensor) -> Tensor:
+        """Logits of padded tokens."""
+        return self.model(**inputs).logits
+
+
+class Predictor:
+    """An exported model over a stream of rows.
+
+    Args:
+        model: the exported directory.
+        batch_size: texts in a forward pass.
+        accelerator: of lightning.fabric: auto, cpu, cuda, mps.
+        data: the run's options of data, such as max_tokens.
+
+    Raises:
+        ThawError: there is no such accelerator, or the model cannot be loaded.
+    """
+
+    auto_class: ClassVar[type]
+
+    def __init__(
+        self, model: Path, batch_size: int, accelerator: str, data: Mapping[str, Any]
+    ) -> None:
+        from lightning.fabric import Fabric
+
+        try:
+            self.device = Fabric(accelerator=accelerator, devices=1).device
+        except (ValueError, RuntimeError) as error:
+            raise ThawError(f"accelerator={accelerator}: {error}") from error
+        self.tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
+        self.model = load(self.auto_class, model).eval().to(self.device)
+        self.batch_size = batch_size
+        self.data = data
+
+    @classmethod
+    def graph(cls, model: Path, attention: str | None) -> nn.Module:
+        """The exported model as a module of padded tokens (B, T) to logits alone.
+
+        Args:
+            model: the exported directory.
+            attention: how it is computed, such as eager; None: as the architecture likes.
+        """
+        return Logits(load(cls.auto_class, model, attn_implementation=attention))
+
+    def columns(self, row: Mapping[str, Any], asked: Sequence[str]) -> list[str]:
+        """Which columns of the input hold the text.
+
+        Args:
+            row: the first.
+            asked: by the user; none: as in training.
+        """
+        raise NotImplementedError
+
+    def predict(
+        self, rows: Iterable[dict[str, Any]], columns: Sequence[str]
+    ) -> Iterator[dict[str, Any]]:
+        """Rows with what the model predicts, in their order, a piece of the input at a time."""
+        raise NotImplementedError

@@ -1,0 +1,39 @@
+"""What a run asks of libraries before it begins: silence, and memory that is kept."""
+
+import ctypes
+import logging
+import os
+import platform
+import warnings
+
+
+def keep_pages() -> None:
+    """Lets glibc keep the memory that a step frees for the next one, for as long as the run.
+
+    By default it gives each large tensor back to the system, which then clears its pages anew: some
+    11,000 page faults in a step of MiniLM, a tenth of its time. The peak is the same.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(-4, 0)  # M_MMAP_MAX
+        libc.mallopt(-1, -1)  # M_TRIM_THRESHOLD: never
+
+
+def quieten() -> None:
+    """Silences what libraries say at every start and a user cannot act on."""
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")  # not imported for its bars
+    for name in ("lightning.pytorch", "lightning.fabric", "httpx", "matplotlib"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")
+    warnings.filterwarnings("ignore", ".*LeafSpec.*")
+    warnings.filterwarnings("ignore", ".*in eval mode at the start of training.*")
+    warnings.filterwarnings("ignore", ".*dataloader is not resumable.*")  # its datamodule is
+    warnings.filterwarnings("ignore", ".*recommended to use `self.log.*sync_dist.*")
+    warnings.filterwarnings("ignore", ".*exists and is not empty.*")
+    warnings.filterwarnings("ignore", ".*across ranks is zero.*")  # of a split that is not there
+    warnings.filterwarnings("ignore", ".*overridden `on_before_batch_transfer`.*")

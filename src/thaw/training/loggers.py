@@ -1,0 +1,188 @@
+"""Where metrics go, and how they go on in a run that was stopped."""
+
+import csv
+import logging
+import netrc
+import os
+import secrets
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from lightning.pytorch.loggers import CSVLogger, WandbLogger
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+from lightning.pytorch.utilities import rank_zero_only
+
+from thaw.cli.secrets import redacted_argv
+from thaw.storage.files import whole, write_whole
+
+log = logging.getLogger(__name__)
+
+
+class CSV(CSVLogger):
+    """Lightning's CSVLogger, which goes on with the metrics.csv that it finds."""
+
+    @property
+    def experiment(self) -> Any:
+        """What writes; see CSVLogger."""
+        if self._experiment is None and not rank_zero_only.rank:  # type: ignore[attr-defined]
+            self._experiment = Rows(self.log_dir)
+        return super().experiment
+
+
+class Rows(ExperimentWriter):
+    """Lightning's writer, which keeps the rows that are there and never leaves a part of them."""
+
+    def __init__(self, log_dir: str) -> None:
+        super().__init__(log_dir)
+        path = Path(self.metrics_file_path)
+        if path.exists():
+            with open(path, newline="", encoding="utf-8") as file:
+                self.metrics_keys = next(csv.reader(file), [])
+
+    def _check_log_dir_exists(self) -> None:
+        """Lightning's removes metrics.csv."""
+
+    def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
+        keep_rows(Path(self.metrics_file_path), None, fieldnames)
+
+
+def keep_rows(path: Path, below: int | None, columns: Sequence[str] = ()) -> None:
+    """Writes metrics.csv anew.
+
+    Args:
+        path: of the file, which need not be there.
+        below: keeps the rows of steps below this one; None: all.
+        columns: None: those that it has.
+    """
+    if not path.exists():
+        return
+    with open(path, newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        names = list(columns or reader.fieldnames or [])
+        rows = list(reader)
+    if below is not None:
+        # A row that a kill cut off comes after the last checkpoint.
+        rows = [row for row in rows if (row["step"] or "").isdigit() and int(row["step"]) < below]
+    with whole(path) as aside, open(aside, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def wandb_logger(save_dir: str, log_model: bool = False, **kwargs: Any) -> WandbLogger:
+    """Weights & Biases: offline unless `WANDB_MODE`, an API key or a login says otherwise.
+
+    Args:
+        save_dir: the run directory.
+        log_model: whether the exported model becomes an artifact at the end.
+        kwargs: of `lightning.pytorch.loggers.WandbLogger`.
+    """
+    mode = os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
+    Path(save_dir).mkdir(parents=True, exist_ok=True)
+    logger = LateWandb(save_dir=save_dir, offline=mode == "offline", mode=mode, **kwargs)
+    logger.log_exported_model = log_model
+    return logger
+
+
+class LateWandb(WandbLogger):
+    """Starts its W&B run when the first numbers come, not before the first step: importing and
+    starting W&B takes 1.5 seconds. Its id stays in the run directory, and a run that goes on
+    is the same one there.
+
+    Args:
+        mode: of W&B: online, offline, disabled.
+        options: of `lightning.pytorch.loggers.WandbLogger`.
+
+    Attributes:
+        log_exported_model: whether the run's model/ is sent; Lightning's own `log_model` would send
+            checkpoints.
+    """
+
+    log_exported_model = False
+
+    def __init__(self, mode: str, **options: Any) -> None:
+        super().__init__(**options)
+        self.mode = mode
+        self.waiting: list[Any] = []
+
+    def log_hyperparams(self, params: Any) -> None:
+        if self._experiment is None:
+            self.waiting.append(params)
+        else:
+            super().log_hyperparams(params)
+
+    @property
+    def experiment(self) -> Any:
+        """The run; see WandbLogger."""
+        if self._experiment is not None or rank_zero_only.rank:  # type: ignore[attr-defined]
+            return super().experiment
+        if sys._getframe(1).f_code.co_name == "_call_setup_hook":
+            # There Lightning starts every logger that has one, before the first step.
+            raise AttributeError("W&B starts with the first numbers")
+        if self._wandb_init.get("id") is None:
+            kept = Path(str(self.save_dir)) / "wandb_id.txt"
+            if not kept.exists():
+                write_whole(kept, secrets.token_hex(4))
+            self._wandb_init["id"] = kept.read_text(encoding="utf-8")
+        with redacted_argv():  # W&B keeps the command line
+            run = self.started()
+        for params in self.waiting:
+            super().log_hyperparams(params)
+        return run
+
+    def started(self) -> Any:
+        """The run, started; offline where W&B cannot be reached or refuses the key: training goes
+        on."""
+        import wandb
+
+        self._wandb_init["settings"] = wandb_settings(self.mode)
+        try:
+            return super().experiment
+        except (wandb.Error, ValueError) as error:
+            if self.mode == "offline":
+                raise
+            reason = str(error).splitlines()[0][:200]
+            log.warning(
+                "W&B does not take this run (%s): it is kept in %s/wandb, and `wandb sync` uploads "
+                "it later",
+                reason,
+                self.save_dir,
+            )
+        self.mode = "offline"
+        wandb.teardown()
+        self._wandb_init["settings"] = wandb_settings(self.mode)
+        return super().experiment
+
+
+def wandb_settings(mode: str) -> Any:
+    """W&B without prompts, code and the terminal's output."""
+    import wandb
+
+    settings = wandb.Settings(
+        mode=mode,  # type: ignore[arg-type]
+        console="off",
+        quiet=True,
+        silent=mode == "offline",
+        save_code=False,
+        disable_git=True,
+        # 90 by default: what a run waits for before it goes on without.
+        init_timeout=float(os.environ.get("WANDB_INIT_TIMEOUT", 20)),
+    )
+    if mode == "offline":
+        # Lightning passes an argument that W&B warns of before it reads a run's settings.
+        wandb.setup(settings)
+    return settings
+
+
+def has_key() -> bool:
+    """Whether W&B finds an API key in the environment or in ~/.netrc."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname
+    try:
+        return netrc.netrc(os.environ.get("NETRC")).authenticators(host or "") is not None
+    except (FileNotFoundError, netrc.NetrcParseError):
+        return False

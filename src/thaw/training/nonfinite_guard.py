@@ -1,0 +1,156 @@
+"""Steps whose loss or gradient is not finite: left out, and said or counted."""
+
+import logging
+from typing import Any, Literal
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+from thaw.errors import ThawError
+
+log = logging.getLogger(__name__)
+
+Action = Literal["stop", "skip"]
+Batch = tuple[Tensor, Tensor | None]  # whether its loss is not finite, and its rows
+SHOWN = 20  # rows in a message
+
+
+class NonFinite(pl.Callback):
+    """Leaves out each optimizer step with a loss or gradient that is not finite.
+
+    Whether it is left out is decided on the device, in the fused step itself (`found_inf`, as a
+    loss scaler has it), so weights and moments stay as they were and no step waits for a GPU. What
+    happened is read in every step on a CPU, and each `trainer.log_every_n_steps` on a GPU, where
+    logging waits anyway. All ranks see the same: a step is left out on all of them or on none.
+    With a loss scaler (16-mixed), the scaler leaves out what overflows at its scale, which is no
+    failure; only the loss counts here.
+
+    Args:
+        action: "stop" raises ThawError with step and rows; "skip" counts and goes on.
+
+    Attributes:
+        steps: how many were left out.
+    """
+
+    def __init__(self, action: Action = "stop") -> None:
+        self.action = action
+        self.steps = 0
+        self.rows: Tensor | None = None
+        self.judged: list[tuple[int, Tensor]] = []  # step and flag, since the last look
+        self.batches: list[Batch] = []  # of these steps
+        self.open: list[Batch] = []  # of the coming step
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, module: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.rows = batch.get("row")
+
+    def on_before_backward(self, trainer: pl.Trainer, module: Any, loss: Tensor) -> None:
+        self.open.append((~loss.detach().isfinite().all(), self.rows))
+
+    def judge(self, step: int, optimizer: torch.optim.Optimizer, norm: Tensor | None) -> None:
+        """Has the coming fused step leave itself out, if it must.
+
+        Args:
+            step: its number, from 1.
+            optimizer: of `thaw.training.optim.adamw`.
+            norm: of its gradient; None where a loss scaler looks at it.
+        """
+        parameters = optimizer.param_groups[0]["params"]
+        flags = [flag for flag, _ in self.open] + ([] if norm is None else [~norm.isfinite()])
+        self.batches += self.open
+        self.open = []
+        found = torch.stack(flags).any().float()
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.all_reduce(found, torch.distributed.ReduceOp.MAX)
+        if norm is not None and isinstance(parameters[0], DTensor):
+            if found.item():  # the fused step takes no flag beside shares of weights
+                optimizer.zero_grad(set_to_none=True)
+        elif norm is not None:
+            optimizer.found_inf = found  # type: ignore[attr-defined]
+        self.judged.append((step, found))
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: Any, *args: Any) -> None:
+        every = 1 if module.device.type == "cpu" else getattr(trainer, "log_every_n_steps", 0) or 50
+        if len(self.judged) >= every:
+            self.look(trainer, module)
+
+    def on_validation_start(self, trainer: pl.Trainer, module: Any) -> None:
+        self.look(trainer, module)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
+        self.look(trainer, module)
+
+    def on_train_end(self, trainer: pl.Trainer, module: Any) -> None:
+        self.look(trainer, module)
+        if self.steps and self.steps >= trainer.global_step:
+            raise ThawError(
+                f"all {self.steps} steps had a loss or gradient that is not finite: nothing was "
+                f"learned. {advice(trainer, module)}"
+            )
+
+    def look(self, trainer: pl.Trainer, module: Any) -> None:
+        """Reads what happened since the last look.
+
+        Raises:
+            ThawError: a step was not finite, and the action is to stop.
+        """
+        judged, self.judged = self.judged, []
+        batches, self.batches = self.batches, []
+        if not judged:
+            return
+        flags = torch.stack([flag for _, flag in judged]).tolist()
+        bad = [step for (step, _), flag in zip(judged, flags, strict=True) if flag]
+        if not bad:
+            return
+        self.steps += len(bad)
+        # The rows of all bad steps since the last look, of which the first is named.
+        said = f"step {bad[0]}: loss or gradient is not finite{of_rows(batches)}"
+        if self.action == "stop":
+            raise ThawError(
+                f"{said}. The step was left out, so the weights are finite. "
+                f"{advice(trainer, module)} trainer.on_nonfinite=skip leaves such steps out, "
+                "counts them, and goes on."
+            )
+        if trainer.is_global_zero:
+            log.warning("%s; left out, the %d. in this run", said, self.steps)
+
+    def state_dict(self) -> dict[str, int]:
+        return {"steps": self.steps}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        self.steps = state_dict["steps"]
+
+
+def of_rows(batches: list[Batch]) -> str:
+    """Which rows of train the batches with a bad loss hold, on all ranks; "" if none is to blame.
+
+    Call it on every rank.
+    """
+    rows = [
+        row
+        for flag, held in batches
+        if bool(flag) and held is not None
+        for row in held.flatten().tolist()
+    ]
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        ranks: list[Any] = [None] * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(ranks, rows)
+        rows = [row for rank in ranks for row in rank]
+    if not rows:
+        return ""
+    rows = sorted(set(rows))
+    shown = ", ".join(map(str, rows[:SHOWN])) + (", ..." if len(rows) > SHOWN else "")
+    return f" in a batch of rows {shown} of train (from 0, as they were read)"
+
+
+def advice(trainer: pl.Trainer, module: Any) -> str:
+    """What to lower, with what it is now."""
+    hints = [f"a lower task.learning_rate (now {module.learning_rate:g})"]
+    if not trainer.gradient_clip_val:
+        hints.append("gradient clipping (trainer.gradient_clip_val=1.0)")
+    if not str(trainer.precision).startswith(("32", "64")):
+        hints.append(f"more bits (trainer.precision=32-true, now {trainer.precision})")
+    return f"Try {' and '.join(hints)}."

@@ -1,0 +1,204 @@
+"""Checkpoints that a run goes on from as if it had not stopped.
+
+Lightning's own are written within a batch, a validation or the end of an epoch, and what of these
+was done already is lost or done twice. Here all that follows from the steps so far is done.
+"""
+
+import logging
+import os
+import zipfile
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning.pytorch as pl
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+from pydantic import PositiveInt
+
+from thaw.storage.files import sync, whole
+from thaw.training.timer import Clock
+
+log = logging.getLogger(__name__)
+
+LAST, PREVIOUS, NEXT = "last.ckpt", "previous.ckpt", "next.ckpt"
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Writes a checkpoint aside in its directory, syncs and renames it.
+
+    Lightning's goes through memory and a temporary directory, perhaps on another file system.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with whole(Path(path)) as aside:
+            torch.save(checkpoint, aside)
+
+
+class Checkpoint(pl.callbacks.Checkpoint):
+    """Keeps last.ckpt, and previous.ckpt before it, between two steps.
+
+    It writes after each validation, at the end of an epoch and of training, and where the run is
+    asked to stop.
+
+    Args:
+        dirpath: the directory.
+        every_n_train_steps: writes after so many optimizer steps, too.
+
+    Attributes:
+        start: metrics of the validation before the first step.
+        rows: logged steps below this number are done; see `thaw.training.loggers.keep_rows`.
+    """
+
+    def __init__(self, dirpath: str, every_n_train_steps: PositiveInt | None = None) -> None:
+        self.directory = Path(dirpath)
+        self.every = every_n_train_steps
+        self.start: dict[str, float] = {}
+        self.rows = 0
+        self.moment: Literal["batch", "validation", "end", ""] = ""
+        self.due = self.restored = False
+        self.step = 0
+
+    def on_validation_end(self, trainer: pl.Trainer, *args: Any) -> None:
+        self.due |= trainer.state.fn == "fit"
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *args: Any) -> None:
+        progress = trainer.fit_loop.epoch_loop.batch_progress
+        if self.restored:
+            self.restored = False
+            # Lightning takes back the batch that had begun in `current` alone.
+            progress.total.ready = progress.total.completed + 1
+        step = trainer.global_step
+        if step == self.step or not between_steps(trainer):
+            return
+        if self.due or progress.current.completed == 0 or (self.every and step % self.every == 0):
+            self.save(trainer, "batch")
+
+    def on_train_end(self, trainer: pl.Trainer, *args: Any) -> None:
+        self.save(trainer, "end")
+
+    def save(self, trainer: pl.Trainer, moment: Literal["batch", "validation", "end"]) -> None:
+        """Writes a checkpoint: call it on every rank.
+
+        Args:
+            trainer: that trains.
+            moment: batch: before a batch, at its hook; validation: within a validation, which is
+                done again; end: after training.
+        """
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        stepped = trainer.fit_loop.epoch_loop._batches_that_stepped
+        self.moment, self.step = moment, trainer.global_step
+        self.rows = stepped + (moment == "validation")
+        trainer.save_checkpoint(self.directory / NEXT)
+        self.moment, self.due = "", False
+        if trainer.is_global_zero:
+            if (self.directory / LAST).exists():
+                os.replace(self.directory / LAST, self.directory / PREVIOUS)
+            os.replace(self.directory / NEXT, self.directory / LAST)
+            sync(self.directory)
+        trainer.strategy.barrier()
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, Clock) and moment == "batch":
+                callback.go()
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Says to Lightning's loops where to go on: at this batch, or with this validation."""
+        checkpoint["should_stop"] = trainer.should_stop  # early stopping has decided, not ended
+        if self.moment in ("end", ""):
+            return
+        loops = checkpoint["loops"]["fit_loop"]
+        validates = int(self.moment == "validation")
+        evaluated = loops["epoch_loop.val_loop.batch_progress"]
+        evaluated["current"] = dict.fromkeys(evaluated["current"], 0)
+        # One begun and none done is how they know that a validation was stopped.
+        evaluated["total"] = dict.fromkeys(evaluated["total"], 0)
+        evaluated["total"] |= {"ready": validates, "started": validates}
+        if not validates:
+            batches = loops["epoch_loop.batch_progress"]
+            batches["is_last_batch"] = False
+            # They count the step of the batch that had begun, and it is still to come.
+            ready, every = batches["current"]["ready"], trainer.accumulate_grad_batches
+            steps = ready % every == 0 or ready == trainer.num_training_batches
+            loops["epoch_loop.state_dict"]["_batches_that_stepped"] -= int(steps)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"start": self.start, "rows": self.rows, "step": self.step}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.start, self.rows = state_dict["start"], state_dict["rows"]
+        self.step, self.restored = state_dict["step"], True
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Finds the best checkpoint where the run directory was moved."""
+        trainer.should_stop = checkpoint["should_stop"]
+        for callback in trainer.checkpoint_callbacks:
+            state = checkpoint["callbacks"].get(callback.state_key, {})
+            directory = str(getattr(callback, "dirpath", ""))
+            if "dirpath" not in state or state["dirpath"] == directory:
+                continue
+            for key in ("best_model_path", "kth_best_model_path", "last_model_path"):
+                state[key] = moved(state[key], directory)
+            kept = state["best_k_models"].items()
+            state["best_k_models"] = {moved(path, directory): score for path, score in kept}
+            state["dirpath"] = directory
+
+
+def moved(path: str, directory: str) -> str:
+    """Where a file is now; "" stays."""
+    return path and str(Path(directory) / Path(path).name)
+
+
+def between_steps(trainer: pl.Trainer) -> bool:
+    """Whether no gradient is accumulated at the begin of a batch."""
+    done = trainer.fit_loop.epoch_loop.batch_progress.current.completed
+    if trainer.overfit_batches:  # type: ignore[attr-defined]
+        return done == 0  # its loader begins with the first batch
+    return done % trainer.accumulate_grad_batches == 0
+
+
+def newest(saver: Checkpoint) -> tuple[Path, dict[str, Any]] | None:
+    """The newest whole checkpoint, and what its `Checkpoint` kept; None: there is none.
+
+    A damaged one is passed over, and said. The best one must be whole, too: without it, the run
+    begins anew.
+    """
+    for path in (saver.directory / LAST, saver.directory / PREVIOUS):
+        state = read(path) if path.exists() else None
+        if state is None:
+            continue
+        bests = [s["best_model_path"] for s in state["callbacks"].values() if "dirpath" in s]
+        best = saver.directory / Path(bests[0]).name if bests and bests[0] else None
+        if best is None or (best.exists() and read(best) is not None):
+            return path, state["callbacks"][saver.state_key]
+        log.warning("without %s the run begins anew", best.name)
+        return None
+    return None
+
+
+def read(path: Path) -> dict[str, Any] | None:
+    """A checkpoint, its tensors left on the disk; None, with a warning, if it is damaged."""
+    try:
+        with zipfile.ZipFile(path) as archive:  # torch checks no sums
+            bad = archive.testzip()
+        if bad is None:
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        why = f"the checksum of {bad} is wrong"
+    except Exception as error:  # damage can look like anything
+        why = f"{type(error).__name__}: {error}".splitlines()[0]
+    log.warning("%s is damaged and passed over: %s", path, why)
+    return None
+
+
+def forget(directory: Path) -> None:
+    """Removes the checkpoints of a run that begins anew; those that it would go on from first."""
+    for name in (LAST, PREVIOUS, NEXT):
+        (directory / name).unlink(missing_ok=True)
+    for path in directory.glob("*.ckpt"):
+        path.unlink()

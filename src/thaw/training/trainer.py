@@ -1,0 +1,125 @@
+"""Lightning's Trainer, with what this machine decides (precision, packing, compilation), a guard of
+each step, and checkpoints that are whole."""
+
+import logging
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning.pytorch as pl
+import torch
+from lightning.fabric.connector import _PRECISION_INPUT
+from lightning.fabric.plugins import CheckpointIO
+
+from thaw.errors import ThawError
+from thaw.training.nonfinite_guard import Action, NonFinite
+from thaw.training.resumable_checkpoint import WholeCheckpoints
+
+log = logging.getLogger(__name__)
+
+# AMX and AVX512-bf16 of x86, the matrix and vector units of ARM: /proc/cpuinfo's names.
+BF16_UNITS = ("amx_bf16", "avx512_bf16", "bf16")
+
+
+class Trainer(pl.Trainer):
+    """Lightning's Trainer with `precision="auto"`, and `strategy="fsdp"` of `thaw.training.fsdp`.
+
+    Args:
+        precision: "auto" is bf16-mixed where the hardware has bfloat16 in silicon, else 32-true;
+            others are Lightning's.
+        packed: whether encoders run without padding, see `thaw.encoder.packed_attention`;
+            "auto": on CUDA, where they can.
+        compile: whether `torch.compile` compiles the blocks that train.
+        on_nonfinite: what follows a step whose loss or gradient is not finite, which is left out in
+            any case: "stop" ends the run with a message, "skip" counts it and goes on.
+        options: of `lightning.pytorch.Trainer`.
+
+    Attributes:
+        nonfinite: the callback that does so.
+
+    Raises:
+        ThawError: gradients cannot be clipped by value in float16, or nothing is to train.
+    """
+
+    def __init__(
+        self,
+        precision: Literal["auto"] | _PRECISION_INPUT | None = "auto",
+        packed: Literal["auto"] | bool = "auto",
+        compile: bool = False,
+        on_nonfinite: Action = "stop",
+        **options: Any,
+    ) -> None:
+        by_value = options.get("gradient_clip_algorithm") == "value"
+        if str(precision) in ("16", "16-mixed") and options.get("gradient_clip_val") and by_value:
+            raise ThawError(
+                f"trainer.precision={precision} scales gradients within the optimizer's step, so "
+                "they cannot be clipped by value: trainer.gradient_clip_algorithm=norm, or "
+                "trainer.precision=bf16-mixed."
+            )
+        if 0 in (options.get("max_steps"), options.get("max_epochs")):
+            raise ThawError(
+                "trainer.max_steps=0 or max_epochs=0 trains nothing; `python -m thaw.evaluate` "
+                "measures a finished run."
+            )
+        device = device_type(str(options.get("accelerator", "auto")))
+        units = bf16_units(device)
+        chosen, why = precision, ""
+        if precision == "auto":
+            chosen = "bf16-mixed" if units else "32-true"
+            why = units or f"no bfloat16 in the silicon of this {device}"
+        if options.get("strategy") == "fsdp":  # Lightning's own of this name is FSDP1
+            from thaw.training.fsdp import FullySharded
+
+            options["strategy"] = FullySharded()
+        self.nonfinite = NonFinite(on_nonfinite)
+        others = options.pop("callbacks", None) or []
+        others = [others] if isinstance(others, pl.Callback) else others
+        options["callbacks"] = [self.nonfinite, *others]
+        plugins = options.pop("plugins", None) or []
+        plugins = [*plugins] if isinstance(plugins, list | tuple) else [plugins]
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            plugins.append(WholeCheckpoints())
+        super().__init__(precision=chosen, plugins=plugins, **options)  # type: ignore[arg-type]
+        self.packed, self.compile = packed, compile
+        if not self.is_global_zero:
+            return
+        if why:
+            log.info("precision %s: %s", chosen, why)
+        # Lightning makes bf16-mixed of 16-mixed on a CPU.
+        if device == "cpu" and not units and str(self.precision).startswith("bf16"):
+            log.warning(
+                "trainer.precision=%s: this CPU has no bfloat16 units and emulates them, which "
+                "took a hundred times as long where it was measured (0.8 GFLOP/s against 88 in "
+                "float32, 2 cores). trainer.precision=auto takes 32-true here.",
+                self.precision,
+            )
+
+
+def device_type(accelerator: str) -> str:
+    """cuda, mps or cpu: what Lightning takes for an accelerator."""
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return "cuda"
+    if accelerator in ("auto", "gpu", "mps") and torch.backends.mps.is_available():
+        return "mps"
+    return "cpu" if accelerator == "auto" else accelerator
+
+
+def bf16_units(device: str) -> str:
+    """What computes bfloat16 in silicon, "" where nothing does.
+
+    Args:
+        device: of `device_type`.
+    """
+    if device == "cuda":
+        there = torch.cuda.is_bf16_supported(including_emulation=False)
+        return f"{torch.cuda.get_device_name()} has bfloat16 units" if there else ""
+    if device != "cpu":
+        return ""
+    path = Path("/proc/cpuinfo")
+    found = cpu_units(path.read_text(encoding="utf-8")) if path.exists() else []
+    return f"this CPU has {' and '.join(found)}" if found else ""
+
+
+def cpu_units(cpuinfo: str) -> list[str]:
+    """The flags of bfloat16 units that every processor of /proc/cpuinfo has."""
+    lines = [set(line.split()) for line in cpuinfo.splitlines() if line[:5] in ("flags", "Featu")]
+    return [unit for unit in BF16_UNITS if lines and all(unit in flags for flags in lines)]

@@ -1,0 +1,236 @@
+"""The command line's promises: every choice composes, every mistake is explained."""
+
+import inspect
+import subprocess
+import sys
+
+import lightning.pytorch as pl
+import pytest
+from hydra.utils import get_object
+
+from helpers.tiny import REPOSITORY
+from thaw.cli.check import GIVEN, check, fits, leave_unread, plain, targets, verify
+from thaw.cli.compose import compose
+from thaw.cli.conf import conf_dir
+from thaw.cli.static_signatures import imported_makers, merged, signature
+from thaw.errors import ThawError
+
+CHOICES = [
+    f"{path.parent.relative_to(conf_dir()).as_posix()}={path.stem}"
+    for path in sorted(conf_dir().rglob("*.yaml"))
+    if path.parent != conf_dir()
+    and not {"hydra", "hparams_search"} & set(path.relative_to(conf_dir()).parts)
+]
+
+
+def composed(*overrides):
+    return compose([*overrides, "run_dir=/tmp/nowhere"])
+
+
+def checked(*overrides):
+    """What `thaw.train` does before anything else."""
+    cfg = composed(*overrides)
+    leave_unread(cfg)
+    check(cfg, GIVEN)
+
+
+def option(choice):
+    group, name = choice.split("=")
+    return f"experiment={group.split('/')[1]}/{name}" if group.startswith("experiment/") else choice
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_every_choice_composes_and_fits_its_constructors(choice):
+    checked(option(choice), *(["task=ner"] if choice in ("data=conll", "data=wnut16") else []))
+
+
+def test_a_file_of_ones_own_and_data_with_tags_want_their_group(tmp_path):
+    path = tmp_path / "own.csv"
+    path.write_text("text,label\na,b\n")
+    words = [f"data.train={path}"]
+    with pytest.raises(ThawError, match=r"is a file of your own, .*: add data=files"):
+        verify(composed(*words), words)
+    with pytest.raises(ThawError, match="words with tags, a word a line: add task=ner"):
+        checked("data=conll")
+
+
+def test_every_argument_of_lightnings_trainer_is_an_option():
+    arguments = set(inspect.signature(pl.Trainer).parameters) - {"logger", "callbacks"}
+    own = {"_target_", "packed", "compile", "on_nonfinite"}
+    assert set(composed().trainer) - own == arguments
+
+
+def test_an_experiment_is_the_chapters_recipe():
+    cfg = composed("experiment=chapter/finetune")
+    assert cfg.model.checkpoint == "google-bert/bert-base-cased"
+    assert cfg.data.path == "cornell-movie-review-data/rotten_tomatoes"
+    assert (cfg.data.batch_size, cfg.trainer.max_epochs) == (16, 1)
+    assert (cfg.task.learning_rate, cfg.task.weight_decay) == (2e-5, 0.01)
+
+
+def test_the_rate_of_pretraining_is_the_models_or_a_careful_one():
+    assert composed("task=mlm").task.learning_rate == 3e-4
+    assert composed("task=mlm", "model=roberta_base").task.learning_rate == 5e-5
+
+
+def test_data_on_the_command_line_wins_over_the_tasks():
+    assert composed("task=ner").data.name == "wnut16"
+    assert composed("task=sequence", "data=sst2").data.name == "sst2"
+    assert composed("task=ner", "data=conll2003").data.name == "conll2003"
+    assert composed("data=conll2003", "task=ner").data.name == "conll2003"
+
+
+def test_what_another_task_reads_of_a_data_set_is_left_out():
+    cfg = composed("task=ner", "data=conll2003")
+    leave_unread(cfg)
+    assert cfg.data.tags == "ner_tags"
+    assert "label_separator" not in cfg.data
+
+
+def test_an_option_that_the_task_does_not_read_is_refused():
+    words = ["task=ner", "data.label=stars"]
+    with pytest.raises(ThawError, match=r"data.label=stars: this task does not read data\.label"):
+        leave_unread(composed(*words), words)
+    words = ["data.scheme=iob1"]
+    with pytest.raises(ThawError, match=r"does not read data\.scheme.* It reads .*label"):
+        leave_unread(composed(*words), words)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("task=sequnce", "task is one of mlm, ner, sequence, setfit. Did you mean sequence"),
+        ("data=movie_review", "Did you mean movie_reviews"),
+        ("dta=files", "no option dta. Did you mean data"),
+        ("task.lerning_rate=1", "Did you mean task.learning_rate"),
+        ("learning_rate=1", "Did you mean model.learning_rate or task.learning_rate"),
+        ("max_epochs=3", "Did you mean trainer.max_epochs"),
+        ("task.lr=1", r"Did you mean task.learning_rate\?"),
+        ("lr=1", "Did you mean model.learning_rate or task.learning_rate"),
+        ("task.probes=[a]", "task.probes is an option of task=mlm"),
+        ("epochs=3", "Did you mean trainer.max_epochs"),
+        ("bs=8", r"Did you mean data.batch_size\?"),
+        ("data.train=~/a b.csv", r"""Quote the value .*: "data.train='~/a b.csv'";"""),
+    ],
+)
+def test_a_mistyped_option_names_the_nearest(override, message):
+    with pytest.raises(ThawError, match=message):
+        composed(override)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("+task.lr=1", r"no option task\.lr\..*learning_rate"),
+        ("task.learning_rate=fast", r"task\.learning_rate='fast' does not fit"),
+        ("data.batch_size=many", r"data\.batch_size='many' does not fit"),
+        ("data.batch_size=0", r"data\.batch_size=0 does not fit: .*greater than 0"),
+        ("data.num_workers=-1", r"data\.num_workers=-1 does not fit"),
+        ("task.warmup_ratio=2", r"task\.warmup_ratio=2 does not fit: .*less than or equal to 1"),
+        ("task.learning_rate=-1e-4", r"task\.learning_rate=-0\.0001 does not fit"),
+        ("trainer.max_epochs=x", r"trainer\.max_epochs='x' does not fit"),
+        ("seed=one", r"seed='one' does not fit"),
+        ("monitor_mode=maximum", r"monitor_mode='maximum' does not fit"),
+        ("model.learning_rate=-1", r"model\.learning_rate=-1 does not fit"),
+        ("+callbacks.early_stopping.patiense=3", r"no option callbacks\.early_stopping\.patiense"),
+    ],
+)
+def test_a_value_that_does_not_fit_ends_before_anything_is_fetched(override, message):
+    with pytest.raises(ThawError, match=message):
+        checked(override)
+
+
+SAMPLES = (0, 1, -1, 0.5, 2.0, True, None, "x", "auto", "1", [], ["x"], [1], {}, {"a": 1}, "iob2")
+
+
+def accepted(hint):
+    """Which of `SAMPLES` an argument with this hint takes."""
+    found = []
+    for value in SAMPLES:
+        try:
+            fits("x", value, hint)
+        except ThawError:
+            continue
+        found.append(value)
+    return found
+
+
+def test_what_is_read_of_a_constructor_is_what_importing_it_tells():
+    names = {
+        node["_target_"]
+        for choice in CHOICES
+        for _, node in targets(plain(composed(option(choice))))
+    }
+    assert "lightning.pytorch.callbacks.ModelCheckpoint" in names
+    for name in sorted(names):
+        read, known = signature(name), merged(imported_makers(get_object(name)))
+        assert read.open_ended == known.open_ended, name
+        assert list(read.parameters) == list(known.parameters), name
+        for key, parameter in known.parameters.items():
+            required = parameter.default is parameter.empty
+            assert (read.parameters[key].default is parameter.empty) == required, (name, key)
+            if key in known.hints:
+                assert accepted(read.hints[key]) == accepted(known.hints[key]), (name, key)
+
+
+def test_configs_of_ones_own_lie_beside_thaws_and_are_named_in_messages(tmp_path, monkeypatch):
+    (tmp_path / "it's" / "data").mkdir(parents=True)
+    (tmp_path / "it's" / "data" / "tickets.yaml").write_text("defaults: [files]\nname: tickets\n")
+    with pytest.raises(ThawError, match=r"data=tickets does not exist.* --config-dir <directory>"):
+        composed("data=tickets")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["train.py", "--config-dir", "it's", "data=tickts"])
+    assert composed("data=tickets").data.name == "tickets"
+    with pytest.raises(ThawError, match=r"one of .*tickets.* Did you mean tickets\?"):
+        composed("data=tickts")
+
+
+def train_py(*words):
+    return subprocess.run(
+        [sys.executable, "train.py", *words], cwd=REPOSITORY, capture_output=True, text=True
+    )
+
+
+def test_help_lists_every_group_and_option():
+    shown = train_py("--help").stdout
+    assert "model: bert_base_cased, bert_base_uncased" in shown
+    assert "learning_rate:" in shown
+    assert "accumulate_grad_batches:" in shown
+
+
+def test_a_mistake_on_the_command_line_is_two_lines_and_exit_code_2():
+    done = train_py("task.lerning_rate=1", "--cfg", "job")
+    assert done.returncode == 2
+    assert "Did you mean task.learning_rate" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_two_runs_of_one_second_have_two_directories():
+    shown = {train_py("--cfg", "hydra", "--resolve", "-p", "hydra.run.dir").stdout for _ in "ab"}
+    assert len(shown) == 2
+
+
+def test_plain_containers_hold_no_interpolation():
+    assert plain(composed())["callbacks"]["best"]["monitor"] == "val/f1"
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("data=null", "cannot read .*'data=null'"),
+        ("+=", "cannot read .*'\\+='"),
+        ("data={a:1}", "data is a group: data=CHOICE, of ag_news"),
+    ],
+)
+def test_words_that_hydra_stumbles_over_are_a_message(word, said):
+    with pytest.raises(ThawError, match=said):
+        verify(compose(["run_dir=run", word]))
+
+
+def test_words_that_hydra_stumbles_over_end_a_command_with_exit_code_2(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "train.py", "data=null"], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "thaw: cannot read 'data=null'" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,88 @@
+"""docs/options.md is what the code says, and says it of every option."""
+
+import pytest
+
+from helpers.tiny import REPOSITORY
+from thaw.cli.compose import compose, keys
+from thaw.cli.conf import tasks
+from thaw.cli.reference import arguments_of, document, options, shown
+from thaw.cli.static_signatures import signature
+from thaw.cli.yaml_comments import read
+
+OPTIONS = options()
+NAMES = {option.name for option in OPTIONS}
+
+
+def test_the_page_is_what_the_generator_gives():
+    page = (REPOSITORY / "docs" / "options.md").read_text(encoding="utf-8")
+    assert page == document(), "python -m thaw.cli.reference > docs/options.md"
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
+def test_every_option_has_a_type_a_default_and_a_meaning(option):
+    assert option.kind
+    assert option.default
+    assert option.meaning, f"{option.name}: a comment beside it in conf/ says what it means"
+
+
+@pytest.mark.parametrize("task", tasks())
+def test_the_page_has_what_help_shows(task):
+    """`--help` prints the composed config."""
+    shown_keys = set(keys(compose([f"task={task}", "run_dir=."])))
+    inner = {key for key in shown_keys if any(name.startswith(f"{key}.") for name in NAMES)}
+    values = {key for key in shown_keys if key.startswith(("data.path.", "model.checkpoint."))}
+    made = {key for key in shown_keys if key.endswith("_target_")}
+    # What a task hands to its data under the same name, such as task.pairs.
+    handed = {f"data.{key[5:]}" for key in shown_keys if key.startswith("task.")}
+    assert shown_keys - NAMES - inner - values - made - handed == set()
+
+
+def test_what_a_constructor_of_thaw_takes_and_no_file_names_is_given_by_the_code():
+    from thaw.cli.check import GIVEN, plain, targets
+
+    cfg = compose(["run_dir=."])
+    for path, node in targets(plain(cfg)):
+        if node["_target_"].startswith("thaw.") and path in ("task", "freeze"):
+            assert set(signature(node["_target_"]).parameters) - set(node) <= GIVEN.get(path, set())
+
+
+def test_a_comment_goes_on_below_and_ends_with_the_next_key(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text(
+        "# What it is.\n"
+        'mark: "#"      # a hash,\n'
+        "               # and more\n"
+        "inner:         # of two\n"
+        "  list: [1, 2]\n"
+        "# of others\n"
+        "none: null     # nothing\n"
+    )
+    file = read(path)
+    assert file.header == "What it is."
+    tree = file.tree.children
+    assert (tree["mark"].text, tree["mark"].comment) == ('"#"', "a hash, and more")
+    assert tree["inner"].comment == "of two"
+    assert (tree["inner"].children["list"].text, tree["inner"].children["list"].comment) == (
+        "[1, 2]",
+        "",
+    )
+    assert tree["none"].comment == "nothing"
+
+
+def test_types_are_in_words():
+    from collections.abc import Mapping, Sequence
+    from typing import Annotated, Literal
+
+    from pydantic import Field, PositiveInt
+
+    assert shown(PositiveInt | None) == "int > 0 or null"
+    assert shown(Annotated[float, Field(gt=0, le=1)]) == "float > 0, ≤ 1"
+    assert shown(Literal["a", "b", None]) == "a or b or null"
+    assert shown(str | Sequence[str] | Mapping[str, int]) == "str or list of str or mapping"
+
+
+def test_a_docstring_says_what_its_arguments_are():
+    text = (
+        "What.\n\nArgs:\n    a: first\n        and more.\n    b: second\n\nReturns:\n    c: no.\n"
+    )
+    assert arguments_of(text) == {"a": "first and more.", "b": "second"}

@@ -1,0 +1,63 @@
+"""What a command loads: help and mistakes are answered without torch."""
+
+from typing import ClassVar
+
+import lightning.pytorch as pl
+import pytest
+
+from helpers.runs import loaded_after
+
+
+class Watch(pl.Callback):
+    """Notes whether W&B had started when the first step was done."""
+
+    started: ClassVar[list[bool]] = []
+
+    def on_train_batch_end(self, trainer, *args):
+        self.started.append(trainer.loggers[0]._experiment is not None)
+
+
+def test_wandb_starts_after_the_first_step(run, tmp_path):
+    Watch.started.clear()
+    directory = run(
+        "logger=wandb",
+        "+callbacks.watch._target_=test_start.Watch",
+        "trainer.log_every_n_steps=3",
+        "trainer.max_epochs=1",
+    )
+    assert Watch.started[0] is False
+    assert Watch.started[-1] is True
+    assert list((directory / "wandb").rglob("*.wandb"))
+
+
+def test_help_loads_nothing_heavy():
+    assert loaded_after("--help") == (0, [], "")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["task.lerning_rate=1"], "Did you mean task.learning_rate"),
+        (["task=sequnce"], "Did you mean sequence"),
+        (["+task.lr=1"], "there is no option task.lr."),
+        (["task.learning_rate=fast"], "task.learning_rate='fast' does not fit"),
+        (["data.batch_size=0"], "data.batch_size=0 does not fit"),
+        (["trainer.max_epochs=x"], "trainer.max_epochs='x' does not fit"),
+        (["trainer.precision=bf17"], "trainer.precision='bf17' does not fit"),
+        (["task=ner", "data.scheme=iob3"], "data.scheme='iob3' does not fit"),
+        (["task=mlm", "data.pack=rows"], "data.pack='rows' does not fit"),
+        (["task=mlm", "task.masking=words"], "task.masking='words' does not fit"),
+        (["task=ner", "data.label=stars"], "this task does not read data.label"),
+        (["data=files", "data.train=nowhere.csv"], "nowhere.csv: no such file"),
+        (["data=files"], "needs data.train=<file>"),
+        (["model.checkpoint=bert-base-cased"], "on the Hub a name is owner/name"),
+        (["resume=nowhere"], "nowhere: no such directory"),
+        (["resume=tests"], "tests: no run began there"),
+        (["freeze=last", "freeze.blocks=-1"], "freeze.blocks=-1 does not fit"),
+        (["experiment=chapter/adapt", "data.batch_size=0"], "data.batch_size=0 does not fit"),
+    ],
+)
+def test_a_mistake_is_answered_before_anything_heavy_is_loaded(words, message, tmp_path):
+    code, heavy, stderr = loaded_after(*words, f"hydra.run.dir={tmp_path}")
+    assert (code, heavy) == (2, []), stderr
+    assert message in stderr

@@ -1,0 +1,76 @@
+"""Every command of the README and docs/ composes into a config that fits; links lead somewhere."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from helpers.tiny import REPOSITORY
+from thaw.cli.check import verify
+from thaw.cli.compose import compose
+
+PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+TRAIN = "python train.py"
+
+
+def commands():
+    """Pages with the commands they hold, each once."""
+    found = {}
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        spans = re.findall(rf"`({TRAIN}[^`]*)`", text)
+        lines = re.findall(rf"^({TRAIN}.*)$", text, re.MULTILINE)
+        for command in [*spans, *lines]:
+            command = " ".join(command.replace(r"\|", "|").split())
+            if not {"...", "GROUP=CHOICE", "--help"} & set(command.split()):
+                found.setdefault(command.partition("  #")[0], page.name)
+    return sorted(found)
+
+
+def first_values(words):
+    """Overrides with the first value of each that is swept."""
+    parsed = OverridesParser.create().parse_overrides(words)
+    for word, override in zip(words, parsed, strict=True):
+        if override.is_sweep_override():
+            value = next(iter(override.sweep_string_iterator()))
+            yield f"{word.partition('=')[0]}={value}"
+        else:
+            yield word
+
+
+@pytest.mark.parametrize("command", commands())
+def test_a_command_composes_and_fits(command, tiny_bert, tmp_path, monkeypatch):
+    if "launcher=ray" in command:  # an extra that is not in the tests' environment
+        pytest.importorskip("hydra_plugins.hydra_ray_launcher")
+    monkeypatch.chdir(tmp_path)
+    words = [w.replace("<run>/model", str(tiny_bert)) for w in shlex.split(command)[2:]]
+    for file in re.findall(r"=([\w-]+\.(?:csv|tsv|txt|jsonl))", command):
+        Path(file).write_text("text\n")
+    typed = list(first_values([w for w in words if w != "-m" and not w.startswith("resume=")]))
+    verify(compose([*typed, "run_dir=."]), [w for w in typed if not w.startswith("hydra")])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_and_named_files_are_there(page):
+    text = page.read_text(encoding="utf-8")
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)[^)]*\)", text)
+    named = re.findall(r"`((?:tests|benchmarks|src|conf|docs)/[\w./-]+)`", text)
+    missing = [link for link in links if not (page.parent / link).exists()]
+    missing += [name for name in named if not (REPOSITORY / name).exists()]
+    assert not missing
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["sequence", "ner", "mlm", "setfit"])
+def test_a_quick_look_at_each_task_runs_on_real_weights_and_data(task, tmp_path):
+    words = [f"task={task}", "debug=fast", f"hydra.run.dir={tmp_path}"]
+    done = subprocess.run(
+        [sys.executable, "train.py", *words], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"run directory: {tmp_path}" in done.stdout
+    assert (tmp_path / "model" / "model.safetensors").exists()

@@ -1,0 +1,161 @@
+"""A finished run as an ONNX graph: the logits of torch, for any batch and length, without torch."""
+
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import transformers
+
+from helpers.encoders import CONFIGS
+from helpers.tiny import REPOSITORY, runner, save_tiny, tiny_config
+from thaw.encoder import onnx
+from thaw.errors import ThawError
+from thaw.export import main as export
+from thaw.predict import main as predict
+from thaw.tasks.sequence import SequencePredictor
+
+SHORT = ["trainer.max_epochs=1", "trainer.max_steps=2", "trainer.val_check_interval=1.0"]
+
+
+def session(directory):
+    import onnxruntime
+
+    return onnxruntime.InferenceSession(directory / "model.onnx")
+
+
+def read_lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def predictions(run, tmp_path, texts):
+    (tmp_path / "in.txt").write_text("\n".join(texts))
+    predict(
+        [
+            f"run={run}",
+            f"input={tmp_path / 'in.txt'}",
+            f"output={tmp_path / 'out.jsonl'}",
+            "accelerator=cpu",
+        ]
+    )
+    return read_lines(tmp_path / "out.jsonl")
+
+
+def encode(run, texts):
+    tokenizer = transformers.AutoTokenizer.from_pretrained(run / "model" / "onnx")
+    batch = tokenizer(texts, padding=True, truncation=True, max_length=64, return_tensors="np")
+    return {k: v.astype(np.int64) for k, v in batch.items()}
+
+
+def check_probabilities(run, tmp_path):
+    """The graph's probabilities are those of thaw.predict."""
+    texts = ["a good film", "bad", "the story of a very dull movie with it and it"]
+    graph = session(run / "model" / "onnx")
+    [found] = graph.run(["probabilities"], encode(run, texts))
+    labels = json.loads(graph.get_modelmeta().custom_metadata_map["labels"])
+    for row, got in zip(predictions(run, tmp_path, texts), found, strict=True):
+        assert got == pytest.approx([row[f"probability/{name}"] for name in labels], abs=1e-5)
+
+
+def example():
+    """The example of docs/onnx.md."""
+    page = (REPOSITORY / "docs" / "onnx.md").read_text()
+    [code] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    return code
+
+
+def test_a_classifier_gives_its_probabilities_without_torch(run, tmp_path, capsys):
+    done = run(*SHORT)
+    difference = export([f"run={done}", "format=onnx"])
+    assert difference < 1e-4
+    assert "model.onnx: logits differ from torch's by" in capsys.readouterr().out
+    check_probabilities(done, tmp_path)
+    code = example().replace("<run>", str(done)) + "\nimport sys\nassert 'torch' not in sys.modules"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert shown.returncode == 0, shown.stderr
+    texts = ["A warm, funny film.", "Two hours of nothing."]
+    wanted = [row["prediction"] for row in predictions(done, tmp_path, texts)]
+    assert [line.split()[0] for line in shown.stdout.splitlines()] == wanted
+
+
+def test_setfits_encoder_pooling_and_head_are_one_graph(overrides, tmp_path):
+    done = runner(overrides, tmp_path)(
+        "task=setfit", "task.shots=4", "task.steps=1", "trainer.max_epochs=1"
+    )
+    export([f"run={done}"])
+    check_probabilities(done, tmp_path)
+
+
+@pytest.mark.slow
+def test_entities_have_logits_for_each_token(run_ner):
+    done = run_ner(*SHORT)
+    export([f"run={done}"])
+    graph = session(done / "model" / "onnx")
+    logits, p = graph.run(None, encode(done, ["jan was in oslo", "eva"]))
+    assert logits.shape == p.shape
+    assert logits.shape[::2] == (2, 5)
+    assert p.sum(-1) == pytest.approx(1, abs=1e-5)
+    assert json.loads(graph.get_modelmeta().custom_metadata_map["labels"])[0] == "O"
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("onnx") / "model"
+    return save_tiny("BertForSequenceClassification", tiny_config(), directory)
+
+
+def test_a_graph_that_differs_is_not_written(classifier, monkeypatch, tmp_path):
+    class Broken(SequencePredictor):
+        @classmethod
+        def graph(cls, model, attention):
+            graph = super().graph(model, attention)
+            if attention == "eager":
+                graph.model.classifier.bias.data += 0.1
+            return graph
+
+    target = tmp_path / "onnx"
+    with pytest.raises(ThawError, match=r"differs from torch's by 0\.1.*Nothing was written"):
+        onnx.export_onnx(Broken, classifier, target, 64, 1e-4)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_the_extra_the_message_names_it(classifier, monkeypatch, tmp_path):
+    monkeypatch.setattr(onnx, "NEEDS", ("onnx", "not_installed_at_all"))
+    with pytest.raises(ThawError, match=r"needs not_installed_at_all: pip install -e '\.\[onnx\]'"):
+        onnx.export_onnx(SequencePredictor, classifier, tmp_path / "onnx", 64, 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["format=onnx"], "run must be given"),
+        (["run=nowhere"], "run=nowhere: no such directory"),
+        (["run=nowhere", "format=gguf"], "format=gguf: expected onnx"),
+        (["run=nowhere", "tolerance=small"], "tolerance=small: expected a number"),
+        (["run=nowhere", "formt=onnx"], "Did you mean format"),
+    ],
+)
+def test_a_mistake_is_told(words, message):
+    with pytest.raises(ThawError, match=message):
+        export(words)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_every_architecture_is_the_same_in_both(kind, tmp_path):
+    config = CONFIGS[kind]
+    name = type(config).__name__.replace("Config", "ForSequenceClassification")
+    model = save_tiny(name, config, tmp_path / "model")
+    assert onnx.export_onnx(SequencePredictor, model, tmp_path / "onnx", 48, 1e-4) < 1e-4
+    assert (tmp_path / "onnx" / "tokenizer.json").exists()
+
+
+@pytest.mark.slow
+def test_masked_words_have_logits_alone(tmp_path):
+    from thaw.tasks.mlm import MaskedPredictor
+
+    model = save_tiny("BertForMaskedLM", tiny_config(), tmp_path / "model")
+    assert onnx.export_onnx(MaskedPredictor, model, tmp_path / "onnx", 48, 1e-4) < 1e-4
+    assert [o.name for o in session(tmp_path / "onnx").get_outputs()] == ["logits"]

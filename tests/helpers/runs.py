@@ -1,0 +1,100 @@
+"""Starts runs as a user does, and reads what they leave."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+
+from helpers.tiny import REPOSITORY
+
+
+def metrics_of(directory):
+    return json.loads((directory / "metrics.json").read_text())
+
+
+def start(words, directory, **env):
+    """`python train.py` as a user starts it."""
+    return subprocess.Popen(
+        [sys.executable, "train.py", *words, f"hydra.run.dir={directory}"],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | env,
+    )
+
+
+def words_of(task, overrides, ner_overrides, checkpoint):
+    words = ner_overrides if task == "ner" else overrides
+    words = [w for w in words if not w.startswith(("model.checkpoint=", "data.label"))]
+    own = [f"task={task}"] if task != "ner" else []
+    own += {"mlm": ["task.probes=[]"], "setfit": ["task.shots=8", "task.steps=4"]}.get(task, [])
+    return [*words, *own, f"model.checkpoint={checkpoint}", "trainer.max_epochs=1"]
+
+
+def typed(words, directory):
+    """`python train.py` with these words, as a user types them."""
+    return subprocess.run(
+        [sys.executable, "train.py", *words, f"hydra.run.dir={directory}"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+    )
+
+
+def files_of(directory):
+    """What a run leaves, W&B's and Hydra's own apart."""
+    names = (p.relative_to(directory).as_posix() for p in directory.rglob("*") if p.is_file())
+    return {n for n in names if not n.startswith(("wandb", ".hydra"))}
+
+
+HEAVY = ("torch", "lightning", "transformers", "datasets", "wandb", "torchmetrics")
+
+
+def loaded_after(*words):
+    """What `python train.py` with these words has imported of `HEAVY`, its exit code and errors."""
+    script = (
+        "import runpy, sys\n"
+        "try:\n"
+        "    runpy.run_path('train.py', run_name='__main__')\n"
+        "except SystemExit as end:\n"
+        "    code = end.code\n"
+        "else:\n"
+        "    code = 0\n"
+        f"heavy = [name for name in {HEAVY} if name in sys.modules]\n"
+        "print('loaded', code, *heavy)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *words], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    _, code, *heavy = done.stdout.splitlines()[-1].split()
+    return int(code), heavy, done.stderr
+
+
+TIMES = ("seconds", "per_second", "_mib")
+
+
+def result(directory: Path) -> tuple[Any, ...]:
+    """All that a run gives, times and memory apart: metrics, weights, predictions, probes."""
+    metrics = json.loads((directory / "metrics.json").read_text())
+    weights = load_file(directory / "model" / "model.safetensors")
+    names = ("predictions.parquet", "predictions.jsonl", "probes.json", "model/head.safetensors")
+    return (
+        {k: v for k, v in metrics.items() if not k.endswith(TIMES)},
+        {name: tensor.numpy().tobytes() for name, tensor in weights.items()},
+        [(directory / n).read_bytes() for n in names if (directory / n).exists()],
+    )
+
+
+def curve(directory: Path) -> list[Any]:
+    """The rows of metrics.csv, in an order that does not depend on that of its columns."""
+    with open(directory / "metrics.csv", newline="") as file:
+        rows = [r.items() for r in csv.DictReader(file)]
+    return [
+        sorted((k, v) for k, v in row if not k.endswith((*TIMES, "per_second"))) for row in rows
+    ]

@@ -1,0 +1,323 @@
+"""report.html: whole, of one file, safe to open whatever the texts hold."""
+
+import json
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import pytest
+
+from helpers.sweeps import job
+from helpers.tiny import write_csv
+from thaw.cli.jobs import read_jobs
+from thaw.report.html_page import run_page
+from thaw.report.sections import Counts, Findings, Sentences, Table, pieces, scores_of, shown_number
+from thaw.report.sweep import summarize
+
+VOID = ("meta", "link", "img", "br", "hr")
+EVIL = "<script>alert(1)</script> & \"quotes\" 'too' \u202eturned\u202c \x00 \x1b[0m \ud800 😀"
+
+
+class Page(HTMLParser):
+    """A page read with the standard library; one that is not well-formed fails."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.open, self.tags, self.addresses, self.words = [], [], [], []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        assert all(not name.startswith("on") for name, _ in attrs)
+        self.addresses += [value for name, value in attrs if name in ("src", "href", "srcset")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open[-1:] != ["style"]:
+            self.words.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.words).split())
+
+
+def read(path):
+    html = path.read_bytes().decode("utf-8")
+    page = Page(html)
+    assert html.startswith("<!DOCTYPE html>")
+    assert "script" not in page.tags
+    assert "@import" not in html
+    assert "url(" not in html
+    for address in page.addresses:
+        assert address.startswith("data:") or "//" not in address, address
+    return page
+
+
+def findings(**changes):
+    empty = Table("test metrics", ("metric", "value"), [])
+    base = {
+        "title": "sequence on reviews",
+        "facts": [("model", "tiny")],
+        "headline": ("test/f1", 0.5),
+        "numbers": [],
+        "scores": [empty],
+        "sections": [],
+        "curves": [],
+        "trains": Table("what trained", ("part",), []),
+        "usage": [],
+        "config": "",
+        "environment": {"thaw": "0"},
+    }
+    return Findings(**base | changes)
+
+
+def test_a_run_leaves_a_report_with_its_scores_figures_errors_and_config(run):
+    directory = run()
+    page, metrics = (
+        read(directory / "report.html"),
+        json.loads((directory / "metrics.json").read_text()),
+    )
+    assert metrics["test/accuracy"] < 1
+    for key, value in metrics.items():
+        if key.startswith("test/"):
+            assert shown_number(value) in page.text, key
+    for part in (
+        "sequence on files",
+        "test/f1",
+        "Learning rate"[1:],
+        "confusion matrix",
+        "what trained",
+        "block 1",
+        "max_tokens: 64",
+        "python -m thaw.predict",
+        "lightning",
+        "seed 42",
+    ):
+        assert part in page.text, part
+    assert page.tags.count("img") == 2
+    assert (directory / "report.html").stat().st_size < 500_000
+
+
+def test_errors_are_the_wrong_predictions_the_surest_first(run):
+    import pyarrow.parquet as pq
+
+    directory = run()
+    page = read(directory / "report.html")
+    rows = pq.read_table(directory / "predictions.parquet").to_pylist()
+    wrong = [row for row in rows if row["label"] != row["prediction"]]
+    wrong.sort(key=lambda row: -row[f"probability/{row['prediction']}"])
+    assert wrong
+    places = [page.text.index(row["text"]) for row in wrong[:20]]
+    assert places == sorted(places)
+    assert f"{len(wrong)} of {len(rows)} texts of the test are wrong" in page.text
+    right = next(row["text"] for row in rows if row["label"] == row["prediction"])
+    assert right not in page.text
+
+
+def test_labels_and_texts_with_markup_are_text(run, tmp_path):
+    # A rate of 0: one label is never predicted, so there are errors.
+    rows = [(f"<img src=x onerror=alert({n})> & </td> good", "<script>") for n in range(12)]
+    rows += [(f"<img src=y onerror=alert({n})> & </td> bad", "\"a'&amp;") for n in range(12)]
+    path = write_csv(tmp_path / "evil.csv", rows, ["text", "label"])
+    directory = run(
+        "data.path=null",
+        f"data.train={path}",
+        f"data.validation={path}",
+        f"data.test={path}",
+        "task.learning_rate=0",
+        "trainer.max_epochs=1",
+    )
+    page = read(directory / "report.html")
+    assert "<script>" in page.text
+    assert "\"a'&amp;" in page.text
+    assert page.text.count("onerror=alert(11)> & </td>") == 1
+    assert page.tags.count("img") == 2
+
+
+def test_what_is_not_seen_in_a_text_is_shown(tmp_path):
+    sentence = [pieces(EVIL, [(0, 8, EVIL, "missed")])] * 2
+    found = findings(
+        title=EVIL,
+        config=EVIL,
+        facts=[(EVIL, EVIL)],
+        usage=[(EVIL, EVIL)],
+        sections=[
+            Table(EVIL, (EVIL, "n"), [[EVIL, 1], [[EVIL, EVIL], None]], EVIL, examples=True),
+            Counts(EVIL, EVIL, EVIL, [EVIL], [EVIL], [[1]]),
+            Sentences(EVIL, [tuple(sentence)], EVIL),
+        ],
+    )
+    (tmp_path / "report.html").write_text(run_page(found), encoding="utf-8")
+    page = read(tmp_path / "report.html")
+    assert page.text.count("<script>alert(1)</script> & \"quotes\" 'too'") >= 12
+    for unseen, shown in (
+        ("\u202e", "[U+202E]"),
+        ("\x00", "␀"),
+        ("\x1b", "␛"),
+        ("\ud800", "\ufffd"),
+    ):
+        assert unseen not in page.text
+        assert shown in page.text
+    assert "😀" in page.text
+
+
+def test_entities_are_marked_in_gold_and_predicted_sentences_and_errors_named(run_ner):
+    directory = run_ner()
+    page = read(directory / "report.html")
+    errors = [json.loads(line) for line in (directory / "errors.jsonl").read_text().splitlines()]
+    assert errors
+    for kind in {error["kind"] for error in errors}:
+        assert f"✗ {kind}" in page.text
+    shown = sum(page.text.count(f"✗ {kind}") for kind in ("missed", "spurious"))
+    assert shown == sum(error["kind"] in ("missed", "spurious") for error in errors)
+    assert "mark" in page.tags
+    assert "support" in page.text
+
+
+def test_pretraining_shows_perplexity_and_probes_before_and_after(tiny_bert, tmp_path):
+    from helpers.tiny import runner
+
+    path = tmp_path / "corpus.txt"
+    path.write_text("\n".join(f"the film was good {n}" for n in range(60)))
+    go = runner(
+        [
+            "task=mlm",
+            "data=files",
+            f"data.train={path}",
+            "data.validation=0.2",
+            "data.test=0.2",
+            "data.max_tokens=16",
+            f"model.checkpoint={tiny_bert}",
+            "logger=csv",
+            "trainer.accelerator=cpu",
+            "trainer.precision=32-true",
+            "trainer.max_epochs=1",
+            "task.probes=['a [MASK] film']",
+        ],
+        tmp_path,
+    )
+    directory = go()
+    page, metrics = (
+        read(directory / "report.html"),
+        json.loads((directory / "metrics.json").read_text()),
+    )
+    for key in ("start/perplexity", "val/perplexity", "test/perplexity"):
+        assert shown_number(metrics[key]) in page.text
+    for row in json.loads((directory / "probes.json").read_text()):
+        if row["stage"] in ("start", "end"):
+            assert f"{row['top'][0]['token']} {row['top'][0]['probability']:.3f}" in page.text
+
+
+def test_a_report_without_test_and_curve_says_so(run, overrides):
+    overrides.remove("logger=csv")
+    directory = run("logger=none", "data.test=null", "trainer.max_epochs=1")
+    page = read(directory / "report.html")
+    assert "logger=csv keeps it" in page.text
+    assert "val metrics" in page.text
+    assert "errors" not in page.text
+
+
+def test_many_errors_long_texts_and_many_labels_stay_small():
+    names = [f"intent {n}" for n in range(150)]
+    counts = [[(i * j) % 7 for j in range(150)] for i in range(150)]
+    scores = {f"test/f1/{name}": 0.5 for name in names} | {"test/f1": 0.5}
+    rows = [["word " * 200, "a", "b", 0.9] for _ in range(200)]
+    html = run_page(
+        findings(
+            scores=scores_of(scores),
+            sections=[
+                Counts("confusion matrix", "gold", "predicted", names, names, counts),
+                Table("errors", ("text", "gold", "predicted", "probability"), rows),
+            ],
+        )
+    )
+    assert len(html) < 1_000_000
+    assert "The 50 largest of" in Page(html).text
+
+
+def test_long_sentences_lose_their_middle_and_keep_their_entities():
+    text = "x" * 5000 + "Oslo" + "y" * 5000
+    found = pieces(text, [(5000, 5004, "LOC", "missed")])
+    assert [p.label for p in found] == ["", "LOC", ""]
+    assert found[1].text == "Oslo"
+    assert "[…4,760 characters…]" in found[0].text
+    assert sum(len(p.text) for p in found) < 700
+
+
+def sweep_in(directory):
+    for number, (depth, score) in enumerate([(0, 0.5), (0, 0.7), (2, 0.8), (2, 0.9)]):
+        job(
+            directory,
+            str(number),
+            f"freeze.blocks={depth}",
+            f"seed={number % 2}",
+            metrics={"test/f1": score, "fit_seconds": 1.0},
+        )
+        (directory / str(number) / "report.html").touch()
+    job(directory, "4", "freeze.blocks=99", "seed=0", reason="<b>no</b> such block")
+    summarize(directory, read_jobs(directory), "val/f1")
+    return directory / "report.html"
+
+
+def test_a_sweep_shows_means_and_links_to_the_report_of_each_finished_job(tmp_path):
+    page = read(sweep_in(tmp_path))
+    links = [a for a in page.addresses if not a.startswith("data:")]
+    assert links == [f"{n}/report.html" for n in range(4)]
+    assert all((tmp_path / link).exists() for link in links)
+    for part in (
+        "0.6000 ± 0.1414",
+        "0.8500 ± 0.0707",
+        "✗ failed",
+        "<b>no</b> such block",
+        "freeze.blocks",
+        "4 of 5",
+        "0.7000",
+    ):
+        assert part in page.text, part
+    assert page.tags.count("img") == 2
+
+
+@pytest.mark.slow
+def test_chromium_opens_the_reports_without_a_complaint(run, run_ner, tmp_path):
+    browser = (
+        shutil.which("chromium")
+        or shutil.which("chromium-browser")
+        or shutil.which("google-chrome")
+    )
+    if browser is None:
+        pytest.skip("no chromium: apt-get install chromium")
+    pages = [
+        run(name="a") / "report.html",
+        run_ner(name="b") / "report.html",
+        sweep_in(tmp_path / "s"),
+    ]
+    for number, page in enumerate(pages):
+        done = subprocess.run(
+            [
+                browser,
+                "--headless",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-quic",
+                "--no-first-run",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+                f"--user-data-dir={tmp_path / f'profile{number}'}",
+                "--enable-logging=stderr",
+                "--dump-dom",
+                f"file://{page}",
+            ],
+            capture_output=True,
+            text=True,
+            timeout=180,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "CONSOLE" not in done.stderr, done.stderr
+        assert Page(done.stdout).text == Page(page.read_text(encoding="utf-8")).text

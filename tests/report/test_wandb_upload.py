@@ -1,0 +1,122 @@
+"""What W&B gets, read back from an offline run's own file; and the dashboard over it."""
+
+import json
+
+import pytest
+
+from helpers.wandb_file import Offline
+from thaw.cli.jobs import short
+from thaw.dashboard import main, workspace
+from thaw.errors import ThawError
+
+
+@pytest.fixture
+def logged(run, overrides):
+    """Runs with W&B and further overrides; gives the run directory and the run as read back."""
+
+    def go(*extra):
+        overrides.remove("logger=csv")
+        directory = run("logger=wandb", *extra)
+        return directory, Offline(directory)
+
+    return go
+
+
+def test_a_run_logs_scores_speed_memory_and_rates_of_named_groups(logged):
+    _, wandb = logged("task.layer_decay=0.5", "callbacks.early_stopping=null")
+    for key in (
+        "train/loss",
+        "train/tokens_per_second",
+        "train/memory_mib",
+        "lr/head",
+        "lr/block 1",
+        "lr/block 1, no decay",
+        "lr/embeddings",
+    ):
+        assert len(wandb.history[key]) == 16, key
+    assert len(wandb.history["val/f1"]) >= 2
+    top, below = wandb.history["lr/head"][0], wandb.history["lr/block 1"][0]
+    assert below == pytest.approx(top / 2)
+    assert min(wandb.history["train/tokens_per_second"]) > 0
+    assert wandb.history["train/memory_mib"][-1] > 50
+    assert wandb.tags == ["sequence", "files", "minilm"]
+
+
+def test_the_end_of_a_run_holds_what_its_report_shows(logged):
+    directory, wandb = logged()
+    metrics = json.loads((directory / "metrics.json").read_text())
+    for key in ("test/f1/pos", "fit_seconds", "test/accuracy"):
+        assert wandb.summary[key] == pytest.approx(metrics[key])
+    scores = dict(wandb.table("test metrics")["data"])
+    assert scores["f1"] == pytest.approx(metrics["test/f1"])
+    labels = wandb.table("per label")
+    assert labels["columns"] == ["label", "f1", "precision", "recall"]
+    assert [row[0] for row in labels["data"]] == ["neg", "pos"]
+    predictions, errors = wandb.table("predictions")["data"], wandb.table("errors")["data"]
+    assert len(predictions) == 22
+    assert len(errors) == sum(label != prediction for _, label, prediction, *_ in predictions)
+    confusion = wandb.table("confusion matrix_table")
+    assert confusion["columns"] == ["Actual", "Predicted", "nPredictions"]
+    assert sum(count for *_, count in confusion["data"]) == 22
+    assert "f1 per label_table" in wandb.history
+    [report] = (wandb.directory / "files" / "media" / "html").iterdir()
+    assert report.read_text() == (directory / "report.html").read_text()
+    assert all(artifact.type != "model" for artifact in wandb.artifacts)
+
+
+def test_the_model_is_an_artifact_where_asked_for_and_no_checkpoint_is(logged):
+    directory, wandb = logged("logger.wandb.log_model=true", "trainer.max_epochs=1")
+    models = [a for a in wandb.artifacts if a.type == "model"]
+    [model] = models
+    assert sorted(model.aliases) == ["best", "latest"]
+    names = {entry.path for entry in model.manifest.contents}
+    assert names == {p.name for p in (directory / "model").iterdir()}
+
+
+def test_entities_and_their_errors_are_tables(run_ner, ner_overrides):
+    ner_overrides.remove("logger=csv")
+    directory = run_ner("logger=wandb", "trainer.max_epochs=1")
+    wandb = Offline(directory)
+    entities = wandb.table("entities")
+    assert entities["columns"][:3] == ["type", "right", "wrong type"]
+    errors = [json.loads(line) for line in (directory / "errors.jsonl").read_text().splitlines()]
+    wrong = sum(sum(row[2:]) for row in entities["data"])
+    assert wrong == len(errors) > 0
+    assert len(wandb.table("errors")["data"]) == len({error["sentence"] for error in errors})
+    assert len(wandb.table("predictions")["data"]) == 22
+
+
+def test_a_word_of_a_name_is_short():
+    assert short("task.learning_rate", "1e-4") == "task.learning_rate=1e-4"
+    assert short("data.train", "/data/of/mine/train.csv") == "data.train=train.csv"
+    assert len(short("data.text", "x" * 99)) == len("data.text=") + 24
+
+
+def metrics_of(made):
+    """The keys that the panels of a workspace draw."""
+    for section in made.sections:
+        for panel in section.panels:
+            for key in getattr(panel, "y", None) or getattr(panel, "metrics", None) or []:
+                yield getattr(key, "name", key)
+            yield from getattr(panel, "media_keys", None) or []
+
+
+def test_the_dashboard_draws_what_runs_log(logged):
+    pytest.importorskip("wandb_workspaces")
+    _, wandb = logged()
+    made = workspace("team", "thaw", "thaw")
+    drawn = set(metrics_of(made))
+    assert {"train/loss", "val/f1", "test/f1", "train/tokens_per_second", "report"} <= drawn
+    assert drawn - {"val/perplexity"} <= {*wandb.history, *wandb.summary}
+    model = made._to_model()
+    assert (model.entity, model.project, model.display_name) == ("team", "thaw", "thaw")
+    assert [key.name for key in model.spec.section.run_sets[0].grouping] == ["group"]
+
+
+def test_a_dashboard_without_an_account_is_a_message(monkeypatch, tmp_path):
+    pytest.importorskip("wandb_workspaces")
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    with pytest.raises(ThawError, match="needs an account"):
+        main(["entity=team"])
+    with pytest.raises(ThawError, match="entity must be given"):
+        main([])

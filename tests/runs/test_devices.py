@@ -1,0 +1,173 @@
+"""`trainer.devices=2`: two processes give what one gives, alone and in a sweep."""
+
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from helpers.runs import files_of, metrics_of, typed, words_of
+from helpers.sweeps import rows_of as summary_of
+from helpers.sweeps import sweep_of
+from helpers.tiny import REPOSITORY, save_tiny, tiny_config
+from thaw.data.batch.by_length import LengthGroupedBatches
+
+
+@pytest.fixture(scope="module")
+def still_bert(tmp_path_factory):
+    """A tiny BERT without dropout: its weights do not depend on who draws random numbers."""
+    config = tiny_config(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    return save_tiny("BertModel", config, tmp_path_factory.mktemp("models") / "still-bert")
+
+
+@pytest.mark.parametrize("task", ["sequence", "ner", "mlm", "setfit"])
+def test_two_processes_leave_what_one_leaves(task, overrides, ner_overrides, still_bert, tmp_path):
+    words = words_of(task, overrides, ner_overrides, still_bert)
+    leaves_what_one_leaves(words, ["trainer.devices=2"], tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["sequence", "ner", "mlm"])
+@pytest.mark.parametrize("freeze", [["freeze=none"], ["freeze=last"]], ids=["none", "last"])
+def test_two_processes_with_shares_of_the_weights_leave_what_one_leaves(
+    task, freeze, overrides, ner_overrides, still_bert, tmp_path
+):
+    words = [*words_of(task, overrides, ner_overrides, still_bert), *freeze, "freeze.cache=false"]
+    leaves_what_one_leaves(words, ["trainer=fsdp"], tmp_path)
+
+
+@pytest.mark.slow
+def test_a_run_with_shares_of_the_weights_goes_on_from_its_checkpoint(
+    overrides, still_bert, tmp_path
+):
+    words = [*words_of("sequence", overrides, [], still_bert), "trainer=fsdp", "data.batch_size=4"]
+    whole = typed(words, tmp_path / "whole")
+    assert whole.returncode == 0, whole.stdout + whole.stderr
+    shutil.copytree(tmp_path / "whole", tmp_path / "on")  # as if killed before its last checkpoint
+    for name in ("metrics.json", "checkpoints/last.ckpt"):
+        (tmp_path / "on" / name).unlink()
+    on = typed([f"resume={tmp_path / 'on'}"], tmp_path / "on")
+    assert on.returncode == 0, on.stdout + on.stderr
+    assert "going on after step" in on.stdout
+    weights = [load_file(tmp_path / n / "model" / "model.safetensors") for n in ("whole", "on")]
+    for name, weight in weights[0].items():
+        torch.testing.assert_close(weights[1][name], weight)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["task=setfit", "task.shots=8"], "task=setfit fits its head to the whole encoder"),
+        (["task=mlm", "task.probes=['a [MASK]']"], "task.probes=[]"),
+        (["trainer.precision=16-mixed"], "does not support"),
+    ],
+    ids=["setfit", "probes", "float16"],
+)
+def test_what_needs_the_whole_model_is_refused(words, message, overrides, tmp_path):
+    known = [w for w in overrides if not w.startswith("trainer.precision")]
+    done = typed([*known, "trainer=fsdp", "trainer.precision=32-true", *words], tmp_path / "run")
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert message in done.stderr
+
+
+def leaves_what_one_leaves(words, several, tmp_path):
+    one = typed([*words, "data.batch_size=8"], tmp_path / "one")
+    assert one.returncode == 0, one.stdout + one.stderr
+    two = typed([*words, *several, "data.batch_size=4"], tmp_path / "two")
+    assert two.returncode == 0, two.stdout + two.stderr
+    assert files_of(tmp_path / "two") == files_of(tmp_path / "one")
+    before, after = metrics_of(tmp_path / "one"), metrics_of(tmp_path / "two")
+    assert after["steps"] == before["steps"]
+    for name in (n for n in before if n.startswith(("test/", "val/"))):
+        assert after[name] == pytest.approx(before[name], rel=1e-5, abs=1e-4), name
+    weights = [load_file(tmp_path / n / "model" / "model.safetensors") for n in ("one", "two")]
+    for name, weight in weights[0].items():
+        torch.testing.assert_close(weights[1][name], weight, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_what_frozen_blocks_give_is_computed_once_not_once_a_process(overrides, tmp_path):
+    words = [*overrides, "freeze=last", f"freeze.cache.path={tmp_path / 'prefix'}"]
+    # Of two runs, not of two processes of one: there the second one says nothing.
+    runs = [
+        subprocess.Popen(
+            [sys.executable, "train.py", *words, f"hydra.run.dir={tmp_path / name}"],
+            cwd=REPOSITORY,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for name in ("one", "two")
+    ]
+    said = "".join(run.communicate()[0] for run in runs)
+    assert [run.returncode for run in runs] == [0, 0], said
+    for split in ("train", "validation", "test"):
+        assert said.count(f" texts of {split} computed in ") == 1, said
+    assert len(list((tmp_path / "prefix").glob("*.states"))) == 3
+
+
+def test_each_job_of_a_sweep_has_processes_of_its_own(overrides, tmp_path):
+    done, sweep = sweep_of(
+        *overrides,
+        "freeze=last",
+        "trainer.max_epochs=1",
+        "freeze.blocks=0,9,1",
+        "trainer.devices=2",
+        cwd=tmp_path,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert [r["status"] for r in summary_of(sweep)] == ["done", "failed", "done"]
+    assert summary_of(sweep)[1]["reason"].startswith("freeze.blocks=9: this model has 2 blocks")
+    assert len(list(tmp_path.glob("multirun/*/*"))) == 1
+    assert done.stdout.count("run directory: ") == 2
+    for name in "02":
+        words = (sweep / name / ".hydra" / "overrides.yaml").read_text()
+        assert "trainer.devices=2" in words
+        assert not list((sweep / name).glob("*process*"))
+
+
+@pytest.mark.slow
+def test_an_experiment_that_is_a_sweep_has_jobs_with_processes_too(overrides, tmp_path):
+    done = subprocess.run(
+        [
+            sys.executable,
+            REPOSITORY / "train.py",
+            "experiment=few_shot_curve",
+            *overrides,
+            "data.shots=2,4",
+            "task=setfit",
+            "freeze=head",
+            "seed=1",
+            "trainer.devices=2",
+            f"hydra.sweep.dir={tmp_path / 'sweep'}",
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [r["status"] for r in summary_of(tmp_path / "sweep")] == ["done", "done"]
+
+
+@pytest.mark.parametrize("count", [5, 16, 41, 64, 401])
+@pytest.mark.parametrize("world_size", [2, 3])
+@pytest.mark.parametrize("batch_size", [1, 4])
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_no_text_is_lost_or_doubled_and_no_process_left_without(
+    count, world_size, batch_size, shuffle
+):
+    lengths = np.random.default_rng(0).integers(3, 30, count)
+    ranks = [
+        LengthGroupedBatches(
+            lengths, batch_size, shuffle=shuffle, window=10, rank=rank, world_size=world_size
+        )
+        for rank in range(world_size)
+    ]
+    shares = [list(rank) for rank in ranks]
+    assert {len(share) for share in shares} == {len(ranks[0])}
+    assert all(batch for share in shares for batch in share)
+    assert sorted(i for share in shares for batch in share for i in batch) == list(range(count))

@@ -1,0 +1,86 @@
+"""Sweeps of four jobs on other engines than Hydra's own; each is an extra."""
+
+import pytest
+
+from helpers.sweeps import rows_of, sweep_of
+from thaw.cli.compose import explain
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "engine",
+    [
+        ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
+        ["hydra/launcher=submitit_local", "hydra.launcher.timeout_min=5"],
+        ["hydra/launcher=ray", "+hydra.launcher.ray.init.num_cpus=2"],
+    ],
+    ids=["joblib", "submitit", "ray"],
+)
+def test_a_launcher_runs_every_job_and_tells_of_the_one_that_fails(engine, overrides, tmp_path):
+    plugin = engine[0].partition("=")[2].removesuffix("_local")
+    pytest.importorskip(f"hydra_plugins.hydra_{plugin}_launcher")
+    done, sweep = sweep_of(
+        *overrides,
+        *engine,
+        "trainer.max_epochs=1",
+        "freeze=last",
+        "freeze.blocks=0,1,9,2",
+        cwd=tmp_path,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert [r["status"] for r in rows_of(sweep)] == ["done", "done", "failed", "done"]
+    assert rows_of(sweep)[2]["reason"].startswith("freeze.blocks=9: this model has 2 blocks")
+    assert (sweep / "summary.md").exists()
+    assert len(list(tmp_path.glob("multirun/*/*"))) == 1
+
+
+@pytest.mark.slow
+def test_a_launchers_jobs_may_have_processes_of_their_own(overrides, tmp_path):
+    done, sweep = sweep_of(
+        *overrides,
+        "hydra/launcher=joblib",
+        "hydra.launcher.n_jobs=2",
+        "trainer.max_epochs=1",
+        "seed=1,2",
+        "trainer.devices=2",
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [r["status"] for r in rows_of(sweep)] == ["done", "done"]
+
+
+@pytest.mark.slow
+def test_optuna_searches_over_the_watched_metric(overrides, tmp_path):
+    searched = ("data.batch_size=", "task.learning_rate=")  # what is typed is not searched
+    words = [w for w in overrides if not w.startswith(searched)]
+    done, sweep = sweep_of(
+        *words,
+        "hparams_search=optuna",
+        "hydra.sweeper.n_trials=4",
+        "trainer.max_epochs=1",
+        "hydra.sweeper.params={task.learning_rate: 'tag(log, interval(1e-4, 1e-2))', "
+        "data.batch_size: 'choice(8, 16)'}",
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = rows_of(sweep)
+    assert [r["status"] for r in rows] == ["done"] * 4
+    assert len({r["task.learning_rate"] for r in rows}) == 4
+    best = (sweep / "optimization_results.yaml").read_text()
+    top = max(rows, key=lambda r: float(r["val/f1"]))
+    assert f"best_value: {float(top['val/f1'])}" in best
+    assert f"data.batch_size: {top['data.batch_size']}" in best
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("launcher/joblib", "not installed: pip install -e '.[joblib]'"),
+        ("launcher/submitit_slurm", "not installed: pip install -e '.[submitit]'"),
+        ("launcher/ray", "not installed: pip install -e '.[ray]'"),
+        ("sweeper/optuna", "not installed: pip install -e '.[optuna]'"),
+        ("launcher/abacus", "does not exist; thaw has extras for joblib, submitit, ray, optuna"),
+    ],
+)
+def test_an_engine_that_is_not_there_says_what_to_install(word, message):
+    assert message in explain(Exception(f"Could not find 'hydra/{word}'"))

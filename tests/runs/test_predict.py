@@ -1,0 +1,193 @@
+"""Using a finished run."""
+
+import io
+import json
+import subprocess
+import sys
+
+import pyarrow.parquet as pq
+import pytest
+
+from helpers.tiny import sentences, write_csv
+from thaw.data.read.tables import read_rows
+from thaw.errors import ThawError
+from thaw.evaluate import main as evaluate
+from thaw.predict import main as predict
+
+
+@pytest.fixture
+def trained(run):
+    return run("trainer.max_epochs=1")
+
+
+def test_predictions_equal_those_of_the_run_and_keep_the_inputs_columns(trained, reviews, tmp_path):
+    out = tmp_path / "out.csv"
+    count = predict(
+        [f"run={trained}", f"input={reviews / 'test.csv'}", f"output={out}", "accelerator=cpu"]
+    )
+    ours = pq.read_table(trained / "predictions.parquet").to_pylist()
+    got = list(read_rows(out))
+    assert count == len(got) == len(ours)
+    for a, b in zip(ours, got, strict=True):
+        assert (a["text"], a["label"], a["prediction"]) == (b["text"], b["label"], b["prediction"])
+        assert float(b["probability/pos"]) == pytest.approx(a["probability/pos"], abs=1e-5)
+
+
+@pytest.mark.parametrize("suffix", ["tsv", "jsonl", "parquet"])
+def test_every_format_is_written(trained, reviews, tmp_path, suffix):
+    out = tmp_path / f"out.{suffix}"
+    predict([f"run={trained}", f"input={reviews / 'test.csv'}", f"output={out}", "accelerator=cpu"])
+    assert len(list(read_rows(out))) == 22
+
+
+def test_standard_input_is_a_text_a_line_and_output_is_jsonl(trained, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdin", io.StringIO("a good film\na bad film\n"))
+    predict([f"run={trained}", "input=-", "accelerator=cpu"])
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["text"] for row in rows] == ["a good film", "a bad film"]
+    assert all(row["prediction"] in ("neg", "pos") for row in rows)
+
+
+def test_text_lines_are_what_the_run_read_whatever_its_column(run, tmp_path, monkeypatch, capsys):
+    path = write_csv(tmp_path / "own.csv", sentences(40, seed=3), ["Message", "label"])
+    own = [f"data.train={path}", "data.path=null", "data.text=Message", "data.validation=0.2"]
+    trained = run(*own, "data.test=null", "trainer.max_epochs=1")
+    lines = "a good film\n\n"
+    (tmp_path / "new.txt").write_text(lines)
+    monkeypatch.setattr("sys.stdin", io.StringIO(lines))
+    capsys.readouterr()
+    for given in ("-", tmp_path / "new.txt"):
+        assert predict([f"run={trained}", f"input={given}", "accelerator=cpu"]) == 2
+        out, err = capsys.readouterr()
+        assert [json.loads(line)["Message"] for line in out.splitlines()] == ["a good film", ""]
+        assert "1 of 2 texts are empty" in err
+
+
+@pytest.mark.parametrize("command", [predict, evaluate])
+@pytest.mark.parametrize("word", ["-h", "--help"])
+def test_usage_is_printed_where_it_is_asked_for(capsys, command, word):
+    with pytest.raises(SystemExit) as end:
+        command([word])
+    assert not end.value.code
+    assert capsys.readouterr().out.startswith("usage: python -m thaw.")
+
+
+def test_a_file_is_predicted_in_pieces_whose_order_is_kept(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr("thaw.tasks.sequence.CHUNK", 2)
+    rows = [(text,) for text, _ in sentences(50, seed=5)]
+    path = write_csv(tmp_path / "new.csv", rows, ["text"])
+    out = tmp_path / "out.jsonl"
+    predict([f"run={trained}", f"input={path}", f"output={out}", "batch_size=4", "accelerator=cpu"])
+    assert [row["text"] for row in read_rows(out)] == [text for (text,) in rows]
+
+
+def test_a_later_row_without_the_column_is_named(trained, tmp_path):
+    path = tmp_path / "new.jsonl"
+    path.write_text('{"text": "a film"}\n{"review": "a film"}\n')
+    with pytest.raises(ThawError, match=r"new\.jsonl: row 2 has no 'text'; it has 'review'"):
+        predict([f"run={trained}", f"input={path}", "accelerator=cpu"])
+
+
+def test_a_reader_that_stops_early_ends_it_without_a_word(trained, reviews):
+    words = f"run={trained} input={reviews / 'test.csv'} accelerator=cpu"
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m thaw.predict {words} | head -1"],
+        capture_output=True,
+        text=True,
+    )
+    assert len(done.stdout.splitlines()) == 1
+    assert done.stderr == ""
+
+
+def test_standard_input_holds_texts_only(trained):
+    with pytest.raises(ThawError, match="format=table: standard input is read as a text a line"):
+        predict([f"run={trained}", "input=-", "format=table"])
+
+
+def test_another_text_column_can_be_named(trained, tmp_path, capsys):
+    path = write_csv(tmp_path / "new.csv", [("fine film", 3)], ["review", "id"])
+    with pytest.raises(ThawError, match=r"no column 'text'; it has 'review', 'id'\. Set text="):
+        predict([f"run={trained}", f"input={path}"])
+    predict([f"run={trained}", f"input={path}", "text=review", "accelerator=cpu"])
+    assert json.loads(capsys.readouterr().out)["id"] == "3"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["input=a.csv"], r"run must be given.\nusage"),
+        (["run=nowhere", "input=a.csv"], "run=nowhere: no such directory"),
+        (["rn=x"], "no option rn. Did you mean run"),
+        (["help"], "expected key=value"),
+    ],
+)
+def test_a_wrong_command_is_explained(words, message):
+    with pytest.raises(ThawError, match=message):
+        predict(words)
+
+
+def test_a_directory_without_a_finished_run_is_explained(tmp_path):
+    (tmp_path / "train.log").touch()
+    with pytest.raises(ThawError, match=r"has no model/.*it holds train\.log"):
+        predict([f"run={tmp_path}", "input=a.csv"])
+
+
+def test_evaluation_of_the_runs_own_data_gives_its_scores_again(trained, tmp_path):
+    out = tmp_path / "metrics.json"
+    got = evaluate([f"run={trained}", f"output={out}", "trainer.accelerator=cpu"])
+    metrics = json.loads((trained / "metrics.json").read_text())
+    for name, value in got.items():
+        assert metrics[name] == pytest.approx(value, abs=1e-6), name
+    assert json.loads(out.read_text()) == got
+
+
+def test_evaluation_of_other_data(trained, tmp_path):
+    path = write_csv(tmp_path / "new.tsv", [], [])
+    path.write_text("review\tstars\na good film\tpos\na bad film\tneg\n")
+    got = evaluate(
+        [
+            f"run={trained}",
+            "data=files",
+            f"data.test={path}",
+            "data.text=review",
+            "data.label=stars",
+            "trainer.accelerator=cpu",
+        ]
+    )
+    assert 0 <= got["test/accuracy"] <= 1
+
+
+def test_evaluation_of_data_of_the_same_kind_keeps_the_runs_columns(run, tmp_path):
+    path = write_csv(tmp_path / "own.csv", sentences(40, seed=3), ["Message", "stars"])
+    columns = ["data.text=Message", "data.label=stars"]
+    trained = run(
+        *columns,
+        f"data.train={path}",
+        "data.path=null",
+        "data.validation=0.2",
+        "data.test=null",
+        "trainer.max_epochs=1",
+    )
+    other = write_csv(tmp_path / "other.csv", sentences(9, seed=4), ["Message", "stars"])
+    words = [f"run={trained}", "trainer.accelerator=cpu"]
+    assert "test/f1" in evaluate([*words, "data=files", f"data.test={other}"])
+    assert {key.split("/")[0] for key in evaluate([*words, "split=validation"])} == {"val"}
+
+
+def test_evaluation_refuses_several_labels_where_the_model_knows_one(trained, tmp_path):
+    path = write_csv(tmp_path / "new.csv", [("a film", "neg|pos")], ["text", "label"])
+    with pytest.raises(ThawError, match="the data has several labels a text, the model has one"):
+        evaluate([f"run={trained}", "data=files", f"data.test={path}", "data.label_separator='|'"])
+
+
+def test_evaluation_refuses_a_split_that_does_not_exist(trained):
+    with pytest.raises(ThawError, match="split=tset: expected one of train, validation, test"):
+        evaluate([f"run={trained}", "split=tset"])
+    with pytest.raises(ThawError, match=r"no option splt\. Did you mean split"):
+        evaluate([f"run={trained}", "splt=test"])
+
+
+def test_evaluation_refuses_labels_that_the_model_does_not_know(trained, tmp_path):
+    path = write_csv(tmp_path / "new.csv", [("a film", "meh")], ["text", "label"])
+    with pytest.raises(ThawError, match="label 'meh'"):
+        evaluate([f"run={trained}", "data=files", f"data.test={path}"])

@@ -1,0 +1,309 @@
+"""A run from config to run directory."""
+
+import subprocess
+import sys
+from mmap import mmap
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from matplotlib.figure import Figure
+from safetensors.torch import load_file
+
+from helpers.runs import metrics_of, start
+from helpers.tiny import REPOSITORY, write_csv
+from helpers.wandb_file import Offline
+from thaw.errors import ThawError
+from thaw.report.figures import curves
+from thaw.tasks.sequence import SequenceClassification
+from thaw.training.throughput import peak_memory_mib
+
+SCORES = ("val/f1", "val/loss", "test/f1", "test/accuracy", "test/loss")
+
+
+def rows_of(directory):
+    return pq.read_table(directory / "predictions.parquet").to_pylist()
+
+
+def test_a_run_directory_stands_alone(run):
+    directory = run()
+    names = {p.name for p in directory.iterdir()}
+    assert {
+        ".hydra",
+        "checkpoints",
+        "confusion.png",
+        "learning_curve.png",
+        "metrics.csv",
+        "metrics.json",
+        "model",
+        "predictions.parquet",
+        "versions.json",
+    } <= names
+    assert {p.name for p in (directory / "checkpoints").iterdir()} == {
+        "best.ckpt",
+        "last.ckpt",
+        "previous.ckpt",
+    }
+    metrics = metrics_of(directory)
+    modes = {p.stat().st_mode for p in (directory / "model").iterdir()}
+    assert modes == {(directory / "metrics.json").stat().st_mode}
+    assert {*SCORES, "fit_seconds", "samples_per_second", "peak_memory_mib"} <= set(metrics)
+    assert all(isinstance(value, int | float) for value in metrics.values())
+    for name in ("confusion.png", "learning_curve.png"):
+        assert (directory / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_training_learns_what_the_labels_follow_from(run):
+    directory = run("trainer.max_epochs=12", "callbacks.early_stopping=null")
+    assert metrics_of(directory)["test/accuracy"] > 0.8
+
+
+def test_predictions_hold_text_label_and_probabilities_in_the_order_of_test(run, reviews):
+    rows = rows_of(run())
+    texts = [line.split(",")[0] for line in (reviews / "test.csv").read_text().splitlines()[1:]]
+    assert [row["text"] for row in rows] == texts
+    for row in rows:
+        assert list(row) == ["text", "label", "prediction", "probability/neg", "probability/pos"]
+        assert row["probability/neg"] + row["probability/pos"] == pytest.approx(1, abs=1e-5)
+        best = max(("neg", "pos"), key=lambda name: row[f"probability/{name}"])
+        assert row["prediction"] == best
+
+
+def test_the_scores_are_those_of_the_predictions(run):
+    from sklearn.metrics import accuracy_score, f1_score
+
+    directory = run()
+    true, predicted = zip(*((r["label"], r["prediction"]) for r in rows_of(directory)), strict=True)
+    metrics = metrics_of(directory)
+    assert metrics["test/accuracy"] == pytest.approx(accuracy_score(true, predicted))
+    assert metrics["test/f1"] == pytest.approx(f1_score(true, predicted, pos_label="pos"))
+
+
+def test_the_exported_model_predicts_the_same_in_a_pipeline(run):
+    from transformers import pipeline
+
+    directory = run()
+    classify = pipeline("text-classification", model=str(directory / "model"), device="cpu")
+    for row, got in zip(
+        rows_of(directory), classify([r["text"] for r in rows_of(directory)]), strict=True
+    ):
+        assert got["label"] == row["prediction"]
+        assert got["score"] == pytest.approx(row[f"probability/{got['label']}"], abs=1e-5)
+
+
+def test_the_model_card_names_data_recipe_and_scores(run):
+    card = (run() / "model" / "README.md").read_text()
+    for part in ("| data | files |", "| learning rate | 0.003 |", "train 64", "| f1 | "):
+        assert part in card
+
+
+def test_the_same_seed_gives_the_same_run(run):
+    one, two, other = run(name="a"), run(name="b"), run("seed=7", name="c")
+    assert [metrics_of(one)[k] for k in SCORES] == [metrics_of(two)[k] for k in SCORES]
+    weights = [load_file(d / "model" / "model.safetensors") for d in (one, two, other)]
+    assert all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
+    assert not torch.equal(weights[0]["classifier.weight"], weights[2]["classifier.weight"])
+
+
+def test_frozen_weights_are_the_checkpoints_to_the_bit(run, tiny_bert):
+    before = load_file(tiny_bert / "model.safetensors")
+    after = load_file(run("freeze=head") / "model" / "model.safetensors")
+    for name, weight in before.items():
+        assert torch.equal(weight, after[f"bert.{name}"]) == (not name.startswith("pooler")), name
+
+
+def test_the_best_checkpoint_is_tested_not_the_last(run):
+    # A rate that ruins the model late: the best validation F1 comes before the end.
+    directory = run("trainer.max_epochs=6", "callbacks.early_stopping=null")
+    state = torch.load(directory / "checkpoints" / "best.ckpt", weights_only=True)
+    exported = load_file(directory / "model" / "model.safetensors")
+    for name, weight in exported.items():
+        assert torch.equal(weight, state["state_dict"][f"model.{name}"])
+    assert metrics_of(directory)["val/f1"] == pytest.approx(state["val_metrics"]["val/f1"])
+    assert metrics_of(directory)["best_step"] == state["global_step"]
+
+
+def test_checkpoints_hold_tensors_and_plain_values_only(run):
+    for path in (run() / "checkpoints").iterdir():
+        assert torch.load(path, weights_only=True)["state_dict"]
+
+
+def test_training_stops_early_when_the_watched_metric_stands_still(run, caplog):
+    caplog.set_level("INFO")
+    directory = run(
+        "task.learning_rate=0",
+        "trainer.max_epochs=20",
+        "trainer.val_check_interval=1.0",
+        "callbacks.early_stopping.patience=2",
+    )
+    assert metrics_of(directory)["steps"] == 3 * 8
+    assert "stopped early, after step 24: Monitored metric val/f1 did not improve" in caplog.text
+    assert "the weights of step 8 are the result, the best by val/f1" in caplog.text
+
+
+def test_the_learning_curve_counts_steps_that_are_done(run):
+    directory = run("trainer.max_epochs=1", "trainer.val_check_interval=1.0")
+    axes = Figure().subplots()
+    curves(directory / "metrics.csv")[0](axes)
+    train, validation = axes.get_lines()
+    assert [*train.get_xdata()] == [*range(1, 9)]
+    assert [*validation.get_xdata()] == [8]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["trainer.accelerator=gpu"], r"^trainer: No supported gpu backend"),
+        (["trainer.max_steps=0"], r"^trainer.max_steps=0 or max_epochs=0 trains nothing"),
+        (["logger=tensorboard"], r"a logger is not installed: pip install -e '\.\[tensorboard\]'"),
+    ],
+)
+def test_what_the_trainer_refuses_is_said_in_a_line(run, monkeypatch, words, message):
+    for name in ("_TENSORBOARD_AVAILABLE", "_TENSORBOARDX_AVAILABLE"):
+        monkeypatch.setattr(f"lightning.fabric.loggers.tensorboard.{name}", False)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(ThawError, match=message):
+        run(*words)
+
+
+@pytest.mark.parametrize(("epochs", "steps"), [(1, 8), (-1, 9)])
+def test_more_steps_than_epochs_hold_are_warned_of(run, caplog, epochs, steps):
+    directory = run("trainer.max_steps=9", f"trainer.max_epochs={epochs}")
+    assert metrics_of(directory)["steps"] == steps
+    assert ("8 of trainer.max_steps=9 steps were made" in caplog.text) == (epochs == 1)
+
+
+def test_the_progress_report_can_be_turned_off(run, capsys):
+    run("trainer.enable_progress_bar=false", "trainer.max_epochs=1")
+    assert "step 8" not in capsys.readouterr().out
+
+
+def test_accumulated_batches_make_one_step(run):
+    directory = run("trainer.accumulate_grad_batches=4", "trainer.max_epochs=1")
+    assert metrics_of(directory)["steps"] == 2
+
+
+def test_a_run_too_short_for_a_validation_ends_well(run):
+    directory = run("trainer.max_steps=3", "trainer.val_check_interval=1.0")
+    assert metrics_of(directory)["steps"] == 3
+
+
+def test_without_validation_and_test_the_last_weights_are_exported(run, caplog):
+    directory = run("data.validation=null", "data.test=null")
+    assert "no validation" in caplog.text
+    assert (directory / "model" / "model.safetensors").exists()
+    assert not (directory / "predictions.parquet").exists()
+
+
+def test_peak_memory_is_that_of_the_run_alone(run):
+    # What ran in this process before; not of malloc, which keeps what it frees (`keep_pages`).
+    with mmap(-1, 512 * 2**20) as ballast:
+        for _ in range(512):
+            ballast.write(b"1" * 2**20)
+        before = peak_memory_mib()
+    metrics = metrics_of(run("trainer.max_epochs=1"))
+    assert 0 < metrics["peak_memory_mib"] < before - 256
+
+
+@pytest.mark.parametrize("logger", ["none", "csv", "wandb", "tensorboard", "default"])
+def test_every_logger_runs_without_an_account(run, logger, overrides):
+    overrides.remove("logger=csv")
+    directory = run(f"logger={logger}", "trainer.max_epochs=1")
+    assert (directory / "metrics.csv").exists() == (logger in ("csv", "default"))
+    assert (directory / "wandb").exists() == (logger in ("wandb", "default"))
+    assert (directory / "tensorboard").exists() == (logger == "tensorboard")
+
+
+def test_a_directory_with_a_run_is_not_overwritten(run):
+    directory = run()
+    before = (directory / "metrics.json").read_text()
+    with pytest.raises(ThawError, match="holds a run already"):
+        run()
+    assert (directory / "metrics.json").read_text() == before
+
+
+def test_a_full_disk_while_saving_is_explained(run, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("torch.save", full)
+    with pytest.raises(ThawError, match=r"No space left.*What was saved before is still there"):
+        run()
+
+
+def test_bad_data_ends_the_command_with_a_message_and_exit_code_2(overrides, tmp_path):
+    path = write_csv(tmp_path / "bad.csv", [("", "x"), ("b", "y")], ["text", "label"])
+    done = start(
+        [
+            *overrides,
+            "data.path=null",
+            f"data.train={path}",
+            "data.validation=null",
+            "data.test=null",
+        ],
+        tmp_path / "run",
+    )
+    output = done.communicate()[0]
+    assert done.returncode == 2
+    assert "1 of 2 texts are empty or null (rows 1)" in output
+    assert "Traceback" not in output
+
+
+def test_what_a_constructor_refuses_is_a_message_too(overrides, tmp_path):
+    done = start([*overrides, "data.max_tokens=1000"], tmp_path / "run")
+    output = done.communicate()[0]
+    assert done.returncode == 2
+    assert "thaw: data.max_tokens=1000: this model takes 3 to 64." in output
+    assert "Traceback" not in output
+
+
+def test_a_sweep_puts_its_jobs_into_one_directory_with_a_named_wandb_run_each(overrides, tmp_path):
+    overrides.remove("logger=csv")
+    done = subprocess.run(
+        [
+            sys.executable,
+            REPOSITORY / "train.py",
+            "-m",
+            *overrides,
+            "seed=1,2",
+            "trainer.max_epochs=1",
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    [sweep] = tmp_path.glob("multirun/*/*")
+    for job in ("0", "1"):
+        assert metrics_of(sweep / job)["steps"] == 8
+        shared = Offline(sweep / job)
+        assert (shared.name, shared.group) == (f"seed={int(job) + 1}", sweep.name)
+
+
+def test_overfitting_sees_the_same_batches_in_every_epoch(run, monkeypatch):
+    from thaw.tasks.sequence import SequenceClassification
+
+    seen: list[list[int]] = []
+    step = SequenceClassification.training_step
+
+    def training_step(self, batch, batch_idx):
+        seen.append(batch["row"].tolist())
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(SequenceClassification, "training_step", training_step)
+    run("debug=overfit", "trainer.overfit_batches=2", "trainer.max_epochs=3")
+    assert seen == seen[:2] * 3
+
+
+@pytest.mark.parametrize("algorithm", ["norm", "value"])
+def test_gradients_are_clipped(run, monkeypatch, algorithm):
+    left = []
+
+    def look(task, *args):
+        grads = [p.grad for p in task.model.parameters()]
+        norm = torch.nn.utils.get_total_norm(grads).item()
+        left.append(norm if algorithm == "norm" else max(g.abs().max().item() for g in grads))
+
+    monkeypatch.setattr(SequenceClassification, "on_train_batch_end", look)
+    run("trainer.gradient_clip_val=1e-3", f"trainer.gradient_clip_algorithm={algorithm}")
+    assert left == pytest.approx([1e-3] * len(left), rel=1e-3)

@@ -1,0 +1,161 @@
+"""A loss or gradient that is not finite: its step is left out, and the run says so."""
+
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from helpers.runs import metrics_of
+from helpers.tiny import REPOSITORY
+from thaw.errors import ThawError
+from thaw.tasks.sequence import SequenceClassification
+from thaw.training.nonfinite_guard import NonFinite
+from thaw.training.optim import adamw, clip_in_step, gradient_norm
+
+QUICK = ("trainer.max_epochs=1", "trainer.val_check_interval=1.0")
+
+
+@pytest.fixture
+def poison(monkeypatch):
+    """Makes the loss of some batches NaN; gives the rows of each batch as they come."""
+    step = SequenceClassification.training_step
+    rows = []
+
+    def of(*batches, factor=math.nan):
+        def training_step(self, batch, batch_idx):
+            rows.append(batch["row"].tolist())
+            loss = step(self, batch, batch_idx)
+            return loss * factor if not batches or batch_idx in batches else loss
+
+        monkeypatch.setattr(SequenceClassification, "training_step", training_step)
+        return rows
+
+    return of
+
+
+@pytest.mark.parametrize("factor", [math.nan, math.inf])
+def test_a_run_stops_with_step_rows_and_what_to_lower(run, poison, factor):
+    rows = poison(3, factor=factor)
+    with pytest.raises(ThawError) as caught:
+        run(*QUICK, "trainer.gradient_clip_val=null")
+    said = str(caught.value)
+    assert len(rows) == 4
+    assert "step 4: loss or gradient is not finite" in said
+    assert f"rows {', '.join(map(str, sorted(rows[3])))} of train" in said
+    for hint in (
+        "task.learning_rate (now 0.003)",
+        "trainer.gradient_clip_val=1.0",
+        "trainer.on_nonfinite=skip",
+    ):
+        assert hint in said
+    assert "trainer.precision" not in said  # it is 32-true
+
+
+def test_what_was_saved_before_stays(run, poison):
+    step = poison(6)
+    with pytest.raises(ThawError, match="step 7"):
+        run("trainer.max_epochs=1", "trainer.val_check_interval=2")
+    assert len(step) == 7
+    state = torch.load(run.directory("run") / "checkpoints" / "last.ckpt", weights_only=True)
+    assert state["global_step"] == 6
+    assert all(t.isfinite().all() for t in state["state_dict"].values() if t.is_floating_point())
+
+
+@pytest.mark.parametrize("clip", ["1.0", "null"])
+def test_skip_leaves_such_steps_out_and_counts_them(run, poison, clip, caplog):
+    poison(1, 4)
+    directory = run(*QUICK, "trainer.on_nonfinite=skip", f"trainer.gradient_clip_val={clip}")
+    metrics = metrics_of(directory)
+    assert (metrics["nonfinite_steps"], metrics["steps"]) == (2, 8)
+    assert all(math.isfinite(v) for v in metrics.values())
+    weights = load_file(directory / "model" / "model.safetensors")
+    assert all(w.isfinite().all() for w in weights.values() if w.is_floating_point())
+    assert "step 2: loss or gradient is not finite" in caplog.text
+
+
+def test_without_such_steps_the_count_is_0(run):
+    assert metrics_of(run(*QUICK, "trainer.on_nonfinite=skip"))["nonfinite_steps"] == 0
+
+
+def test_one_bad_batch_of_several_leaves_out_the_step_they_make(run, poison):
+    poison(1)
+    directory = run(*QUICK, "trainer.on_nonfinite=skip", "trainer.accumulate_grad_batches=4")
+    assert metrics_of(directory)["nonfinite_steps"] == 1
+    assert metrics_of(directory)["steps"] == 2
+
+
+def test_a_run_of_such_steps_alone_does_not_end_well(run, poison):
+    poison()
+    with pytest.raises(ThawError, match="all 8 steps had a loss or gradient that is not finite"):
+        run(*QUICK, "trainer.on_nonfinite=skip")
+    assert not (run.directory("run") / "metrics.json").exists()
+
+
+def test_a_rate_that_ruins_the_model_stops_the_run(run):
+    with pytest.raises(ThawError, match=r"not finite.*a lower task.learning_rate \(now 1e\+30\)"):
+        run(*QUICK, "task.learning_rate=1e30", "task.warmup_ratio=0")
+
+
+def test_another_word_for_the_option_is_refused(run):
+    with pytest.raises(ThawError, match=r"trainer\.on_nonfinite='maybe' does not fit"):
+        run("trainer.on_nonfinite=maybe")
+
+
+@pytest.mark.parametrize("clip", [True, False])
+def test_the_step_itself_decides_and_leaves_weights_and_moments(clip):
+    torch.manual_seed(0)
+    model = torch.nn.Linear(4, 2)
+    guard, optimizer = NonFinite(), adamw(model, 1e-2, 0.1)
+    kept = []
+    for number, factor in enumerate([1.0, math.nan, math.inf, 1.0], start=1):
+        optimizer.zero_grad()
+        loss = model(torch.ones(3, 4)).square().sum() * factor
+        guard.on_before_backward(None, None, loss)
+        loss.backward()
+        norm = clip_in_step(optimizer, 1.0) if clip else gradient_norm(optimizer)
+        guard.judge(number, optimizer, norm)
+        optimizer.step()
+        state = optimizer.state[model.weight]
+        kept.append([t.clone() for t in (model.weight, state["exp_avg"], state["step"])])
+    for old, new in ((0, 1), (0, 2)):
+        assert all(torch.equal(a, b) for a, b in zip(kept[old], kept[new], strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(kept[2], kept[3], strict=True))
+    assert [flag.item() for _, flag in guard.judged] == [0, 1, 1, 0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("action", "code"), [("stop", 2), ("skip", 0)])
+def test_two_processes_decide_the_same(overrides, tmp_path, action, code):
+    done = subprocess.run(
+        [
+            sys.executable,
+            "train.py",
+            *overrides,
+            *QUICK,
+            "program=helpers.poisoned.train",
+            "trainer.devices=2",
+            "data.batch_size=4",
+            f"trainer.on_nonfinite={action}",
+            f"hydra.run.dir={tmp_path / 'run'}",
+        ],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={
+            **os.environ,
+            "POISON": "2,5",
+            "PYTHONPATH": f"{Path(__file__).parents[1]}:{os.environ.get('PYTHONPATH', '')}",
+        },
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    if action == "stop":
+        assert "thaw: step 3: loss or gradient is not finite in a batch of rows" in done.stderr
+    else:
+        assert metrics_of(tmp_path / "run")["nonfinite_steps"] == 2

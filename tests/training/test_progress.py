@@ -1,0 +1,52 @@
+"""What is shown while training, and how often the loss is read from the device."""
+
+from types import SimpleNamespace
+
+import torch
+
+from thaw.training.progress import Bar, LastLoss, Lines, progress
+
+
+class Counted:
+    """A loss that counts how often it is read."""
+
+    reads = 0
+
+    def __float__(self):
+        self.reads += 1
+        return 0.5
+
+
+def test_the_loss_is_read_once_per_logging_step():
+    loss = Counted()
+    trainer = SimpleNamespace(
+        logged_metrics={"train/loss": loss}, global_step=0, log_every_n_steps=10
+    )
+    last = LastLoss()
+    for step in range(30):
+        trainer.global_step = step
+        assert last.read(trainer) == 0.5
+    assert loss.reads == 3
+
+
+def test_a_terminal_gets_a_bar_and_a_pipe_gets_lines(monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    assert isinstance(progress(), Bar)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: False, raising=False)
+    assert isinstance(progress(), Lines)
+
+
+def test_lines_name_step_loss_and_time_left(capsys):
+    trainer = SimpleNamespace(
+        logged_metrics={"train/loss": torch.tensor(0.25)},
+        global_step=0,
+        log_every_n_steps=1,
+        estimated_stepping_batches=40,
+        current_epoch=0,
+    )
+    lines = Lines(seconds=0.0)
+    lines.on_train_start(trainer, None)
+    lines.began -= 30
+    trainer.global_step = 10
+    lines.on_train_batch_end(trainer)
+    assert capsys.readouterr().out == "epoch 0  step 10/40  loss 0.250  1:30 left\n"
