@@ -21,7 +21,8 @@ from thaw.report.html_page import sweep_page
 from thaw.report.sections import Table as Found
 from thaw.report.sweep import spread
 from thaw.storage.files import write_whole
-from thaw.train import claim, train
+from thaw.train import train
+from thaw.training.run_dir import start_run_dir
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +56,8 @@ def adapt(cfg: DictConfig) -> float:
     options = plain(cfg.adapt)
     typed = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
     words = [w for w in typed if not w.lstrip("+~").startswith(("experiment=", "adapt.", "seed="))]
-    root = claim(Path(cfg.run_dir), writer=True, again=cfg.resume is not None)
+    root = Path(cfg.run_dir).absolute()
+    start_run_dir(root, resumed=cfg.resume is not None)
     score = options["score"]
     scores: list[dict[str, float]] = []
     for seed in options["seeds"]:

@@ -40,9 +40,9 @@ def main(argv: list[str]) -> float:
     from hydra.utils import get_class
 
     from thaw.encoder.onnx import export_onnx
-    from thaw.training.libraries import quieten
+    from thaw.training.libraries import silence_libraries
 
-    quieten()
+    silence_libraries()
     predictor = get_class(cfg.task._target_).predictor  # type: ignore[attr-defined]
     directory = model / "onnx"
     difference = export_onnx(predictor, model, directory, cfg.data.max_tokens, tolerance)

@@ -25,9 +25,9 @@ def frozen_task(words: list[str]) -> Any:
     from thaw.cli.check import GIVEN, check, leave_unread, plain
     from thaw.cli.static_signatures import signature
     from thaw.storage.checkpoints import fetch_model
-    from thaw.training.libraries import quieten
+    from thaw.training.libraries import silence_libraries
 
-    quieten()
+    silence_libraries()
     cfg = compose([*words, "run_dir=."])
     leave_unread(cfg)
     check(cfg, GIVEN, parts=("model", "data", "task", "freeze"))
@@ -38,9 +38,8 @@ def frozen_task(words: list[str]) -> Any:
     given = {"labels": labels} if "labels" in takes else {}
     if cfg.task.get("class_weights") is not None:
         cfg.task.class_weights = None
-    task = instantiate(cfg.task, checkpoint=checkpoint, _convert_="all", **given)
-    task.freeze_with(instantiate(cfg.freeze, _convert_="all"))
-    return task
+    freeze = instantiate(cfg.freeze, _convert_="all")
+    return instantiate(cfg.task, checkpoint=checkpoint, freeze=freeze, _convert_="all", **given)
 
 
 def main(words: list[str]) -> None:

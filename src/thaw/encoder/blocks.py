@@ -156,7 +156,9 @@ def rows(task: Any) -> list[tuple[str, ...]]:
     except ThawError:
         parts = names_of_halves(model)
     factors = rate_factors(parts, task.layer_decay)
-    later = {id(p): i for i, s in enumerate(task.stages, 1) for m in s for p in m.parameters()}
+    later = {
+        id(p): i for i, s in enumerate(task.unfreeze_stages, 1) for m in s for p in m.parameters()
+    }
     lines: list[tuple[str, ...]] = [("part", "parameters", "trains", "learning rate")]
     for part in in_order(set(parts.values())):
         own = [p for n, p in model.named_parameters() if parts[n] == part]

@@ -10,6 +10,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from thaw.storage.files import put
 
 LISTED = 20  # labels in a model card
+STRATEGIES = {  # the name of a strategy's file in conf/freeze, by its class
+    "NoFreezing": "none",
+    "HeadOnly": "head",
+    "LastBlocks": "last",
+    "GradualUnfreezing": "gradual",
+    "ByName": "names",
+}
 LOADING = {
     "transformers": """from transformers import pipeline
 
@@ -48,9 +55,10 @@ def export(
 
 
 def frozen_as(freeze: Mapping[str, Any]) -> str:
-    """A strategy and its options, for people."""
+    """Returns a strategy and its options in words that a user types, such as "last, blocks 2"."""
     options = [f"{k} {v}" for k, v in freeze.items() if k not in ("_target_", "cache")]
-    return ", ".join([freeze["_target_"].rsplit(".", 1)[-1].lower(), *options])
+    name = freeze["_target_"].rsplit(".", 1)[-1]
+    return ", ".join([STRATEGIES.get(name, name.lower()), *options])
 
 
 def model_card(

@@ -207,7 +207,7 @@ def log_summary_to_wandb(config: DictConfig, sweep: Path) -> None:
     from thaw.training.loggers import wandb_logger
 
     options = {"project": node["project"], "group": sweep.name, "name": "summary"}
-    run = wandb_logger(str(sweep), job_type="summary", **options).experiment
+    run = wandb_logger(str(sweep), job_type="summary", **options).start()
     with open(sweep / "summary.csv", newline="", encoding="utf-8") as file:
         header, *rows = csv.reader(file)
     run.log(
