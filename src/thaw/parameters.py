@@ -1,4 +1,4 @@
-"""The parts of a model and all its parameters: `python -m thaw.parameters model=... freeze=...`."""
+"""Prints parts and parameters of a model: `python -m thaw.parameters model=... freeze=...`."""
 
 import sys
 from typing import Any
@@ -8,17 +8,17 @@ from thaw.cli.conf import config_dir_of
 from thaw.cli.exit import exit_clearly
 
 USAGE = """usage: python -m thaw.parameters [GROUP=CHOICE ...] [KEY=VALUE ...] [--config-dir <dir>]
-The words are those of train.py."""
+Groups, choices and keys are those of train.py."""
 
 
 def frozen_task(words: list[str]) -> Any:
-    """The task of some overrides, frozen as it would train; no data is read.
+    """Returns a task, frozen as it would train, without reading data.
 
     Args:
         words: overrides of `train.py`.
 
     Raises:
-        ThawError: the config or the checkpoint does not fit.
+        ThawError: an option is wrong, or the checkpoint does not fit the task.
     """
     from hydra.utils import instantiate
 
@@ -33,7 +33,7 @@ def frozen_task(words: list[str]) -> Any:
     check(cfg, GIVEN, parts=("model", "data", "task", "freeze"))
     checkpoint = fetch_model(plain(cfg.model).get("checkpoint"), cfg.model.revision)
     takes = signature(cfg.task._target_).parameters
-    # The head's size follows from the labels: two where only the data would say.
+    # The head has an output for each label; without data.labels two are assumed.
     labels = [str(name) for name in cfg.data.get("labels") or ("0", "1")]
     given = {"labels": labels} if "labels" in takes else {}
     if cfg.task.get("class_weights") is not None:
