@@ -57,7 +57,7 @@ def confusion_figure(confusion: Sequence[Sequence[int]], labels: Sequence[str], 
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Writes a figure to a PNG file."""
+    """Writes a figure as PNG."""
     with whole(path) as aside:
         figure.savefig(aside, dpi=150, format="png")
 
