@@ -33,7 +33,7 @@ def frozen_task(words: list[str]) -> Any:
     check(cfg, GIVEN, parts=("model", "data", "task", "freeze"))
     checkpoint = fetch_model(plain(cfg.model).get("checkpoint"), cfg.model.revision)
     takes = signature(cfg.task._target_).parameters
-    # The head has an output for each label; without data.labels two are assumed.
+    # The head's size follows from the labels: two where only the data would say.
     labels = [str(name) for name in cfg.data.get("labels") or ("0", "1")]
     given = {"labels": labels} if "labels" in takes else {}
     if cfg.task.get("class_weights") is not None:
