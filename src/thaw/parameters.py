@@ -8,7 +8,7 @@ from thaw.cli.conf import config_dir_of
 from thaw.cli.exit import exit_clearly
 
 USAGE = """usage: python -m thaw.parameters [GROUP=CHOICE ...] [KEY=VALUE ...] [--config-dir <dir>]
-Groups, choices and keys are those of train.py."""
+The words are those of train.py."""
 
 
 def frozen_task(words: list[str]) -> Any:
