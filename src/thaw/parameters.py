@@ -1,4 +1,4 @@
-"""The parts of a model and all its parameters: `python -m thaw.parameters model=... freeze=...`."""
+"""Prints parts and parameters of a model: `python -m thaw.parameters model=... freeze=...`."""
 
 import sys
 from typing import Any
@@ -12,13 +12,13 @@ The words are those of train.py."""
 
 
 def frozen_task(words: list[str]) -> Any:
-    """The task of some overrides, frozen as it would train; no data is read.
+    """Returns a task, frozen as it would train, without reading data.
 
     Args:
         words: overrides of `train.py`.
 
     Raises:
-        ThawError: the config or the checkpoint does not fit.
+        ThawError: an option is wrong, or the checkpoint does not fit the task.
     """
     from hydra.utils import instantiate
 

@@ -49,7 +49,7 @@ def export(
     tokenizer.save_pretrained(aside)
     (aside / "README.md").write_text(card, encoding="utf-8")
     complete(aside)
-    for file in aside.glob("*.safetensors"):  # which safetensors writes with mode 600
+    for file in aside.glob("*.safetensors"):  # written for their owner alone
         shutil.copymode(aside / "README.md", file)
     put(aside, directory)
 
