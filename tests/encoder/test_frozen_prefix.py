@@ -15,7 +15,7 @@ from helpers.encoders import CONFIGS, make
 from thaw.encoder.first_token import first_token_only
 from thaw.encoder.freeze import Head, Last
 from thaw.encoder.frozen_prefix import Prefix
-from thaw.encoder.prefix_cache import Cache, Off
+from thaw.encoder.prefix_cache import Cache, PrefixUnavailable
 
 
 class Rows(dict):
@@ -151,7 +151,9 @@ def test_the_least_recently_used_goes_first(tmp_path):
 
 
 def test_what_never_fits_is_refused_with_both_sizes(tmp_path):
-    with pytest.raises(Off, match=r"it takes 0\.00 GiB, freeze\.cache\.budget_gib is 1e-09"):
+    with pytest.raises(
+        PrefixUnavailable, match=r"it takes 0\.00 GiB, freeze\.cache\.budget_gib is 1e-09"
+    ):
         filled(make("bert").eval(), 1, tmp_path, budget_gib=1e-9)
     assert not shelves(tmp_path)
 
@@ -173,7 +175,7 @@ def test_what_another_process_holds_is_not_deleted(tmp_path):
     [name] = shelves(tmp_path)
     with (
         FileLock((tmp_path / name).with_suffix(".lock")),
-        pytest.raises(Off, match="other runs use the rest"),
+        pytest.raises(PrefixUnavailable, match="other runs use the rest"),
     ):
         filled(make("bert").eval(), 2, tmp_path, budget_gib=1.5 * size / 2**30)
     assert shelves(tmp_path) == [name]
@@ -270,5 +272,5 @@ def test_a_damaged_shallower_prefix_is_not_started_from(tmp_path, caplog):
 
 def test_where_states_cannot_be_written_it_is_off(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(Off, match="file/prefix: Not a directory"):
+    with pytest.raises(PrefixUnavailable, match="file/prefix: Not a directory"):
         filled(make("bert"), 1, tmp_path / "file" / "prefix")

@@ -27,10 +27,10 @@ from thaw.encoder.packed_attention import (
     PACKED,
     Layout,
     attend_within,
-    fault,
-    obstacle,
+    flash_attention_error,
     packed,
     text_by_text,
+    why_not_packed,
 )
 from thaw.errors import ThawError
 from thaw.tasks.base import EncoderTask
@@ -354,17 +354,19 @@ def test_flash_attention_wants_a_recent_gpu_half_precision_and_usual_heads(monke
     model = transformers.BertForSequenceClassification(tiny_config())
     use_bits(model)
     cuda = torch.device("cuda", 0)
-    monkeypatch.setattr("thaw.encoder.packed_attention.fault", lambda device, dtype: "")
+    monkeypatch.setattr(
+        "thaw.encoder.packed_attention.flash_attention_error", lambda device, dtype: ""
+    )
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
-    assert "Tesla T4 has no flash attention" in obstacle(model, cuda, "16-mixed")
+    assert "Tesla T4 has no flash attention" in why_not_packed(model, cuda, "16-mixed")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
-    assert "trainer.precision=bf16-mixed, not 32-true" in obstacle(model, cuda, "32-true")
-    assert [obstacle(model, cuda, precision) for precision in HALF] == [""] * 4
+    assert "trainer.precision=bf16-mixed, not 32-true" in why_not_packed(model, cuda, "32-true")
+    assert [why_not_packed(model, cuda, precision) for precision in HALF] == [""] * 4
     model.config.num_attention_heads = 16
-    assert "no heads of 2" in obstacle(model, cuda, "bf16-mixed")
+    assert "no heads of 2" in why_not_packed(model, cuda, "bf16-mixed")
     model.set_attn_implementation("eager")
-    assert "the attention is eager, not sdpa" in obstacle(model, cuda, "bf16-mixed")
+    assert "the attention is eager, not sdpa" in why_not_packed(model, cuda, "bf16-mixed")
 
 
 def test_flash_attention_is_tried_before_it_is_used(monkeypatch):
@@ -385,10 +387,10 @@ def test_flash_attention_is_tried_before_it_is_used(monkeypatch):
 
     said = {}
     for kernel in (right, mixing, blind, stuck, absent):
-        fault.cache_clear()
+        flash_attention_error.cache_clear()
         monkeypatch.setattr("thaw.encoder.packed_attention.flash", kernel)
-        said[kernel.__name__] = fault(torch.device("cpu"), torch.bfloat16)
-    fault.cache_clear()
+        said[kernel.__name__] = flash_attention_error(torch.device("cpu"), torch.bfloat16)
+    flash_attention_error.cache_clear()
     other = "the flash attention of cpu gives other numbers than sdpa"
     assert said == {
         "right": "",

@@ -27,8 +27,8 @@ from filelock import FileLock
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from thaw.encoder.blocks import find
-from thaw.encoder.prefix_cache import Cache, Off, gib
+from thaw.encoder.blocks import encoder_parts
+from thaw.encoder.prefix_cache import Cache, PrefixUnavailable, gib
 from thaw.encoder.sharding import sharded
 from thaw.errors import ThawError, is_disk_error
 from thaw.storage.files import put
@@ -59,9 +59,9 @@ class Prefix:
     def __init__(self, model: PreTrainedModel, cache: Cache, precision: str) -> None:
         self.model = model
         self.cache = cache
-        self.parts = find(model)
+        self.parts = encoder_parts(model)
         if getattr(getattr(model.base_model, "encoder", None), "conv", None) is not None:
-            raise Off("this encoder has a convolution beside its blocks")
+            raise PrefixUnavailable("this encoder has a convolution beside its blocks")
         frozen = [not any(trains(m) for m in block) for block in self.parts.blocks]
         self.depth = 0 if any(map(trains, self.parts.embeddings)) else (*frozen, False).index(False)
         self.precision = precision
@@ -80,14 +80,14 @@ class Prefix:
             forward: a context that sets the precision of the pass.
 
         Raises:
-            Off: they do not fit, or cannot be written.
+            PrefixUnavailable: they do not fit, or cannot be written.
         """
         try:
             self.fill_shelves(splits, forward)
         except OSError as error:
             if not is_disk_error(error):
                 raise
-            raise Off(f"{self.cache.root}: {error.strerror}") from error
+            raise PrefixUnavailable(f"{self.cache.root}: {error.strerror}") from error
 
     def fill_shelves(self, splits: Mapping[str, Any], forward: Callable[[], Any]) -> None:
         """The states of each split, found or computed."""
@@ -371,7 +371,7 @@ def prefix_of(task: Any) -> Prefix | None:
         if prefix.depth == 0:
             return None
         prefix.fill(splits, task.trainer.precision_plugin.forward_context)
-    except (Off, ThawError) as error:
+    except (PrefixUnavailable, ThawError) as error:
         log.info("frozen blocks run in every step: %s", error)
         return None
     finally:
@@ -387,7 +387,7 @@ def add_test(task: Any) -> None:
         return
     try:
         task.prefix.fill({"test": rows}, trainer.precision_plugin.forward_context)
-    except Off as error:
+    except PrefixUnavailable as error:
         log.info("frozen blocks run in the test: %s", error)
     finally:
         task.train(task.training)
@@ -397,19 +397,19 @@ def covered(task: Any) -> dict[str, Any]:
     """The encoded rows of train, and of validation if all of it is read.
 
     Raises:
-        Off: the inputs are not the same in every epoch, or training reads a part of them.
+        PrefixUnavailable: the inputs differ from epoch to epoch, or training reads a part of them.
     """
     trainer, data = task.trainer, task.trainer.datamodule
     if task.cache is None:
-        raise Off("freeze.cache=false")
+        raise PrefixUnavailable("freeze.cache=false")
     if task.inputs_change:
-        raise Off(task.inputs_change)
+        raise PrefixUnavailable(task.inputs_change)
     if sharded(task):
-        raise Off("trainer=fsdp keeps no block whole")
+        raise PrefixUnavailable("trainer=fsdp keeps no block whole")
     if trainer.overfit_batches or trainer.limit_train_batches != 1.0:
-        raise Off("the run trains on a part of the data")
+        raise PrefixUnavailable("the run trains on a part of the data")
     steps = -(-len(data.encoded["train"]) // (data.batch_size * trainer.world_size))
     if 0 <= trainer.max_steps < steps:
-        raise Off(f"trainer.max_steps={trainer.max_steps} is less than an epoch")
+        raise PrefixUnavailable(f"trainer.max_steps={trainer.max_steps} is less than an epoch")
     whole = ["train"] + (["validation"] if trainer.limit_val_batches == 1.0 else [])
     return {split: data.encoded[split] for split in whole if split in data.encoded}

@@ -33,12 +33,14 @@ class Cache:
         A process that has a deleted file mapped keeps it.
 
         Raises:
-            Off: they never fit.
+            PrefixUnavailable: they never fit.
         """
         budget = int(self.budget_gib * 2**30)
         free = shutil.disk_usage(self.root).free
         if size > budget:
-            raise Off(f"it takes {gib(size)}, freeze.cache.budget_gib is {self.budget_gib}")
+            raise PrefixUnavailable(
+                f"it takes {gib(size)}, freeze.cache.budget_gib is {self.budget_gib}"
+            )
         kept = sorted(self.root.glob("*.states"), key=lambda p: p.stat().st_mtime)
         sizes = {place: sum(f.stat().st_size for f in place.iterdir()) for place in kept}
         total = sum(sizes.values())
@@ -51,15 +53,17 @@ class Cache:
                 shutil.rmtree(aside)
                 total, free = total - sizes[place], free + sizes[place]
         if total + size > budget:
-            raise Off(f"it takes {gib(size)}, and other runs use the rest of the budget")
+            raise PrefixUnavailable(
+                f"it takes {gib(size)}, and other runs use the rest of the budget"
+            )
         if size > free:
-            raise Off(f"it takes {gib(size)}, {self.root} has {gib(free)} left")
+            raise PrefixUnavailable(f"it takes {gib(size)}, {self.root} has {gib(free)} left")
         for aside in self.root.glob("*.partial"):
             with suppress(Timeout), FileLock(aside.with_suffix(".lock"), timeout=0):
                 shutil.rmtree(aside, ignore_errors=True)  # its writer was killed
 
 
-class Off(Exception):
+class PrefixUnavailable(Exception):
     """States are not kept; the message says why."""
 
 

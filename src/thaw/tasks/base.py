@@ -15,10 +15,15 @@ from torchmetrics import Metric, MetricCollection
 from transformers import PreTrainedModel
 
 from thaw.encoder.bit_dropout import use_bits
-from thaw.encoder.blocks import factors_of, find, names_of_parts, table
+from thaw.encoder.blocks import (
+    encoder_parts,
+    learning_rate_factors,
+    parameter_table,
+    part_of_each_parameter,
+)
 from thaw.encoder.freeze import Nothing, freeze, frozen_modules, interval
 from thaw.encoder.frozen_prefix import Prefix, add_test, prefix_of
-from thaw.encoder.packed_attention import obstacle, packed, pinned
+from thaw.encoder.packed_attention import packed, pinned, why_not_packed
 from thaw.encoder.prefix_cache import Cache
 from thaw.encoder.sharding import shard, sharded
 from thaw.errors import ThawError
@@ -43,7 +48,7 @@ class EncoderTask(LightningModule):
         weight_decay: of all parameters but biases and norms.
         warmup_ratio: share of all steps with a rising learning rate.
         layer_decay: what a block's learning rate is of that of the block above; see
-            `thaw.encoder.blocks.rate_factors`.
+            `thaw.encoder.blocks.factor_of_each_part`.
 
     Attributes:
         library: that loads the export, see `thaw.report.model_dir.LOADING`.
@@ -103,7 +108,7 @@ class EncoderTask(LightningModule):
         self.cache = strategy.cache
         self.opened, self.gated = 0, False
         self.train(self.training)
-        log.info("%s", table(self))
+        log.info("%s", parameter_table(self))
 
     def train(self, mode: bool = True) -> "EncoderTask":
         """Sets training mode; frozen modules stay in eval mode, without dropout."""
@@ -149,8 +154,8 @@ class EncoderTask(LightningModule):
             shard(self)
 
     def configure_optimizers(self) -> Any:
-        factors = factors_of(self.model, self.layer_decay)
-        parts = names_of_parts(self.model) if factors else None
+        factors = learning_rate_factors(self.model, self.layer_decay)
+        parts = part_of_each_parameter(self.model) if factors else None
         optimizer = adamw(
             self.model, self.learning_rate, self.weight_decay, factors, self.head_groups(), parts
         )
@@ -229,7 +234,7 @@ class EncoderTask(LightningModule):
     def setup(self, stage: str) -> None:
         """Decides whether the model runs packed; raises ThawError where it must and cannot."""
         asked, device = getattr(self.trainer, "packed", False), self.trainer.strategy.root_device
-        why = obstacle(self.model, device, str(self.trainer.precision))
+        why = why_not_packed(self.model, device, str(self.trainer.precision))
         if asked is True and why:
             raise ThawError(f"trainer.packed=true: {why}. trainer.packed=auto packs where it can.")
         if asked == "auto" and device.type != "cuda":
@@ -243,7 +248,7 @@ class EncoderTask(LightningModule):
         self.prefix = prefix_of(self)
         if getattr(self.trainer, "compile", False):
             try:
-                blocks = find(self.model).blocks
+                blocks = encoder_parts(self.model).blocks
             except ThawError as error:
                 raise ThawError(f"trainer.compile=true compiles block by block: {error}") from error
             for block in blocks[self.prefix.depth if self.prefix else 0 :]:
