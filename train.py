@@ -38,7 +38,10 @@ def show_blocks(argv: list[str]) -> None:
         from thaw.parameters import frozen_task
 
         words = [word for word in argv if "=" in word and not word.startswith(("-", "hydra."))]
-        print("".join(f"# {line}\n" for line in parameter_table(frozen_task(words)).splitlines()), end="")
+        print(
+            "".join(f"# {line}\n" for line in parameter_table(frozen_task(words)).splitlines()),
+            end="",
+        )
 
 
 if __name__ == "__main__":

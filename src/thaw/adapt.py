@@ -20,7 +20,7 @@ from thaw.errors import ThawError
 from thaw.report.html_page import sweep_page
 from thaw.report.sections import Table as Found
 from thaw.report.sweep import spread
-from thaw.storage.files import write_whole
+from thaw.storage.files import write_atomic
 from thaw.train import claim, train
 
 log = logging.getLogger(__name__)
@@ -72,9 +72,9 @@ def adapt(cfg: DictConfig) -> float:
         scores.append(got)
         table(scores, score)
     metrics = summary(scores)
-    write_whole(root / "metrics.json", json.dumps(metrics, indent=2) + "\n")
-    write_whole(root / "scores.json", json.dumps(scores, indent=2) + "\n")
-    write_whole(root / "report.html", report(root, scores, score))
+    write_atomic(root / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    write_atomic(root / "scores.json", json.dumps(scores, indent=2) + "\n")
+    write_atomic(root / "report.html", report(root, scores, score))
     print(f"run directory: {root}")
     return metrics["adapted/mean"]
 

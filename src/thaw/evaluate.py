@@ -68,7 +68,7 @@ def main(argv: list[str]) -> dict[str, float]:
 
     from thaw.cli.check import GIVEN, check, leave_unread
     from thaw.report.figures import metrics_table
-    from thaw.storage.files import write_whole
+    from thaw.storage.files import write_atomic
     from thaw.training.libraries import quieten
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -95,7 +95,7 @@ def main(argv: list[str]) -> dict[str, float]:
     if trainer.is_global_zero:
         metrics_table(metrics, Console())
         if own["output"]:
-            write_whole(Path(own["output"]), json.dumps(metrics, indent=2) + "\n")
+            write_atomic(Path(own["output"]), json.dumps(metrics, indent=2) + "\n")
     return metrics
 
 

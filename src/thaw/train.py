@@ -26,7 +26,7 @@ from thaw.errors import ThawError
 from thaw.evaluate import evaluate
 from thaw.report.wandb_upload import share_run
 from thaw.storage.checkpoints import fetch_model
-from thaw.storage.files import write_whole
+from thaw.storage.files import write_atomic
 from thaw.training.graceful_stop import Stop
 from thaw.training.libraries import keep_pages, quieten
 from thaw.training.loggers import keep_rows
@@ -170,7 +170,7 @@ def claim(run_dir: Path, writer: bool, again: bool = False) -> Path:
         if other := [f"{k} {began.get(k)}, now {v}" for k, v in names.items() if began.get(k) != v]:
             log.warning("the run began with %s: its end may differ in bits", "; ".join(other))
     else:
-        write_whole(path, json.dumps(names, indent=2))
+        write_atomic(path, json.dumps(names, indent=2))
     return run_dir
 
 

@@ -17,7 +17,7 @@ from thaw.report.figures import curves, learning_curve_figure, metrics_table, sv
 from thaw.report.html_page import now, run_page
 from thaw.report.model_dir import LOADING, export, frozen_as, model_card
 from thaw.report.sections import Findings, Table, headline, scores_of
-from thaw.storage.files import write_whole
+from thaw.storage.files import write_atomic
 
 log = logging.getLogger(__name__)
 
@@ -67,9 +67,9 @@ def write_run(
     if (run_dir / "metrics.csv").exists():
         learning_curve_figure(run_dir / "metrics.csv", run_dir / "learning_curve.png")
     found = findings_of(run_dir, task, data, cfg, metrics, results)
-    write_whole(run_dir / "report.html", run_page(found))
+    write_atomic(run_dir / "report.html", run_page(found))
     # Last: its presence says that the run is finished.
-    write_whole(run_dir / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    write_atomic(run_dir / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     metrics_table(metrics)
     print(f"run directory: {run_dir}")
     return found

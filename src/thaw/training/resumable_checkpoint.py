@@ -15,7 +15,7 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from pydantic import PositiveInt
 
-from thaw.storage.files import sync, whole
+from thaw.storage.files import atomic, sync
 from thaw.training.timer import Clock
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ class WholeCheckpoints(TorchCheckpointIO):
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
     ) -> None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        with whole(Path(path)) as aside:
+        with atomic(Path(path)) as aside:
             torch.save(checkpoint, aside)
 
 
