@@ -34,11 +34,14 @@ def main(cfg: DictConfig) -> float | None:
 def show_blocks(argv: list[str]) -> None:
     """After `--cfg job`: which blocks train, as comments below the config."""
     if "job" in argv[1:] and argv[argv.index("job") - 1] in ("--cfg", "-c"):
-        from thaw.encoder.blocks import table
+        from thaw.encoder.blocks import parameter_table
         from thaw.parameters import frozen_task
 
         words = [word for word in argv if "=" in word and not word.startswith(("-", "hydra."))]
-        print("".join(f"# {line}\n" for line in table(frozen_task(words)).splitlines()), end="")
+        print(
+            "".join(f"# {line}\n" for line in parameter_table(frozen_task(words)).splitlines()),
+            end="",
+        )
 
 
 if __name__ == "__main__":

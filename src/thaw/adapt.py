@@ -74,9 +74,9 @@ def adapt(cfg: DictConfig) -> float:
         scores.append(got)
         table(scores, score)
     metrics = summary(scores)
-    write_whole(root / "metrics.json", json.dumps(metrics, indent=2) + "\n")
-    write_whole(root / "scores.json", json.dumps(scores, indent=2) + "\n")
-    write_whole(root / "report.html", report(root, scores, score))
+    write_atomic(root / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    write_atomic(root / "scores.json", json.dumps(scores, indent=2) + "\n")
+    write_atomic(root / "report.html", report(root, scores, score))
     print(f"run directory: {root}")
     return metrics["adapted/mean"]
 

@@ -106,7 +106,7 @@ def main(argv: list[str]) -> dict[str, float]:
     if trainer.is_global_zero:
         metrics_table(metrics, Console())
         if own["output"]:
-            write_whole(Path(own["output"]), json.dumps(metrics, indent=2) + "\n")
+            write_atomic(Path(own["output"]), json.dumps(metrics, indent=2) + "\n")
     return metrics
 
 

@@ -44,20 +44,25 @@ def frozen_task(words: list[str]) -> Any:
 
 def main(words: list[str]) -> None:
     """Prints the table of parts, then name, shape, part and state of each parameter."""
-    from thaw.encoder.blocks import columns, names_of_halves, names_of_parts, table
+    from thaw.encoder.blocks import (
+        aligned,
+        half_of_each_parameter,
+        parameter_table,
+        part_of_each_parameter,
+    )
     from thaw.errors import ThawError
 
     task = frozen_task(config_dir_of(words)[1])
     try:
-        parts = names_of_parts(task.model)
+        parts = part_of_each_parameter(task.model)
     except ThawError:
-        parts = names_of_halves(task.model)
-    print(f"{table(task)}\n")
+        parts = half_of_each_parameter(task.model)
+    print(f"{parameter_table(task)}\n")
     lines = [("parameter", "shape", "part", "trains")]
     for name, p in task.model.named_parameters():
         shape = " x ".join(map(str, p.shape))
         lines.append((name, shape, parts[name], "trained" if p.requires_grad else "frozen"))
-    print("\n".join(columns(lines)))
+    print("\n".join(aligned(lines)))
 
 
 if __name__ == "__main__":

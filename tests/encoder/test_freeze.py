@@ -180,7 +180,7 @@ def test_the_rate_falls_by_layer_from_the_head_down(tiny_bert):
     from thaw.tasks.sequence import SequenceClassification
 
     task = SequenceClassification(tiny_bert, ["a", "b"], learning_rate=1.0, layer_decay=0.5)
-    optimizer = adamw(task.model, 1.0, 0.01, factors_of(task.model, 0.5))
+    optimizer = adamw(task.model, 1.0, 0.01, learning_rate_factors(task.model, 0.5))
     rates = {id(p): g["lr"] for g in optimizer.param_groups for p in g["params"]}
     found = {n: rates[id(p)] for n, p in task.model.named_parameters()}
     assert found["classifier.weight"] == found["bert.pooler.dense.weight"] == 1

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Sampler
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from thaw.data.batch.by_length import LengthGroupedBatches
-from thaw.data.encode.token_cache import Rows, keep, key_of
+from thaw.data.encode.token_cache import Rows, cache_key, cached_rows
 from thaw.data.read.folds import fold_split, held_out, require_fold
 from thaw.data.read.splits import cut
 from thaw.data.read.text_store import hashes
@@ -145,8 +145,8 @@ class EncoderData(LightningDataModule):
 
     def encode(self, rows: Any, split: str) -> Dataset:
         """Tokenizes a split, or finds it as it was tokenized before; says what there is to say."""
-        key = key_of(self.recipe(split), vocabulary(self.tokenizer), rows.texts, rows.labels)
-        encoded, about = keep(key, lambda about: self.pieces(rows, split, about))
+        key = cache_key(self.recipe(split), vocabulary(self.tokenizer), rows.texts, rows.labels)
+        encoded, about = cached_rows(key, lambda about: self.pieces(rows, split, about))
         self.report(split, len(rows), about)
         return encoded
 

@@ -9,7 +9,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat
 from torch import nn
 from transformers import PreTrainedModel
 
-from thaw.encoder.blocks import encoder, find
+from thaw.encoder.blocks import encoder, encoder_parts
 from thaw.errors import ThawError
 
 Count = Annotated[NonNegativeInt, Field(strict=True)]
@@ -70,7 +70,7 @@ class LastBlocks(FreezeStrategy):
         self.embeddings = embeddings
 
     def __call__(self, model: PreTrainedModel) -> None:
-        parts = find(model)
+        parts = encoder_parts(model)
         require(self.blocks, len(parts.blocks))
         for block in parts.blocks[: len(parts.blocks) - self.blocks]:
             freeze(block)

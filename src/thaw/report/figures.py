@@ -20,7 +20,7 @@ from rich.table import Table
 
 from thaw.data.entities import KINDS
 from thaw.report.sections import scores_of, shown_number
-from thaw.storage.files import whole
+from thaw.storage.files import atomic
 
 Panel = Callable[[Axes], None]  # draws on the axes it is given
 
@@ -58,7 +58,7 @@ def confusion_figure(confusion: Sequence[Sequence[int]], labels: Sequence[str], 
 
 def save(figure: Figure, path: Path) -> None:
     """Writes a figure as PNG."""
-    with whole(path) as aside:
+    with atomic(path) as aside:
         figure.savefig(aside, dpi=150, format="png")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
-from thaw.encoder.blocks import rows as part_rows
+from thaw.encoder.blocks import parameter_rows
 from thaw.report.figures import curves, learning_curve_figure, metrics_table, svg
 from thaw.report.html_page import now, run_page
 from thaw.report.model_dir import LOADING, export, frozen_as, model_card
@@ -82,7 +82,7 @@ def findings_of(
     """Returns what the report shows of a run; for the arguments see `write_run`."""
     run_dir, cfg = run.dir, run.config
     score = headline(metrics, cfg["monitor"])
-    names, *parts = part_rows(task)
+    names, *parts = parameter_rows(task)
     csv_file = run_dir / "metrics.csv"
     return Findings(
         title=f"{task_name(cfg)} on {data.name}",

@@ -95,8 +95,8 @@ class EncoderTask(EncoderModule):
         torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0]))
 
     def configure_optimizers(self) -> Any:
-        factors = factors_of(self.model, self.layer_decay)
-        parts = names_of_parts(self.model) if factors else None
+        factors = learning_rate_factors(self.model, self.layer_decay)
+        parts = part_of_each_parameter(self.model) if factors else None
         optimizer = adamw(
             self.model, self.learning_rate, self.weight_decay, factors, self.head_groups(), parts
         )

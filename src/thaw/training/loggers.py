@@ -15,7 +15,7 @@ from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.utilities import rank_zero_only
 
 from thaw.cli.secrets import redacted_argv
-from thaw.storage.files import whole, write_whole
+from thaw.storage.files import atomic, write_atomic
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def keep_rows(path: Path, below: int | None, columns: Sequence[str] = ()) -> Non
     if below is not None:
         # A row that a kill cut off comes after the last checkpoint.
         rows = [row for row in rows if (row["step"] or "").isdigit() and int(row["step"]) < below]
-    with whole(path) as aside, open(aside, "w", newline="", encoding="utf-8") as file:
+    with atomic(path) as aside, open(aside, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, names)
         writer.writeheader()
         writer.writerows(rows)
@@ -134,7 +134,7 @@ class LateWandb(WandbLogger):
         if self._wandb_init.get("id") is None:
             kept = Path(str(self.save_dir)) / "wandb_id.txt"
             if not kept.exists():
-                write_whole(kept, secrets.token_hex(4))
+                write_atomic(kept, secrets.token_hex(4))
             self._wandb_init["id"] = kept.read_text(encoding="utf-8")
         with redacted_argv():  # W&B keeps the command line
             run = self.started()

@@ -33,7 +33,7 @@ class WholeCheckpoints(TorchCheckpointIO):
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
     ) -> None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        with whole(Path(path)) as aside:
+        with atomic(Path(path)) as aside:
             torch.save(checkpoint, aside)
 
 
