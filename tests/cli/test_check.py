@@ -173,7 +173,7 @@ def test_what_is_read_of_a_constructor_is_what_importing_it_tells():
                 assert accepted(read.hints[key]) == accepted(known.hints[key]), (name, key)
 
 
-def test_own_configs_are_found_beside_thaws_and_named_in_messages(tmp_path, monkeypatch):
+def test_configs_of_ones_own_lie_beside_thaws_and_are_named_in_messages(tmp_path, monkeypatch):
     (tmp_path / "it's" / "data").mkdir(parents=True)
     (tmp_path / "it's" / "data" / "tickets.yaml").write_text("defaults: [files]\nname: tickets\n")
     with pytest.raises(ThawError, match=r"data=tickets does not exist.* --config-dir <directory>"):

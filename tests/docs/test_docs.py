@@ -39,7 +39,7 @@ def train_py(words):
 
 @pytest.fixture
 def follow(tmp_path, tiny_bert, reviews, monkeypatch):
-    """Returns a function that does what a page says, with a tiny model, and returns the directory."""
+    """Returns a function that follows a page with a tiny model and returns the directory."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
