@@ -20,7 +20,7 @@ from thaw.errors import ThawError
 from thaw.report.html_page import sweep_page
 from thaw.report.sections import Table as Found
 from thaw.report.sweep import spread
-from thaw.storage.files import write_whole
+from thaw.storage.files import write_atomic
 from thaw.train import train
 from thaw.training.run_dir import start_run_dir
 

@@ -78,7 +78,7 @@ def main(argv: list[str]) -> dict[str, float]:
 
     from thaw.cli.check import GIVEN, check, leave_unread
     from thaw.report.figures import metrics_table
-    from thaw.storage.files import write_whole
+    from thaw.storage.files import write_atomic
     from thaw.training.libraries import silence_libraries
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")

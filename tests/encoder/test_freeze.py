@@ -15,7 +15,7 @@ from transformers import AutoModelForSequenceClassification, AutoModelForTokenCl
 import thaw.train
 from helpers.encoders import CONFIGS, SIZE, make
 from helpers.tiny import REPOSITORY, save_tiny, tiny_config
-from thaw.encoder.blocks import factors_of
+from thaw.encoder.blocks import learning_rate_factors
 from thaw.encoder.freeze import ByName, GradualUnfreezing, HeadOnly, LastBlocks, frozen_modules
 from thaw.errors import ThawError
 from thaw.parameters import main as parameters

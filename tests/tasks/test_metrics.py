@@ -9,7 +9,12 @@ from sklearn.metrics import (
     recall_score,
 )
 
-from thaw.tasks.metrics import WeightedMean, classification_metrics, predicted_classes, per_class_metrics
+from thaw.tasks.metrics import (
+    WeightedMean,
+    classification_metrics,
+    per_class_metrics,
+    predicted_classes,
+)
 
 
 def in_batches(metrics, predicted, true):

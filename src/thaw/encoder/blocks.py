@@ -156,8 +156,8 @@ def parameter_rows(task: Any) -> list[tuple[str, ...]]:
     try:
         parts = part_of_each_parameter(model)
     except ThawError:
-        parts = names_of_halves(model)
-    factors = rate_factors(parts, task.layer_decay)
+        parts = half_of_each_parameter(model)
+    factors = factor_of_each_part(parts, task.layer_decay)
     later = {
         id(p): i for i, s in enumerate(task.unfreeze_stages, 1) for m in s for p in m.parameters()
     }

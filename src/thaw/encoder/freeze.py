@@ -108,10 +108,10 @@ class GradualUnfreezing(FreezeStrategy):
 
     def count(self, model: PreTrainedModel) -> int:
         """Returns the number of blocks that train in the end."""
-        return len(find(model).blocks) if self.blocks is None else self.blocks
+        return len(encoder_parts(model).blocks) if self.blocks is None else self.blocks
 
     def stages(self, model: PreTrainedModel) -> list[list[nn.Module]]:
-        parts = find(model)
+        parts = encoder_parts(model)
         found = parts.blocks[::-1][: self.count(model)]
         return found if self.embeddings else [*found, parts.embeddings]
 

@@ -22,10 +22,19 @@ import transformers
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from thaw.encoder.blocks import find
-from thaw.encoder.prefix_cache import Cache, Off
+from thaw.encoder.blocks import encoder_parts
+from thaw.encoder.first_token import FirstTokenLayer
+from thaw.encoder.prefix_cache import (
+    Cache,
+    MappedStates,
+    PrefixUnavailable,
+    digest,
+    entry_key,
+    map_states,
+    write_states,
+)
+from thaw.encoder.replaced_forwards import replaced_forwards
 from thaw.errors import is_disk_error
-from thaw.storage.files import put
 
 log = logging.getLogger(__name__)
 

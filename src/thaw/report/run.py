@@ -18,7 +18,7 @@ from thaw.report.html_page import now, run_page
 from thaw.report.model_dir import LOADING, export, frozen_as, model_card
 from thaw.report.sections import Findings, Section, Table, headline, scores_of
 from thaw.report.test_results import TestResults
-from thaw.storage.files import write_whole
+from thaw.storage.files import write_atomic
 from thaw.training.run_dir import Run
 
 log = logging.getLogger(__name__)
@@ -68,9 +68,9 @@ def write_run(
     if (directory / "metrics.csv").exists():
         learning_curve_figure(directory / "metrics.csv", directory / "learning_curve.png")
     findings = findings_of(run, task, data, metrics, [*sections, *task.findings(metrics)])
-    write_whole(directory / "report.html", run_page(findings))
+    write_atomic(directory / "report.html", run_page(findings))
     # Last: its presence says that the run is finished.
-    write_whole(directory / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    write_atomic(directory / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     metrics_table(metrics)
     print(f"run directory: {directory}")
     return metrics, findings

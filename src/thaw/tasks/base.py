@@ -12,7 +12,7 @@ from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 from transformers import PreTrainedModel
 
-from thaw.encoder.blocks import factors_of, names_of_parts, table
+from thaw.encoder.blocks import learning_rate_factors, parameter_table, part_of_each_parameter
 from thaw.encoder.freeze import FreezeStrategy
 from thaw.encoder.sharding import gather, sharded
 from thaw.report.sections import Section
@@ -40,7 +40,7 @@ class EncoderTask(EncoderModule):
         weight_decay: weight decay of all parameters but biases and norms.
         warmup_ratio: fraction of all steps in which the learning rate rises.
         layer_decay: ratio of a block's learning rate to that of the block above it; see
-            `thaw.encoder.blocks.rate_factors`.
+            `thaw.encoder.blocks.factor_of_each_part`.
 
     Attributes:
         library: library that loads the export, see `thaw.report.model_dir.LOADING`.
@@ -87,7 +87,7 @@ class EncoderTask(EncoderModule):
 
     def describe(self) -> str:
         """Returns a table of the model's parts: their parameters, and whether they train."""
-        return table(self)
+        return parameter_table(self)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Seeds dropout from seed, epoch and batch alone, so that a resumed run has it right."""

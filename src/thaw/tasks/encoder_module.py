@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from thaw.encoder.bit_dropout import use_bits
-from thaw.encoder.blocks import find
+from thaw.encoder.blocks import encoder_parts
 from thaw.encoder.freeze import FreezeStrategy, freeze, frozen_modules
 from thaw.encoder.frozen_prefix import Prefix
-from thaw.encoder.packed_attention import obstacle, packed, pinned
+from thaw.encoder.packed_attention import packed, pinned, why_not_packed
 from thaw.encoder.sharding import shard
 from thaw.errors import ThawError
 from thaw.training.frozen_blocks import FrozenBlocks
@@ -99,7 +99,7 @@ class EncoderModule(LightningModule):
     def setup(self, stage: str) -> None:
         """Decides whether the model runs packed; raises ThawError where it must and cannot."""
         asked, device = getattr(self.trainer, "packed", False), self.trainer.strategy.root_device
-        why = obstacle(self.model, device, str(self.trainer.precision))
+        why = why_not_packed(self.model, device, str(self.trainer.precision))
         if asked is True and why:
             raise ThawError(f"trainer.packed=true: {why}. trainer.packed=auto packs where it can.")
         if asked == "auto" and device.type != "cuda":
@@ -112,7 +112,7 @@ class EncoderModule(LightningModule):
         """Compiles the blocks that run in every step, under `trainer.compile=true`."""
         if getattr(self.trainer, "compile", False):
             try:
-                blocks = find(self.model).blocks
+                blocks = encoder_parts(self.model).blocks
             except ThawError as error:
                 raise ThawError(f"trainer.compile=true compiles block by block: {error}") from error
             for block in blocks[self.prefix.depth if self.prefix else 0 :]:

@@ -6,9 +6,10 @@ from typing import Any
 import lightning.pytorch as pl
 
 from thaw.encoder.frozen_prefix import Prefix
-from thaw.encoder.prefix_cache import Cache, Off, gib
+from thaw.encoder.prefix_cache import Cache, PrefixUnavailable
 from thaw.encoder.sharding import sharded
 from thaw.errors import ThawError
+from thaw.storage.cache import gib
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ class FrozenBlocks(pl.Callback):
             if prefix.depth == 0:
                 return
             prefix.fill(splits, trainer.precision_plugin.forward_context)
-        except (Off, ThawError) as error:
+        except (PrefixUnavailable, ThawError) as error:
             log.info("frozen blocks run in every step: %s", error)
             return
         finally:
@@ -57,7 +58,7 @@ class FrozenBlocks(pl.Callback):
             return
         try:
             self.prefix.fill({"test": rows}, trainer.precision_plugin.forward_context)
-        except Off as error:
+        except PrefixUnavailable as error:
             log.info("frozen blocks run in the test: %s", error)
         finally:
             pl_module.train(pl_module.training)
@@ -66,22 +67,23 @@ class FrozenBlocks(pl.Callback):
         """Returns the encoded rows of train, and of validation if all of it is read.
 
         Raises:
-            Off: the inputs are not the same in every epoch, or training reads a part of them.
+            PrefixUnavailable: the inputs differ from epoch to epoch, or training reads a part of
+                the data.
         """
         data = trainer.datamodule
         if self.cache is None:
-            raise Off("freeze.cache=false")
+            raise PrefixUnavailable("freeze.cache=false")
         if task.inputs_change:
-            raise Off(task.inputs_change)
+            raise PrefixUnavailable(task.inputs_change)
         if sharded(task):
-            raise Off("trainer=fsdp keeps no block whole")
+            raise PrefixUnavailable("trainer=fsdp keeps no block whole")
         if trainer.overfit_batches or trainer.limit_train_batches != 1.0:
-            raise Off("the run trains on a part of the data")
+            raise PrefixUnavailable("the run trains on a part of the data")
         if data is None or not hasattr(data, "encoded"):
-            raise Off("the texts come from dataloaders of your own")
+            raise PrefixUnavailable("the texts come from dataloaders of your own")
         steps = -(-len(data.encoded["train"]) // (data.batch_size * trainer.world_size))
         if 0 <= trainer.max_steps < steps:
-            raise Off(f"trainer.max_steps={trainer.max_steps} is less than an epoch")
+            raise PrefixUnavailable(f"trainer.max_steps={trainer.max_steps} is less than an epoch")
         whole = ["train"] + (["validation"] if trainer.limit_val_batches == 1.0 else [])
         return {split: data.encoded[split] for split in whole if split in data.encoded}
 

@@ -15,7 +15,7 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from pydantic import PositiveInt
 
-from thaw.storage.files import sync, whole
+from thaw.storage.files import atomic, sync
 from thaw.training.timer import TrainingTimer
 
 log = logging.getLogger(__name__)

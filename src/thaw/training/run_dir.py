@@ -18,7 +18,7 @@ from thaw import __version__
 from thaw.cli.check import plain
 from thaw.cli.secrets import redacted
 from thaw.errors import ThawError
-from thaw.storage.files import write_whole
+from thaw.storage.files import write_atomic
 from thaw.training.graceful_stop import exit_on_signals
 from thaw.training.loggers import keep_rows
 from thaw.training.resumable_checkpoint import Checkpoint, forget, newest
@@ -133,7 +133,7 @@ def start_run_dir(directory: Path, writes: bool = True, resumed: bool = False) -
         if other := [f"{k} {began.get(k)}, now {v}" for k, v in names.items() if began.get(k) != v]:
             log.warning("the run began with %s: its end may differ in bits", "; ".join(other))
     else:
-        write_whole(path, json.dumps(names, indent=2))
+        write_atomic(path, json.dumps(names, indent=2))
 
 
 def resume_from(cfg: Any, directory: Path, writes: bool) -> tuple[Path | None, int]:
