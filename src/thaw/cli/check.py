@@ -157,6 +157,7 @@ def leave_unread(cfg: DictConfig, typed: Sequence[str] = ()) -> None:
     Raises:
         ThawError: an override sets what this task does not read.
     """
+    leave_to_data(cfg)
     known = OmegaConf.load(conf_dir() / "data" / "files.yaml")
     read = signature(cfg.data._target_).parameters
     unread = [str(key) for key in cfg.data if key in known and key not in read]
@@ -173,6 +174,23 @@ def leave_unread(cfg: DictConfig, typed: Sequence[str] = ()) -> None:
     with open_dict(cfg):
         for key in unread:
             del cfg.data[key]
+
+
+def leave_to_data(cfg: DictConfig) -> None:
+    """Leaves out of `cfg.task` what its file hands on to `cfg.data` and the task does not take, such
+    as `task.shots` of `task=setfit`: an option is read by one object.
+
+    Args:
+        cfg: the composed config, changed in place.
+    """
+    takes = signature(cfg.task._target_).parameters
+    data = OmegaConf.to_container(cfg.data, resolve=False)
+    assert isinstance(data, dict)
+    keys = [key for key in cfg.task if key not in takes and data.get(key) == f"${{task.{key}}}"]
+    with open_dict(cfg):
+        for key in keys:
+            cfg.data[key] = cfg.task[key]
+            del cfg.task[key]
 
 
 def targets(node: Any, path: str = "") -> list[tuple[str, dict[str, Any]]]:
