@@ -1,4 +1,4 @@
-"""The parts of a model and all its parameters: `python -m thaw.parameters model=... freeze=...`."""
+"""Prints parts and parameters of a model: `python -m thaw.parameters model=... freeze=...`."""
 
 import sys
 from typing import Any
@@ -12,22 +12,22 @@ The words are those of train.py."""
 
 
 def frozen_task(words: list[str]) -> Any:
-    """The task of some overrides, frozen as it would train; no data is read.
+    """Returns a task, frozen as it would train, without reading data.
 
     Args:
         words: overrides of `train.py`.
 
     Raises:
-        ThawError: the config or the checkpoint does not fit.
+        ThawError: an option is wrong, or the checkpoint does not fit the task.
     """
     from hydra.utils import instantiate
 
     from thaw.cli.check import GIVEN, check, leave_unread, plain
     from thaw.cli.static_signatures import signature
     from thaw.storage.checkpoints import fetch_model
-    from thaw.training.libraries import quieten
+    from thaw.training.libraries import silence_libraries
 
-    quieten()
+    silence_libraries()
     cfg = compose([*words, "run_dir=."])
     leave_unread(cfg)
     check(cfg, GIVEN, parts=("model", "data", "task", "freeze"))
@@ -38,9 +38,8 @@ def frozen_task(words: list[str]) -> Any:
     given = {"labels": labels} if "labels" in takes else {}
     if cfg.task.get("class_weights") is not None:
         cfg.task.class_weights = None
-    task = instantiate(cfg.task, checkpoint=checkpoint, _convert_="all", **given)
-    task.freeze_with(instantiate(cfg.freeze, _convert_="all"))
-    return task
+    freeze = instantiate(cfg.freeze, _convert_="all")
+    return instantiate(cfg.task, checkpoint=checkpoint, freeze=freeze, _convert_="all", **given)
 
 
 def main(words: list[str]) -> None:

@@ -13,7 +13,7 @@ from transformers import AutoModelForTokenClassification
 
 from helpers.encoders import CONFIGS, make
 from thaw.encoder.first_token import first_token_only
-from thaw.encoder.freeze import Head, Last
+from thaw.encoder.freeze import HeadOnly, LastBlocks
 from thaw.encoder.frozen_prefix import Prefix
 from thaw.encoder.prefix_cache import Cache, PrefixUnavailable
 
@@ -42,7 +42,7 @@ def padded(rows, side="right"):
 
 
 def filled(model, blocks, root, rows=None, **options):
-    Last(blocks)(model) if blocks else Head()(model)
+    LastBlocks(blocks)(model) if blocks else HeadOnly()(model)
     prefix = Prefix(model, Cache(path=str(root), **options), "32-true")
     prefix.fill({"train": texts() if rows is None else rows}, nullcontext)
     return prefix
@@ -115,7 +115,7 @@ def test_weights_texts_depth_and_precision_have_states_of_their_own(tmp_path):
         other.bert.encoder.layer[0].output.dense.bias += 1e-3
     filled(other, 1, tmp_path)
     model = make("bert").eval()
-    Last(1)(model)
+    LastBlocks(1)(model)
     Prefix(model, Cache(path=str(tmp_path)), "bf16-mixed").fill({"a": texts()}, nullcontext)
     assert len(entries(tmp_path)) == 5
     head = make("bert").eval()

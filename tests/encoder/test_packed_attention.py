@@ -16,7 +16,6 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-import thaw.train
 from helpers.architectures import ARCHITECTURES, SIZE
 from helpers.tiny import save_tiny, tiny_config
 from thaw.encoder.bit_dropout import ATTENTION, use_bits
@@ -38,7 +37,9 @@ from thaw.tasks.mlm import MaskedLanguageModel
 from thaw.tasks.ner import TokenClassification
 from thaw.tasks.sequence import SequenceClassification
 from thaw.tasks.setfit import SetFit
-from thaw.training.nonfinite_guard import NonFinite
+from thaw.training import timer
+from thaw.training.nonfinite_guard import NonFiniteGuard
+from thaw.training.timer import TrainingTimer
 
 # THAW_TEST_GPU=1 python -m pytest tests/encoder/test_packed_attention.py
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU with flash attention")
@@ -264,7 +265,7 @@ def test_no_part_of_a_training_batch_asks_for_a_number(run, objective, monkeypat
     """Logging, clipping and the optimizer included, apart from the steps that log."""
     asked = Asked()
 
-    class Clock(thaw.train.Clock):
+    class Watched(TrainingTimer):
         def on_train_batch_start(self, *args):
             asked.__enter__()
 
@@ -272,9 +273,9 @@ def test_no_part_of_a_training_batch_asks_for_a_number(run, objective, monkeypat
             asked.__exit__(None, None, None)
             super().on_train_batch_end(*args)
 
-    monkeypatch.setattr(thaw.train, "Clock", Clock)
+    monkeypatch.setattr(timer, "TrainingTimer", Watched)
     # On a CPU it looks at every step: nothing waits there.
-    monkeypatch.setattr(NonFinite, "on_train_batch_end", lambda *args: None)
+    monkeypatch.setattr(NonFiniteGuard, "on_train_batch_end", lambda *args: None)
     run(
         f"task={objective}",
         "trainer.packed=true",

@@ -46,7 +46,7 @@ PHASES: dict[str, tuple[str, float, int]] = {
     "training": ("thaw.training.resumable_checkpoint.Checkpoint.on_train_batch_start", 0.05, 16),
     "checkpoint": ("thaw.training.resumable_checkpoint.Checkpoint.save", 0.03, 8),
     "validation": ("thaw.training.resumable_checkpoint.Checkpoint.on_validation_end", 0.05, 8),
-    "test": ("thaw.train.evaluate", 0.2, 1),
+    "test": ("thaw.train.run_test", 0.2, 1),
     "export": ("thaw.report.run.export", 0.1, 1),
     "results": ("thaw.report.run.learning_curve_figure", 0.5, 1),
 }

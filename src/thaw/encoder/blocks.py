@@ -158,7 +158,9 @@ def parameter_rows(task: Any) -> list[tuple[str, ...]]:
     except ThawError:
         parts = half_of_each_parameter(model)
     factors = factor_of_each_part(parts, task.layer_decay)
-    later = {id(p): i for i, s in enumerate(task.stages, 1) for m in s for p in m.parameters()}
+    later = {
+        id(p): i for i, s in enumerate(task.unfreeze_stages, 1) for m in s for p in m.parameters()
+    }
     lines: list[tuple[str, ...]] = [("part", "parameters", "trains", "learning rate")]
     for part in in_order(set(parts.values())):
         own = [p for n, p in model.named_parameters() if parts[n] == part]

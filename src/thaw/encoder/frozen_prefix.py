@@ -34,9 +34,7 @@ from thaw.encoder.prefix_cache import (
     write_states,
 )
 from thaw.encoder.replaced_forwards import replaced_forwards
-from thaw.encoder.sharding import sharded
-from thaw.errors import ThawError, is_disk_error
-from thaw.storage.cache import gib
+from thaw.errors import is_disk_error
 
 log = logging.getLogger(__name__)
 
@@ -272,61 +270,3 @@ def pad(texts: Sequence[Mapping[str, Sequence[int]]]) -> dict[str, Tensor]:
     }
     lengths = torch.tensor([len(text["input_ids"]) for text in texts])
     return out | {"attention_mask": (torch.arange(width) < lengths[:, None]).long()}
-
-
-def prefix_of(task: Any) -> Prefix | None:
-    """Returns the cached states of a task's frozen blocks, or None with the reason in the log.
-
-    Args:
-        task: attached to its trainer, its weights on their device.
-    """
-    if not task.frozen:
-        return None
-    try:
-        splits = covered(task)
-        prefix = Prefix(task.model, task.cache, str(task.trainer.precision))
-        if prefix.depth == 0:
-            return None
-        prefix.fill(splits, task.trainer.precision_plugin.forward_context)
-    except (PrefixUnavailable, ThawError) as error:
-        log.info("frozen blocks run in every step: %s", error)
-        return None
-    finally:
-        task.train(task.training)
-    log.info("frozen blocks: %d run once, their states take %s", prefix.depth, gib(prefix.bytes))
-    return prefix
-
-
-def add_test(task: Any) -> None:
-    """Adds the states of the test to those of training, if there are any."""
-    rows, trainer = task.trainer.datamodule.encoded.get("test"), task.trainer
-    if task.prefix is None or rows is None or trainer.limit_test_batches != 1.0:
-        return
-    try:
-        task.prefix.fill({"test": rows}, trainer.precision_plugin.forward_context)
-    except PrefixUnavailable as error:
-        log.info("frozen blocks run in the test: %s", error)
-    finally:
-        task.train(task.training)
-
-
-def covered(task: Any) -> dict[str, Any]:
-    """Returns the encoded rows of train, and of validation if all of it is read.
-
-    Raises:
-        PrefixUnavailable: the inputs differ from epoch to epoch, or training reads a part of them.
-    """
-    trainer, data = task.trainer, task.trainer.datamodule
-    if task.cache is None:
-        raise PrefixUnavailable("freeze.cache=false")
-    if task.inputs_change:
-        raise PrefixUnavailable(task.inputs_change)
-    if sharded(task):
-        raise PrefixUnavailable("trainer=fsdp keeps no block whole")
-    if trainer.overfit_batches or trainer.limit_train_batches != 1.0:
-        raise PrefixUnavailable("the run trains on a part of the data")
-    steps = -(-len(data.encoded["train"]) // (data.batch_size * trainer.world_size))
-    if 0 <= trainer.max_steps < steps:
-        raise PrefixUnavailable(f"trainer.max_steps={trainer.max_steps} is less than an epoch")
-    splits = ["train"] + (["validation"] if trainer.limit_val_batches == 1.0 else [])
-    return {split: data.encoded[split] for split in splits if split in data.encoded}

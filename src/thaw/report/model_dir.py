@@ -10,6 +10,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from thaw.storage.files import atomic
 
 LISTED = 20  # labels in a model card
+STRATEGIES = {  # the name of a strategy's file in conf/freeze, by its class
+    "NoFreezing": "none",
+    "HeadOnly": "head",
+    "LastBlocks": "last",
+    "GradualUnfreezing": "gradual",
+    "ByName": "names",
+}
 LOADING = {
     "transformers": """from transformers import pipeline
 
@@ -27,14 +34,14 @@ def export(
     directory: Path,
     complete: Callable[[Path], None],
 ) -> None:
-    """Saves weights (safetensors), config, tokenizer and model card.
+    """Writes a model directory: weights as safetensors, config, tokenizer and model card.
 
     Args:
-        model: with label names in its config.
-        tokenizer: the model's.
+        model: model with the label names in its config.
+        tokenizer: tokenizer of the model.
         card: text of README.md.
-        directory: appears whole or not at all.
-        complete: adds a task's own files.
+        directory: directory to write, which appears whole or not at all.
+        complete: function that adds a task's own files to a directory.
     """
     with atomic(directory) as partial:
         model.save_pretrained(partial)
@@ -46,9 +53,10 @@ def export(
 
 
 def frozen_as(freeze: Mapping[str, Any]) -> str:
-    """A strategy and its options, for people."""
+    """Returns a strategy and its options in words that a user types, such as "last, blocks 2"."""
     options = [f"{k} {v}" for k, v in freeze.items() if k not in ("_target_", "cache")]
-    return ", ".join([freeze["_target_"].rsplit(".", 1)[-1].lower(), *options])
+    name = freeze["_target_"].rsplit(".", 1)[-1]
+    return ", ".join([STRATEGIES.get(name, name.lower()), *options])
 
 
 def model_card(
@@ -60,16 +68,16 @@ def model_card(
     labels: list[str],
     sizes: Mapping[str, str],
 ) -> str:
-    """A model card with data, recipe and scores.
+    """Returns the text of a model card with data, recipe and scores.
 
     Args:
-        cfg: the composed config, plain.
-        metrics: what `metrics.json` holds.
-        library: that loads the model, a key of `LOADING`.
-        pipeline: that the model works in, such as text-classification.
-        pipeline_options: what loading takes besides the directory.
-        labels: the classes' names.
-        sizes: texts in each split.
+        cfg: composed config as plain dicts and lists.
+        metrics: contents of `metrics.json`.
+        library: library that loads the model, a key of `LOADING`.
+        pipeline: name of the transformers pipeline, such as text-classification.
+        pipeline_options: further arguments for loading the model.
+        labels: names of the classes.
+        sizes: number of texts in each split, as text.
     """
     data, task, trainer = cfg["data"], cfg["task"], cfg["trainer"]
     checkpoint = cfg["model"]["checkpoint"]

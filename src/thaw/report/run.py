@@ -1,4 +1,4 @@
-"""What a finished run leaves in its directory."""
+"""Writes what a finished run leaves in its directory."""
 
 import json
 import logging
@@ -16,8 +16,10 @@ from thaw.encoder.blocks import parameter_rows
 from thaw.report.figures import curves, learning_curve_figure, metrics_table, svg
 from thaw.report.html_page import now, run_page
 from thaw.report.model_dir import LOADING, export, frozen_as, model_card
-from thaw.report.sections import Findings, Table, headline, scores_of
+from thaw.report.sections import Findings, Section, Table, headline, scores_of
+from thaw.report.test_results import TestResults
 from thaw.storage.files import write_atomic
+from thaw.training.run_dir import Run
 
 log = logging.getLogger(__name__)
 
@@ -33,57 +35,52 @@ TOOK = (  # of metrics.json: key, name, unit, digits
 
 
 def write_run(
-    run_dir: Path,
-    task: Any,
-    data: Any,
-    cfg: Mapping[str, Any],
-    metrics: dict[str, float],
-    results: Mapping[str, Any] | None,
-) -> Findings:
+    run: Run, task: Any, data: Any, best: Mapping[str, float], test: TestResults | None
+) -> tuple[dict[str, float], Findings]:
     """Writes metrics, predictions, figures, `report.html` and `model/`, and prints the closing
     table.
 
     Args:
-        run_dir: of the run.
-        task: with the weights to export.
+        run: the run.
+        task: the task with the weights to export.
         data: the datamodule.
-        cfg: the composed config, plain.
-        metrics: flat names to numbers.
-        results: of `task.test_results()`, if there was a test.
+        best: metrics of these weights and of training, flat names to numbers.
+        test: the results of the test; None: there was none.
 
     Returns:
-        What the report shows.
+        All metrics, as metrics.json holds them, and what the report shows.
     """
-    if results is not None:
-        metrics |= results["metrics"]
-    metrics |= task.finish(run_dir)
+    directory = run.dir
+    metrics = {**best, **(test.metrics if test else {}), **task.frozen_blocks.metrics()}
+    metrics |= task.finish(directory)
     card = model_card(
-        cfg, metrics, task.library, task.pipeline, task.pipeline_options, data.labels, data.sizes()
+        run.config,
+        metrics,
+        task.library,
+        task.pipeline,
+        task.pipeline_options,
+        data.labels,
+        data.sizes(),
     )
     # First: what would be missed most.
-    export(task.model, data.tokenizer, card, run_dir / "model", task.complete_export)
-    if results is not None:
-        task.write_test(run_dir, data, results)
-    if (run_dir / "metrics.csv").exists():
-        learning_curve_figure(run_dir / "metrics.csv", run_dir / "learning_curve.png")
-    found = findings_of(run_dir, task, data, cfg, metrics, results)
-    write_atomic(run_dir / "report.html", run_page(found))
+    export(task.model, data.tokenizer, card, directory / "model", task.complete_export)
+    sections = task.write_test(directory, data, test) if test else []
+    if (directory / "metrics.csv").exists():
+        learning_curve_figure(directory / "metrics.csv", directory / "learning_curve.png")
+    findings = findings_of(run, task, data, metrics, [*sections, *task.findings(metrics)])
+    write_atomic(directory / "report.html", run_page(findings))
     # Last: its presence says that the run is finished.
-    write_atomic(run_dir / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    write_atomic(directory / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     metrics_table(metrics)
-    print(f"run directory: {run_dir}")
-    return found
+    print(f"run directory: {directory}")
+    return metrics, findings
 
 
 def findings_of(
-    run_dir: Path,
-    task: Any,
-    data: Any,
-    cfg: Mapping[str, Any],
-    metrics: Mapping[str, float],
-    results: Mapping[str, Any] | None,
+    run: Run, task: Any, data: Any, metrics: Mapping[str, float], sections: list[Section]
 ) -> Findings:
-    """What the report shows of a run; for the arguments see `write_run`."""
+    """Returns what the report shows of a run; for the arguments see `write_run`."""
+    run_dir, cfg = run.dir, run.config
     score = headline(metrics, cfg["monitor"])
     names, *parts = parameter_rows(task)
     csv_file = run_dir / "metrics.csv"
@@ -99,7 +96,7 @@ def findings_of(
         headline=None if score is None else (score, metrics[score]),
         numbers=[(n, f"{metrics[k]:,.{d}f}{unit}") for k, n, unit, d in TOOK if k in metrics],
         scores=scores_of(metrics),
-        sections=task.findings(data, metrics, results),
+        sections=sections,
         curves=[svg(panel) for panel in curves(csv_file)] if csv_file.exists() else [],
         trains=Table("what trained", names, parts),
         usage=usage(run_dir, task),
@@ -110,17 +107,17 @@ def findings_of(
 
 
 def shown_config(cfg: Mapping[str, Any]) -> str:
-    """The composed config as YAML, as a report may show it."""
+    """Returns the composed config as YAML."""
     return OmegaConf.to_yaml(OmegaConf.create(dict(cfg)))
 
 
 def task_name(cfg: Mapping[str, Any]) -> str:
-    """The task as a user types it: its file's name."""
+    """Returns the task's name as typed in `task=<name>`: the name of its module."""
     return str(cfg["task"]["_target_"]).split(".")[-2]
 
 
 def usage(run_dir: Path, task: Any) -> list[tuple[str, str]]:
-    """How to use a run: what for, and what to type."""
+    """Returns ways to use a run, each with its purpose and what to type."""
     predict, evaluate = task.examples
     run = shlex.quote(f"run={run_dir}")
     options = "".join(f', {k}="{v}"' for k, v in task.pipeline_options.items())
@@ -133,7 +130,7 @@ def usage(run_dir: Path, task: Any) -> list[tuple[str, str]]:
 
 
 def machine(task: Any) -> dict[str, str]:
-    """What a run ran on; its name is nobody's business."""
+    """Returns system, processor, GPU, devices and precision of a run, but not the host's name."""
     trainer, found = task.trainer, {"system": f"{platform.system()} {platform.machine()}"}
     path = Path("/proc/cpuinfo")
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []

@@ -1,4 +1,4 @@
-"""What W&B gets at the end of a run: what report.html shows, as tables and charts."""
+"""Logs to W&B, at the end of a run, what report.html shows."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from thaw.report.sections import Counts, Findings, Sentences, Table, shown_number
+from thaw.training.loggers import LateWandb
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import WandbLogger
@@ -14,20 +15,21 @@ if TYPE_CHECKING:
 PREDICTIONS = 10_000  # rows of the table of predictions
 
 
-def share_run(
+def log_run_to_wandb(
     logger: "WandbLogger", found: Findings, metrics: Mapping[str, float], run_dir: Path
 ) -> None:
-    """Sends tables, charts and report of a run, and with `logger.wandb.log_model=true` its model.
+    """Sends tables, charts and report of a run, and with `logger.wandb.log_model=true` its model;
+    then ends the run of W&B, which the next job of a sweep would go on with.
 
     Args:
-        logger: its run is left open.
+        logger: the logger of W&B.
         found: what report.html shows.
         metrics: what metrics.json holds; they become the run's summary.
         run_dir: of the run.
     """
     import wandb
 
-    run = logger.experiment
+    run = logger.start() if isinstance(logger, LateWandb) else logger.experiment
     run.summary.update(dict(metrics))
     parts: dict[str, Any] = {"report": wandb.Html(str(run_dir / "report.html"), inject=False)}
     for table in found.scores:
@@ -48,11 +50,12 @@ def share_run(
         parts["predictions"] = as_wandb(Table("predictions", columns, cells))
     run.log(parts)
     if getattr(logger, "log_exported_model", False):
-        share_model(run, run_dir / "model", metrics)
+        log_model_to_wandb(run, run_dir / "model", metrics)
+    run.finish()
 
 
 def as_wandb(table: Table) -> Any:
-    """A table as W&B has it: numbers as they are, the rest as text."""
+    """Returns a table as a `wandb.Table`, with cells that are not numbers as text."""
     import wandb
 
     names: list[str | int] = [*table.columns]
@@ -64,7 +67,7 @@ def as_wandb(table: Table) -> Any:
 
 
 def bars(table: Table) -> dict[str, Any]:
-    """A bar chart of each score of the labels."""
+    """Returns a bar chart for each score of the table of labels."""
     import wandb
 
     name, *scores = table.columns
@@ -81,13 +84,13 @@ def bars(table: Table) -> dict[str, Any]:
 
 
 def chart(section: Counts) -> dict[str, Any]:
-    """A confusion matrix as W&B draws it, others as a table."""
+    """Returns a confusion matrix as W&B's own chart, and other counts as a table."""
     import wandb
 
     if not section.square:
         rows = [[name, *line] for name, line in zip(section.rows, section.counts, strict=True)]
         return {section.title: as_wandb(Table(section.title, ["type", *section.columns], rows))}
-    names = ["Actual", "Predicted", "nPredictions"]  # of W&B's own chart
+    names = ["Actual", "Predicted", "nPredictions"]  # columns that W&B's chart expects
     cells = [
         [gold, predicted, section.counts[i][j]]
         for i, gold in enumerate(section.rows)
@@ -103,7 +106,7 @@ def chart(section: Counts) -> dict[str, Any]:
 
 
 def predictions(run_dir: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a run's predictions, whatever their format."""
+    """Yields the rows of a run's predictions.parquet or predictions.jsonl."""
     table, lines = run_dir / "predictions.parquet", run_dir / "predictions.jsonl"
     if table.exists():
         import pyarrow.parquet as pq
@@ -121,7 +124,7 @@ def predictions(run_dir: Path) -> Iterator[dict[str, Any]]:
                 }
 
 
-def share_model(run: Any, model: Path, metrics: Mapping[str, float]) -> None:
+def log_model_to_wandb(run: Any, model: Path, metrics: Mapping[str, float]) -> None:
     """Sends the exported model, that of the best checkpoint, as an artifact."""
     import wandb
 
