@@ -20,6 +20,8 @@ GIVEN = {
     "data": {"tokenizer", "seed", "only", "trained"},
     "task": {
         "checkpoint",
+        "model",
+        "loss_weights",
         "freeze",
         "seed",
         "labels",
