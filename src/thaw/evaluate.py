@@ -10,7 +10,7 @@ from thaw.cli.compose import compose
 from thaw.cli.conf import config_dir_of
 from thaw.cli.exit import exit_clearly
 from thaw.cli.finished_run import finished, refuse_code, run_overrides
-from thaw.cli.messages import near, show_usage
+from thaw.cli.messages import did_you_mean, show_usage
 from thaw.cli.secrets import require_whole
 from thaw.errors import ThawError
 
@@ -52,7 +52,7 @@ def main(argv: list[str]) -> dict[str, float]:
         elif key.split(".")[0].lstrip("+") in ("data", "trainer"):
             rest.append(word)
         else:
-            hint = near(key, [*own, "run", "data", "trainer"])
+            hint = did_you_mean(key, [*own, "run", "data", "trainer"])
             raise ThawError(f"there is no option {key}.{hint}\n{USAGE}")
     if run is None:
         raise ThawError(f"run=<run directory> must be given.\n{USAGE}")

@@ -23,7 +23,7 @@ def frozen_task(words: list[str]) -> Any:
     from hydra.utils import instantiate
 
     from thaw.cli.check import GIVEN, check, leave_unread, plain
-    from thaw.cli.static_signatures import signature
+    from thaw.cli.schema import definition
     from thaw.storage.checkpoints import fetch_model
     from thaw.training.libraries import quieten
 
@@ -32,7 +32,7 @@ def frozen_task(words: list[str]) -> Any:
     leave_unread(cfg)
     check(cfg, GIVEN, parts=("model", "data", "task", "freeze"))
     checkpoint = fetch_model(plain(cfg.model).get("checkpoint"), cfg.model.revision)
-    takes = signature(cfg.task._target_).parameters
+    takes = definition(cfg.task._target_)["properties"]
     # The head's size follows from the labels: two where only the data would say.
     labels = [str(name) for name in cfg.data.get("labels") or ("0", "1")]
     given = {"labels": labels} if "labels" in takes else {}

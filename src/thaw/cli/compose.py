@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from thaw.cli.conf import choices, conf_dir, own_dirs, search, tasks
-from thaw.cli.messages import near
+from thaw.cli.messages import did_you_mean
 from thaw.cli.resolvers import register_resolvers
 from thaw.errors import ThawError
 
@@ -104,7 +104,7 @@ def explain(error: BaseException) -> str:
         options = choices(group)
         return (
             f"{group}={word} does not exist; {group} is one of {', '.join(options)}."
-            f"{near(word, options)} --config-dir <directory> adds your own."
+            f"{did_you_mean(word, options)} --config-dir <directory> adds your own."
         )
     if wrong := re.search(r"Could not override '([^']+)'", text):
         word = wrong.group(1)
@@ -118,7 +118,9 @@ def explain(error: BaseException) -> str:
             return f"{word} is an option of {others}: this is another task."
         known = groups + keys(compose([])) if grouped else list(all_keys())
         # A key is often right in its last part and wrong in its group: learning_rate=1e-4.
-        hint = near(word, known) or near(word.split(".")[-1], [k.split(".")[-1] for k in known])
+        hint = did_you_mean(word, known) or did_you_mean(
+            word.split(".")[-1], [k.split(".")[-1] for k in known]
+        )
         same = [k for k in known if k.split(".")[-1] == word and not k.startswith("callbacks.")]
         if same:
             hint = f" Did you mean {' or '.join(same)}?"

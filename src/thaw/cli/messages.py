@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from thaw.errors import ThawError
 
 
-def near(word: str, words: list[str]) -> str:
+def did_you_mean(word: str, words: list[str]) -> str:
     """` Did you mean ...?` with the close matches of a word, or nothing."""
     matches = abbreviated(word, words) or difflib.get_close_matches(word, words, n=3, cutoff=0.6)
     return f" Did you mean {' or '.join(matches)}?" if matches else ""
@@ -62,7 +62,7 @@ def arguments(argv: list[str], known: dict[str, str | None], usage: str) -> dict
         if not equals:
             raise ThawError(f"got {word!r}, expected key=value.\n{usage}")
         if key not in known:
-            raise ThawError(f"there is no option {key}.{near(key, list(known))}\n{usage}")
+            raise ThawError(f"there is no option {key}.{did_you_mean(key, list(known))}\n{usage}")
         values[key] = value
     missing = [key for key, value in values.items() if value is None]
     if missing:
