@@ -5,10 +5,10 @@ import pytest
 from helpers.tiny import REPOSITORY
 from thaw.cli.compose import compose, keys
 from thaw.cli.conf import conf_dir, tasks
-from thaw.cli.options_page import all_options, page_text
-from thaw.cli.options_schema import COMMAND, schema_text
+from thaw.cli.reference.page import all_options, page_text
+from thaw.cli.reference.schema_file import COMMAND, schema_text
+from thaw.cli.reference.yaml_comments import read
 from thaw.cli.schema import definition
-from thaw.cli.yaml_comments import read
 
 OPTIONS = all_options()
 NAMES = {option.name for option in OPTIONS}

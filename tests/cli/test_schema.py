@@ -11,7 +11,7 @@ import pytest
 from pydantic import Field, PositiveInt, TypeAdapter, ValidationError
 
 from thaw.cli.check import check_type
-from thaw.cli.constructors import definition_of, fragment, parse_arguments
+from thaw.cli.reference.constructors import definition_of, fragment, parse_arguments
 from thaw.cli.schema import LIMITS, TYPES, definition, describe, fits, schema
 from thaw.errors import ThawError
 

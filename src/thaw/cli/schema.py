@@ -57,7 +57,7 @@ def definition(target: str) -> dict[str, Any]:
     known = schema()["definitions"].get(target)
     if known is not None and schema()["x-lightning"] == version("lightning"):
         return known
-    from thaw.cli.constructors import definition_of
+    from thaw.cli.reference.constructors import definition_of
 
     return definition_of(target)
 

@@ -14,9 +14,9 @@ from pydantic import NonNegativeFloat, NonNegativeInt
 
 from thaw.cli.check import GIVEN
 from thaw.cli.conf import conf_dir
-from thaw.cli.constructors import definition_of, fragment
+from thaw.cli.reference.constructors import definition_of, fragment
+from thaw.cli.reference.yaml_comments import File, Node, read
 from thaw.cli.schema import fits
-from thaw.cli.yaml_comments import File, Node, read
 
 COMMAND = "python -m thaw.cli.reference"
 # The choice of a group whose file holds every option of it; others set some of them.
@@ -39,6 +39,7 @@ PLAIN: dict[str, Any] = {
     "adapt.classify": Sequence[str],
     "adapt.score": str,
 }
+WIDTH = 100  # of a line of the file
 INTERPOLATION = {"type": "string", "pattern": r"\$\{|^\?\?\?$"}
 
 
@@ -146,4 +147,14 @@ def schema_text() -> str:
         "properties": run | references,
         "definitions": parts,
     }
-    return json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
+    return short_lines(whole) + "\n"
+
+
+def short_lines(node: Any, indent: str = "") -> str:
+    """Returns JSON with each mapping on a line of its own that fits, so that changes are read."""
+    line = json.dumps(node, ensure_ascii=False)
+    if not isinstance(node, dict) or len(indent) + len(line) <= WIDTH:
+        return line
+    inner = f"{indent} "
+    rows = [f"{inner}{json.dumps(key)}: {short_lines(node[key], inner)}" for key in node]
+    return "{\n" + ",\n".join(rows) + f"\n{indent}}}"

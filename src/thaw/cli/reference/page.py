@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import yaml
 
 from thaw.cli.conf import conf_dir
-from thaw.cli.constructors import fragment
-from thaw.cli.options_schema import BASE, COMMAND, PLAIN, choices, data_targets, definitions
+from thaw.cli.reference.constructors import fragment
+from thaw.cli.reference.schema_file import BASE, COMMAND, PLAIN, choices, data_targets, definitions
+from thaw.cli.reference.yaml_comments import File, Node, read
 from thaw.cli.schema import describe, join_types
-from thaw.cli.yaml_comments import File, Node, read
 
 GROUPS = (
     "task",

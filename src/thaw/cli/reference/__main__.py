@@ -5,8 +5,8 @@ people.
 """
 
 from thaw.cli.conf import conf_dir
-from thaw.cli.options_page import page_text
-from thaw.cli.options_schema import schema_text
+from thaw.cli.reference.page import page_text
+from thaw.cli.reference.schema_file import schema_text
 from thaw.storage.files import write_whole
 
 
