@@ -9,11 +9,12 @@ from typing import Any
 from thaw.cli.compose import compose
 from thaw.cli.conf import config_dir_of
 from thaw.cli.exit import exit_clearly
-from thaw.cli.finished_run import finished, refuse_code, run_overrides
-from thaw.cli.messages import did_you_mean, show_usage
+from thaw.cli.finished_run import finished_model, refuse_code, run_overrides
+from thaw.cli.overrides import key_of, read_arguments
 from thaw.cli.secrets import require_whole
 from thaw.errors import ThawError
 
+KNOWN = {"run": None, "split": "test", "output": "", "trust": ""}
 USAGE = """usage: python -m thaw.evaluate run=<run directory> [split=test] [output=<file>.json]
        [data=<name>] [data.KEY=VALUE ...] [trainer.KEY=VALUE ...]
        [--config-dir <directory of your own configs>] [trust=<module of your own>]
@@ -31,7 +32,7 @@ def main(argv: list[str]) -> dict[str, float]:
     """Evaluates `model/` of a run.
 
     Args:
-        argv: words of the command line, see `USAGE`.
+        argv: command line, see `USAGE`.
 
     Returns:
         What was printed: metrics prefixed `test/`, `val/` or `train/`.
@@ -39,29 +40,14 @@ def main(argv: list[str]) -> dict[str, float]:
     Raises:
         ThawError: the run is not finished, an option does not exist, or the data does not fit.
     """
-    show_usage(argv, USAGE)
-    own = {"split": "test", "output": "", "trust": ""}
-    rest = []
-    run = None
-    for word in config_dir_of(argv)[1]:
-        key, _, value = word.partition("=")
-        if key == "run":
-            run = Path(value)
-        elif key in own:
-            own[key] = value
-        elif key.split(".")[0].lstrip("+") in ("data", "trainer"):
-            rest.append(word)
-        else:
-            hint = did_you_mean(key, [*own, "run", "data", "trainer"])
-            raise ThawError(f"there is no option {key}.{hint}\n{USAGE}")
-    if run is None:
-        raise ThawError(f"run=<run directory> must be given.\n{USAGE}")
-    model = finished(run)
-    kept = run_overrides(run, next((w for w in rest[::-1] if w.startswith("data=")), None))
-    require_whole(kept, rest, run)
+    given, typed = read_arguments(config_dir_of(argv)[1], KNOWN, USAGE, groups=("data", "trainer"))
+    run = Path(given["run"])
+    model = finished_model(run)
+    kept = run_overrides(run, next((o for o in reversed(typed) if key_of(o) == "data"), None))
+    require_whole(kept, typed, run)
     kept.append("trainer.default_root_dir=null")
-    refuse_code(compose(kept), run, ("data", "task", "trainer"), own["trust"])
-    cfg = compose([*kept, *rest])
+    refuse_code(compose(kept), run, ("data", "task", "trainer"), given["trust"])
+    cfg = compose([*kept, *typed])
 
     from hydra.utils import instantiate
     from rich.console import Console
@@ -73,7 +59,7 @@ def main(argv: list[str]) -> dict[str, float]:
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     quieten()
-    leave_unread(cfg, rest)
+    leave_unread(cfg, typed)
     check(cfg, GIVEN, parts=("data", "task"))
     trainer = instantiate(
         cfg.trainer,
@@ -84,18 +70,19 @@ def main(argv: list[str]) -> dict[str, float]:
         _convert_="all",
     )
     data = instantiate(cfg.data, tokenizer=model, seed=0, _convert_="all")
-    if own["split"] not in data.sources:
-        raise ThawError(f"split={own['split']}: expected one of {', '.join(data.sources)}.")
-    data.read(only=own["split"], trained=json.loads((model / "config.json").read_text("utf-8")))
-    data.rows["test"], data.encoded["test"] = data.rows[own["split"]], data.encoded[own["split"]]
+    split = given["split"]
+    if split not in data.sources:
+        raise ThawError(f"split={split}: expected one of {', '.join(data.sources)}.")
+    data.read(only=split, trained=json.loads((model / "config.json").read_text("utf-8")))
+    data.rows["test"], data.encoded["test"] = data.rows[split], data.encoded[split]
     task = instantiate(cfg.task, checkpoint=model, _convert_="all", **data.for_task())
     metrics = evaluate(trainer, task, data) | task.test_results()["metrics"]
-    part = "val/" if own["split"] == "validation" else f"{own['split']}/"
+    part = "val/" if split == "validation" else f"{split}/"
     metrics = {k.replace("test/", part, 1): v for k, v in metrics.items()}
     if trainer.is_global_zero:
         metrics_table(metrics, Console())
-        if own["output"]:
-            write_whole(Path(own["output"]), json.dumps(metrics, indent=2) + "\n")
+        if given["output"]:
+            write_whole(Path(given["output"]), json.dumps(metrics, indent=2) + "\n")
     return metrics
 
 

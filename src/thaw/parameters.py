@@ -6,9 +6,10 @@ from typing import Any
 from thaw.cli.compose import compose
 from thaw.cli.conf import config_dir_of
 from thaw.cli.exit import exit_clearly
+from thaw.cli.overrides import show_usage
 
 USAGE = """usage: python -m thaw.parameters [GROUP=CHOICE ...] [KEY=VALUE ...] [--config-dir <dir>]
-The words are those of train.py."""
+The overrides are those of train.py."""
 
 
 def frozen_task(words: list[str]) -> Any:
@@ -63,7 +64,5 @@ def main(words: list[str]) -> None:
 
 if __name__ == "__main__":
     with exit_clearly():
-        if any(word in ("-h", "--help") for word in sys.argv[1:]):
-            print(USAGE)
-        else:
-            main(sys.argv[1:])
+        show_usage(sys.argv[1:], USAGE)
+        main(sys.argv[1:])

@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from thaw.cli.conf import conf_dir
 from thaw.cli.messages import did_you_mean
+from thaw.cli.overrides import key_of
 from thaw.cli.schema import definition, describe, fits, listed, schema
 from thaw.errors import ThawError
 
@@ -64,7 +65,7 @@ def require_sources(cfg: DictConfig, typed: Sequence[str] = ()) -> None:
     require_model(plain(cfg.model).get("checkpoint"))
     data = {key: at_home(value) for key, value in plain(cfg.data).items()}
     path = data.get("path")
-    own = any(word.startswith("data.train=") for word in typed)
+    own = any(key_of(override) == "data.train" for override in typed)
     if own and path is not None and data["train"] and Path(data["train"]).is_file():
         form = "data=conll" if data.get("format") == "columns" else "data=files"
         if not (isinstance(path, str) and Path(path).is_dir()):
@@ -129,12 +130,12 @@ def leave_unread(cfg: DictConfig, typed: Sequence[str] = ()) -> None:
     unread = [str(key) for key in cfg.data if key in known and key not in read]
     if "format" in unread and cfg.data.get("format") == "columns":
         raise ThawError(f"data={cfg.data.name} is words with tags, a word a line: add task=ner.")
-    for word in typed:
-        group, _, key = word.lstrip("+~").partition("=")[0].partition(".")
+    for override in typed:
+        group, _, key = key_of(override).partition(".")
         if group == "data" and key.split(".")[0] in unread:
             options = sorted(set(read) & set(known))
             raise ThawError(
-                f"{word}: this task does not read data.{key}.{did_you_mean(key, options)} "
+                f"{override}: this task does not read data.{key}.{did_you_mean(key, options)} "
                 f"It reads {', '.join(options)}."
             )
     with open_dict(cfg):
