@@ -46,7 +46,8 @@ SHAPES = re.compile(
     r"|sk-[\w-]{20,}|AKIA[0-9A-Z]{16}|wandb_v1_\w{20,}"
     r"|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]+)"
 )
-PRINTS = re.compile(r"--(?:cfg|help|info)(?:=[\w-]+)?|-[chi](?:job|hydra|all)?")
+# Hydra prints the config; after --help thaw does (thaw.cli.help), whose words look like secrets.
+PRINTS = re.compile(r"--(?:cfg|info)(?:=[\w-]+)?|-[ci](?:job|hydra|all)?")
 # names a variable and not its value
 FROM_OUTSIDE = re.compile(r"[\"']?\$\{oc\.env:\w+(?:,null)?\}[\"']?")
 
@@ -115,7 +116,7 @@ def redacted_argv() -> Iterator[None]:
 
 @contextmanager
 def redacted_config(argv: Sequence[str]) -> Iterator[None]:
-    """Takes secrets out of the config that Hydra prints after `--cfg`, `--help` and `--info`."""
+    """Takes secrets out of the config that Hydra prints after `--cfg` and `--info`."""
     if not any(PRINTS.fullmatch(word) for word in argv):
         yield
         return
@@ -129,7 +130,7 @@ def redacted_config(argv: Sequence[str]) -> Iterator[None]:
             node = OmegaConf.to_container(OmegaConf.create(text))
             clean = redacted(node)
             text = text if clean == node else OmegaConf.to_yaml(OmegaConf.create(clean))
-        except (YAMLError, OmegaConfBaseException):  # help
+        except (YAMLError, OmegaConfBaseException):  # --info prints more than a config
             text = redacted_text(text)
         print(text, end="")
 

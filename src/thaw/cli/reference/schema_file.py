@@ -74,11 +74,12 @@ def definitions() -> dict[str, dict[str, Any]]:
     for file in (file for group in groups for file in choices(group).values()):
         for node in nodes_with_targets(file.tree):
             target = str(node.target)
-            options = found.setdefault(target, definition_of(target))["properties"]
+            takes = found.setdefault(target, definition_of(target))
+            options = takes["properties"]
             comments = node.children | (data.children if target in data_targets().values() else {})
-            for key in options.keys() & comments.keys():
-                if comments[key].comment:
-                    options[key]["description"] = comments[key].comment
+            for key, child in comments.items():
+                if child.comment and (key in options or takes["additionalProperties"]):
+                    options.setdefault(key, {})["description"] = child.comment
     return found
 
 
@@ -120,7 +121,7 @@ def group_options(group: str) -> dict[str, Any]:
             if child.target:
                 parts = [{"$ref": f"#/definitions/{child.target}"}, {"type": ["null", "boolean"]}]
                 about = {"description": child.comment} if child.comment else {}
-                found[key] = about | {"anyOf": parts}
+                found[key] = found.get(key, {}) | about | {"anyOf": parts}
     return {"properties": dict(sorted(found.items()))}
 
 
