@@ -1,6 +1,7 @@
 """The command line's promises: every choice composes, every mistake is explained."""
 
 import inspect
+import re
 import subprocess
 import sys
 
@@ -160,8 +161,14 @@ def train_py(*words):
 def test_help_lists_every_group_and_option():
     shown = train_py("--help").stdout
     assert "model: bert_base_cased, bert_base_uncased" in shown
-    assert "learning_rate:" in shown
     assert "accumulate_grad_batches:" in shown
+    assert re.search(r"\n  learning_rate: \$\{model\.learning_rate\} +# float ≥ 0; highest", shown)
+
+
+def test_help_lists_what_the_task_reads_of_the_data():
+    shown = train_py("task=ner", "--help").stdout
+    assert "\n  scheme: null" in shown
+    assert "label_separator" not in shown
 
 
 def test_a_mistake_on_the_command_line_is_two_lines_and_exit_code_2():

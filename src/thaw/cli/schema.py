@@ -8,7 +8,7 @@ than everything else that a mistake needs, and these fragments use a dozen of it
 import json
 import operator
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import Any
 
@@ -63,7 +63,7 @@ def definition(target: str) -> dict[str, Any]:
     return definition_of(target)
 
 
-def fits(value: Any, fragment: dict[str, Any]) -> bool:
+def fits(value: Any, fragment: Mapping[str, Any]) -> bool:
     """Returns whether a value of the composed config is what a JSON Schema allows."""
     if "anyOf" in fragment:
         return any(fits(value, part) for part in fragment["anyOf"])
@@ -85,7 +85,7 @@ def fits(value: Any, fragment: dict[str, Any]) -> bool:
     return True
 
 
-def choices_of(fragment: dict[str, Any]) -> list[Any] | None:
+def choices_of(fragment: Mapping[str, Any]) -> list[Any] | None:
     """Returns the values that a fragment lists, None if it lists none."""
     return [fragment["const"]] if "const" in fragment else fragment.get("enum")
 
@@ -99,7 +99,7 @@ def is_of_type(value: Any, kind: str) -> bool:
     return isinstance(value, TYPES[kind])
 
 
-def describe(fragment: dict[str, Any]) -> str:
+def describe(fragment: Mapping[str, Any]) -> str:
     """Returns a type in words, "" for what cannot be typed on a command line."""
     if "anyOf" in fragment:
         return join_types(map(describe, fragment["anyOf"]))
@@ -124,7 +124,7 @@ def join_types(words: Iterable[str]) -> str:
     return " or ".join(sorted(every, key=lambda part: part == "null"))
 
 
-def listed(fragment: dict[str, Any]) -> list[str]:
+def listed(fragment: Mapping[str, Any]) -> list[str]:
     """Returns the words that an option may be, of those that a fragment lists."""
     own = [choice for choice in choices_of(fragment) or [] if isinstance(choice, str)]
     return [*own, *(word for part in fragment.get("anyOf", []) for word in listed(part))]
