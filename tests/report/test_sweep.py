@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from helpers.sweeps import job, rows_of, scores, sweep_of
 from helpers.tiny import REPOSITORY
 from helpers.wandb_file import Offline
-from thaw.cli.jobs import place, read_jobs
+from thaw.cli.jobs import job_dir, read_jobs
 from thaw.report.sweep import axes, log_summary_to_wandb, summarize, swept
 from thaw.report.sweep_figures import sweep_panels
 
@@ -110,11 +110,11 @@ def test_a_job_finds_its_directory_whatever_its_number_is_now(tmp_path):
     job(tmp_path, "0", "x=1", "resume=old")
     job(tmp_path, "1", "x=2")
     sweep = str(tmp_path)
-    assert place(sweep, None, 5, ["x=2"]) == "5"
-    assert place(sweep, sweep, 5, ["x=2", f"resume={sweep}"]) == "1"
-    new = place(sweep, sweep, 0, ["x=3", f"resume={sweep}"])
+    assert job_dir(sweep, None, 5, ["x=2"]) == "5"
+    assert job_dir(sweep, sweep, 5, ["x=2", f"resume={sweep}"]) == "1"
+    new = job_dir(sweep, sweep, 0, ["x=3", f"resume={sweep}"])
     assert new not in ("0", "1")
-    assert place(sweep, "again", 7, ["x=3", "resume=again"]) == new
+    assert job_dir(sweep, "again", 7, ["x=3", "resume=again"]) == new
 
 
 def test_a_failed_job_is_reported_and_its_sweep_can_be_resumed(overrides, tmp_path):
