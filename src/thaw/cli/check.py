@@ -51,8 +51,8 @@ def verify(cfg: DictConfig, typed: Sequence[str] | None = None) -> None:
 
 
 def require_sources(cfg: DictConfig, typed: Sequence[str] = ()) -> None:
-    """Raises ThawError if a model or data on this disk is missing, or if data.train is a file of the
-    user's while the data set has other ones.
+    """Raises ThawError if a model or data on this disk is missing, or if data.train is a file of
+    the user's while the data set has other ones.
 
     Args:
         cfg: the composed config.
