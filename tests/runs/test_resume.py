@@ -299,7 +299,7 @@ def test_a_sweep_goes_on_with_its_words_unless_they_are_given_anew(tmp_path):
             command_to_resume([resume])
         assert word in command_to_resume([resume, word])
     (tmp_path / "multirun.yaml").write_text("")
-    with pytest.raises(ThawError, match="type the sweep's words again"):
+    with pytest.raises(ThawError, match="type the sweep's overrides again"):
         command_to_resume([resume])
     assert command_to_resume(["-m", "seed=1", resume]) == ["-m", "seed=1", f"resume='{tmp_path}'"]
 

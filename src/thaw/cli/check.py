@@ -35,7 +35,7 @@ ONE_RUN = "thaw.train.train"  # other programs chain runs, each with overrides o
 
 
 def plain(node: Any) -> Any:
-    """A config node as plain containers, interpolations resolved."""
+    """Returns a config node as plain containers, interpolations resolved."""
     return OmegaConf.to_container(node, resolve=True)
 
 
@@ -56,7 +56,7 @@ def checked(cfg: DictConfig, typed: Sequence[str] | None = None) -> DictConfig:
 
 
 def verify(cfg: DictConfig, typed: Sequence[str] | None = None) -> None:
-    """Refuses a run that cannot go well, from what its config says and what is on this disk.
+    """Raises ThawError for a run that cannot go well, from its config and the files on this disk.
 
     Args:
         cfg: the composed config; what the task does not read of `cfg.data` is left out of it.
@@ -78,8 +78,8 @@ def verify(cfg: DictConfig, typed: Sequence[str] | None = None) -> None:
 
 
 def require_sources(cfg: DictConfig, typed: Sequence[str] = ()) -> None:
-    """Raises ThawError if the model or the data is to be on this disk and is not, or if train is
-    there and the data is not of files.
+    """Raises ThawError if a model or data on this disk is missing, or if data.train is a file of
+    the user's while the data set has other ones.
 
     Args:
         cfg: the composed config.
@@ -117,8 +117,8 @@ def check(cfg: DictConfig, given: Mapping[str, set[str]], parts: Sequence[str] =
 
     Args:
         cfg: the composed config.
-        given: arguments that the code adds, by dotted name of the node.
-        parts: only these nodes of the top level; none: all.
+        given: arguments that the code adds, by dotted path of the node.
+        parts: keys of the top level to check; (): all.
 
     Raises:
         ThawError: names the key, and the nearest right ones.
@@ -189,7 +189,7 @@ def leave_to_data(cfg: DictConfig) -> None:
 
 
 def targets(node: Any, path: str = "") -> list[tuple[str, dict[str, Any]]]:
-    """All nodes with a `_target_`, with their dotted names."""
+    """Returns all nodes with a `_target_`, with their dotted paths."""
     if not isinstance(node, dict):
         return []
     found = [(path, node)] if "_target_" in node else []

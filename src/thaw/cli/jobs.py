@@ -113,7 +113,7 @@ def run_name(run_dir: str) -> str | None:
     """Returns a short name for a run, None where nothing was typed: `${thaw.name:...}`.
 
     A job of a sweep is named after the overrides that tell it from the others, another run after
-    all that were typed. A run in a chain has its path within the chain besides.
+    all that were typed. A run in a chain also has its path within the chain.
 
     Args:
         run_dir: directory of the run.
