@@ -31,7 +31,7 @@ def spacy_rows(path: Path, part: str | None, how: Reading) -> Iterator[dict[str,
     except Exception as error:  # zlib, msgpack and spaCy each have errors of their own
         raise ThawError(f"{path} cannot be read by spaCy, is it damaged? {error}") from error
     for document in documents.get_docs(Vocab()):
-        words = [token for token in document if not token.is_space]
+        words = [token for token in document if not token.text.isspace()]
         row: dict[str, Any] = {
             how.text: document.text,
             "tokens": [token.text for token in words],
