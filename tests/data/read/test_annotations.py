@@ -5,8 +5,8 @@ import logging
 
 import pytest
 
-from thaw.data.formats_new.options import Reading
-from thaw.data.formats_new.registry import rows_of
+from thaw.data.read.formats.options import Reading
+from thaw.data.read.formats.registry import rows_of
 from thaw.errors import ThawError
 
 NER = Reading(spans="spans", words=True)
@@ -35,8 +35,13 @@ def mapped(keys=("start", "end", "label")):
 
 def test_prodigy_gives_what_was_accepted_and_counts_the_rest(tmp_path, caplog):
     caplog.set_level(logging.INFO)
-    records = [prodigy("accept", spans=mapped()), prodigy("reject"), prodigy("ignore"),
-               prodigy("accept"), prodigy("reject")]  # fmt: skip
+    records = [
+        prodigy("accept", spans=mapped()),
+        prodigy("reject"),
+        prodigy("ignore"),
+        prodigy("accept"),
+        prodigy("reject"),
+    ]
     path = write(tmp_path, "a.jsonl", records)
     assert [spans(row) for row in rows_of(path, NER)] == [SPANS, []]
     assert "3 of 5 rows are left out (answer: 1 ignore, 2 reject)" in caplog.text
@@ -51,8 +56,12 @@ def test_all_of_prodigys_texts_are_read_where_annotations_do_not_matter(tmp_path
 
 def test_prodigys_choices_are_labels(tmp_path):
     several = {"config": {"choice_style": "multiple"}}
-    records = [prodigy("accept", accept=["a"]), prodigy("accept", accept=["a"], **several),
-               prodigy("accept", accept=["a", "b"]), prodigy("accept", accept=[])]  # fmt: skip
+    records = [
+        prodigy("accept", accept=["a"]),
+        prodigy("accept", accept=["a"], **several),
+        prodigy("accept", accept=["a", "b"]),
+        prodigy("accept", accept=[]),
+    ]
     rows = rows_of(write(tmp_path, "a.jsonl", records), Reading())
     assert [row["label"] for row in rows] == ["a", ["a"], ["a", "b"], None]
 
@@ -102,8 +111,13 @@ def test_label_studio_gives_the_first_annotation_that_was_not_cancelled(tmp_path
     twice = studio(region(*SPANS[0]))
     twice["annotations"].insert(0, {"result": [], "was_cancelled": True})
     twice["annotations"].append({"result": []})
-    records = [studio(*(region(*s) for s in SPANS)), twice, studio(was_cancelled=True),
-               {"id": 4, "data": {"text": TEXT}, "annotations": []}, studio()]  # fmt: skip
+    records = [
+        studio(*(region(*s) for s in SPANS)),
+        twice,
+        studio(was_cancelled=True),
+        {"id": 4, "data": {"text": TEXT}, "annotations": []},
+        studio(),
+    ]
     rows = list(rows_of(write(tmp_path, "a.json", records), NER))
     assert [[(s["start"], *s["labels"]) for s in row["spans"]] for row in rows] == [
         [(0, "PER"), (12, "LOC")],
@@ -115,8 +129,10 @@ def test_label_studio_gives_the_first_annotation_that_was_not_cancelled(tmp_path
 
 
 def test_label_studios_choices_are_a_column(tmp_path):
-    one, two = ({"from_name": "mood", "type": "choices", "value": {"choices": c}}
-                for c in (["a"], ["a", "b"]))  # fmt: skip
+    one, two = (
+        {"from_name": "mood", "type": "choices", "value": {"choices": c}}
+        for c in (["a"], ["a", "b"])
+    )
     rows = rows_of(write(tmp_path, "a.json", [studio(one), studio(two)]), Reading())
     assert [row["mood"] for row in rows] == ["a", ["a", "b"]]
 
@@ -137,8 +153,9 @@ def test_spacys_training_data_is_read(tmp_path):
 
 
 def test_spacys_paragraphs_are_sentences_of_words(tmp_path):
-    tokens = [{"id": i, "orth": w, "ner": t} for i, (w, t) in enumerate([("Oslo", "U-LOC"),
-              (".", "-")])]  # fmt: skip
+    tokens = [
+        {"id": i, "orth": w, "ner": t} for i, (w, t) in enumerate([("Oslo", "U-LOC"), (".", "-")])
+    ]
     records = [{"id": 0, "paragraphs": [{"raw": "Oslo.", "sentences": [{"tokens": tokens}]}]}]
     rows = list(rows_of(write(tmp_path, "a.json", records), NER))
     assert rows == [{"tokens": ["Oslo", "."], "tags": ["U-LOC", "O"]}]
@@ -146,7 +163,7 @@ def test_spacys_paragraphs_are_sentences_of_words(tmp_path):
 
 def test_lists_get_the_names_of_the_columns_or_numbers(tmp_path):
     path = write(tmp_path, "a.json", [["a text", "x"], ["another", "y"]])
-    assert list(rows_of(path, Reading()))[0] == {"0": "a text", "1": "x"}
+    assert next(rows_of(path, Reading())) == {"0": "a text", "1": "x"}
     named = list(rows_of(path, Reading(columns=("text", "label"))))
     assert named[1] == {"text": "another", "label": "y"}
     with pytest.raises(ThawError, match=r"row 1: 2 values, data\.columns has 1 \(text\)"):

@@ -4,8 +4,8 @@ import logging
 
 import pytest
 
-from thaw.data.formats_new.options import Reading
-from thaw.data.formats_new.registry import rows_of
+from thaw.data.read.formats.options import Reading
+from thaw.data.read.formats.registry import rows_of
 from thaw.errors import ThawError
 
 

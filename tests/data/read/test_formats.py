@@ -5,8 +5,8 @@ import logging
 
 import pytest
 
-from thaw.data.formats_new.options import Reading
-from thaw.data.formats_new.registry import FORMATS, rows_of
+from thaw.data.read.formats.options import Reading
+from thaw.data.read.formats.registry import FORMATS, rows_of
 from thaw.errors import ThawError
 
 NER = Reading(spans="spans", words=True)
@@ -126,8 +126,11 @@ def test_class_names_of_parquet_and_saved_data_sets_are_labels(tmp_path):
     from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 
     tags = ["O", "B-PER", "I-PER"]
-    features = Features(text=Value("string"), label=ClassLabel(names=["World", "Sports"]),
-                        ner_tags=List(ClassLabel(names=tags)))  # fmt: skip
+    features = Features(
+        text=Value("string"),
+        label=ClassLabel(names=["World", "Sports"]),
+        ner_tags=List(ClassLabel(names=tags)),
+    )
     data = Dataset.from_dict(
         {"text": ["a", "b", "c"], "label": [1, -1, None], "ner_tags": [[0, 1], [2], []]}, features
     )
@@ -143,7 +146,7 @@ def test_class_names_of_parquet_and_saved_data_sets_are_labels(tmp_path):
 
 
 def test_a_class_that_the_schema_does_not_name_is_refused():
-    from thaw.data.formats_new.arrow_files import with_names
+    from thaw.data.read.formats.arrow_files import with_names
 
     with pytest.raises(ThawError, match=r"here: row 2: label is 7, and its classes are 0 to 1"):
         list(with_names([{"label": 0}, {"label": 7}], {"label": ["a", "b"]}, "here"))
@@ -152,8 +155,12 @@ def test_a_class_that_the_schema_does_not_name_is_refused():
 def test_excel_gives_rows_of_a_sheet(tmp_path):
     openpyxl = pytest.importorskip("openpyxl")
     book = openpyxl.Workbook()
-    for cells in (["text", "label", "day"], ["a", 1, datetime.date(2024, 2, 1)], [],
-                  ["b", None, None]):  # fmt: skip
+    for cells in (
+        ["text", "label", "day"],
+        ["a", 1, datetime.date(2024, 2, 1)],
+        [],
+        ["b", None, None],
+    ):
         book.active.append(cells)
     book.create_sheet("More").append(["text"])
     book["More"].append(["c"])

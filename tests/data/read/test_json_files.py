@@ -5,7 +5,7 @@ import tracemalloc
 
 import pytest
 
-from thaw.data.formats_new.json_files import PIECE, json_records
+from thaw.data.read.formats.json_files import PIECE, json_records
 from thaw.errors import ThawError
 
 ROWS = [{"text": f"row {i}\nsecond ☃ line", "label": i % 3} for i in range(7)]

@@ -1,13 +1,15 @@
 """Tables with a word a row."""
 
 import logging
+from dataclasses import replace
 
 import pytest
 
-from thaw.data.formats_new.word_rows import sentences_of_words
+from thaw.data.read.formats.options import Reading
+from thaw.data.read.formats.word_rows import sentences_of_words
 from thaw.errors import ThawError
 
-NAMES = {"tokens": "Word", "tags": "Tag"}
+NAMES = Reading(tokens="Word", tags="Tag")
 
 
 def table(*rows, columns=("Sentence #", "Word", "Tag")):
@@ -15,7 +17,7 @@ def table(*rows, columns=("Sentence #", "Word", "Tag")):
 
 
 def joined(rows, column=None):
-    out = sentences_of_words(rows, NAMES, column, "here")
+    out = sentences_of_words(iter(rows), replace(NAMES, sentence=column), "here")
     return [(row["Word"], row["Tag"]) for row in out]
 
 
@@ -31,9 +33,9 @@ def test_a_sentence_goes_on_until_its_column_has_another_value(caplog):
 
 def test_rows_that_hold_lists_are_left_as_they_are():
     rows = [{"Sentence #": 1, "Word": ["Ida"], "Tag": ["O"]}]
-    assert list(sentences_of_words(rows, NAMES, None, "here")) == rows
+    assert list(sentences_of_words(iter(rows), NAMES, "here")) == rows
     rows = [{"Sentence #": 1, "Word": "['Ida', 'left']", "Tag": "['O', 'O']"}]
-    assert list(sentences_of_words(rows, NAMES, None, "here")) == rows
+    assert list(sentences_of_words(iter(rows), NAMES, "here")) == rows
 
 
 def test_empty_words_keep_their_place_and_are_counted(caplog):

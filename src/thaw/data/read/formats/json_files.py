@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from thaw.data.read import open_lines
+from thaw.data.read.text_files import open_lines
 from thaw.errors import ThawError
 
 PIECE = 1 << 16  # characters that are read at once, at least
@@ -125,8 +125,9 @@ def json_records(path: Path, part: str | None, encoding: str) -> Iterator[Any]:
     else:
         yield from under_a_key(values, part)
     if values.peek():
-        raise values.wrong("expected the end of the file (data.format=jsonl reads a record a line)",
-                           values.at)  # fmt: skip
+        raise values.wrong(
+            "expected the end of the file (data.format=jsonl reads a record a line)", values.at
+        )
 
 
 def has_lines(path: Path, encoding: str) -> bool:
@@ -207,3 +208,24 @@ def require_one(path: Path, found: list[str]) -> None:
 def named(keys: Iterable[str]) -> str:
     """Keys in words."""
     return ", ".join(map(repr, list(keys)[:10])) or "no key"
+
+
+def json_rows(path: Path, lines: Iterator[str]) -> Iterator[dict[str, Any]]:
+    """Rows of JSONL, an object a line."""
+    empty = True
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise ThawError(f"{path} line {number}: not JSON: {error}.") from error
+        if not isinstance(row, dict):
+            got = line.strip()[:40]
+            raise ThawError(
+                f'{path} line {number}: expected an object, {{"column": value, …}}, got {got}.'
+            )
+        empty = False
+        yield row
+    if empty:
+        raise ThawError(f"{path} is empty.")

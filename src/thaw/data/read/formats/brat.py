@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from thaw.data.formats_new.options import Reading
-from thaw.data.read import open_lines
+from thaw.data.read.formats.options import Reading
+from thaw.data.read.text_files import open_lines
 from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)
@@ -36,8 +36,13 @@ def brat_rows(path: Path, part: str | None, how: Reading) -> Iterator[dict[str, 
     if how.annotated and len(alone) == len(texts):
         raise ThawError(f"{path} has no .ann file beside a .txt file.")
     if how.annotated and alone:
-        log.warning("%s: %d of %d texts are left out, which have no .ann file; the first is %s",
-                    path, len(alone), len(texts), alone[0].name)  # fmt: skip
+        log.warning(
+            "%s: %d of %d texts are left out, which have no .ann file; the first is %s",
+            path,
+            len(alone),
+            len(texts),
+            alone[0].name,
+        )
     broken = 0
     for text in texts:
         if how.annotated and text in alone:
@@ -51,8 +56,11 @@ def brat_rows(path: Path, part: str | None, how: Reading) -> Iterator[dict[str, 
                 broken += pieces > 1
         yield row
     if broken:
-        log.warning("%s: %d entities are discontinuous, and read from their first to their last "
-                    "character", path, broken)  # fmt: skip
+        log.warning(
+            "%s: %d entities are discontinuous, and read from their first to their last character",
+            path,
+            broken,
+        )
 
 
 def read_whole(path: Path, encoding: str) -> str:

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from thaw.data.formats_new.options import Reading
-from thaw.data.read import require_file
+from thaw.data.read.formats.options import Reading
+from thaw.data.read.text_files import require_file
 from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)
@@ -40,9 +40,14 @@ def excel_rows(path: Path, part: str | None, how: Reading) -> Iterator[list[Any]
             raise ThawError(f"{path} has no sheet {part!r}; it has {', '.join(book.sheetnames)}.")
         sheet = book[part] if part is not None else book.worksheets[0]
         if part is None and len(book.worksheets) > 1:
-            log.info("%s: sheet %r is read, of %s; another one is named behind a colon, %s:%s",
-                     path, sheet.title, ", ".join(book.sheetnames), path.name,
-                     book.sheetnames[1])  # fmt: skip
+            log.info(
+                "%s: sheet %r is read, of %s; another one is named behind a colon, %s:%s",
+                path,
+                sheet.title,
+                ", ".join(book.sheetnames),
+                path.name,
+                book.sheetnames[1],
+            )
         for row in sheet.iter_rows(values_only=True):
             cells = [None if isinstance(cell, str) and not cell else cell for cell in row]
             if any(cell is not None for cell in cells):

@@ -8,24 +8,25 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from thaw.data.columns import COLUMN_SUFFIXES, column_rows, is_word, split_fields
-from thaw.data.formats_new import annotations
-from thaw.data.formats_new.arrow_files import SAVED, SAVED_SPLITS, parquet_rows, saved_rows
-from thaw.data.formats_new.brat import brat_rows
-from thaw.data.formats_new.conllu_files import conllu_rows
-from thaw.data.formats_new.csv_files import cell_rows, csv_rows
-from thaw.data.formats_new.excel import excel_rows
-from thaw.data.formats_new.json_files import json_records
-from thaw.data.formats_new.labelled_texts import (
+from thaw.data.read.column_files import COLUMN_SUFFIXES, column_rows, is_word, split_fields
+from thaw.data.read.formats import annotations
+from thaw.data.read.formats.arrow_files import SAVED, SAVED_SPLITS, parquet_rows, saved_rows
+from thaw.data.read.formats.brat import brat_rows
+from thaw.data.read.formats.conllu_files import conllu_rows
+from thaw.data.read.formats.csv_files import cell_rows, csv_rows
+from thaw.data.read.formats.excel import excel_rows
+from thaw.data.read.formats.json_files import json_records, json_rows
+from thaw.data.read.formats.labelled_texts import (
     LABEL,
     class_folders,
     fasttext_rows,
     folder_rows,
 )
-from thaw.data.formats_new.options import Reading
-from thaw.data.formats_new.spacy_files import spacy_rows
-from thaw.data.read import COMPRESSED, json_rows, open_lines, require_file, text_lines
-from thaw.data.schemes import is_tag
+from thaw.data.read.formats.options import Reading
+from thaw.data.read.formats.spacy_files import spacy_rows
+from thaw.data.read.formats.word_rows import sentences_of_words
+from thaw.data.read.tag_schemes import is_tag
+from thaw.data.read.text_files import COMPRESSED, open_lines, require_file, split_part, text_lines
 from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)
@@ -81,7 +82,12 @@ def workbook(path: Path, part: str | None, how: Reading) -> Rows:
 
 def column_file(path: Path, part: str | None, how: Reading) -> Rows:
     """Sentences of a column file; see `column_rows`."""
-    return column_rows(path, how.encoding, how.token_column, how.tag_column)
+    if suffix_of(path) in TABLES and suffix_of(path) not in (".csv", ".tsv"):
+        raise ThawError(
+            f"{path} is a table, and data.format=columns is for a word a line: data.format=null, "
+            "as data=files has it, finds the format."
+        )
+    return column_rows(path, how.encoding, how.token_column, how.tag_column, how.header, how.scheme)
 
 
 def text_lines_of(path: Path, part: str | None, how: Reading) -> Rows:
@@ -93,16 +99,22 @@ FORMATS: dict[str, Format] = {
     "csv": Format(separated(None), (".csv",), "fields apart by commas, semicolons or tabs"),
     "tsv": Format(separated("\t"), (".tsv",), "fields apart by tabs"),
     "jsonl": Format(lines_of_json, (".jsonl", ".ndjson"), "a JSON object a line"),
-    "json": Format(whole_json, (".json",), "an array of objects, such an array under a key, or "
-                   "an object a line"),
+    "json": Format(
+        whole_json,
+        (".json",),
+        "an array of objects, such an array under a key, or an object a line",
+    ),
     "parquet": Format(parquet_rows, (".parquet",), "Parquet, with the class names of `datasets`"),
     "excel": Format(workbook, (".xlsx", ".xlsm"), "an Excel sheet (pip install openpyxl)"),
     "saved": Format(saved_rows, (), "a directory of `datasets.save_to_disk`"),
     "fasttext": Format(fasttext_rows, (), "__label__pos in front of a text, a text a line"),
     "folders": Format(folder_rows, (), "a folder a class, a file a text"),
     "text": Format(text_lines_of, (), "a text a line"),
-    "columns": Format(column_file, COLUMN_SUFFIXES, "a word a line with its tag in a column, a "
-                      "blank line between sentences"),
+    "columns": Format(
+        column_file,
+        COLUMN_SUFFIXES,
+        "a word a line with its tag in a column, a blank line between sentences",
+    ),
     "conllu": Format(conllu_rows, (".conllu", ".conllup"), "CoNLL-U, with tags in MISC"),
     "brat": Format(brat_rows, (".ann",), "a folder of .txt files beside .ann files"),
     "prodigy": Format(exported, (), "Prodigy's JSONL; only what was accepted is read"),
@@ -110,7 +122,12 @@ FORMATS: dict[str, Format] = {
     "label_studio": Format(exported, (), "Label Studio's JSON and JSON-MIN"),
     "spacy_json": Format(exported, (), "spaCy 2's training data in JSON"),
     "spacy": Format(spacy_rows, (".spacy",), "spaCy 3's .spacy (pip install spacy)"),
-}  # fmt: skip
+}
+TABLES = tuple(
+    suffix
+    for name in ("csv", "tsv", "jsonl", "json", "parquet", "excel")
+    for suffix in FORMATS[name].suffixes
+)
 TABLE = "table"  # before 0.2: every format but column files
 
 
@@ -126,22 +143,17 @@ def rows_of(path: Path, how: Reading) -> Rows:
         ThawError: there is no such file, its format is not known, or it is not of its format.
     """
     if how.reader is not None:
-        return own_rows(how.reader, path)
-    path, part = split_part(path)
-    if how.format in (None, TABLE):
-        found = found_format(path, how)
-        return FORMATS[found].rows(path, part, replace(how, format=None))
-    if how.format not in FORMATS:
-        raise ThawError(f"data.format={how.format}: expected one of {', '.join(FORMATS)}.")
-    return FORMATS[how.format].rows(path, part, how)
-
-
-def split_part(path: Path) -> tuple[Path, str | None]:
-    """A path and the name of a part behind a colon, None where there is none."""
-    name, colon, part = path.name.rpartition(":")
-    if not colon or path.exists() or not path.with_name(name or " ").exists():
-        return path, None
-    return path.with_name(name), part
+        rows = own_rows(how.reader, path)
+    else:
+        path, part = split_part(path)
+        found = found_format(path, how) if how.format in (None, TABLE) else str(how.format)
+        if found not in FORMATS:
+            raise ThawError(f"data.format={how.format}: expected one of {', '.join(FORMATS)}.")
+        asked = None if how.format == TABLE else how.format
+        rows = FORMATS[found].rows(path, part, replace(how, format=asked))
+    if not how.words:
+        return rows
+    return sentences_of_words(rows, how, str(path))
 
 
 def opener(path: Path) -> Callable[..., Any]:
@@ -210,7 +222,7 @@ def found_in_directory(path: Path, how: Reading) -> str:
     Raises:
         ThawError: it holds nothing that thaw reads as a whole.
     """
-    if (path / SAVED_SPLITS).is_file() or all((path / name).is_file() for name in SAVED):
+    if is_saved(path):
         form = "saved"
     elif next(path.rglob("*.ann"), None) is not None:
         form = "brat"
@@ -224,6 +236,11 @@ def found_in_directory(path: Path, how: Reading) -> str:
         )
     log.info("%s: read as format=%s, as what it holds shows", path, form)
     return form
+
+
+def is_saved(path: Path) -> bool:
+    """Whether a directory was written by `datasets.save_to_disk`."""
+    return (path / SAVED_SPLITS).is_file() or all((path / name).is_file() for name in SAVED)
 
 
 def has_classes(path: Path) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, islice
 from typing import Any
 
+from thaw.data.read.formats.options import Reading
 from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)
@@ -15,24 +16,24 @@ EMPTY = "_"  # what an empty word becomes, as in CoNLL-U
 
 
 def sentences_of_words(
-    rows: Iterable[Mapping[str, Any]], names: Mapping[str, str], column: str | None, origin: str
-) -> Iterator[Mapping[str, Any]]:
+    rows: Iterator[dict[str, Any]], how: Reading, origin: str
+) -> Iterator[dict[str, Any]]:
     """Rows with a word each joined to sentences; rows of other tables as they are.
 
     A sentence goes on while the column that numbers sentences has the same value, or none.
 
     Args:
         rows: mappings of column to value.
-        names: which columns hold `tokens` and `tags`.
-        column: that numbers the sentences; None: found by its name, if the table has a word a row.
+        how: which columns hold words and tags, and which numbers the sentences; where none is
+            named it is found by its name, if the table has a word a row.
         origin: a file or data set, for messages.
 
     Raises:
         ThawError: the column is not there, or the first row has no value in it.
     """
-    rows = iter(rows)
     head = list(islice(rows, 1))
-    word = head[0].get(names["tokens"]) if head else None
+    column = how.sentence
+    word = head[0].get(how.tokens) if head else None
     if column is None and isinstance(word, str) and is_word(word):
         column = sentence_column(head[0])
         if column is not None:
@@ -43,7 +44,15 @@ def sentences_of_words(
     if column not in head[0]:
         there = ", ".join(map(repr, head[0]))
         raise ThawError(f"{origin} has no column {column!r}; it has {there}. Set data.sentence.")
-    return joined(rows, names, column, origin)
+    if how.tokens not in head[0]:
+        there = ", ".join(map(repr, head[0]))
+        raise ThawError(f"{origin} has no column {how.tokens!r}; it has {there}. Set data.tokens.")
+    return joined(rows, how, column, origin)
+
+
+def is_blank(value: Any) -> bool:
+    """Whether a cell has nothing in it."""
+    return value is None or not str(value).strip()
 
 
 def is_word(value: str) -> bool:
@@ -58,36 +67,33 @@ def sentence_column(row: Mapping[str, Any]) -> str | None:
 
 
 def joined(
-    rows: Iterable[Mapping[str, Any]], names: Mapping[str, str], column: str, origin: str
+    rows: Iterable[dict[str, Any]], how: Reading, column: str, origin: str
 ) -> Iterator[dict[str, Any]]:
     """Sentences of rows with a word each; see `sentences_of_words`."""
-    wanted = [names[n] for n in ("tokens", "tags") if n in names]
     current: Any = None
     row: dict[str, Any] = {}
     seen: set[Any] = set()
     empty = again = 0
-    for number, words in enumerate(rows, start=1):
-        if missing := [c for c in (column, *wanted) if c not in words and c != names.get("tags")]:
+    for number, word_row in enumerate(rows, start=1):
+        if missing := [c for c in (column, how.tokens) if c not in word_row]:
             raise ThawError(f"{origin}: row {number} has no {missing[0]!r}.")
-        value = words[column]
-        blank = value is None or not str(value).strip()
-        if number == 1 and blank:
+        value = word_row[column]
+        if number == 1 and is_blank(value):
             raise ThawError(
                 f"{origin}: row 1 has no {column!r}, and a sentence begins where it has a value."
             )
-        if number == 1 or (not blank and value != current):
+        if number == 1 or (not is_blank(value) and value != current):
             if row:
                 yield row
             again += value in seen
             seen.add(value)
             current = value
-            row = {**words, **{c: [] for c in wanted if c in words}}
-        word = words[names["tokens"]]
-        blank_word = word is None or not str(word).strip()
-        empty += blank_word
-        row[names["tokens"]].append(EMPTY if blank_word else str(word))
-        if names.get("tags") in row:
-            row[names["tags"]].append(words[names["tags"]])
+            row = {**word_row, **{c: [] for c in (how.tokens, how.tags) if c in word_row}}
+        word = word_row[how.tokens]
+        empty += is_blank(word)
+        row[how.tokens].append(EMPTY if is_blank(word) else str(word))
+        if how.tags in row:
+            row[how.tags].append(word_row.get(how.tags))
     if row:
         yield row
     if empty:
@@ -95,5 +101,8 @@ def joined(
     if again:
         log.warning(
             "%s: %d values of %r return after another one, and begin a new sentence each time. "
-            "Are the rows in order?", origin, again, column,
-        )  # fmt: skip
+            "Are the rows in order?",
+            origin,
+            again,
+            column,
+        )

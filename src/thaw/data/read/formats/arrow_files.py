@@ -5,10 +5,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from thaw.data.formats_new.options import Reading
-from thaw.data.read import BATCH, check_names
+from thaw.data.read.formats.csv_files import check_names
+from thaw.data.read.formats.options import Reading
 from thaw.errors import ThawError
 
+BATCH = 4096
 SAVED = ("dataset_info.json", "state.json")
 SAVED_SPLITS = "dataset_dict.json"
 

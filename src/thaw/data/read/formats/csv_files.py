@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from thaw.data.formats_new.options import Reading
+from thaw.data.read.formats.options import Reading
 from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)
@@ -138,8 +138,9 @@ def csv_rows(
         log.warning(
             "%s: %d rows are several lines each, joined by quotes, which would be rows of their "
             "own, too. data.quoting=none reads them so; data.quoting=csv says that this is right.",
-            path, suspicious,
-        )  # fmt: skip
+            path,
+            suspicious,
+        )
 
 
 def fitted(

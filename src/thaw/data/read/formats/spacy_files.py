@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from thaw.data.formats_new.options import Reading
-from thaw.data.read import require_file
+from thaw.data.read.formats.options import Reading
+from thaw.data.read.text_files import require_file
 from thaw.errors import ThawError
 
 

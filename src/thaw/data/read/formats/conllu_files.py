@@ -6,9 +6,9 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from thaw.data.formats_new.options import Reading
-from thaw.data.read import open_lines
-from thaw.data.schemes import is_tag
+from thaw.data.read.formats.options import Reading
+from thaw.data.read.tag_schemes import is_tag
+from thaw.data.read.text_files import open_lines
 from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from thaw.data.formats_new.options import Reading
-from thaw.data.read import open_lines
+from thaw.data.read.formats.options import Reading
+from thaw.data.read.text_files import open_lines
 from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)
@@ -77,12 +77,15 @@ def folder_rows(path: Path, part: str | None, how: Reading) -> Iterator[dict[str
                 )
             counts[folder.name] += 1
             text = "".join(open_lines(file, how.encoding)) if file.stat().st_size else ""
-            yield {how.text: text, "label": folder.name,
-                   "document": str(file.relative_to(path))}  # fmt: skip
+            yield {how.text: text, "label": folder.name, "document": str(file.relative_to(path))}
     beside = [p.name for p in path.iterdir() if p.is_file() and not p.name.startswith(".")]
     if beside:
-        log.warning("%s: %d files beside the folders are passed over, such as %s",
-                    path, len(beside), min(beside))  # fmt: skip
+        log.warning(
+            "%s: %d files beside the folders are passed over, such as %s",
+            path,
+            len(beside),
+            min(beside),
+        )
     log.info("%s: %d classes of a folder each, %d texts", path, len(counts), counts.total())
 
 

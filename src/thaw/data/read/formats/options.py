@@ -2,6 +2,30 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
+
+FormatName = Literal[
+    "table",
+    "csv",
+    "tsv",
+    "jsonl",
+    "json",
+    "parquet",
+    "excel",
+    "saved",
+    "fasttext",
+    "folders",
+    "text",
+    "columns",
+    "conllu",
+    "brat",
+    "prodigy",
+    "doccano",
+    "label_studio",
+    "spacy_json",
+    "spacy",
+]
+Quoting = Literal["csv", "none"]
 
 
 @dataclass(frozen=True)
@@ -20,6 +44,9 @@ class Reading:
         tag_column: place of the tags in a column file; None: tags are not read.
         text: name of the column that a text becomes.
         spans: name of the column that entities become; None: entities are not asked for.
+        tokens: name of the column of words in a table.
+        tags: name of the column of tags in a table.
+        scheme: of the tags, see `tag_schemes`.
         sentence: name of the column that numbers sentences, in a table with a word a row.
         words: whether words with tags are asked for, as `task=ner` does.
         annotated: whether annotations are used. Where they are not, as in prediction, rejected ones
@@ -36,6 +63,9 @@ class Reading:
     tag_column: int | None = -1
     text: str = "text"
     spans: str | None = None
+    tokens: str = "tokens"
+    tags: str = "tags"
+    scheme: str | None = None
     sentence: str | None = None
     words: bool = False
     annotated: bool = True

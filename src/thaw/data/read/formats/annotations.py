@@ -7,7 +7,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from thaw.data.formats_new.options import Reading
+from thaw.data.read.formats.options import Reading
 from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)
@@ -179,8 +179,12 @@ def label_studio_rows(path: Path, records: Iterable[Any], how: Reading) -> Rows:
         yield row
     say_left_out(path, out, number, "task")
     if several:
-        log.warning("%s: %d of %d tasks have several annotations; the first of each is read",
-                    path, several, number)  # fmt: skip
+        log.warning(
+            "%s: %d of %d tasks have several annotations; the first of each is read",
+            path,
+            several,
+            number,
+        )
 
 
 def add_results(
@@ -233,8 +237,10 @@ def paragraph_rows(paragraphs: Sequence[Mapping[str, Any]], where: str) -> Rows:
             for sentence in paragraph["sentences"]:
                 tokens = sentence["tokens"]
                 tags = [t.get("ner", "O") for t in tokens]
-                yield {"tokens": [t["orth"] for t in tokens],
-                       "tags": ["O" if tag in ("-", "") else tag for tag in tags]}  # fmt: skip
+                yield {
+                    "tokens": [t["orth"] for t in tokens],
+                    "tags": ["O" if tag in ("-", "") else tag for tag in tags],
+                }
     except (KeyError, TypeError, AttributeError) as error:
         raise ThawError(
             f"{where}: paragraphs need sentences of tokens with orth and ner, and {error} is not "
@@ -257,8 +263,14 @@ def say_left_out(path: Path, out: Counter[str], number: int, what: str) -> None:
     """Says how many records were left out, and why."""
     if out:
         why = ", ".join(f"{count} {name}" for name, count in sorted(out.items()))
-        log.warning("%s: %d of %d rows are left out (%s: %s); row numbers are of the others",
-                    path, sum(out.values()), number, what, why)  # fmt: skip
+        log.warning(
+            "%s: %d of %d rows are left out (%s: %s); row numbers are of the others",
+            path,
+            sum(out.values()),
+            number,
+            what,
+            why,
+        )
 
 
 LAYOUTS: dict[str, Callable[[Path, Iterable[Any], Reading], Rows]] = {
