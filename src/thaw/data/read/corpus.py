@@ -11,6 +11,7 @@ from thaw.data.read.text_files import COMPRESSED, open_lines, require_file, spli
 from thaw.errors import ThawError
 
 LONGEST = 1_000_000  # characters: a longer line is no line
+MOST_CONTROL = 0.3  # of the first bytes of a text: what comes out of a PDF has some
 CONTROL = bytes({*range(32)} - {*b"\t\n\v\f\r\x1b"})
 
 
@@ -34,8 +35,11 @@ def corpus_rows(path: Path, how: Reading, documents: bool) -> Iterator[Mapping[s
     whole, _ = split_part(path)
     if whole.is_dir():
         other |= is_saved(whole)
+    elif not other and whole.is_file() and suffix_of(whole) in TABLES:
+        other = True
     elif not other and whole.is_file():
-        other = suffix_of(whole) in TABLES or is_fasttext(whole, how.encoding)
+        require_text(path, how.encoding)
+        other = is_fasttext(whole, how.encoding)
     if other:
         return rows_of(path, how)
     if path.is_dir():
@@ -84,7 +88,8 @@ def require_text(path: Path, encoding: str) -> None:
     if path.suffix.lower() not in COMPRESSED and head[:2] not in (b"\xff\xfe", b"\xfe\xff"):
         with open(path, "rb") as raw:
             head = raw.read(4096)
-        if head.startswith(b"%PDF") or head.translate(None, CONTROL) != head:
+        control = len(head) - len(head.translate(None, CONTROL))
+        if head.startswith(b"%PDF") or b"\0" in head or control > len(head) * MOST_CONTROL:
             raise ThawError(
                 f"{path} is a binary file: it begins with {head[:8]!r}. Expected text, a text a "
                 f"line, or a table ({', '.join(TABLES)})."

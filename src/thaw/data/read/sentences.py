@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from thaw.data.read.spans import Overlaps, places_of, read_spans, tags_of, words_of
+from thaw.data.read.spans import Overlaps, longest, places_of, read_spans, tags_of, words_of
 from thaw.data.read.tag_schemes import find_scheme, is_tag, to_iob2
 from thaw.data.read.texts import Texts
 from thaw.errors import ThawError
@@ -74,9 +74,10 @@ def read_sentences(
         if spans:
             text = str(row[names["text"]] or "")
             places = words_of(text)
-            found, left_out = read_spans(row[names["spans"]], text, where, overlaps)
+            given = read_spans(row[names["spans"]], text, where, overlaps)
+            found = longest(given) if overlaps == "longest" else given
             tags, widened = tags_of(places, found, where, overlaps)
-            overlapping += left_out + len(found) - sum(tag[0] == "B" for tag in tags)
+            overlapping += len(given) - sum(tag[0] == "B" for tag in tags)
             words = [text[a:b] for a, b in places]
             total += len(found)
             cut += [f"{where}, {text[s.start : s.end]!r}" for s in widened]

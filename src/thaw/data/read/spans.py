@@ -53,16 +53,14 @@ def places_of(words: Sequence[str]) -> list[tuple[int, int]]:
     return places
 
 
-def read_spans(
-    value: Any, text: str, where: str, overlaps: Overlaps = "error"
-) -> tuple[list[Span], int]:
-    """The spans of a text, in order, and how many were left out.
+def read_spans(value: Any, text: str, where: str, overlaps: Overlaps = "error") -> list[Span]:
+    """The spans of a text, in order.
 
     Args:
         value: a list of `[start, end, label]` or of mappings with these keys.
         text: they lie in it.
         where: the row, for messages.
-        overlaps: "longest" keeps the longest one of spans that overlap, the first of equal ones.
+        overlaps: whether spans that overlap are an error; see `longest`.
 
     Raises:
         ThawError: a span is neither, is empty, leaves the text, is not the text that it says, or
@@ -74,16 +72,13 @@ def read_spans(
             raise ThawError(
                 f"{where}: span {list(span)} is empty or leaves the text of {len(text)} characters."
             )
-    if overlaps == "longest":
-        kept = longest(spans)
-        return kept, len(spans) - len(kept)
     for one, two in pairwise(spans):
-        if two.start < one.end:
+        if two.start < one.end and overlaps == "error":
             raise ThawError(
                 f"{where}: spans {list(one)} and {list(two)} overlap. data.overlaps=longest keeps "
                 "the longest of them."
             )
-    return spans, 0
+    return spans
 
 
 def longest(spans: Sequence[Span]) -> list[Span]:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from thaw.data.read.formats.options import Reading
-from thaw.data.read.text_files import require_file
 from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)
@@ -23,7 +22,6 @@ def excel_rows(path: Path, part: str | None, how: Reading) -> Iterator[list[Any]
     Raises:
         ThawError: openpyxl is not installed, the file is damaged, or there is no such sheet.
     """
-    require_file(path)
     try:
         import openpyxl
     except ImportError as error:

@@ -42,18 +42,21 @@ class Format:
         rows: reads a file, or a part of it, as `Reading` says.
         suffixes: of its files, where these tell it.
         about: what it is, for people.
+        files: whether files are of it.
+        directories: whether directories are.
     """
 
     rows: Callable[[Path, str | None, Reading], Rows]
     suffixes: tuple[str, ...] = ()
     about: str = ""
+    files: bool = True
+    directories: bool = False
 
 
 def separated(delimiter: str | None) -> Callable[[Path, str | None, Reading], Rows]:
     """A reader of tables with a delimiter; None: as the first line has it."""
 
     def rows(path: Path, part: str | None, how: Reading) -> Rows:
-        require_file(path)
         lines = text_lines(path, opener(path), how.encoding, newline="")
         return csv_rows(path, lines, delimiter, how)
 
@@ -106,9 +109,13 @@ FORMATS: dict[str, Format] = {
     ),
     "parquet": Format(parquet_rows, (".parquet",), "Parquet, with the class names of `datasets`"),
     "excel": Format(workbook, (".xlsx", ".xlsm"), "an Excel sheet (pip install openpyxl)"),
-    "saved": Format(saved_rows, (), "a directory of `datasets.save_to_disk`"),
+    "saved": Format(
+        saved_rows, files=False, directories=True, about="a directory of `datasets.save_to_disk`"
+    ),
     "fasttext": Format(fasttext_rows, (), "__label__pos in front of a text, a text a line"),
-    "folders": Format(folder_rows, (), "a folder a class, a file a text"),
+    "folders": Format(
+        folder_rows, files=False, directories=True, about="a folder a class, a file a text"
+    ),
     "text": Format(text_lines_of, (), "a text a line"),
     "columns": Format(
         column_file,
@@ -116,7 +123,9 @@ FORMATS: dict[str, Format] = {
         "a word a line with its tag in a column, a blank line between sentences",
     ),
     "conllu": Format(conllu_rows, (".conllu", ".conllup"), "CoNLL-U, with tags in MISC"),
-    "brat": Format(brat_rows, (".ann",), "a folder of .txt files beside .ann files"),
+    "brat": Format(
+        brat_rows, (".ann",), "a folder of .txt files beside .ann files", directories=True
+    ),
     "prodigy": Format(exported, (), "Prodigy's JSONL; only what was accepted is read"),
     "doccano": Format(exported, (), "doccano's JSONL"),
     "label_studio": Format(exported, (), "Label Studio's JSON and JSON-MIN"),
@@ -128,6 +137,7 @@ TABLES = tuple(
     for name in ("csv", "tsv", "jsonl", "json", "parquet", "excel")
     for suffix in FORMATS[name].suffixes
 )
+BINARY = ("parquet", "excel", "spacy")  # which are not unpacked
 TABLE = "table"  # before 0.2: every format but column files
 
 
@@ -150,10 +160,22 @@ def rows_of(path: Path, how: Reading) -> Rows:
         if found not in FORMATS:
             raise ThawError(f"data.format={how.format}: expected one of {', '.join(FORMATS)}.")
         asked = None if how.format == TABLE else how.format
+        require_place(path, found)
         rows = FORMATS[found].rows(path, part, replace(how, format=asked))
     if not how.words:
         return rows
     return sentences_of_words(rows, how, str(path))
+
+
+def require_place(path: Path, name: str) -> None:
+    """Raises ThawError unless a path is a file, or a directory, as files of a format are."""
+    form = FORMATS[name]
+    if form.directories and path.is_dir():
+        return
+    if form.files:
+        require_file(path)
+    elif not path.is_dir():
+        raise ThawError(f"{path} is no directory, and what data.format={name} reads is one.")
 
 
 def opener(path: Path) -> Callable[..., Any]:
@@ -180,12 +202,13 @@ def found_format(path: Path, how: Reading) -> str:
     require_file(path)
     suffix = suffix_of(path)
     by_suffix = {s: name for name, form in FORMATS.items() for s in form.suffixes}
+    packed = path.suffix.lower() in COMPRESSED
     open_ended = suffix in (".txt", ".tsv") or suffix not in by_suffix
     if open_ended and is_fasttext(path, how.encoding):
         found = "fasttext"
     elif open_ended and how.words and looks_tagged(path, how.encoding):
         found = "columns"
-    elif suffix in by_suffix and suffix != ".txt":
+    elif suffix in by_suffix and suffix != ".txt" and not (packed and by_suffix[suffix] in BINARY):
         return by_suffix[suffix]
     else:
         raise unknown(path, by_suffix)
@@ -212,8 +235,15 @@ def looks_tagged(path: Path, encoding: str) -> bool:
 
 def is_fasttext(path: Path, encoding: str) -> bool:
     """Whether each of the first lines begins with a label as fastText writes them."""
-    head = [line for line in islice(open_lines(path, encoding, 1 << 16), 100) if line.strip()]
-    return bool(head) and all(line.startswith(LABEL) for line in head if line.endswith("\n"))
+    begins = True
+    found = False
+    for piece in islice(open_lines(path, encoding, 1 << 16), 100):
+        if begins and piece.strip():
+            if not piece.startswith(LABEL):
+                return False
+            found = True
+        begins = piece.endswith("\n")
+    return found
 
 
 def found_in_directory(path: Path, how: Reading) -> str:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from thaw.data.read.formats.options import Reading
-from thaw.data.read.text_files import require_file
 from thaw.errors import ThawError
 
 
@@ -17,7 +16,6 @@ def spacy_rows(path: Path, part: str | None, how: Reading) -> Iterator[dict[str,
     Raises:
         ThawError: spaCy is not installed, or the file is damaged.
     """
-    require_file(path)
     try:
         from spacy.tokens import DocBin
         from spacy.vocab import Vocab
