@@ -74,7 +74,7 @@ def require_sources(cfg: DictConfig, typed: Sequence[str] = ()) -> None:
         cfg: the composed config.
         typed: the user's overrides.
     """
-    from thaw.data.read.tables import require_file
+    from thaw.data.read.text_files import require_file, split_part
     from thaw.storage.checkpoints import require_model
     from thaw.storage.files import at_home
 
@@ -97,8 +97,10 @@ def require_sources(cfg: DictConfig, typed: Sequence[str] = ()) -> None:
     if "train" not in data or not (path is None or (isinstance(path, str) and Path(path).is_dir())):
         return
     for split in ("train", "validation", "test"):
-        if isinstance(data[split], str) and not (Path(path or "") / data[split]).is_dir():
-            require_file(Path(path or "") / data[split])
+        if isinstance(data[split], str):
+            file, _ = split_part(Path(path or "") / data[split])
+            if not file.is_dir():
+                require_file(file)
 
 
 def check(cfg: DictConfig, given: Mapping[str, set[str]], parts: Sequence[str] = ()) -> None:
@@ -135,7 +137,7 @@ def leave_unread(cfg: DictConfig, typed: Sequence[str] = ()) -> None:
     known = OmegaConf.load(conf_dir() / "data" / "files.yaml")
     read = signature(cfg.data._target_).parameters
     unread = [str(key) for key in cfg.data if key in known and key not in read]
-    if "format" in unread and cfg.data.get("format") == "columns":
+    if "token_column" in unread and cfg.data.get("format") == "columns":
         raise ThawError(f"data={cfg.data.name} is words with tags, a word a line: add task=ner.")
     for word in typed:
         group, _, key = word.lstrip("+~").partition("=")[0].partition(".")

@@ -94,7 +94,11 @@ def require_own(own: Sequence[str], argv: Sequence[str], origin: Path) -> None:
     options can, and are not given again: a directory may come from anywhere."""
     require_whole(own, argv, origin)
     names = ("program", "hydra")
-    code = [w for w in own if "_target_" in w or key_of(w).split(".")[0] in names]
+    code = [
+        w
+        for w in own
+        if "_target_" in w or key_of(w).split(".")[0] in names or key_of(w) == "data.reader"
+    ]
     if code := [w for w in code if w not in argv]:
         raise ThawError(f"resume={origin} names code to run: type {shlex.join(code)} again.")
 

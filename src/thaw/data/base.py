@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +19,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from thaw.data.batch.by_length import LengthGroupedBatches
 from thaw.data.encode.token_cache import Rows, keep, key_of
 from thaw.data.read.folds import fold_split, held_out, require_fold
+from thaw.data.read.formats.options import FormatName, Quoting, Reading
 from thaw.data.read.splits import cut
 from thaw.data.read.text_store import hashes
 from thaw.data.read.texts import SPLITS, read_split
@@ -65,6 +66,11 @@ class EncoderData(LightningDataModule):
         folds: Annotated[int, Field(ge=2)] | None = None,
         fold: NonNegativeInt | None = None,
         split_seed: int = 0,
+        format: FormatName | None = None,
+        header: bool | None = None,
+        columns: Sequence[str] | None = None,
+        quoting: Quoting | None = None,
+        reader: str | None = None,
         encoding: str = "utf-8",
         max_tokens: PositiveInt = 128,
         batch_size: PositiveInt = 16,
@@ -87,7 +93,14 @@ class EncoderData(LightningDataModule):
         self.path = at_home(path)
         self.hub = {"config": config, "revision": revision}
         self.split_seed = split_seed
-        self.encoding = encoding
+        self.reading = Reading(
+            format=format,
+            encoding=encoding,
+            header=header,
+            columns=columns,
+            quoting=quoting,
+            reader=reader,
+        )
         self.max_tokens = max_tokens
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
@@ -221,7 +234,7 @@ class EncoderData(LightningDataModule):
 
     def source_rows(self, root: Path | str | None, split: str) -> Iterable[Mapping[str, Any]]:
         """The rows of one file, or of one split on the Hub."""
-        return read_split(root, split, self.encoding, **self.hub)
+        return read_split(root, split, self.reading, **self.hub)
 
     def root(self) -> Path | str | None:
         """Where the splits are: a directory, or the Hub's owner/name as a string."""

@@ -5,6 +5,7 @@ Shapes: B batch, T tokens.
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal
@@ -38,14 +39,15 @@ class MaskedLanguageModelData(EncoderData):
 
     def __init__(
         self,
-        text: str = "text",
+        text: str | int = "text",
         group: str | None = None,
         pack: Literal["lines", "documents"] = "lines",
         streaming: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        self.text = text
+        self.text = str(text)
+        self.reading = replace(self.reading, text=self.text)
         self.group = group
         self.pack = pack
         self.streaming = streaming
@@ -90,7 +92,7 @@ class MaskedLanguageModelData(EncoderData):
     def source_rows(self, root: Path | str | None, split: str) -> Iterable[Mapping[str, Any]]:
         if isinstance(root, str):
             return super().source_rows(root, split)
-        return corpus_rows((root or Path()) / split, self.encoding, self.pack == "documents")
+        return corpus_rows((root or Path()) / split, self.reading, self.pack == "documents")
 
     def pick(self, rows: Iterable[Mapping[str, Any]], origin: str) -> Texts:
         if self.pack == "documents":

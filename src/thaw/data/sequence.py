@@ -6,6 +6,7 @@ Shapes: B batch, T tokens, C labels.
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -35,8 +36,8 @@ class SequenceData(EncoderData):
 
     def __init__(
         self,
-        text: str | Sequence[str] = "text",
-        label: str = "label",
+        text: str | int | Sequence[str | int] = "text",
+        label: str | int = "label",
         label_separator: str | None = None,
         labels: Sequence[str | int] | None = None,
         drop_labels: Sequence[str | int] = (),
@@ -49,9 +50,11 @@ class SequenceData(EncoderData):
         super().__init__(**options)
         self.shots = shots
         self.steps = steps
+        names = [str(c) for c in ([text] if isinstance(text, str | int) else text)]
+        self.reading = replace(self.reading, text=names[0] if len(names) == 1 else "text")
         self.columns = Columns(
-            text=[text] if isinstance(text, str) else list(text),
-            label=label,
+            text=names,
+            label=str(label),
             label_separator=label_separator,
             drop_labels=[str(name) for name in drop_labels],
             drop_empty=drop_empty,

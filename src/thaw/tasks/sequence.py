@@ -44,7 +44,9 @@ class SequencePredictor(Predictor):
 
     def columns(self, row: Mapping[str, Any], asked: Sequence[str]) -> list[str]:
         text = self.data["text"]
-        columns = list(asked) or ([text] if isinstance(text, str) else list(text))
+        columns = list(asked) or (
+            [str(c) for c in ([text] if isinstance(text, str | int) else text)]
+        )
         if missing := [c for c in columns if c not in row]:
             raise ThawError(
                 f"the input has no column {missing[0]!r}; it has {', '.join(map(repr, row))}. "

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from thaw.data.read.spans import places_of, read_spans, tags_of, words_of
+from thaw.data.read.spans import Overlaps, longest, places_of, read_spans, tags_of, words_of
 from thaw.data.read.tag_schemes import find_scheme, is_tag, to_iob2
 from thaw.data.read.texts import Texts
 from thaw.errors import ThawError
@@ -38,7 +38,11 @@ class Sentences(Texts):
 
 
 def read_sentences(
-    rows: Iterable[Mapping[str, Any]], names: Mapping[str, str], scheme: str | None, origin: str
+    rows: Iterable[Mapping[str, Any]],
+    names: Mapping[str, str],
+    scheme: str | None,
+    origin: str,
+    overlaps: Overlaps = "error",
 ) -> Sentences:
     """Sentences out of rows with words and tags, or with text and spans.
 
@@ -48,6 +52,7 @@ def read_sentences(
             values never fall into two splits, if there is one.
         scheme: of the tags, one of `SCHEMES`; None: found from them.
         origin: a file or data set, for messages.
+        overlaps: what becomes of spans that overlap, see `read_spans`.
 
     Raises:
         ThawError: there is no row, a column is missing, words and tags differ in number, a tag or
@@ -56,7 +61,7 @@ def read_sentences(
     out = Sentences(origin=origin)
     texts: list[tuple[str, ...]] = []
     lines: list[int] = []
-    empty = total = 0
+    empty = total = overlapping = 0
     cut: list[str] = []
     spans = False
     for number, row in enumerate(rows, start=1):
@@ -69,8 +74,10 @@ def read_sentences(
         if spans:
             text = str(row[names["text"]] or "")
             places = words_of(text)
-            found = read_spans(row[names["spans"]], text, where)
-            tags, widened = tags_of(places, found, where)
+            given = read_spans(row[names["spans"]], text, where, overlaps)
+            found = longest(given) if overlaps == "longest" else given
+            tags, widened = tags_of(places, found, where, overlaps)
+            overlapping += len(given) - sum(tag[0] == "B" for tag in tags)
             words = [text[a:b] for a, b in places]
             total += len(found)
             cut += [f"{where}, {text[s.start : s.end]!r}" for s in widened]
@@ -92,6 +99,8 @@ def read_sentences(
         raise ThawError(f"{origin} has no sentence with a word.")
     if empty:
         log.warning("%s: %d sentences without a word are left out", origin, empty)
+    if overlapping:
+        log.warning("%s: %d spans overlap a longer one and are left out", origin, overlapping)
     if cut:
         log.warning(
             "%s: %d of %d spans cut a word and were widened to whole words; the first: %s. Are "

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from thaw.data.read.tables import read_rows
+from thaw.data.read.formats.arrow_files import names_of_features, with_names
+from thaw.data.read.formats.options import Reading
+from thaw.data.read.formats.registry import rows_of
 from thaw.data.read.text_store import FEW, Picked, Spool, Text
 from thaw.errors import ThawError
 
@@ -175,27 +177,11 @@ def label_names(labels: Iterable[Any], given: Sequence[str] | None) -> list[str]
         return sorted(found)
 
 
-def read_split(root: Path | str | None, split: str, encoding: str, **hub: Any) -> Iterable[Mapping]:
+def read_split(root: Path | str | None, split: str, how: Reading, **hub: Any) -> Iterable[Mapping]:
     """Rows of a split: of a file under `root`, or of a data set on the Hub (`root` a string)."""
     if isinstance(root, str):
         from thaw.storage.hub import load_hub_dataset
 
         data = load_hub_dataset(root, hub.get("config"), hub.get("revision"), split)
-        return named_rows(data)
-    return read_rows((root or Path()) / split, encoding)
-
-
-def named_rows(data: Any) -> Iterable[Mapping[str, Any]]:
-    """Rows of a `datasets.Dataset` with class labels, and lists of them, as names."""
-    from datasets import ClassLabel
-
-    inner = {k: getattr(f, "feature", f) for k, f in data.features.items()}
-    classes = {k: f for k, f in inner.items() if isinstance(f, ClassLabel)}
-    for row in data:
-        for column, feature in classes.items():
-            value = row[column]
-            if isinstance(value, list):
-                row[column] = [feature.int2str(v) for v in value]
-            else:  # -1 is the Hub's mark for a hidden label
-                row[column] = feature.int2str(value) if value is not None and value >= 0 else None
-        yield row
+        return with_names(data, names_of_features(data.features), f"{root}, split {split}")
+    return rows_of((root or Path()) / split, how)
