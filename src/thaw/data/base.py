@@ -203,9 +203,10 @@ class EncoderData(LightningDataModule):
             fractions: by split; a fold's is the share of one fold.
         """
         if self.folds is None or self.fold is None:
-            return cut(whole, fractions, self.split_seed)
+            return cut(whole, fractions, self.split_seed, labels=self.strata(whole))
         split = fold_split(self.sources)
-        rows = held_out(whole, self.strata(whole), self.folds, self.fold, self.split_seed)
+        labels = self.strata(whole)
+        rows = held_out(whole, labels, self.folds, self.fold, self.split_seed)
         log.info(
             "%s is fold %d of 0 to %d: %d of %d texts",
             split,
@@ -215,10 +216,11 @@ class EncoderData(LightningDataModule):
             len(whole),
         )
         rest = {s: v for s, v in fractions.items() if s != split}
-        return cut(whole, rest, self.split_seed, {split: rows})
+        return cut(whole, rest, self.split_seed, {split: rows}, labels)
 
     def strata(self, rows: Any) -> list[Any]:
-        """What folds have equal shares of: the labels of each row, see `thaw.data.read.folds`."""
+        """What splits have equal shares of, and train all of: the labels of each row; see
+        `thaw.data.read.splits.cut`."""
         return rows.labels
 
     def example(self) -> str:

@@ -19,8 +19,9 @@ from thaw.data.encode.blocks import Row, blocks, padded, portions
 from thaw.data.encode.token_cache import Rows as Encodings
 from thaw.data.encode.words import word_numbers
 from thaw.data.read.corpus import corpus_rows, joined
+from thaw.data.read.row_values import Columns, as_text, require_columns
 from thaw.data.read.splits import split_of
-from thaw.data.read.texts import Columns, Texts, read_texts, require_columns
+from thaw.data.read.texts import Texts, read_texts
 from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)
@@ -244,7 +245,7 @@ class MaskedLanguageModelData(EncoderData):
         for number, row in enumerate(chain(head, rows)):
             if number == 0 and columns is not None:
                 require_columns(row, columns, str(self.sources["train"]))
-            text = str(row[self.text] or "")
+            text = as_text(row[self.text], self.text, f"{self.sources['train']}: row {number + 1}")
             group = columns.group if columns else None
             key = text if group is None else str(row[group])
             if text.strip() and split_of(key, fractions) == split:

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from transformers import AutoModelForSequenceClassification
 
 from thaw.data.base import names_of
+from thaw.data.read.row_values import as_text
 from thaw.data.write import RowWriter
 from thaw.encoder.first_token import first_token_only
 from thaw.encoder.load import load
@@ -59,8 +60,16 @@ class SequencePredictor(Predictor):
     ) -> Iterator[dict[str, Any]]:
         """Rows with `prediction` and a probability per class, in their order."""
         rows = iter(rows)
+        count = 0
         while chunk := list(islice(rows, self.batch_size * CHUNK)):
-            texts = [[str(row.get(c) or "") for row in chunk] for c in columns]
+            texts = [
+                [
+                    as_text(r.get(c), c, f"the input: row {n}")
+                    for n, r in enumerate(chunk, count + 1)
+                ]
+                for c in columns
+            ]
+            count += len(chunk)
             for row, p in zip(chunk, self.probabilities(texts), strict=True):
                 yield row | predicted(p, self.labels, self.multi_label)
 
