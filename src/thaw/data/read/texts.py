@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from thaw.data.read.formats.arrow_files import names_of_features, with_names
+from thaw.data.read.formats.csv_files import header_hint
 from thaw.data.read.formats.options import Reading
 from thaw.data.read.formats.registry import rows_of
 from thaw.data.read.text_store import FEW, Picked, Spool, Text
@@ -153,7 +154,7 @@ def require_columns(row: Mapping[str, Any], columns: Columns, origin: str) -> No
         if column not in row:
             raise ThawError(
                 f"{origin} has no column {column!r}; it has {', '.join(map(repr, row))}. "
-                f"Set data.{option}=<column>."
+                f"Set data.{option}=<column>.{header_hint(row)}"
             )
 
 
