@@ -6,6 +6,7 @@ import pytest
 
 from thaw.data.read.formats.options import Reading
 from thaw.data.read.formats.registry import rows_of
+from thaw.data.read.texts import Columns, read_texts
 from thaw.errors import ThawError
 
 
@@ -83,3 +84,24 @@ def test_a_field_of_several_lines_is_one_field(tmp_path, caplog):
     assert not caplog.text
     rows(tmp_path, 'text,label\n"a, b\nc",pos\n')  # each line could be a row of two fields
     assert "1 rows are several lines each" in caplog.text
+
+
+def test_a_header_that_is_a_row_is_asked_about_with_what_to_type(tmp_path):
+    def texts(**options):
+        columns = Columns([str(options.pop("text", "text"))], str(options.pop("label", "label")))
+        return read_texts(
+            rows(tmp_path, "id0,1,,a warm and funny film\nid1,0,,dull\n", **options),
+            columns,
+            "a.csv",
+        )
+
+    with pytest.raises(
+        ThawError, match=r"no header, type data\.header=false .*data\.text=3 data\.label=1"
+    ):
+        texts()
+    with pytest.raises(
+        ThawError, match=r"it has '0', '1', '2', '3'\. Set .*The first row is 0: 'id0', 1"
+    ):
+        texts(header=False)
+    read = texts(header=False, text=3, label=1)
+    assert (list(read.texts), read.labels) == ([("a warm and funny film",), ("dull",)], ["1", "0"])

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from thaw.data.read.formats.csv_files import header_hint
 from thaw.data.read.label_names import normalized
 from thaw.data.read.labels import is_missing
 from thaw.data.read.text_store import Text
@@ -157,5 +158,5 @@ def require_columns(row: Mapping[str, Any], columns: Columns, origin: str) -> No
         if column not in row:
             raise ThawError(
                 f"{origin} has no column {column!r}; it has {', '.join(map(repr, row))}. "
-                f"Set data.{option}=<column>."
+                f"Set data.{option}=<column>.{header_hint(row)}"
             )

@@ -1,10 +1,14 @@
 """Sentences with entity tags out of rows, checked and in IOB2."""
 
+import ast
+import json
 import logging
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from thaw.data.read.formats.csv_files import header_hint
 from thaw.data.read.spans import Overlaps, longest, places_of, read_spans, tags_of, words_of
 from thaw.data.read.tag_schemes import find_scheme, is_tag, to_iob2
 from thaw.data.read.texts import Texts
@@ -129,14 +133,20 @@ def require_columns(row: Mapping[str, Any], names: Mapping[str, str], origin: st
         f"task=ner needs a column of words and one of tags ({names['tokens']}, {names['tags']}), "
         f"or text and spans ({names['text']}, {names['spans']}); {origin} has {there}. Name them "
         "with data.tokens=, data.tags=, data.text=, data.spans=, or try data=wnut16."
+        + header_hint(row)
     )
 
 
 def read_words(tokens: Any, tags: Any, where: str) -> tuple[list[str], list[str]]:
     """The words of a row and their tags, as many."""
+    if isinstance(tokens, str) and isinstance(tags, str):
+        tokens, tags = listed(tokens, tags)
     for name, value in (("tokens", tokens), ("tags", tags)):
         if not isinstance(value, list):
-            raise ThawError(f"{where}: {name} are {value!r:.60}; expected a list.")
+            raise ThawError(
+                f"{where}: {name} are {value!r:.60}; expected a list. Where a row is a word, "
+                "data.sentence=<column> names the column that numbers the sentences."
+            )
     if len(tokens) != len(tags):
         raise ThawError(f"{where}: {len(tokens)} tokens and {len(tags)} tags.")
     for name, value in (("token", tokens), ("tag", tags)):
@@ -145,6 +155,37 @@ def read_words(tokens: Any, tags: Any, where: str) -> tuple[list[str], list[str]
                 f"{where}: {name} {wrong[0]!r} is no text; tags are names such as B-PER."
             )
     return tokens, tags
+
+
+def listed(tokens: str, tags: str) -> tuple[Any, Any]:
+    """Words and tags that a table holds as text: lists as Python and JSON write them, or words and
+    as many tags apart by spaces. What is neither stays as it is."""
+    lists = [as_list(tokens), as_list(tags)]
+    if None not in lists:
+        return lists[0], lists[1]
+    words, kinds = tokens.split(" "), tags.split(" ")
+    apart = len(words) == len(kinds) > 1 and all(words)
+    if apart and all(kind == "O" or is_tag(kind) for kind in kinds):
+        return words, kinds
+    return tokens, tags
+
+
+def as_list(value: str) -> list[Any] | None:
+    """A list that was written as text; None where it is none, or one of numpy without commas."""
+    if not (value.startswith("[") and value.endswith("]")):
+        return None
+    try:
+        parsed = json.loads(value)
+    except ValueError:
+        if re.search(r"""['"]\s+['"]""", value):  # which Python would read as one text
+            return None
+        try:
+            parsed = ast.literal_eval(value)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            return None
+    except RecursionError:
+        return None
+    return parsed if isinstance(parsed, list) else None
 
 
 def convert(sentences: Sentences, lines: Sequence[int], scheme: str | None) -> None:

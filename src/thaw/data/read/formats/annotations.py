@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from thaw.data.read.formats.options import Reading
+from thaw.data.read.formats.spacy_json import spacy_json_rows
 from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)
@@ -204,48 +205,6 @@ def add_results(
             raise ThawError(f"{where}: a result has no start, end and labels: {str(value)[:60]}.")
     if how.spans is not None:
         row[how.spans] = spans
-
-
-def spacy_json_rows(path: Path, records: Iterable[Any], how: Reading) -> Rows:
-    """Rows of spaCy 2's training data: [text, {"entities": [[0, 4, "PER"]], "cats": {...}}], or
-    documents of paragraphs, whose sentences have tags in BILUO."""
-    for number, record in enumerate(records, start=1):
-        where = f"{path}: row {number}"
-        if isinstance(record, dict) and isinstance(record.get("paragraphs"), list):
-            yield from paragraph_rows(record["paragraphs"], where)
-            continue
-        if not (
-            isinstance(record, list)
-            and len(record) == 2
-            and isinstance(record[0], str)
-            and isinstance(record[1], dict)
-        ):
-            raise ThawError(
-                f'{where}: {str(record)[:60]}; expected [text, {{"entities": [[0, 4, "PER"]]}}].'
-            )
-        text, about = record
-        row = {how.text: text, **about}
-        if how.spans is not None:
-            row[how.spans] = about.get("entities") or []
-        yield row
-
-
-def paragraph_rows(paragraphs: Sequence[Mapping[str, Any]], where: str) -> Rows:
-    """A row a sentence of spaCy 2's JSON of the command line: words with tags."""
-    try:
-        for paragraph in paragraphs:
-            for sentence in paragraph["sentences"]:
-                tokens = sentence["tokens"]
-                tags = [t.get("ner", "O") for t in tokens]
-                yield {
-                    "tokens": [t["orth"] for t in tokens],
-                    "tags": ["O" if tag in ("-", "") else tag for tag in tags],
-                }
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ThawError(
-            f"{where}: paragraphs need sentences of tokens with orth and ner, and {error} is not "
-            "there."
-        ) from None
 
 
 def require_objects(path: Path, records: Iterable[Any]) -> Iterator[dict[str, Any]]:

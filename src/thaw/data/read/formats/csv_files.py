@@ -2,7 +2,7 @@
 
 import csv
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -73,6 +73,29 @@ def check_names(path: Path, names: Sequence[str]) -> None:
     for place, name in enumerate(names):
         if name in names[:place]:
             raise ThawError(f"{path}: the header has {name!r} twice; rename one.")
+
+
+def header_hint(row: Mapping[str, Any]) -> str:
+    """What to type where the names of columns are a row themselves, or numbers; "" elsewhere.
+
+    Args:
+        row: the first one.
+
+    Returns:
+        A sentence with a space before it.
+    """
+    names = list(row)
+    if names == [str(place) for place in range(len(names))]:
+        return f" The first row is {shown(row.values())}."
+    if not any(len(name.split()) > 3 or name.replace(".", "", 1).isdigit() for name in names):
+        return ""
+    places = [place for place, name in enumerate(names) if name.strip()]
+    text = max(places, key=lambda place: len(names[place]))
+    label = min(places, key=lambda place: len(names[place]))
+    return (
+        f" If the first line is a row ({shown(names)}) and no header, type data.header=false and "
+        f"numbers of columns, such as data.text={text} data.label={label}."
+    )
 
 
 def shown(row: Iterable[Any]) -> str:

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
+from thaw.data.read.formats.content import is_fasttext, looks_tagged, suffix_of
 from thaw.data.read.formats.options import FormatName, Quoting, Reading
-from thaw.data.read.formats.registry import FORMATS, is_fasttext, looks_tagged, suffix_of
+from thaw.data.read.formats.registry import FORMATS
 from thaw.data.read.text_files import split_part
 from thaw.errors import ThawError
 

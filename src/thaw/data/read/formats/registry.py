@@ -1,31 +1,34 @@
 """The formats that thaw reads: one name and one function each."""
 
-import importlib
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from thaw.data.read.column_files import COLUMN_SUFFIXES, column_rows, is_word, split_fields
+from thaw.data.read.column_files import COLUMN_SUFFIXES, column_rows
 from thaw.data.read.formats import annotations
-from thaw.data.read.formats.arrow_files import SAVED, SAVED_SPLITS, parquet_rows, saved_rows
+from thaw.data.read.formats.arrow_files import parquet_rows, saved_rows
 from thaw.data.read.formats.brat import brat_rows
 from thaw.data.read.formats.conllu_files import conllu_rows
+from thaw.data.read.formats.content import (
+    has_classes,
+    is_fasttext,
+    is_saved,
+    looks_tagged,
+    suffix_of,
+)
 from thaw.data.read.formats.csv_files import cell_rows, csv_rows
 from thaw.data.read.formats.excel import excel_rows
 from thaw.data.read.formats.json_files import json_records, json_rows
 from thaw.data.read.formats.labelled_texts import (
-    LABEL,
-    class_folders,
     fasttext_rows,
     folder_rows,
 )
 from thaw.data.read.formats.options import Reading
+from thaw.data.read.formats.own import own_rows
 from thaw.data.read.formats.spacy_files import spacy_rows
 from thaw.data.read.formats.word_rows import sentences_of_words
-from thaw.data.read.tag_schemes import is_tag
 from thaw.data.read.text_files import COMPRESSED, open_lines, require_file, split_part, text_lines
 from thaw.errors import ThawError
 
@@ -183,14 +186,6 @@ def opener(path: Path) -> Callable[..., Any]:
     return COMPRESSED.get(path.suffix.lower(), open)
 
 
-def suffix_of(path: Path) -> str:
-    """The suffix of a file's name, without that of its compression."""
-    suffixes = [s.lower() for s in path.suffixes]
-    if suffixes and suffixes[-1] in COMPRESSED:
-        suffixes.pop()
-    return suffixes[-1] if suffixes else ""
-
-
 def found_format(path: Path, how: Reading) -> str:
     """The format of a file or directory, by its suffix or its content.
 
@@ -226,26 +221,6 @@ def unknown(path: Path, by_suffix: dict[str, str]) -> ThawError:
     )
 
 
-def looks_tagged(path: Path, encoding: str) -> bool:
-    """Whether each of the first lines ends in a tag, as those of a column file do."""
-    head = map(split_fields, islice(open_lines(path, encoding), 200))
-    fields = [f for f in head if is_word(f) and not f[0].startswith("#")]
-    return bool(fields) and all(len(f) > 1 and (f[-1] == "O" or is_tag(f[-1])) for f in fields)
-
-
-def is_fasttext(path: Path, encoding: str) -> bool:
-    """Whether each of the first lines begins with a label as fastText writes them."""
-    begins = True
-    found = False
-    for piece in islice(open_lines(path, encoding, 1 << 16), 100):
-        if begins and piece.strip():
-            if not piece.startswith(LABEL):
-                return False
-            found = True
-        begins = piece.endswith("\n")
-    return found
-
-
 def found_in_directory(path: Path, how: Reading) -> str:
     """The format of what a directory holds.
 
@@ -266,50 +241,3 @@ def found_in_directory(path: Path, how: Reading) -> str:
         )
     log.info("%s: read as format=%s, as what it holds shows", path, form)
     return form
-
-
-def is_saved(path: Path) -> bool:
-    """Whether a directory was written by `datasets.save_to_disk`."""
-    return (path / SAVED_SPLITS).is_file() or all((path / name).is_file() for name in SAVED)
-
-
-def has_classes(path: Path) -> bool:
-    """Whether a directory has two folders with files in them."""
-    filled = [f for f in class_folders(path) if any(p.is_file() for p in f.iterdir())]
-    return len(filled) > 1
-
-
-def own_rows(reader: str, path: Path) -> Rows:
-    """Rows of the user's own function.
-
-    Args:
-        reader: "module.function".
-        path: what the function gets.
-
-    Raises:
-        ThawError: there is no such function, it fails, or what it gives are no rows.
-    """
-    module, _, name = reader.rpartition(".")
-    try:
-        function = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ThawError(
-            f"data.reader={reader} cannot be imported: {error}. Expected module.function, of a "
-            "module beside train.py or in PYTHONPATH."
-        ) from error
-    number = 0
-    try:
-        for number, row in enumerate(function(path), start=1):
-            if not isinstance(row, dict):
-                raise ThawError(
-                    f"data.reader={reader}: row {number} of {path} is {row!r:.60}; expected a "
-                    'dict, {"text": ..., "label": ...}.'
-                )
-            yield row
-    except ThawError:
-        raise
-    except Exception as error:  # it is the user's code
-        raise ThawError(
-            f"data.reader={reader} failed after {number} rows of {path}: "
-            f"{type(error).__name__}: {error}"
-        ) from error

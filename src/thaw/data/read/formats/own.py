@@ -1,0 +1,44 @@
+"""Files of any format, read by a function of the user's own."""
+
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from thaw.errors import ThawError
+
+
+def own_rows(reader: str, path: Path) -> Iterator[dict[str, Any]]:
+    """Rows of the user's own function.
+
+    Args:
+        reader: "module.function".
+        path: what the function gets.
+
+    Raises:
+        ThawError: there is no such function, it fails, or what it gives are no rows.
+    """
+    module, _, name = reader.rpartition(".")
+    try:
+        function = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ThawError(
+            f"data.reader={reader} cannot be imported: {error}. Expected module.function, of a "
+            "module beside train.py or in PYTHONPATH."
+        ) from error
+    number = 0
+    try:
+        for number, row in enumerate(function(path), start=1):
+            if not isinstance(row, dict):
+                raise ThawError(
+                    f"data.reader={reader}: row {number} of {path} is {row!r:.60}; expected a "
+                    'dict, {"text": ..., "label": ...}.'
+                )
+            yield row
+    except ThawError:
+        raise
+    except Exception as error:  # it is the user's code
+        raise ThawError(
+            f"data.reader={reader} failed after {number} rows of {path}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
