@@ -19,10 +19,14 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from thaw.data.batch.by_length import LengthGroupedBatches
 from thaw.data.encode.token_cache import Rows, keep, key_of
 from thaw.data.read.folds import fold_split, held_out, require_fold
+from thaw.data.read.formats.content import suffix_of
 from thaw.data.read.formats.options import FormatName, Quoting, Reading
+from thaw.data.read.label_names import label_counts
 from thaw.data.read.splits import cut
+from thaw.data.read.text_files import split_part
 from thaw.data.read.text_store import hashes
-from thaw.data.read.texts import SPLITS, read_split
+from thaw.data.read.texts import SPLITS, Source, read_split
+from thaw.data.summary import DataSummary, source_summary, split_summary
 from thaw.errors import ThawError
 from thaw.storage.files import at_home
 from thaw.storage.wheels import fetch_wheels
@@ -112,6 +116,7 @@ class EncoderData(LightningDataModule):
         self.labels: list[str] = []
         self.rows: dict[str, Any] = {}
         self.encoded: dict[str, Dataset] = {}
+        self.token_facts: dict[str, Mapping[str, Any]] = {}
         self.epoch = self.start = 0
         if not 3 <= max_tokens <= self.tokenizer.model_max_length:
             raise ThawError(
@@ -149,7 +154,38 @@ class EncoderData(LightningDataModule):
         key = key_of(self.recipe(split), vocabulary(self.tokenizer), rows.texts, rows.labels)
         encoded, about = keep(key, lambda about: self.pieces(rows, split, about))
         self.report(split, len(rows), about)
+        self.token_facts[split] = about
         return encoded
+
+    def summary(self) -> DataSummary:
+        """Returns what was read, left out and cut, and the labels of each split, after `read`."""
+        sources = {rows.source.origin: rows.source for rows in self.rows.values() if rows.source}
+        return DataSummary(
+            self.name,
+            self.max_tokens,
+            [source_summary(source, self.format_of(source)) for source in sources.values()],
+            {
+                split: split_summary(
+                    rows,
+                    self.counts(rows),
+                    self.encoded.get(split),
+                    self.token_facts.get(split, {}),
+                )
+                for split, rows in self.rows.items()
+            },
+        )
+
+    def format_of(self, source: Source) -> str:
+        """Returns how a source is read, for people."""
+        if isinstance(self.root(), str):
+            return "Hugging Face Hub"
+        path, _ = split_part(Path(source.origin))
+        found = self.reading.reader or self.reading.format
+        return found or suffix_of(path).lstrip(".") or "directory"
+
+    def counts(self, rows: Any) -> Mapping[str, int]:
+        """Returns how many texts have each label."""
+        return label_counts(rows.labels)
 
     def recipe(self, split: str) -> dict[str, Any]:
         """What the tokens of a split follow from, besides its rows and the vocabulary."""

@@ -83,6 +83,8 @@ class MaskedLanguageModelData(EncoderData):
                 self.warn_of_leaks()
         for split, texts in self.rows.items():
             self.encoded[split] = self.encode(texts, split)
+        if only is None:
+            log.info("%s", self.summary().text())
 
     def example(self) -> str:
         return ", such as data.train=corpus.txt: a text a line, a table, or a folder of .txt"

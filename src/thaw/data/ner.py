@@ -142,6 +142,8 @@ class TokenData(EncoderData):
                 log.warning("%s has no entity: its scores say nothing", split)
         for split, rows in self.rows.items():
             self.encoded[split] = self.encode(rows, split)
+        if only is None:
+            log.info("%s", self.summary().text())
 
     def example(self) -> str:
         return ", such as data=conll data.train=train.txt data.test=test.txt"
@@ -152,6 +154,10 @@ class TokenData(EncoderData):
     def strata(self, rows: Sentences) -> list[list[str]]:
         """The entity types of each sentence."""
         return [sorted({entity.type for entity in entities(tags)}) for tags in rows.labels]
+
+    def counts(self, rows: Sentences) -> Counter[str]:
+        """Returns how many entities there are of each type."""
+        return types_of(rows.labels)
 
     def for_task(self) -> dict[str, Any]:
         """Labels, how many tokens of train have each, and how a text is split into words."""

@@ -102,6 +102,8 @@ class SequenceData(EncoderData):
         for split, texts in self.rows.items():
             check_labels(texts, split, self.labels)
             self.encoded[split] = self.encode(texts, split)
+        if only is None:
+            log.info("%s", self.summary().text())
 
     def read_splits(self, only: str | None = None) -> dict[str, Texts]:
         out = super().read_splits(only)

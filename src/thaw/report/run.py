@@ -16,7 +16,7 @@ from thaw.encoder.blocks import rows as part_rows
 from thaw.report.figures import curves, learning_curve_figure, metrics_table, svg
 from thaw.report.html_page import now, run_page
 from thaw.report.model_dir import LOADING, export, frozen_as, model_card
-from thaw.report.sections import Findings, Table, headline, scores_of
+from thaw.report.sections import Findings, Table, data_tables, headline, scores_of
 from thaw.storage.files import write_whole
 
 log = logging.getLogger(__name__)
@@ -66,6 +66,8 @@ def write_run(
         task.write_test(run_dir, data, results)
     if (run_dir / "metrics.csv").exists():
         learning_curve_figure(run_dir / "metrics.csv", run_dir / "learning_curve.png")
+    summary = json.dumps(data.summary().numbers(), indent=2)
+    write_whole(run_dir / "data.json", summary + "\n")
     found = findings_of(run_dir, task, data, cfg, metrics, results)
     write_whole(run_dir / "report.html", run_page(found))
     # Last: its presence says that the run is finished.
@@ -99,7 +101,7 @@ def findings_of(
         headline=None if score is None else (score, metrics[score]),
         numbers=[(n, f"{metrics[k]:,.{d}f}{unit}") for k, n, unit, d in TOOK if k in metrics],
         scores=scores_of(metrics),
-        sections=task.findings(data, metrics, results),
+        sections=[*task.findings(data, metrics, results), *data_tables(data.summary())],
         curves=[svg(panel) for panel in curves(csv_file)] if csv_file.exists() else [],
         trains=Table("what trained", names, parts),
         usage=usage(run_dir, task),

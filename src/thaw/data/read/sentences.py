@@ -11,7 +11,7 @@ from typing import Any
 from thaw.data.read.formats.csv_files import header_hint
 from thaw.data.read.spans import Overlaps, longest, places_of, read_spans, tags_of, words_of
 from thaw.data.read.tag_schemes import find_scheme, is_tag, to_iob2
-from thaw.data.read.texts import Texts
+from thaw.data.read.texts import Source, Texts
 from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)
@@ -35,10 +35,12 @@ class Sentences(Texts):
         """The given rows, in the given order."""
         rows = list(rows)
         names = ("texts", "labels", "groups", "originals", "places")
-        parts = {
+        parts: dict[str, Any] = {
             name: [getattr(self, name)[i] for i in rows] for name in names if getattr(self, name)
         }
-        return Sentences(**parts, origin=self.origin, from_spans=self.from_spans)
+        return Sentences(
+            **parts, origin=self.origin, source=self.source, from_spans=self.from_spans
+        )
 
 
 def read_sentences(
@@ -115,6 +117,9 @@ def read_sentences(
             cut[0],
         )
     out.from_spans = spans
+    read = ("text", "spans") if spans else ("tokens", "tags")
+    columns = [(option, names[option]) for option in (*read, "group") if option in names]
+    out.source = Source(origin, columns, number, {"without a word": empty} if empty else {})
     if not spans:
         convert(out, lines, scheme)
     return out
