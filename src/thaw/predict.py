@@ -68,7 +68,7 @@ def main(argv: list[str]) -> int:
     data = plain(cfg.data)
     column = data.get("text")
     text = asked[0] if asked else str(column) if isinstance(column, str | int) else "text"
-    words = "token_column" in data
+    words = str(data.get("_target_")).startswith("thaw.data.ner.")
     rows = iter(input_rows(given, reading_of(given, data, words, text)))
     if (
         given["input"] != "-"

@@ -74,10 +74,13 @@ def require_sources(cfg: DictConfig, typed: Sequence[str] = ()) -> None:
         cfg: the composed config.
         typed: the user's overrides.
     """
+    from thaw.data.read.formats.own import require_reader
     from thaw.data.read.text_files import require_file, split_part
     from thaw.storage.checkpoints import require_model
     from thaw.storage.files import at_home
 
+    if cfg.data.get("reader") is not None:
+        require_reader(cfg.data.reader)
     require_model(plain(cfg.model).get("checkpoint"))
     data = {key: at_home(value) for key, value in plain(cfg.data).items()}
     path = data.get("path")

@@ -48,7 +48,7 @@ class MaskedLanguageModelData(EncoderData):
     ) -> None:
         super().__init__(**options)
         self.text = str(text)
-        self.reading = replace(self.reading, text=self.text)
+        self.reading = replace(self.reading, text=self.text, annotated=False)
         self.group = group
         self.pack = pack
         self.streaming = streaming

@@ -168,3 +168,9 @@ def test_lists_get_the_names_of_the_columns_or_numbers(tmp_path):
     assert named[1] == {"text": "another", "label": "y"}
     with pytest.raises(ThawError, match=r"row 1: 2 values, data\.columns has 1 \(text\)"):
         list(rows_of(path, Reading(columns=("text",))))
+
+
+def test_a_format_that_is_named_is_not_looked_for(tmp_path):
+    path = write(tmp_path, "a.jsonl", [prodigy("reject"), prodigy("accept")])
+    assert len(list(rows_of(path, Reading(format="jsonl")))) == 2
+    assert len(list(rows_of(path, Reading(format="table")))) == 1  # as before 0.2: any table

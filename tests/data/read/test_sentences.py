@@ -49,3 +49,11 @@ def test_overlapping_spans_are_an_error_or_counted(caplog):
         ["B-PER", "I-PER", "B-X"]
     ]
     assert "1 spans overlap a longer one and are left out" in caplog.text
+
+
+def test_a_table_with_a_word_a_row_is_recognized():
+    rows = [{"Sentence #": "1", "Word": "Ida", "Tag": "O"}]
+    with pytest.raises(
+        ThawError, match=r"A row seems to be a word, and 'Sentence #' .*data\.tokens="
+    ):
+        read_sentences(rows, NAMES, None, "here")

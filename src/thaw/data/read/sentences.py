@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from thaw.data.read.formats.csv_files import header_hint
+from thaw.data.read.formats.word_rows import sentence_column
 from thaw.data.read.spans import Overlaps, longest, places_of, read_spans, tags_of, words_of
 from thaw.data.read.tag_schemes import find_scheme, is_tag, to_iob2
 from thaw.data.read.texts import Source, Texts
@@ -138,7 +139,18 @@ def require_columns(row: Mapping[str, Any], names: Mapping[str, str], origin: st
         f"task=ner needs a column of words and one of tags ({names['tokens']}, {names['tags']}), "
         f"or text and spans ({names['text']}, {names['spans']}); {origin} has {there}. Name them "
         "with data.tokens=, data.tags=, data.text=, data.spans=, or try data=wnut16."
-        + header_hint(row)
+        + (header_hint(row) or word_hint(row))
+    )
+
+
+def word_hint(row: Mapping[str, Any]) -> str:
+    """What to type where a row seems to be a word, with a space before it; else ""."""
+    column = sentence_column(row)
+    return (
+        f" A row seems to be a word, and {column!r} to number the sentences: data.tokens= and "
+        "data.tags= name the columns of words and of tags."
+        if column
+        else ""
     )
 
 

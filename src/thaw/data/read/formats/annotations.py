@@ -31,7 +31,8 @@ def table_rows(path: Path, records: Iterable[Any], how: Reading) -> Rows:
     """
     records = iter(records)
     head = list(islice(records, HEAD))
-    name = how.format if how.format in LAYOUTS else found_layout(head)
+    name = found_layout(head) if how.format is None else how.format
+    name = name if name in LAYOUTS else None
     if name is not None:
         if how.format is None:
             log.info("%s: read as format=%s, as its first records show", path, name)

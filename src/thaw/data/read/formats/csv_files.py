@@ -50,7 +50,8 @@ def find_header(path: Path, first: Sequence[Any], how: Reading) -> Header:
         if len(how.columns) != len(first):
             raise ThawError(
                 f"{path}: its first row has {len(first)} fields ({shown(first)}), and data.columns "
-                f"names {len(how.columns)}: {', '.join(how.columns)}."
+                f"names {len(how.columns)}: {', '.join(how.columns)}. In prediction it is "
+                "columns=, or header=true where the first line has the names."
             )
         if names == list(how.columns) and not has_header:
             log.info("%s: the first line holds the names of data.columns and is no row", path)

@@ -219,11 +219,14 @@ def json_rows(path: Path, lines: Iterator[str]) -> Iterator[dict[str, Any]]:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise ThawError(f"{path} line {number}: not JSON: {error}.") from error
+            array = line.lstrip().startswith("[")
+            hint = " data.format=json reads an array." if number == 1 and array else ""
+            raise ThawError(f"{path} line {number}: not JSON: {error}.{hint}") from error
         if not isinstance(row, dict):
             got = line.strip()[:40]
             raise ThawError(
                 f'{path} line {number}: expected an object, {{"column": value, …}}, got {got}.'
+                + (" data.format=json reads an array." if isinstance(row, list) else "")
             )
         empty = False
         yield row

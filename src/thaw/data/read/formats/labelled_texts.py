@@ -77,6 +77,7 @@ def folder_rows(path: Path, part: str | None, how: Reading) -> Iterator[dict[str
                 )
             counts[folder.name] += 1
             text = "".join(open_lines(file, how.encoding)) if file.stat().st_size else ""
+            text = text.rstrip("\r\n")
             yield {how.text: text, "label": folder.name, "document": str(file.relative_to(path))}
     beside = [p.name for p in path.iterdir() if p.is_file() and not p.name.startswith(".")]
     if beside:

@@ -1,11 +1,26 @@
 """Files of any format, read by a function of the user's own."""
 
-import importlib
+import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from thaw.errors import ThawError
+
+EXPECTED = "Expected module.function, of a module beside train.py or in PYTHONPATH."
+
+
+def require_reader(reader: str) -> None:
+    """Raises ThawError unless a reader's name is one of a module that can be found."""
+    module, _, name = reader.rpartition(".")
+    try:
+        found = bool(module and name.isidentifier()) and importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        found = None
+    if not found:
+        raise ThawError(
+            f"data.reader={reader} cannot be imported: no module {module!r}. {EXPECTED}"
+        )
 
 
 def own_rows(reader: str, path: Path) -> Iterator[dict[str, Any]]:
@@ -18,14 +33,12 @@ def own_rows(reader: str, path: Path) -> Iterator[dict[str, Any]]:
     Raises:
         ThawError: there is no such function, it fails, or what it gives are no rows.
     """
+    require_reader(reader)
     module, _, name = reader.rpartition(".")
     try:
         function = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ThawError(
-            f"data.reader={reader} cannot be imported: {error}. Expected module.function, of a "
-            "module beside train.py or in PYTHONPATH."
-        ) from error
+    except (ImportError, AttributeError) as error:
+        raise ThawError(f"data.reader={reader} cannot be imported: {error}. {EXPECTED}") from error
     number = 0
     try:
         for number, row in enumerate(function(path), start=1):
