@@ -168,6 +168,13 @@ def test_a_row_with_a_label_to_drop_among_several_is_left_out():
     assert found.source.left_out == {"data.drop_labels": 1}
 
 
+def test_empty_texts_and_missing_labels_are_answered_at_once():
+    rows = [{"text": "a", "label": NAN}, {"text": NAN, "label": "x"}]
+    message = r"1 rows have no label .*drop_unlabelled=true.* 1 of 2 texts are empty.*drop_empty"
+    with pytest.raises(ThawError, match=message):
+        read_texts(rows, Columns(["text"], "label"), "a.csv")
+
+
 @pytest.mark.parametrize("value", [["a"], {"a": 1}, b"x", True])
 def test_a_text_that_is_none_is_named_with_its_row(value):
     rows = [{"text": "a", "label": "x"}, {"text": value, "label": "x"}]

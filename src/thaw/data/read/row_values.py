@@ -60,18 +60,21 @@ class Dropped:
 
     def check(self, rows: int, origin: str) -> None:
         """Raises ThawError for rows that no option leaves out; says which are left out."""
+        wrong = []
         if self.unlabelled and not self.columns.drop_unlabelled:
             label = self.columns.label
-            raise ThawError(
-                f"{origin}: {len(self.unlabelled)} rows have no "
+            wrong.append(
+                f"{len(self.unlabelled)} rows have no "
                 f"{label if isinstance(label, str) else ' or '.join(label or ())} "
                 f"{first(self.unlabelled)} of {rows}. data.drop_unlabelled=true leaves them out."
             )
         if self.empty and not self.columns.drop_empty:
-            raise ThawError(
-                f"{origin}: {len(self.empty)} of {rows} texts are empty or null "
-                f"{first(self.empty)}. data.drop_empty=true leaves them out."
+            wrong.append(
+                f"{len(self.empty)} of {rows} texts are empty or null {first(self.empty)}. "
+                "data.drop_empty=true leaves them out."
             )
+        if wrong:
+            raise ThawError(f"{origin}: {' '.join(wrong)}")
         if self.unlabelled:
             log.warning(
                 "%s: %d rows without a label left out of %d", origin, len(self.unlabelled), rows
