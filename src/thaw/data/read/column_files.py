@@ -27,7 +27,7 @@ def column_rows(
     header: bool | None = None,
     scheme: str | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Sentences of a column file.
+    """Yields sentences of a column file.
 
     Columns are separated by tabs where a line has one, else by spaces. A sentence ends at a line
     that is empty, or that has nothing but a tag O. An empty word with more beside it becomes "_"
@@ -86,7 +86,8 @@ def column_rows(
 
 
 def is_break(layout: Layout, number: int, fields: list[str]) -> bool:
-    """Whether a line has no word; raises ThawError where it has a tag all the same, or no tag."""
+    """Returns whether a line has no word; raises ThawError where it has a tag all the same, or
+    none that is one."""
     tag = None if layout.tag_column is None else fields[layout.tag_column]
     if fields[layout.token_column]:
         if layout.prefixed and tag is not None and tag != "O" and not is_tag(tag):
@@ -98,7 +99,7 @@ def is_break(layout: Layout, number: int, fields: list[str]) -> bool:
 
 
 def as_row(sentence: list[list[str]], line: int, layout: Layout) -> dict[str, Any]:
-    """A sentence's columns as a row."""
+    """Returns a sentence's columns as a row."""
     row: dict[str, Any] = {
         "tokens": [fields[layout.token_column] for fields in sentence],
         "line": line,

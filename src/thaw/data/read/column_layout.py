@@ -43,7 +43,8 @@ class Layout:
         )
 
     def fitted(self, number: int, fields: list[str]) -> list[str]:
-        """The columns of a line of a sentence; raises ThawError unless it has as many as others."""
+        """Returns the columns of a line, without empty ones behind them; raises ThawError unless
+        they are as many as those of other lines."""
         if self.width and len(fields) != self.width:
             if len(fields) > self.width and not any(fields[self.width :]):
                 return fields[: self.width]
@@ -61,7 +62,7 @@ def find_layout(
     header: bool | None,
     scheme: str | None,
 ) -> Layout:
-    """What the columns of a file are, from its first lines; see `column_rows`."""
+    """Returns what the columns of a file are, from its first lines; see `column_rows`."""
     rows = [
         (n, fields) for n, line in enumerate(head, start=1) if is_word(fields := split_fields(line))
     ]
@@ -89,7 +90,7 @@ def find_layout(
 
 
 def is_header(rows: Sequence[tuple[int, list[str]]]) -> bool:
-    """Whether a column holds tags in each of the first lines but the very first."""
+    """Returns whether a column holds tags in each of the first lines but the very first."""
     (_, first), *rest = rows
     for place in range(len(first)):
         tags = {fields[place] for _, fields in rest}
@@ -100,7 +101,7 @@ def is_header(rows: Sequence[tuple[int, list[str]]]) -> bool:
 
 
 def is_tag_column(tags: set[str]) -> bool:
-    """Whether values are tags of entities, and not O alone."""
+    """Returns whether values are tags of entities, and not O alone."""
     return any(map(is_tag, tags)) and all(tag == "O" or is_tag(tag) for tag in tags)
 
 
@@ -134,7 +135,8 @@ def require_words(
 
 
 def counts(rows: Sequence[tuple[int, list[str]]], place: int) -> bool:
-    """Whether a column counts the words of each sentence: 1, 2, 3, ..., with ranges such as 2-3."""
+    """Returns whether a column counts the words of each sentence: 1, 2, 3, ..., with ranges such
+    as 2-3."""
     expected, last = 1, 0
     for number, fields in rows:
         value = fields[place]
@@ -151,40 +153,41 @@ def counts(rows: Sequence[tuple[int, list[str]]], place: int) -> bool:
 
 
 def no_tags(values: set[str]) -> bool:
-    """Whether a column has neither tags nor O, nor a few types without a prefix."""
+    """Returns whether a column has neither tags nor O, nor a few types without a prefix."""
     return "O" not in values and not any(map(is_tag, values))
 
 
 def numbered(fields: Sequence[str]) -> str:
-    """Columns with their numbers, as they are written."""
+    """Returns columns with their numbers, as they are written."""
     return ", ".join(f"{place}: {field!r}" for place, field in enumerate(fields))
 
 
 def options(token_column: int, tag_column: int | None) -> str:
-    """The options that choose columns, as they are typed; without tags those of prediction."""
+    """Returns the options that choose columns as they are typed, without tags those of
+    prediction."""
     if tag_column is None:
         return f"token_column={token_column}"
     return f"data.token_column={token_column} and data.tag_column={tag_column}"
 
 
 def filled(fields: Sequence[str]) -> int:
-    """How many columns a line has without the empty ones at its end."""
+    """Returns how many columns a line has without the empty ones at its end."""
     return max((place + 1 for place, field in enumerate(fields) if field), default=0)
 
 
 def is_word(fields: list[str]) -> bool:
-    """Whether a line is one of a sentence."""
+    """Returns whether a line is one of a sentence."""
     return any(fields) and not fields[0].startswith("-DOCSTART-")
 
 
 def is_comment(fields: list[str], width: int) -> bool:
-    """Whether a line that begins with # says something about the next sentence, as in CoNLL-U."""
+    """Returns whether a line that begins with # is about the next sentence, as in CoNLL-U."""
     tagged = fields[-1] == "O" or is_tag(fields[-1])
     return bool(width) and (len(fields) != width or (fields[0] == "#" and width > 1 and not tagged))
 
 
 def split_fields(line: str) -> list[str]:
-    """The columns of a line; one blank column for a blank line."""
+    """Returns the columns of a line; one blank column for a blank line."""
     if "\t" in line:
         return [field.strip(" \r\n") for field in line.split("\t")]
     return re.split(" +", line.strip(" \r\n"))

@@ -144,7 +144,7 @@ def require_columns(row: Mapping[str, Any], names: Mapping[str, str], origin: st
 
 
 def word_hint(row: Mapping[str, Any]) -> str:
-    """What to type where a row seems to be a word, with a space before it; else ""."""
+    """Returns what to type where a row seems to be a word, with a space before it; else ""."""
     column = sentence_column(row)
     return (
         f" A row seems to be a word, and {column!r} to number the sentences: data.tokens= and "
@@ -175,8 +175,11 @@ def read_words(tokens: Any, tags: Any, where: str) -> tuple[list[str], list[str]
 
 
 def listed(tokens: str, tags: str) -> tuple[Any, Any]:
-    """Words and tags that a table holds as text: lists as Python and JSON write them, or words and
-    as many tags apart by spaces. What is neither stays as it is."""
+    """Returns words and tags that a table holds as text.
+
+    They are lists as Python and JSON write them, or words and as many tags apart by spaces. What is
+    neither stays as it is.
+    """
     lists = [as_list(tokens), as_list(tags)]
     if None not in lists:
         return lists[0], lists[1]
@@ -188,7 +191,7 @@ def listed(tokens: str, tags: str) -> tuple[Any, Any]:
 
 
 def as_list(value: str) -> list[Any] | None:
-    """A list that was written as text; None where it is none, or one of numpy without commas."""
+    """Returns a list that was written as text; None where it is none, or numpy's without commas."""
     if not (value.startswith("[") and value.endswith("]")):
         return None
     try:

@@ -33,7 +33,7 @@ class Span(NamedTuple):
 
 
 def words_of(text: str, fine: bool = True) -> list[tuple[int, int]]:
-    """Where the words of a text begin and end.
+    """Returns where the words of a text begin and end.
 
     Args:
         text: any.
@@ -44,7 +44,7 @@ def words_of(text: str, fine: bool = True) -> list[tuple[int, int]]:
 
 
 def places_of(words: Sequence[str]) -> list[tuple[int, int]]:
-    """Where words begin and end in the text that they make joined by spaces."""
+    """Returns where words begin and end in the text that they make joined by spaces."""
     places = []
     at = 0
     for word in words:
@@ -54,7 +54,7 @@ def places_of(words: Sequence[str]) -> list[tuple[int, int]]:
 
 
 def read_spans(value: Any, text: str, where: str, overlaps: Overlaps = "error") -> list[Span]:
-    """The spans of a text, in order.
+    """Returns the spans of a text, in order.
 
     Args:
         value: a list of `[start, end, label]` or of mappings with these keys.
@@ -82,7 +82,7 @@ def read_spans(value: Any, text: str, where: str, overlaps: Overlaps = "error") 
 
 
 def longest(spans: Sequence[Span]) -> list[Span]:
-    """Spans without those that overlap a longer one, or one as long before it."""
+    """Returns spans without those that overlap a longer one, or one as long before it."""
     kept: list[Span] = []
     for span in sorted(spans, key=lambda s: (s.start - s.end, s.start)):
         place = bisect(kept, span)
@@ -94,7 +94,7 @@ def longest(spans: Sequence[Span]) -> list[Span]:
 
 
 def parse(value: Any, text: str, where: str) -> Iterator[Span]:
-    """Spans as they are written, by thaw or by a tool; see `parts_of`."""
+    """Yields spans as they are written, by thaw or by a tool; see `parts_of`."""
     if value is not None and not isinstance(value, list):
         raise ThawError(f"{where}: spans are {value!r:.60}; expected a list.")
     for item in value or []:
@@ -116,7 +116,7 @@ def parse(value: Any, text: str, where: str) -> Iterator[Span]:
 
 
 def parts_of(item: Any) -> tuple[int, int, Sequence[Any]]:
-    """Start, end and labels of a span, which tools call start_offset, end_offset and labels.
+    """Returns start, end and labels of a span, whatever the tool that wrote it calls them.
 
     Raises:
         ValueError, TypeError, KeyError: it has none.
@@ -129,7 +129,7 @@ def parts_of(item: Any) -> tuple[int, int, Sequence[Any]]:
 
 
 def places_in(text: str, start: int, end: int, said: str, where: str) -> tuple[int, int]:
-    """Start and end of a span in characters, given the text that it says it is.
+    """Returns start and end of a span in characters, given the text that it says it is.
 
     Browsers count in units of UTF-16, in which an emoji is two.
 
@@ -155,7 +155,7 @@ def tags_of(
     where: str,
     overlaps: Overlaps = "error",
 ) -> tuple[list[str], list[Span]]:
-    """IOB2 tags of words, and the spans that cut a word and were widened to it.
+    """Returns IOB2 tags of words, and the spans that cut a word and were widened to it.
 
     Args:
         words: where they begin and end.

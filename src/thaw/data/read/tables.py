@@ -9,7 +9,7 @@ from thaw.data.read.formats.registry import rows_of
 
 
 def read_rows(path: str | Path, encoding: str = "utf-8") -> Iterator[dict[str, Any]]:
-    """Rows of a file as column to value.
+    """Returns rows of a file as column to value.
 
     Values of CSV and TSV are strings as written: "NA" and "null" too. JSON and Parquet keep
     numbers, lists and nulls.

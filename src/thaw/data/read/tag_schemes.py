@@ -32,12 +32,12 @@ FEW = 50  # types that a file of bare types has at most
 
 
 def is_tag(tag: str) -> bool:
-    """Whether a field is a tag with a prefix, and not O or a bare type."""
+    """Returns whether a field is a tag with a prefix, and not O or a bare type."""
     return tag[:2] in TAGGED and len(tag) > 2
 
 
 def split_tag(tag: str, scheme: str = "iob2") -> tuple[str, str]:
-    """Prefix and type of a tag: ("B", "PER"); ("O", "") of O; ("I", "PER") of a bare PER in IO."""
+    """Returns prefix and type of a tag: ("B", "PER"); ("O", "") of O; ("I", "PER") of PER in IO."""
     if tag == "O":
         return "O", ""
     if scheme == "io":
@@ -47,7 +47,7 @@ def split_tag(tag: str, scheme: str = "iob2") -> tuple[str, str]:
 
 
 def find_scheme(sentences: Sequence[Sequence[str]], where: Callable[[int, int], str]) -> str:
-    """The scheme that tags are in.
+    """Returns the scheme that tags are in.
 
     Closing tags tell IOBES and BILOU; an entity that starts with I- tells IOB1, unless a B- stands
     where IOB1 has none: after another type or O.
@@ -86,7 +86,7 @@ def find_scheme(sentences: Sequence[Sequence[str]], where: Callable[[int, int], 
 
 
 def hint_of(tag: str, sentences: Iterable[Sequence[str]]) -> str:
-    """What a tag that is none may be meant to be, as a sentence with a space before it, or ""."""
+    """Returns what a wrong tag may be meant to be: a sentence with a space before it, or ""."""
     for pattern, spelled in (
         (r"([BIESLUMW])[_/:](.+)", r"\1-\2"),
         (r"(.+)-([BIESLUMW])", r"\2-\1"),
@@ -103,7 +103,7 @@ def hint_of(tag: str, sentences: Iterable[Sequence[str]]) -> str:
 
 
 def to_iob2(tags: Sequence[str], scheme: str) -> tuple[list[str], list[int]]:
-    """IOB2 tags, and the places where the given ones break their scheme.
+    """Returns IOB2 tags, and the places where the given ones break their scheme.
 
     As in conlleval, a tag that cannot continue an entity starts one.
 
@@ -130,7 +130,7 @@ def to_iob2(tags: Sequence[str], scheme: str) -> tuple[list[str], list[int]]:
 
 
 def may_start(prefix: str, kind: str, last_kind: str, scheme: str) -> bool:
-    """Whether a tag that continues nothing is allowed where it is."""
+    """Returns whether a tag that continues nothing is allowed where it is."""
     if scheme in ("iob1", "io"):
         return prefix in "OI" or kind == last_kind
     return prefix in "OBS"

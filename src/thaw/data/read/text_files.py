@@ -17,7 +17,7 @@ COMPRESSED: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open,
 
 
 def open_lines(path: Path, encoding: str, longest: int = -1) -> Iterator[str]:
-    """Lines of a text file of any name, with their ends; see `text_lines`.
+    """Returns lines of a text file of any name, with their ends; see `text_lines`.
 
     Args:
         path: of the file.
@@ -47,7 +47,7 @@ def require_file(path: Path) -> None:
 def text_lines(
     path: Path, opener: Callable[..., Any], encoding: str, newline: str, longest: int = -1
 ) -> Iterator[str]:
-    """Lines of text with their ends; names the byte where the encoding fails."""
+    """Yields lines of text with their ends; names the byte where the encoding fails."""
     number = 0
     try:
         name = codecs.lookup(encoding).name
@@ -83,7 +83,7 @@ def text_lines(
 
 
 def split_part(path: Path) -> tuple[Path, str | None]:
-    """A path and the name of a part behind a colon, None where there is none."""
+    """Returns a path and the name of a part behind a colon, None where there is none."""
     name, colon, part = path.name.rpartition(":")
     if not colon or path.exists() or not path.with_name(name or " ").exists():
         return path, None

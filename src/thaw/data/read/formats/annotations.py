@@ -19,7 +19,7 @@ Rows = Iterator[dict[str, Any]]
 
 
 def table_rows(path: Path, records: Iterable[Any], how: Reading) -> Rows:
-    """Records as rows, by the layout of the tool that wrote them.
+    """Returns records as rows, by the layout of the tool that wrote them.
 
     Args:
         path: of the file, for messages.
@@ -45,7 +45,7 @@ def table_rows(path: Path, records: Iterable[Any], how: Reading) -> Rows:
 
 
 def found_layout(head: Sequence[Any]) -> str | None:
-    """The layout of records, where they show it for certain."""
+    """Returns the layout of records, where they show it for certain."""
     if not head:
         return None
     if all(isinstance(r, list) for r in head):
@@ -65,17 +65,17 @@ def found_layout(head: Sequence[Any]) -> str | None:
 
 
 def is_spacy(value: Any) -> bool:
-    """Whether a value is what spaCy 2 says of a text."""
+    """Returns whether a value is what spaCy 2 says of a text."""
     return isinstance(value, dict) and bool({"entities", "cats"} & set(value))
 
 
 def is_list_of_annotations(record: Mapping[str, Any]) -> bool:
-    """Whether a record has the annotations of a Label Studio task."""
+    """Returns whether a record has the annotations of a Label Studio task."""
     return any(isinstance(record.get(k), list) for k in ("annotations", "completions"))
 
 
 def named_rows(path: Path, records: Iterable[Any], how: Reading) -> Rows:
-    """Records as rows; lists get the names of `columns`, else 0, 1, 2, ..."""
+    """Yields records as rows; lists get the names of `columns`, else 0, 1, 2, ..."""
     for number, record in enumerate(records, start=1):
         if isinstance(record, dict):
             yield record
@@ -90,7 +90,8 @@ def named_rows(path: Path, records: Iterable[Any], how: Reading) -> Rows:
 
 
 def spans_column(head: Sequence[Any], how: Reading) -> str | None:
-    """The only column of the first records that holds spans, where none has the asked name."""
+    """Returns the only column of the first records that holds spans; None where there are several,
+    or one has the asked name."""
     records = [r for r in head if isinstance(r, dict)]
     if not records or any(how.spans in r or how.text not in r for r in records):
         return None
@@ -105,12 +106,12 @@ def spans_column(head: Sequence[Any], how: Reading) -> str | None:
 
 
 def is_list_of_spans(value: Any) -> bool:
-    """Whether a value is a list of spans."""
+    """Returns whether a value is a list of spans."""
     return isinstance(value, list) and all(map(is_span, value))
 
 
 def is_span(item: Any) -> bool:
-    """Whether a value is a span, as one of the tools writes it."""
+    """Returns whether a value is a span, as one of the tools writes it."""
     if isinstance(item, list):
         kinds = [type(v) for v in item]
         return kinds == [int, int, str]
@@ -121,9 +122,11 @@ def is_span(item: Any) -> bool:
 
 
 def prodigy_rows(path: Path, records: Iterable[Any], how: Reading) -> Rows:
-    """Rows of Prodigy's JSONL: those with the answer accept, and all where annotations do not
-    matter. A text without `spans` and without any label has no entity; of a choice, `accept` holds
-    the labels."""
+    """Yields rows of Prodigy's JSONL: those with the answer accept, or all.
+
+    All are read where annotations do not matter. A text without `spans` and without a label has no
+    entity; of a choice, `accept` holds the labels.
+    """
     out: Counter[str] = Counter()
     number = 0
     for number, record in enumerate(require_objects(path, records), start=1):
@@ -146,12 +149,12 @@ def prodigy_rows(path: Path, records: Iterable[Any], how: Reading) -> Rows:
 
 
 def first(row: Mapping[str, Any]) -> Any:
-    """The one accepted choice of a row, None where there is none."""
+    """Returns the one accepted choice of a row, None where there is none."""
     return row["accept"][0] if row["accept"] else None
 
 
 def doccano_rows(path: Path, records: Iterable[Any], how: Reading) -> Rows:
-    """Rows of doccano's JSONL, whose spans are under `entities`, `label` or `labels`."""
+    """Yields rows of doccano's JSONL, whose spans are under `entities`, `label` or `labels`."""
     for record in require_objects(path, records):
         row = dict(record)
         if how.spans is not None and how.spans not in row:
@@ -162,7 +165,7 @@ def doccano_rows(path: Path, records: Iterable[Any], how: Reading) -> Rows:
 
 
 def label_studio_rows(path: Path, records: Iterable[Any], how: Reading) -> Rows:
-    """Rows of Label Studio's JSON, and of its JSON-MIN: the text, and spans or the choice."""
+    """Yields rows of Label Studio's JSON and JSON-MIN: the text, and spans or the choice."""
     out: Counter[str] = Counter()
     several = number = 0
     for number, record in enumerate(require_objects(path, records), start=1):
@@ -209,7 +212,7 @@ def add_results(
 
 
 def require_objects(path: Path, records: Iterable[Any]) -> Iterator[dict[str, Any]]:
-    """The records; raises ThawError at the first that is no object."""
+    """Yields the records; raises ThawError at the first that is no object."""
     for number, record in enumerate(records, start=1):
         if not isinstance(record, dict):
             raise ThawError(

@@ -15,7 +15,7 @@ SAVED_SPLITS = "dataset_dict.json"
 
 
 def parquet_rows(path: Path, part: str | None, how: Reading) -> Iterator[dict[str, Any]]:
-    """Rows of Parquet, a batch at a time, with classes by the names that the file's schema has."""
+    """Yields rows of Parquet, with classes by the names that the file's schema has."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -32,7 +32,7 @@ def parquet_rows(path: Path, part: str | None, how: Reading) -> Iterator[dict[st
 
 
 def saved_rows(path: Path, part: str | None, how: Reading) -> Iterator[dict[str, Any]]:
-    """Rows of a directory of `datasets.save_to_disk`, mapped into memory.
+    """Yields rows of a directory of `datasets.save_to_disk`, mapped into memory.
 
     Raises:
         ThawError: it holds several splits, or is damaged.
@@ -57,7 +57,7 @@ def saved_rows(path: Path, part: str | None, how: Reading) -> Iterator[dict[str,
 
 
 def class_names(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:
-    """Names of the classes of each column, from what `datasets` writes into a schema."""
+    """Returns names of the classes of each column, from what `datasets` writes into a schema."""
     try:
         features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
         inner = {k: inner_feature(f) for k, f in features.items()}
@@ -71,14 +71,14 @@ def class_names(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:
 
 
 def inner_feature(feature: Any) -> Any:
-    """The feature of a list's values, in the writing of datasets 1 to 5; else the feature."""
+    """Returns the feature of a list's values, as datasets 1 to 5 write it; else the feature."""
     while not isinstance(feature, dict) or "feature" in feature:
         feature = feature[0] if isinstance(feature, list) else feature["feature"]
     return feature
 
 
 def names_of_features(features: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Names of the classes of each column of a `datasets.Dataset`."""
+    """Returns names of the classes of each column of a `datasets.Dataset`."""
     inner = {k: getattr(f, "feature", f) for k, f in features.items()}
     return {k: list(f.names) for k, f in inner.items() if hasattr(f, "int2str")}
 
@@ -86,7 +86,7 @@ def names_of_features(features: Mapping[str, Any]) -> dict[str, list[str]]:
 def with_names(
     rows: Iterable[dict[str, Any]], names: Mapping[str, list[str]], origin: str
 ) -> Iterator[dict[str, Any]]:
-    """Rows with class numbers, and lists of them, as names; -1 hides a class and becomes None."""
+    """Yields rows with the names of classes for their numbers, in lists too; -1 becomes None."""
     for number, row in enumerate(rows, start=1):
         for column, classes in names.items():
             value = row.get(column)
@@ -104,5 +104,5 @@ def with_names(
 
 
 def name_of(value: Any, classes: list[str]) -> str | None:
-    """The name of a class's number."""
+    """Returns the name of a class's number."""
     return None if value is None or value == -1 else classes[value]

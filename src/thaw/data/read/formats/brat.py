@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 
 def brat_rows(path: Path, part: str | None, how: Reading) -> Iterator[dict[str, Any]]:
-    """Rows of a folder of .txt files beside .ann files, a row a document, in the order of names.
+    """Yields a row for each .txt file beside an .ann file, in the order of names.
 
     A discontinuous entity is read from its first to its last character, as standoff2conll does,
     and counted. Relations, events, attributes and notes are passed over.
@@ -64,12 +64,12 @@ def brat_rows(path: Path, part: str | None, how: Reading) -> Iterator[dict[str, 
 
 
 def read_whole(path: Path, encoding: str) -> str:
-    """The text of a file with its line ends as they are, since offsets count them."""
+    """Returns the text of a file with its line ends as they are, since offsets count them."""
     return "".join(open_lines(path, encoding)) if path.stat().st_size else ""
 
 
 def annotations(path: Path, encoding: str) -> Iterator[tuple[dict[str, Any], int]]:
-    """Entities of an .ann file, each with the number of pieces that it is in."""
+    """Yields entities of an .ann file, each with the number of pieces that it is in."""
     if not path.stat().st_size:
         return
     for number, line in enumerate(open_lines(path, encoding), start=1):

@@ -34,7 +34,7 @@ class Lines:
 
 
 def conllu_rows(path: Path, part: str | None, how: Reading) -> Iterator[dict[str, Any]]:
-    """Sentences of a CoNLL-U file: the words, without the ranges and empty nodes beside them.
+    """Yields sentences of a CoNLL-U file: words, without the ranges and empty nodes.
 
     Args:
         path: any name; .gz, .bz2 and .xz are unpacked.
@@ -60,7 +60,7 @@ def conllu_rows(path: Path, part: str | None, how: Reading) -> Iterator[dict[str
 
 
 def word_fields(path: Path, encoding: str) -> Iterator[tuple[list[str], list[dict[str, str]]]]:
-    """Words, and their fields with those of MISC, of each sentence."""
+    """Yields words, and their fields with those of MISC, of each sentence."""
     import conllu
 
     lines = Lines(path, encoding)
@@ -83,7 +83,7 @@ def word_fields(path: Path, encoding: str) -> Iterator[tuple[list[str], list[dic
 
 
 def tag_key(path: Path, head: list[list[dict[str, str]]]) -> str:
-    """The only field that holds tags of entities in the first sentences."""
+    """Returns the only field that holds tags of entities in the first sentences."""
     found = [
         key
         for key in dict.fromkeys(k for fields in head for field in fields for k in field)

@@ -11,7 +11,7 @@ from thaw.data.read.text_files import COMPRESSED, open_lines
 
 
 def suffix_of(path: Path) -> str:
-    """The suffix of a file's name, without that of its compression."""
+    """Returns the suffix of a file's name, without that of its compression."""
     suffixes = [s.lower() for s in path.suffixes]
     if suffixes and suffixes[-1] in COMPRESSED:
         suffixes.pop()
@@ -19,14 +19,14 @@ def suffix_of(path: Path) -> str:
 
 
 def looks_tagged(path: Path, encoding: str) -> bool:
-    """Whether each of the first lines ends in a tag, as those of a column file do."""
+    """Returns whether each of the first lines ends in a tag, as those of a column file do."""
     head = map(split_fields, islice(open_lines(path, encoding), 200))
     fields = [f for f in head if is_word(f) and not f[0].startswith("#")]
     return bool(fields) and all(len(f) > 1 and (f[-1] == "O" or is_tag(f[-1])) for f in fields)
 
 
 def is_fasttext(path: Path, encoding: str) -> bool:
-    """Whether each of the first lines begins with a label as fastText writes them."""
+    """Returns whether each of the first lines begins with a label as fastText writes them."""
     begins = True
     found = False
     for piece in islice(open_lines(path, encoding, 1 << 16), 100):
@@ -39,11 +39,11 @@ def is_fasttext(path: Path, encoding: str) -> bool:
 
 
 def is_saved(path: Path) -> bool:
-    """Whether a directory was written by `datasets.save_to_disk`."""
+    """Returns whether a directory was written by `datasets.save_to_disk`."""
     return (path / SAVED_SPLITS).is_file() or all((path / name).is_file() for name in SAVED)
 
 
 def has_classes(path: Path) -> bool:
-    """Whether a directory has two folders with files in them."""
+    """Returns whether a directory has two folders with files in them."""
     filled = [f for f in class_folders(path) if any(p.is_file() for p in f.iterdir())]
     return len(filled) > 1

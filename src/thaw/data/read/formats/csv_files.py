@@ -37,7 +37,7 @@ class Header:
 
 
 def find_header(path: Path, first: Sequence[Any], how: Reading) -> Header:
-    """The columns of a table from its first row.
+    """Returns the columns of a table from its first row.
 
     Where two or more have no name, as Excel exports empty columns, these are passed over.
 
@@ -77,7 +77,7 @@ def check_names(path: Path, names: Sequence[str]) -> None:
 
 
 def header_hint(row: Mapping[str, Any]) -> str:
-    """What to type where the names of columns are a row themselves, or numbers; "" elsewhere.
+    """Returns what to type where the names of columns are a row, or numbers; "" elsewhere.
 
     Args:
         row: the first one.
@@ -100,14 +100,14 @@ def header_hint(row: Mapping[str, Any]) -> str:
 
 
 def shown(row: Iterable[Any]) -> str:
-    """Fields with their numbers, for messages."""
+    """Returns fields with their numbers, for messages."""
     return ", ".join(f"{place}: {str(value)[:30]!r}" for place, value in enumerate(row))
 
 
 def csv_rows(
     path: Path, lines: Iterator[str], delimiter: str | None, how: Reading
 ) -> Iterator[dict[str, Any]]:
-    """Rows of CSV.
+    """Yields rows of CSV.
 
     Args:
         path: for messages.
@@ -170,7 +170,8 @@ def csv_rows(
 def fitted(
     path: Path, line: int, row: list[str], header: Header | None, delimiter: str
 ) -> list[str]:
-    """A row without the empty fields behind it; raises ThawError if others are too many, or few."""
+    """Returns a row without the empty fields behind it; raises ThawError if it is too long then,
+    or too short."""
     assert header is not None
     width = header.width
     if len(row) > width and not any(field.strip() for field in row[width:]):
@@ -184,7 +185,7 @@ def fitted(
 
 
 def joins_rows(row: Sequence[str], delimiter: str) -> bool:
-    """Whether each line of a row that is several lines has as many fields as the row."""
+    """Returns whether each line of a row that is several lines has as many fields as the row."""
     lines = delimiter.join(row).splitlines()
     return len(lines) > 1 and all(line.count(delimiter) == len(row) - 1 for line in lines)
 
@@ -200,7 +201,7 @@ def require_quotes(path: Path, start: int, end: int, delimiter: str, how: Readin
 
 
 def cell_rows(path: Path, rows: Iterable[Sequence[Any]], how: Reading) -> Iterator[dict[str, Any]]:
-    """Rows of a table of cells, the first one the header as `how` says.
+    """Yields rows of a table of cells, the first one the header as `how` says.
 
     Raises:
         ThawError: there is no row, or one has more cells than the header.
@@ -225,5 +226,5 @@ def cell_rows(path: Path, rows: Iterable[Sequence[Any]], how: Reading) -> Iterat
 
 
 def last_filled(row: Sequence[Any]) -> int:
-    """How many cells a row has without the empty ones behind it."""
+    """Returns how many cells a row has without the empty ones behind it."""
     return max((place + 1 for place, cell in enumerate(row) if cell is not None), default=0)

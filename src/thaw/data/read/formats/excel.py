@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 
 
 def excel_rows(path: Path, part: str | None, how: Reading) -> Iterator[list[Any]]:
-    """Cells of a sheet, row by row, without rows that are empty.
+    """Yields cells of a sheet, row by row, without rows that are empty.
 
     Args:
         path: an .xlsx or .xlsm file.

@@ -100,7 +100,7 @@ class Values:
 
 
 def json_records(path: Path, part: str | None, encoding: str) -> Iterator[Any]:
-    """Records of a JSON file, which are objects or lists.
+    """Yields records of a JSON file, which are objects or lists.
 
     Args:
         path: any name; .gz, .bz2 and .xz are unpacked.
@@ -131,7 +131,7 @@ def json_records(path: Path, part: str | None, encoding: str) -> Iterator[Any]:
 
 
 def has_lines(path: Path, encoding: str) -> bool:
-    """Whether the first line is a whole object and another one follows it."""
+    """Returns whether the first line is a whole object and another one follows it."""
     lines = (line for line in open_lines(path, encoding, LINE) if line.strip())
     try:
         whole = isinstance(json.loads(next(lines, "")), dict)
@@ -141,7 +141,7 @@ def has_lines(path: Path, encoding: str) -> bool:
 
 
 def array(values: Values) -> Iterator[Any]:
-    """Values of an array."""
+    """Yields values of an array."""
     values.take("[", "an array")
     if values.peek() == "]":
         values.take("]", "]")
@@ -160,7 +160,7 @@ def require_record(values: Values, value: Any) -> Any:
 
 
 def under_a_key(values: Values, part: str | None) -> Iterator[Any]:
-    """Records of the array under a key of an object: of `part`, else of the only one.
+    """Yields records of the array under a key of an object: of `part`, else of the only one.
 
     An object without arrays is one record.
     """
@@ -206,12 +206,12 @@ def require_one(path: Path, found: list[str]) -> None:
 
 
 def named(keys: Iterable[str]) -> str:
-    """Keys in words."""
+    """Returns keys in words."""
     return ", ".join(map(repr, list(keys)[:10])) or "no key"
 
 
 def json_rows(path: Path, lines: Iterator[str]) -> Iterator[dict[str, Any]]:
-    """Rows of JSONL, an object a line."""
+    """Yields rows of JSONL, an object a line."""
     empty = True
     for number, line in enumerate(lines, start=1):
         if not line.strip():

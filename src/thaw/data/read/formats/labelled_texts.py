@@ -16,7 +16,7 @@ LABEL = "__label__"
 
 
 def fasttext_rows(path: Path, part: str | None, how: Reading) -> Iterator[dict[str, Any]]:
-    """Rows of a file whose lines begin with `__label__` and a name, once or several times.
+    """Yields rows of a file whose lines begin with `__label__` and a name, once or several times.
 
     Args:
         path: any name; .gz, .bz2 and .xz are unpacked.
@@ -36,7 +36,7 @@ def fasttext_rows(path: Path, part: str | None, how: Reading) -> Iterator[dict[s
 
 
 def labelled_lines(path: Path, encoding: str) -> Iterator[tuple[int, list[str], str]]:
-    """Number, labels and text of each line that is not blank."""
+    """Yields number, labels and text of each line that is not blank."""
     for number, line in enumerate(open_lines(path, encoding), start=1):
         words = line.split()
         if not words:
@@ -53,7 +53,7 @@ def labelled_lines(path: Path, encoding: str) -> Iterator[tuple[int, list[str], 
 
 
 def folder_rows(path: Path, part: str | None, how: Reading) -> Iterator[dict[str, Any]]:
-    """Rows of a folder that has a folder for each class, with a file for each text.
+    """Yields rows of a folder that has a folder for each class, with a file for each text.
 
     Args:
         path: the folder of folders.
@@ -91,5 +91,5 @@ def folder_rows(path: Path, part: str | None, how: Reading) -> Iterator[dict[str
 
 
 def class_folders(path: Path) -> list[Path]:
-    """The folders in a folder, without hidden ones, in the order of their names."""
+    """Returns the folders in a folder, without hidden ones, in the order of their names."""
     return sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))

@@ -16,7 +16,7 @@ FREE = ("", ".txt", ".tsv")  # suffixes of files of any format
 
 
 def reading_of(given: Mapping[str, str], run: Mapping[str, Any], words: bool, text: str) -> Reading:
-    """How an input is read.
+    """Returns how an input is read.
 
     Args:
         given: what the user typed, by option; "" where nothing was.
@@ -56,7 +56,7 @@ def reading_of(given: Mapping[str, str], run: Mapping[str, Any], words: bool, te
 
 
 def input_format(given: Mapping[str, str], run: Mapping[str, Any], words: bool) -> str | None:
-    """The format of an input: as typed, as its name says, as the run's files, or a text a line.
+    """Returns the format of an input: as typed, or by its name, the run, or its content.
 
     Raises:
         ThawError: there is no such format, or standard input is said to be something else.

@@ -24,7 +24,7 @@ def require_reader(reader: str) -> None:
 
 
 def own_rows(reader: str, path: Path) -> Iterator[dict[str, Any]]:
-    """Rows of the user's own function.
+    """Yields rows of the user's own function.
 
     Args:
         reader: "module.function".

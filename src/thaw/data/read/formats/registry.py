@@ -57,7 +57,7 @@ class Format:
 
 
 def separated(delimiter: str | None) -> Callable[[Path, str | None, Reading], Rows]:
-    """A reader of tables with a delimiter; None: as the first line has it."""
+    """Returns a reader of tables with a delimiter; None: as the first line has it."""
 
     def rows(path: Path, part: str | None, how: Reading) -> Rows:
         lines = text_lines(path, opener(path), how.encoding, newline="")
@@ -67,27 +67,27 @@ def separated(delimiter: str | None) -> Callable[[Path, str | None, Reading], Ro
 
 
 def lines_of_json(path: Path, part: str | None, how: Reading) -> Rows:
-    """Rows of JSON Lines; see `json_rows`."""
+    """Returns rows of JSON Lines; see `json_rows`."""
     return annotations.table_rows(path, json_rows(path, open_lines(path, how.encoding)), how)
 
 
 def whole_json(path: Path, part: str | None, how: Reading) -> Rows:
-    """Rows of a .json file; see `json_records`."""
+    """Returns rows of a .json file; see `json_records`."""
     return annotations.table_rows(path, json_records(path, part, how.encoding), how)
 
 
 def exported(path: Path, part: str | None, how: Reading) -> Rows:
-    """Rows of an annotation tool's export, in JSON Lines or in JSON."""
+    """Returns rows of an annotation tool's export, in JSON Lines or in JSON."""
     return whole_json(path, part, how)
 
 
 def workbook(path: Path, part: str | None, how: Reading) -> Rows:
-    """Rows of an Excel sheet."""
+    """Returns rows of an Excel sheet."""
     return cell_rows(path, excel_rows(path, part, how), how)
 
 
 def column_file(path: Path, part: str | None, how: Reading) -> Rows:
-    """Sentences of a column file; see `column_rows`."""
+    """Returns sentences of a column file; see `column_rows`."""
     if suffix_of(path) in TABLES and suffix_of(path) not in (".csv", ".tsv"):
         raise ThawError(
             f"{path} is a table, and data.format=columns is for a word a line: data.format=null, "
@@ -97,7 +97,7 @@ def column_file(path: Path, part: str | None, how: Reading) -> Rows:
 
 
 def text_lines_of(path: Path, part: str | None, how: Reading) -> Rows:
-    """Rows of a text a line."""
+    """Returns rows of a text a line."""
     return ({how.text: line.rstrip("\r\n")} for line in open_lines(path, how.encoding))
 
 
@@ -145,7 +145,7 @@ TABLE = "table"  # before 0.2: every format but column files
 
 
 def rows_of(path: Path, how: Reading) -> Rows:
-    """Rows of a file or directory in its format.
+    """Returns rows of a file or directory in its format.
 
     Args:
         path: of what is read; `:part` behind it names a key of a .json file, a sheet of a workbook
@@ -182,12 +182,12 @@ def require_place(path: Path, name: str) -> None:
 
 
 def opener(path: Path) -> Callable[..., Any]:
-    """What opens a file, compressed or not."""
+    """Returns what opens a file, compressed or not."""
     return COMPRESSED.get(path.suffix.lower(), open)
 
 
 def found_format(path: Path, how: Reading) -> str:
-    """The format of a file or directory, by its suffix or its content.
+    """Returns the format of a file or directory, by its suffix or its content.
 
     Raises:
         ThawError: there is no such file, or the format is not certain.
@@ -212,7 +212,7 @@ def found_format(path: Path, how: Reading) -> str:
 
 
 def unknown(path: Path, by_suffix: dict[str, str]) -> ThawError:
-    """The error for a file whose format is not known."""
+    """Returns the error for a file whose format is not known."""
     return ThawError(
         f"{path}: unknown format; thaw reads "
         f"{', '.join(s for s, name in by_suffix.items() if name != 'columns')} by the name, text "
@@ -222,7 +222,7 @@ def unknown(path: Path, by_suffix: dict[str, str]) -> ThawError:
 
 
 def found_in_directory(path: Path, how: Reading) -> str:
-    """The format of what a directory holds.
+    """Returns the format of what a directory holds.
 
     Raises:
         ThawError: it holds nothing that thaw reads as a whole.

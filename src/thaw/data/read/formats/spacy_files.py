@@ -9,7 +9,7 @@ from thaw.errors import ThawError
 
 
 def spacy_rows(path: Path, part: str | None, how: Reading) -> Iterator[dict[str, Any]]:
-    """Rows of a .spacy file: a document's words with tags, its text, and its categories as `cats`.
+    """Yields the documents of a .spacy file: words with tags, the text, and categories as `cats`.
 
     Words that are spaces alone, as spaCy has them, are left out.
 

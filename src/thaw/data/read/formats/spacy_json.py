@@ -11,8 +11,11 @@ Rows = Iterator[dict[str, Any]]
 
 
 def spacy_json_rows(path: Path, records: Iterable[Any], how: Reading) -> Rows:
-    """Rows of spaCy 2's training data: [text, {"entities": [[0, 4, "PER"]], "cats": {...}}], or
-    documents of paragraphs, whose sentences have tags in BILUO."""
+    """Yields rows of spaCy 2's training data.
+
+    It is [text, {"entities": [[0, 4, "PER"]], "cats": {...}}] for each text, or documents of
+    paragraphs, whose sentences have tags in BILUO.
+    """
     for number, record in enumerate(records, start=1):
         where = f"{path}: row {number}"
         if isinstance(record, dict) and isinstance(record.get("paragraphs"), list):
@@ -35,7 +38,7 @@ def spacy_json_rows(path: Path, records: Iterable[Any], how: Reading) -> Rows:
 
 
 def paragraph_rows(paragraphs: Sequence[Mapping[str, Any]], where: str) -> Rows:
-    """A row a sentence of spaCy 2's JSON of the command line: words with tags."""
+    """Yields a row a sentence of spaCy 2's JSON of the command line: words with tags."""
     try:
         for paragraph in paragraphs:
             for sentence in paragraph["sentences"]:

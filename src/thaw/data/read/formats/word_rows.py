@@ -18,7 +18,7 @@ EMPTY = "_"  # what an empty word becomes, as in CoNLL-U
 def sentences_of_words(
     rows: Iterator[dict[str, Any]], how: Reading, origin: str
 ) -> Iterator[dict[str, Any]]:
-    """Rows with a word each joined to sentences; rows of other tables as they are.
+    """Returns rows with a word each joined to sentences; rows of other tables as they are.
 
     A sentence goes on while the column that numbers sentences has the same value, or none.
 
@@ -51,17 +51,17 @@ def sentences_of_words(
 
 
 def is_blank(value: Any) -> bool:
-    """Whether a cell has nothing in it."""
+    """Returns whether a cell has nothing in it."""
     return value is None or not str(value).strip()
 
 
 def is_word(value: str) -> bool:
-    """Whether a value is a word, and not a list that was written as text."""
+    """Returns whether a value is a word, and not a list that was written as text."""
     return not (value.startswith("[") and value.endswith("]") and len(value) > 2)
 
 
 def sentence_column(row: Mapping[str, Any]) -> str | None:
-    """The only column whose name says that it numbers sentences."""
+    """Returns the only column whose name says that it numbers sentences."""
     found = [name for name in row if SENTENCE.fullmatch(name.strip())]
     return found[0] if len(found) == 1 else None
 
@@ -69,7 +69,7 @@ def sentence_column(row: Mapping[str, Any]) -> str | None:
 def joined(
     rows: Iterable[dict[str, Any]], how: Reading, column: str, origin: str
 ) -> Iterator[dict[str, Any]]:
-    """Sentences of rows with a word each; see `sentences_of_words`."""
+    """Yields sentences of rows with a word each; see `sentences_of_words`."""
     current: Any = None
     row: dict[str, Any] = {}
     seen: set[Any] = set()
