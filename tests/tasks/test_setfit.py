@@ -108,7 +108,9 @@ def test_texts_with_two_labels_and_duplicates_are_not_drawn():
 
 
 def test_fewer_examples_than_shots_says_how_many_there_are():
-    with pytest.raises(ThawError, match=r"16 different texts.* fewer of 'bad' \(9\).*task\.shots=9"):
+    with pytest.raises(
+        ThawError, match=r"16 different texts.* fewer of 'bad' \(9\).*task\.shots=9"
+    ):
         draw(texts(good=40, bad=9), 16, seed=0)
 
 

@@ -19,6 +19,7 @@ from thaw.data.encode.blocks import Row, blocks, padded, portions
 from thaw.data.encode.token_cache import Rows as Encodings
 from thaw.data.encode.words import word_numbers
 from thaw.data.read.corpus import corpus_rows, joined
+from thaw.data.read.labels import is_missing
 from thaw.data.read.row_values import Columns, as_text, require_columns
 from thaw.data.read.splits import split_of
 from thaw.data.read.texts import Texts, read_texts
@@ -249,7 +250,7 @@ class MaskedLanguageModelData(EncoderData):
                 require_columns(row, columns, str(self.sources["train"]))
             text = as_text(row[self.text], self.text, f"{self.sources['train']}: row {number + 1}")
             group = columns.group if columns else None
-            key = text if group is None else str(row[group])
+            key = text if group is None or is_missing(row[group]) else str(row[group])
             if text.strip() and split_of(key, fractions) == split:
                 yield text, row.get("document", number)
 

@@ -26,6 +26,7 @@ from thaw.data.read.label_names import (
     normalized,
     option,
     warn_of_alike,
+    warn_of_undropped,
 )
 from thaw.data.read.row_values import Columns
 from thaw.data.read.texts import Texts, read_texts
@@ -98,12 +99,27 @@ class SequenceData(EncoderData):
         if only is None:
             check_classes(train, self.labels, self.multi_label)
             warn_of_alike(label_counts(train.labels), train.origin)
-            self.warn_of_leaks()
+            self.warn_of_kept()
         for split, texts in self.rows.items():
             check_labels(texts, split, self.labels)
+        if only is None:
+            self.warn_of_leaks()
+        for split, texts in self.rows.items():
             self.encoded[split] = self.encode(texts, split)
         if only is None:
             log.info("%s", self.summary().text())
+
+    def warn_of_kept(self) -> None:
+        """Warns of labels to drop that no row has, and of rows that stay with a similar label."""
+        if not self.columns.drop_labels:
+            return
+        train = self.rows["train"]
+        warn_of_undropped(self.columns.drop_labels, label_counts(train.labels), train.origin)
+        sources = [rows.source for rows in self.rows.values() if rows.source]
+        if sources and not any("data.drop_labels" in source.left_out for source in sources):
+            log.warning(
+                "no row has a label of data.drop_labels: %s", listed(self.columns.drop_labels)
+            )
 
     def read_splits(self, only: str | None = None) -> dict[str, Texts]:
         out = super().read_splits(only)

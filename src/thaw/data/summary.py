@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from thaw.data.read.label_names import distinct_name
 from thaw.data.read.texts import Source, Texts
 
 if TYPE_CHECKING:  # a sweep's report is written without it
@@ -111,7 +112,10 @@ class DataSummary:
         """Returns a row for each label with its count in each split, the most frequent first."""
         names = {name: None for found in self.splits.values() for name in found.labels}
         counts = {n: [f.labels.get(n, 0) for f in self.splits.values()] for n in names}
-        return [[name, *counts[name]] for name in sorted(names, key=lambda n: -sum(counts[n]))]
+        return [
+            [distinct_name(name), *counts[name]]
+            for name in sorted(names, key=lambda n: -sum(counts[n]))
+        ]
 
     def text(self) -> str:
         """Returns a short table for the log."""

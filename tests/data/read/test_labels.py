@@ -11,12 +11,14 @@ import pytest
 from thaw.data.read.label_names import (
     alike,
     bracketed,
+    distinct_name,
     in_order,
     label_names,
     normalized,
     option,
     shown,
     warn_of_alike,
+    warn_of_undropped,
 )
 from thaw.data.read.row_values import Columns
 from thaw.data.read.texts import read_texts
@@ -270,6 +272,11 @@ def test_labels_to_drop_and_names_are_normalized_too():
     assert found.labels == ["pos"]
 
 
+def test_labels_that_stay_although_they_look_like_a_dropped_one_are_told(caplog):
+    warn_of_undropped(["caf\u00e9"], {"cafe\u0301": 4, "bar": 2}, "a.csv")
+    assert r"names 'caf\xe9', and rows with 'cafe\u0301' (4) stay" in caplog.text
+
+
 # Names in messages.
 
 
@@ -296,6 +303,8 @@ def test_names_are_shown_with_escapes_where_they_look_like_others():
     assert shown("caf\u00e9") == "'caf\u00e9'"
     assert shown("cafe\u0301") == r"'cafe\u0301'"
     assert shown("pos\u200b") == r"'pos\u200b'"
+    assert shown("Stra\u00dfe 1.0") == "'Stra\u00dfe 1.0'"
+    assert distinct_name("cafe\u0301") == r"cafe\u0301"
 
 
 def test_given_names_that_do_not_cover_the_labels_are_answered_with_all_that_lack():

@@ -1,5 +1,7 @@
 """Rows to checked texts and splits."""
 
+import subprocess
+import sys
 from collections import Counter
 
 import pytest
@@ -223,3 +225,44 @@ def test_no_cut_leaves_a_label_to_evaluation_alone(
             others = {g for s, other in splits.items() if s != name for g in other.groups}
             assert not others & set(split.groups)
     assert there == set(data.texts)
+
+
+PROCESS = """
+import random
+from thaw.data.read.few_shots import distinct, draw
+from thaw.data.read.folds import held_out
+from thaw.data.read.label_names import label_names
+from thaw.data.read.row_values import Columns
+from thaw.data.read.splits import cut
+from thaw.data.read.texts import read_texts
+
+names = ["1", "1.0", "01", "2", "2.0", "nan", "caf\\u00e9", "cafe\\u0301", "rare"]
+for several, group in ((False, None), (True, None), (False, "by")):
+    chance = random.Random(0)
+    rows = []
+    for number in range(120):
+        label = chance.sample(names[:-1], 2) if several else chance.choice(names[:-1])
+        text = f"text {chance.randrange(90)}"
+        rows.append({"text": text, "label": label, "by": chance.choice([*"abcdefghijkl", None])})
+    rows[7]["label"] = ["rare"] if several else "rare"
+    data = read_texts(rows, Columns(["text"], "label", group=group), "here")
+    print(label_names(data.labels, None), held_out(data, data.labels, 3, 1, 0).tolist())
+    for split in cut(data, {"validation": 0.2, "test": 0.2}, 1).values():
+        print(list(split.texts), split.labels)
+    print(list(draw(distinct(data), 1, 0).texts))
+"""
+
+
+def test_ranks_and_later_processes_read_the_same_labels_and_splits():
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", PROCESS],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={"PYTHONHASHSEED": seed, "PYTHONPATH": ":".join(sys.path)},
+        ).stdout
+        for seed in ("0", "1", "2")
+    }
+    assert len(found) == 1
+    assert found.pop().count("\n") == 15

@@ -29,11 +29,14 @@ def is_scores(names: set[str]) -> bool:
 def normalized(name: str) -> str:
     """Returns a name in lower case and in Unicode's form NFC, without invisible characters, with
     single spaces; of a whole number without its fraction, 1.0 as 1."""
-    text = "".join(
-        c for c in name if unicodedata.category(c) != "Cf" and not "\ufe00" <= c <= "\ufe0f"
-    )
+    text = "".join(c for c in name if not is_unseen(c))
     text = unicodedata.normalize("NFC", " ".join(text.split()).casefold())
     return re.sub(r"^([+-]?\d+)\.0+$", r"\1", text)
+
+
+def is_unseen(character: str) -> bool:
+    """Returns whether a character is not seen: a format character or a variation selector."""
+    return unicodedata.category(character) == "Cf" or "\ufe00" <= character <= "\ufe0f"
 
 
 def in_order(names: Iterable[str]) -> list[str]:
@@ -116,6 +119,26 @@ def warn_of_alike(counts: Mapping[str, int], origin: str) -> None:
         )
 
 
+def warn_of_undropped(dropped: Iterable[str], counts: Mapping[str, int], origin: str) -> None:
+    """Warns of labels that stay although one that looks like them is to be dropped.
+
+    Args:
+        dropped: the labels to drop.
+        counts: how many rows have each label that stayed.
+        origin: of the rows, for messages.
+    """
+    looks = {normalized(name): name for name in dropped}
+    stayed = {name: n for name, n in counts.items() if normalized(name) in looks}
+    if stayed:
+        log.warning(
+            "%s: data.drop_labels names %s, and rows with %s stay: they differ in case, spaces, "
+            "Unicode form or invisible characters. data.normalize_labels=true drops them, too",
+            origin,
+            ", ".join(ascii(looks[normalized(name)]) for name in stayed),
+            counted(stayed),
+        )
+
+
 def counted(counts: Mapping[str, int]) -> str:
     """Returns labels with their counts, for messages; what is not seen in them is escaped."""
     return listed([f"{shown(name)} ({count})" for name, count in counts.items()], plain=True)
@@ -129,8 +152,14 @@ def listed(names: Sequence[str], plain: bool = False) -> str:
 
 def shown(name: str) -> str:
     """Returns a name in quotes, with escapes where it would look like another one."""
-    plain = unicodedata.normalize("NFC", name) == name and normalized(name) == name.casefold()
-    return repr(name) if plain else ascii(name)
+    return repr(name) if distinct_name(name) == name else ascii(name)
+
+
+def distinct_name(name: str) -> str:
+    """Returns a name, with escapes where it would look like another one."""
+    seen = "".join(c for c in name if unicodedata.category(c)[0] != "C" and not is_unseen(c))
+    plain = unicodedata.normalize("NFC", seen) == name
+    return name if plain else ascii(name)[1:-1]
 
 
 def bracketed(names: Sequence[str]) -> str:

@@ -120,7 +120,7 @@ class LabelReader:
                     raise self.wrong(number, values, expected)
                 return self.shared(n for n, v in zip(self.names, flags, strict=True) if v)
             exact = any(isinstance(v, bool | float) for v in values)
-            if exact or len(set(flags)) < len(flags):
+            if exact or len(set(values)) < len(values):
                 raise self.nameless(number, values)
             if len(values) == 2:
                 self.pair = self.pair or (number, values)

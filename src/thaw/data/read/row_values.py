@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from hashlib import sha256
 from typing import Any
 
 from thaw.data.read.formats.csv_files import header_hint
@@ -117,7 +118,8 @@ class GroupReader:
         name = "" if is_missing(value) else str(value)
         if not name.strip():
             self.missing.append(number)
-            name = "\0".join(("", *text))  # the text alone decides where such a row belongs
+            # The text alone decides where such a row belongs.
+            name = sha256("\0".join(text).encode("utf-8", "surrogatepass")).hexdigest()
         return self.names.setdefault(name, name)
 
     def finish(self) -> None:

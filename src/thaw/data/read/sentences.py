@@ -10,6 +10,7 @@ from typing import Any
 
 from thaw.data.read.formats.csv_files import header_hint
 from thaw.data.read.formats.word_rows import sentence_column
+from thaw.data.read.row_values import GroupReader, as_text
 from thaw.data.read.spans import Overlaps, longest, places_of, read_spans, tags_of, words_of
 from thaw.data.read.tag_schemes import find_scheme, is_tag, to_iob2
 from thaw.data.read.texts import Source, Texts
@@ -70,6 +71,7 @@ def read_sentences(
     lines: list[int] = []
     empty = total = overlapping = 0
     cut: list[str] = []
+    groups = GroupReader(names["group"], origin) if "group" in names else None
     spans = False
     for number, row in enumerate(rows, start=1):
         where = f"{origin}: line {row['line']}" if "line" in row else f"{origin}: row {number}"
@@ -79,7 +81,7 @@ def read_sentences(
         if missing := [names[n] for n in (*needed, "group") if n in names and names[n] not in row]:
             raise ThawError(f"{where} has no {missing[0]!r}; it has {', '.join(map(repr, row))}.")
         if spans:
-            text = str(row[names["text"]] or "")
+            text = as_text(row[names["text"]], names["text"], where)
             places = words_of(text)
             given = read_spans(row[names["spans"]], text, where, overlaps)
             found = longest(given) if overlaps == "longest" else given
@@ -98,12 +100,14 @@ def read_sentences(
         out.labels.append(tags)
         out.originals.append(text)
         out.places.append(places)
-        if "group" in names:
-            out.groups.append(str(row[names["group"]]))
+        if groups is not None:
+            out.groups.append(groups.read(row, number, tuple(words)))
         lines.append(row.get("line", -number))
     out.texts = texts
     if not texts:
         raise ThawError(f"{origin} has no sentence with a word.")
+    if groups is not None:
+        groups.finish()
     if empty:
         log.warning("%s: %d sentences without a word are left out", origin, empty)
     if overlapping:

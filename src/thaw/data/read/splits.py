@@ -258,7 +258,9 @@ def few(counts: Mapping[str, int], most: int = 10) -> str:
 
 def split_of(group: str, fractions: Mapping[str, float]) -> str:
     """Returns the split of a group, from the SHA-256 of its name."""
-    place = int.from_bytes(hashlib.sha256(group.encode()).digest()[:8]) / 2**64
+    place = (
+        int.from_bytes(hashlib.sha256(group.encode("utf-8", "surrogatepass")).digest()[:8]) / 2**64
+    )
     edge = 0.0
     for name, fraction in fractions.items():
         edge += fraction
