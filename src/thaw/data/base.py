@@ -161,7 +161,7 @@ class EncoderData(LightningDataModule):
         """Returns what was read, left out and cut, and the labels of each split, after `read`."""
         sources = {rows.source.origin: rows.source for rows in self.rows.values() if rows.source}
         return DataSummary(
-            self.name,
+            str(self.name),
             self.max_tokens,
             [source_summary(source, self.format_of(source)) for source in sources.values()],
             {
