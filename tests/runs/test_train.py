@@ -1,5 +1,7 @@
 """A run from config to run directory."""
 
+import csv
+import json
 import subprocess
 import sys
 from mmap import mmap
