@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from thaw.cli.exit import exit_clearly
-from thaw.cli.finished_run import finished_model, refuse_code, run_config
+from thaw.cli.finished_run import finished_model, refuse_code, refuse_reader, run_config
 from thaw.cli.overrides import read_arguments
-from thaw.data.read.column_files import COLUMN_SUFFIXES, column_rows, is_word, split_fields
-from thaw.data.read.tables import FORMATS, open_lines, read_rows, text_rows
-from thaw.data.read.tag_schemes import is_tag
+from thaw.data.read.formats.of_a_run import reading_of
+from thaw.data.read.formats.options import Reading
+from thaw.data.read.formats.registry import rows_of
 from thaw.data.write import RowWriter
 from thaw.errors import ThawError
 
@@ -23,18 +23,24 @@ KNOWN = {
     "output": "-",
     "format": "auto",
     "text": "",
-    "token_column": "0",
+    "header": "",
+    "columns": "",
+    "quoting": "",
+    "token_column": "",
+    "sentence": "",
+    "reader": "",
     "batch_size": "64",
     "accelerator": "auto",
-    "encoding": "utf-8",
+    "encoding": "",
     "trust": "",
 }
 USAGE = """usage: python -m thaw.predict run=<run directory> input=<file> [output=<file>]
-       [format=auto|table|text|columns] [text=<column>] [token_column=0] [batch_size=64]
-       [accelerator=auto] [encoding=utf-8] [trust=<module of your own>]
-Tables are .csv, .tsv, .jsonl or .parquet; text is a text a line, as .txt and - (standard input)
-are; columns are a word a line and an empty line between sentences, as .conll and .iob are, and a
-.txt whose lines end in tags (task=ner). Output is a table; - is standard output, JSONL."""
+       [format=auto|<format>] [text=<column>] [header=true|false] [columns=<name,name,...>]
+       [quoting=csv|none] [token_column=<number>] [sentence=<column>] [encoding=<encoding>]
+       [reader=<module.function>] [batch_size=64] [accelerator=auto]
+       [trust=<module of your own>]
+The input is read as the run's own files are, in any format of docs/data.md; of a .txt and of -
+(standard input) a line is a text. Output is a table; - is standard output, JSONL."""
 
 
 def main(argv: list[str]) -> int:
@@ -56,8 +62,14 @@ def main(argv: list[str]) -> int:
     asked = [c for c in given["text"].strip("[]").split(",") if c]
     cfg = run_config(model.parent)
     refuse_code(cfg, model.parent, ["task"], given["trust"])
-    column = cfg.data.get("text")
-    rows = iter(input_rows(given, *asked[:1] or [column if isinstance(column, str) else "text"]))
+    from thaw.cli.check import plain
+
+    refuse_reader(cfg.data.get("reader"), model.parent, given["trust"], given)
+    data = plain(cfg.data)
+    column = data.get("text")
+    text = asked[0] if asked else str(column) if isinstance(column, str | int) else "text"
+    words = str(data.get("_target_")).startswith("thaw.data.ner.")
+    rows = iter(input_rows(given, reading_of(given, data, words, text)))
     if (
         given["input"] != "-"
         and Path(given["output"]).absolute() == Path(given["input"]).absolute()
@@ -69,12 +81,11 @@ def main(argv: list[str]) -> int:
 
     from hydra.utils import get_class
 
-    from thaw.cli.check import plain
     from thaw.training.libraries import silence_libraries
 
     silence_libraries()
     predictor = get_class(cfg.task._target_).predictor(  # type: ignore[attr-defined]
-        model, int(given["batch_size"]), given["accelerator"], plain(cfg.data)
+        model, int(given["batch_size"]), given["accelerator"], data
     )
     columns = predictor.columns(head[0], asked)
     rows = with_columns(chain(head, rows), columns, given["input"])
@@ -103,41 +114,16 @@ def with_columns(
         yield row
 
 
-def looks_tagged(path: Path, encoding: str) -> bool:
-    """Whether the first lines of a file end in tags, as those of a column file do."""
-    head = map(split_fields, islice(open_lines(path, encoding), 200))
-    fields = [f for f in head if is_word(f) and not f[0].startswith("#")]
-    return bool(fields) and all(len(f) > 1 and (f[-1] == "O" or is_tag(f[-1])) for f in fields)
-
-
-def input_rows(given: dict[str, str], column: str) -> Iterable[dict[str, Any]]:
-    """The rows of the input in its format.
+def input_rows(given: dict[str, str], how: Reading) -> Iterable[dict[str, Any]]:
+    """The rows of the input.
 
     Args:
         given: the options.
-        column: that a text a line becomes.
+        how: the input is read.
     """
-    path = Path(given["input"])
-    suffixes = {s.lower() for s in path.suffixes[-2:]}
-    form = given["format"]
-    if form == "auto":
-        form = "columns" if suffixes & set(COLUMN_SUFFIXES) else "table"
-        form = "text" if given["input"] == "-" else form
-        if ".txt" in suffixes:
-            form = "columns" if looks_tagged(path, given["encoding"]) else "text"
-    if given["input"] == "-" and form != "text":
-        raise ThawError(f"format={form}: standard input is read as a text a line.")
     if given["input"] == "-":
-        return ({column: line.rstrip("\r\n")} for line in sys.stdin)
-    if form == "text":
-        return text_rows(path, given["encoding"], column)
-    if form == "columns":
-        if not given["token_column"].lstrip("-").isdigit():
-            raise ThawError(f"token_column={given['token_column']}: expected a whole number.")
-        return column_rows(path, given["encoding"], int(given["token_column"]), None)
-    if form == "table":
-        return read_rows(path, given["encoding"])
-    raise ThawError(f"format={form}: expected auto, table ({', '.join(FORMATS)}), text or columns.")
+        return ({how.text: line.rstrip("\r\n")} for line in sys.stdin)
+    return rows_of(Path(given["input"]), how)
 
 
 if __name__ == "__main__":

@@ -39,6 +39,8 @@ def test_help_loads_nothing_heavy():
         (["task=ner", "data.label=stars"], "this task does not read data.label"),
         (["data=files", "data.train=nowhere.csv"], "nowhere.csv: no such file"),
         (["data=files"], "needs data.train=<file>"),
+        (["data=files", "data.train=a.csv", "data.reader=nowhere.rows"], "no module 'nowhere'"),
+        (["data=files", "data.format=cvs"], "data.format='cvs' does not fit"),
         (["model.checkpoint=bert-base-cased"], "on the Hub a name is owner/name"),
         (["resume=nowhere"], "nowhere: no such directory"),
         (["resume=tests"], "tests: no run began there"),

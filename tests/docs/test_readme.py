@@ -53,8 +53,13 @@ def test_a_command_composes_and_passes_the_checks(command, tiny_bert, tmp_path, 
         pytest.importorskip("hydra_plugins.hydra_ray_launcher")
     monkeypatch.chdir(tmp_path)
     words = [w.replace("<run>/model", str(tiny_bert)) for w in shlex.split(command)[2:]]
-    for file in re.findall(r"=([\w-]+\.(?:csv|tsv|txt|jsonl))", command):
+    for file in re.findall(r"=([\w-]+\.(?:csv|tsv|txt|jsonl|bar))", command):
         Path(file).write_text("text\n")
+    for folder in re.findall(r"data\.(?:train|test)=([\w-]+/[\w-]+)(?= |$)", command):
+        Path(folder).mkdir(parents=True)
+    for module in re.findall(r"data\.reader=(\w+)\.", command):
+        Path(f"{module}.py").touch()
+        monkeypatch.syspath_prepend(tmp_path)
     typed = list(first_values([w for w in words if w != "-m" and not w.startswith("resume=")]))
     verify(compose([*typed, "run_dir=."]), [w for w in typed if not w.startswith("hydra")])
 

@@ -1,5 +1,7 @@
 """A run from config to run directory."""
 
+import csv
+import json
 import subprocess
 import sys
 from mmap import mmap
@@ -32,6 +34,7 @@ def test_a_run_directory_stands_alone(run):
         ".hydra",
         "checkpoints",
         "confusion.png",
+        "data.json",
         "learning_curve.png",
         "metrics.csv",
         "metrics.json",
@@ -51,6 +54,24 @@ def test_a_run_directory_stands_alone(run):
     assert all(isinstance(value, int | float) for value in metrics.values())
     for name in ("confusion.png", "learning_curve.png"):
         assert (directory / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_was_read_is_in_the_run_directory_and_in_its_report(run, reviews):
+    directory = run("trainer.max_epochs=1")
+    found = json.loads((directory / "data.json").read_text())
+    assert {name: split["texts"] for name, split in found["splits"].items()} == {
+        "train": 64,
+        "validation": 20,
+        "test": 22,
+    }
+    for name, split in found["splits"].items():
+        with open(reviews / f"{name}.csv", newline="") as file:
+            labels = [row["label"] for row in csv.DictReader(file)]
+        assert split["labels"] == {"neg": labels.count("neg"), "pos": labels.count("pos")}
+    assert [source["rows"] for source in found["sources"]] == [64, 20, 22]
+    page = (directory / "report.html").read_text()
+    assert "<h2>data read</h2>" in page
+    assert "<h2>labels</h2>" in page
 
 
 def test_training_learns_what_the_labels_follow_from(run):

@@ -85,10 +85,13 @@ def require_sources(cfg: DictConfig, typed: Sequence[str] = ()) -> None:
         cfg: the composed config.
         typed: the user's overrides.
     """
-    from thaw.data.read.tables import require_file
+    from thaw.data.read.formats.own import require_reader
+    from thaw.data.read.text_files import require_file, split_part
     from thaw.storage.checkpoints import require_model
     from thaw.storage.files import at_home
 
+    if cfg.data.get("reader") is not None:
+        require_reader(cfg.data.reader)
     require_model(plain(cfg.model).get("checkpoint"))
     data = {key: at_home(value) for key, value in plain(cfg.data).items()}
     path = data.get("path")
@@ -108,8 +111,10 @@ def require_sources(cfg: DictConfig, typed: Sequence[str] = ()) -> None:
     if "train" not in data or not (path is None or (isinstance(path, str) and Path(path).is_dir())):
         return
     for split in ("train", "validation", "test"):
-        if isinstance(data[split], str) and not (Path(path or "") / data[split]).is_dir():
-            require_file(Path(path or "") / data[split])
+        if isinstance(data[split], str):
+            file, _ = split_part(Path(path or "") / data[split])
+            if not file.is_dir():
+                require_file(file)
 
 
 def check(cfg: DictConfig, given: Mapping[str, set[str]], parts: Sequence[str] = ()) -> None:
@@ -156,7 +161,7 @@ def leave_unread(cfg: DictConfig, typed: Sequence[str] = ()) -> None:
     known = OmegaConf.load(conf_dir() / "data" / "files.yaml")
     read = definition(cfg.data._target_)["properties"]
     unread = [str(key) for key in cfg.data if key in known and key not in read]
-    if "format" in unread and cfg.data.get("format") == "columns":
+    if "token_column" in unread and cfg.data.get("format") == "columns":
         raise ThawError(f"data={cfg.data.name} is words with tags, a word a line: add task=ner.")
     for override in typed:
         group, _, key = key_of(override).partition(".")

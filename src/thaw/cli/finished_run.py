@@ -1,6 +1,6 @@
 """Reads how a finished run was made, from its directory. No torch here."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,29 @@ def refuse_code(cfg: Any, run: Path, parts: Sequence[str], trust: str) -> None:
                     f"thaw runs nothing but its own {OWN[part]}* there. A module of your own is "
                     f"named with trust={target.split('.')[0]}."
                 )
+
+
+def refuse_reader(
+    reader: str | None, run: Path, trust: str, given: Mapping[str, str] | None = None
+) -> None:
+    """Raises ThawError where a run directory names a function that reads files.
+
+    Args:
+        reader: what the run directory names.
+        run: the run directory.
+        trust: a module that the user has named.
+        given: the options of a prediction, which may name a reader or a format instead.
+    """
+    own = given is not None and (given["reader"] or given["format"] not in ("", "auto"))
+    if reader is None or own or (trust and f"{reader}.".startswith(f"{trust}.")):
+        return
+    way = (
+        "" if given is None else " Or name the input's format, format=..., which reads without it."
+    )
+    raise ThawError(
+        f"{run} names code to read files with, data.reader={reader}: it may come from anywhere. "
+        f"trust={reader.rpartition('.')[0]} runs it.{way}"
+    )
 
 
 def run_overrides(run: Path, data: str | None) -> list[str]:

@@ -120,7 +120,11 @@ def require_own(own: Sequence[str], argv: Sequence[str], origin: Path) -> None:
         origin: directory that they were kept in.
     """
     require_whole(own, argv, origin)
-    code = [w for w in own if "_target_" in w or group_of(w) in ("program", "hydra")]
+    code = [
+        w
+        for w in own
+        if "_target_" in w or group_of(w) in ("program", "hydra") or key_of(w) == "data.reader"
+    ]
     if code := [w for w in code if w not in argv]:
         raise ThawError(f"resume={origin} names code to run: type {shlex.join(code)} again.")
 

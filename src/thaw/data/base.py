@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,9 +19,14 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from thaw.data.batch.by_length import LengthGroupedBatches
 from thaw.data.encode.token_cache import Rows, cache_key, cached_rows
 from thaw.data.read.folds import fold_split, held_out, require_fold
+from thaw.data.read.formats.content import suffix_of
+from thaw.data.read.formats.options import FormatName, Quoting, Reading
+from thaw.data.read.label_names import label_counts
 from thaw.data.read.splits import cut
+from thaw.data.read.text_files import split_part
 from thaw.data.read.text_store import hashes
-from thaw.data.read.texts import SPLITS, read_split
+from thaw.data.read.texts import SPLITS, Source, read_split
+from thaw.data.summary import DataSummary, source_summary, split_summary
 from thaw.errors import ThawError
 from thaw.storage.files import at_home
 from thaw.storage.wheels import fetch_wheels
@@ -68,6 +73,11 @@ class EncoderData(LightningDataModule):
         folds: Annotated[int, Field(ge=2)] | None = None,
         fold: NonNegativeInt | None = None,
         split_seed: int = 0,
+        format: FormatName | None = None,
+        header: bool | None = None,
+        columns: Sequence[str] | None = None,
+        quoting: Quoting | None = None,
+        reader: str | None = None,
         encoding: str = "utf-8",
         max_tokens: PositiveInt = 128,
         batch_size: PositiveInt = 16,
@@ -94,7 +104,14 @@ class EncoderData(LightningDataModule):
         self.path = at_home(path)
         self.hub = {"config": config, "revision": revision}
         self.split_seed = split_seed
-        self.encoding = encoding
+        self.reading = Reading(
+            format=format,
+            encoding=encoding,
+            header=header,
+            columns=columns,
+            quoting=quoting,
+            reader=reader,
+        )
         self.max_tokens = max_tokens
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
@@ -106,6 +123,7 @@ class EncoderData(LightningDataModule):
         self.labels: list[str] = []
         self.rows: dict[str, Any] = {}
         self.encoded: dict[str, Dataset] = {}
+        self.token_facts: dict[str, Mapping[str, Any]] = {}
         self.epoch = self.start = 0
         if not 3 <= max_tokens <= self.tokenizer.model_max_length:
             raise ThawError(
@@ -148,7 +166,38 @@ class EncoderData(LightningDataModule):
         key = cache_key(self.recipe(split), vocabulary(self.tokenizer), rows.texts, rows.labels)
         encoded, about = cached_rows(key, lambda about: self.pieces(rows, split, about))
         self.report(split, len(rows), about)
+        self.token_facts[split] = about
         return encoded
+
+    def summary(self) -> DataSummary:
+        """Returns what was read, left out and cut, and the labels of each split, after `read`."""
+        sources = {rows.source.origin: rows.source for rows in self.rows.values() if rows.source}
+        return DataSummary(
+            str(self.name),
+            self.max_tokens,
+            [source_summary(source, self.format_of(source)) for source in sources.values()],
+            {
+                split: split_summary(
+                    rows,
+                    self.counts(rows),
+                    self.encoded.get(split),
+                    self.token_facts.get(split, {}),
+                )
+                for split, rows in self.rows.items()
+            },
+        )
+
+    def format_of(self, source: Source) -> str:
+        """Returns how a source is read, for people."""
+        if isinstance(self.root(), str):
+            return "Hugging Face Hub"
+        path, _ = split_part(Path(source.origin))
+        found = self.reading.reader or self.reading.format
+        return found or suffix_of(path).lstrip(".") or "directory"
+
+    def counts(self, rows: Any) -> Mapping[str, int]:
+        """Returns how many texts have each label."""
+        return label_counts(rows.labels)
 
     def recipe(self, split: str) -> dict[str, Any]:
         """What the tokens of a split follow from, besides its rows and the vocabulary."""
@@ -202,9 +251,10 @@ class EncoderData(LightningDataModule):
             fractions: by split; a fold's is the share of one fold.
         """
         if self.folds is None or self.fold is None:
-            return cut(whole, fractions, self.split_seed)
+            return cut(whole, fractions, self.split_seed, labels=self.strata(whole))
         split = fold_split(self.sources)
-        rows = held_out(whole, self.strata(whole), self.folds, self.fold, self.split_seed)
+        labels = self.strata(whole)
+        rows = held_out(whole, labels, self.folds, self.fold, self.split_seed)
         log.info(
             "%s is fold %d of 0 to %d: %d of %d texts",
             split,
@@ -214,10 +264,11 @@ class EncoderData(LightningDataModule):
             len(whole),
         )
         rest = {s: v for s, v in fractions.items() if s != split}
-        return cut(whole, rest, self.split_seed, {split: rows})
+        return cut(whole, rest, self.split_seed, {split: rows}, labels)
 
     def strata(self, rows: Any) -> list[Any]:
-        """What folds have equal shares of: the labels of each row, see `thaw.data.read.folds`."""
+        """What splits have equal shares of, and train all of: the labels of each row; see
+        `thaw.data.read.splits.cut`."""
         return rows.labels
 
     def example(self) -> str:
@@ -233,7 +284,7 @@ class EncoderData(LightningDataModule):
 
     def source_rows(self, root: Path | str | None, split: str) -> Iterable[Mapping[str, Any]]:
         """The rows of one file, or of one split on the Hub."""
-        return read_split(root, split, self.encoding, **self.hub)
+        return read_split(root, split, self.reading, **self.hub)
 
     def root(self) -> Path | str | None:
         """Where the splits are: a directory, or the Hub's owner/name as a string."""

@@ -5,6 +5,7 @@ Shapes: B batch, T tokens.
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal
@@ -18,8 +19,10 @@ from thaw.data.encode.blocks import Row, blocks, padded, portions
 from thaw.data.encode.token_cache import Rows as Encodings
 from thaw.data.encode.words import word_numbers
 from thaw.data.read.corpus import corpus_rows, joined
+from thaw.data.read.labels import is_missing
+from thaw.data.read.row_values import Columns, as_text, require_columns
 from thaw.data.read.splits import split_of
-from thaw.data.read.texts import Columns, Texts, read_texts, require_columns
+from thaw.data.read.texts import Texts, read_texts
 from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)
@@ -38,14 +41,15 @@ class MaskedLanguageModelData(EncoderData):
 
     def __init__(
         self,
-        text: str = "text",
+        text: str | int = "text",
         group: str | None = None,
         pack: Literal["lines", "documents"] = "lines",
         streaming: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        self.text = text
+        self.text = str(text)
+        self.reading = replace(self.reading, text=self.text, annotated=False)
         self.group = group
         self.pack = pack
         self.streaming = streaming
@@ -80,6 +84,8 @@ class MaskedLanguageModelData(EncoderData):
                 self.warn_of_leaks()
         for split, texts in self.rows.items():
             self.encoded[split] = self.encode(texts, split)
+        if only is None:
+            log.info("%s", self.summary().text())
 
     def example(self) -> str:
         return ", such as data.train=corpus.txt: a text a line, a table, or a folder of .txt"
@@ -90,7 +96,7 @@ class MaskedLanguageModelData(EncoderData):
     def source_rows(self, root: Path | str | None, split: str) -> Iterable[Mapping[str, Any]]:
         if isinstance(root, str):
             return super().source_rows(root, split)
-        return corpus_rows((root or Path()) / split, self.encoding, self.pack == "documents")
+        return corpus_rows((root or Path()) / split, self.reading, self.pack == "documents")
 
     def pick(self, rows: Iterable[Mapping[str, Any]], origin: str) -> Texts:
         if self.pack == "documents":
@@ -242,9 +248,9 @@ class MaskedLanguageModelData(EncoderData):
         for number, row in enumerate(chain(head, rows)):
             if number == 0 and columns is not None:
                 require_columns(row, columns, str(self.sources["train"]))
-            text = str(row[self.text] or "")
+            text = as_text(row[self.text], self.text, f"{self.sources['train']}: row {number + 1}")
             group = columns.group if columns else None
-            key = text if group is None else str(row[group])
+            key = text if group is None or is_missing(row[group]) else str(row[group])
             if text.strip() and split_of(key, fractions) == split:
                 yield text, row.get("document", number)
 

@@ -7,7 +7,7 @@ sentence that fits is one window.
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -18,10 +18,9 @@ from thaw.data.encode.blocks import portions
 from thaw.data.encode.token_cache import Rows
 from thaw.data.encode.windows import prefix_spaces, windows
 from thaw.data.entities import entities
-from thaw.data.read.column_files import COLUMN_SUFFIXES, column_rows
 from thaw.data.read.sentences import Sentences, read_sentences
-from thaw.data.read.tables import COMPRESSED
-from thaw.data.read.tag_schemes import SCHEMES, split_tag
+from thaw.data.read.spans import OVERLAPS, Overlaps
+from thaw.data.read.tag_schemes import SCHEMES, Scheme, split_tag
 from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)
@@ -68,14 +67,15 @@ class TokenData(EncoderData):
 
     def __init__(
         self,
-        format: Literal["table", "columns"] = "table",
         tokens: str = "tokens",
         tags: str = "tags",
         text: str = "text",
         spans: str = "spans",
         token_column: int = 0,
         tag_column: int = -1,
-        scheme: Literal["iob1", "iob2", "iobes", "bilou", "io"] | None = None,
+        scheme: Scheme | None = None,
+        sentence: str | None = None,
+        overlaps: Overlaps = "error",
         group: str | None = None,
         stride: int | None = None,
         label_subwords: Literal["all", "first"] = "all",
@@ -83,18 +83,28 @@ class TokenData(EncoderData):
     ) -> None:
         super().__init__(**options)
         prefix_spaces(self.tokenizer)
-        self.format = format
         self.names = {"tokens": tokens, "tags": tags, "text": text, "spans": spans}
         self.names |= {} if group is None else {"group": group}
-        self.token_column = token_column
-        self.tag_column = tag_column
+        self.reading = replace(
+            self.reading,
+            words=True,
+            tokens=tokens,
+            tags=tags,
+            text=text,
+            spans=spans,
+            token_column=token_column,
+            tag_column=tag_column,
+            scheme=scheme,
+            sentence=sentence,
+        )
         self.scheme = scheme
+        self.overlaps: Overlaps = overlaps
         self.stride = self.max_tokens // 4 if stride is None else stride
         self.label_subwords = label_subwords
         room = self.max_tokens - self.tokenizer.num_special_tokens_to_add()
         for name, value, known in (
-            ("data.format", format, ("table", "columns")),
             ("data.scheme", scheme, (None, *SCHEMES)),
+            ("data.overlaps", overlaps, OVERLAPS),
             ("task.label_subwords", label_subwords, ("all", "first")),
         ):
             if value not in known:
@@ -132,29 +142,22 @@ class TokenData(EncoderData):
                 log.warning("%s has no entity: its scores say nothing", split)
         for split, rows in self.rows.items():
             self.encoded[split] = self.encode(rows, split)
+        if only is None:
+            log.info("%s", self.summary().text())
 
     def example(self) -> str:
         return ", such as data=conll data.train=train.txt data.test=test.txt"
 
-    def source_rows(self, root: Path | str | None, split: str) -> Iterable[Mapping[str, Any]]:
-        if isinstance(root, str):
-            return super().source_rows(root, split)
-        path = (root or Path()) / split
-        suffix = next((s for s in reversed(path.suffixes) if s not in COMPRESSED), "")
-        if self.format == "columns":
-            if suffix in (".jsonl", ".ndjson", ".parquet"):
-                raise ThawError(f"{path} is a table, which data=files (data.format=table) reads.")
-            return column_rows(path, self.encoding, self.token_column, self.tag_column)
-        if suffix in COLUMN_SUFFIXES:
-            raise ThawError(f"{path}: column files are read with data=conll (data.format=columns).")
-        return super().source_rows(root, split)
-
     def pick(self, rows: Iterable[Mapping[str, Any]], origin: str) -> Sentences:
-        return read_sentences(rows, self.names, self.scheme, origin)
+        return read_sentences(rows, self.names, self.scheme, origin, self.overlaps)
 
     def strata(self, rows: Sentences) -> list[list[str]]:
         """The entity types of each sentence."""
         return [sorted({entity.type for entity in entities(tags)}) for tags in rows.labels]
+
+    def counts(self, rows: Sentences) -> Counter[str]:
+        """Returns how many entities there are of each type."""
+        return types_of(rows.labels)
 
     def for_task(self) -> dict[str, Any]:
         """Labels, how many tokens of train have each, and how a text is split into words."""

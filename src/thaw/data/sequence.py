@@ -4,8 +4,8 @@ Shapes: B batch, T tokens, C labels.
 """
 
 import logging
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,18 @@ from thaw.data.batch.balanced import BalancedBatches
 from thaw.data.encode.blocks import portions
 from thaw.data.encode.token_cache import Rows
 from thaw.data.read.few_shots import distinct, draw
-from thaw.data.read.texts import Columns, Texts, label_names, read_texts
+from thaw.data.read.label_names import (
+    counted,
+    label_counts,
+    label_names,
+    listed,
+    normalized,
+    option,
+    warn_of_alike,
+    warn_of_undropped,
+)
+from thaw.data.read.row_values import Columns
+from thaw.data.read.texts import Texts, read_texts
 from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)
@@ -35,12 +46,14 @@ class SequenceData(EncoderData):
 
     def __init__(
         self,
-        text: str | Sequence[str] = "text",
-        label: str = "label",
+        text: str | int | Sequence[str | int] = "text",
+        label: str | int | Sequence[str | int] = "label",
         label_separator: str | None = None,
-        labels: Sequence[str | int] | None = None,
-        drop_labels: Sequence[str | int] = (),
+        labels: Sequence[str | int | float] | None = None,
+        drop_labels: Sequence[str | int | float] = (),
         drop_empty: bool = False,
+        drop_unlabelled: bool = False,
+        normalize_labels: bool = False,
         group: str | None = None,
         shots: PositiveInt | None = None,
         steps: PositiveInt | None = None,
@@ -49,34 +62,64 @@ class SequenceData(EncoderData):
         super().__init__(**options)
         self.shots = shots
         self.steps = steps
+        names = [str(c) for c in ([text] if isinstance(text, str | int) else text)]
+        self.reading = replace(self.reading, text=names[0] if len(names) == 1 else "text")
+        tidy = normalized if normalize_labels else str
+        flags = None if isinstance(label, str | int) else [str(column) for column in label]
+        given = flags if labels is None else [str(name) for name in labels]
+        self.given_labels = None if given is None else [tidy(name) for name in given]
         self.columns = Columns(
-            text=[text] if isinstance(text, str) else list(text),
-            label=label,
+            text=names,
+            label=str(label) if flags is None else flags,
             label_separator=label_separator,
             drop_labels=[str(name) for name in drop_labels],
             drop_empty=drop_empty,
             group=group,
+            labels=self.given_labels,
+            drop_unlabelled=drop_unlabelled,
+            normalize_labels=normalize_labels,
         )
-        self.given_labels = None if labels is None else [str(name) for name in labels]
         self.multi_label = False
         if not 1 <= len(self.columns.text) <= 2:
             raise ThawError(f"data.text={text}: one column, or two for pairs.")
+        if flags == []:
+            raise ThawError("data.label=[]: expected a column, or several of zeros and ones.")
 
     def read(self, only: str | None = None, trained: Mapping[str, Any] | None = None) -> None:
         """Reads, checks and encodes the splits, and finds the labels; see `EncoderData.read`."""
         self.rows = self.read_splits(only)
         train = next(iter(self.rows.values())) if only else self.rows["train"]
-        self.multi_label = any(isinstance(value, list) for value in train.labels)
+        self.multi_label = has_lists(train)
+        for split, texts in self.rows.items():
+            as_lists(texts, split, self.multi_label)
         if trained is not None:
             self.labels = trained_labels(trained, self.multi_label)
         else:
             self.labels = label_names(train.labels, self.given_labels)
         if only is None:
             check_classes(train, self.labels, self.multi_label)
-            self.warn_of_leaks()
+            warn_of_alike(label_counts(train.labels), train.origin)
+            self.warn_of_kept()
         for split, texts in self.rows.items():
             check_labels(texts, split, self.labels)
+        if only is None:
+            self.warn_of_leaks()
+        for split, texts in self.rows.items():
             self.encoded[split] = self.encode(texts, split)
+        if only is None:
+            log.info("%s", self.summary().text())
+
+    def warn_of_kept(self) -> None:
+        """Warns of labels to drop that no row has, and of rows that stay with a similar label."""
+        if not self.columns.drop_labels:
+            return
+        train = self.rows["train"]
+        warn_of_undropped(self.columns.drop_labels, label_counts(train.labels), train.origin)
+        sources = [rows.source for rows in self.rows.values() if rows.source]
+        if sources and not any("data.drop_labels" in source.left_out for source in sources):
+            log.warning(
+                "no row has a label of data.drop_labels: %s", listed(self.columns.drop_labels)
+            )
 
     def read_splits(self, only: str | None = None) -> dict[str, Texts]:
         out = super().read_splits(only)
@@ -108,8 +151,7 @@ class SequenceData(EncoderData):
         """Labels, whether a text has several, and how often each occurs in train."""
         given: dict[str, Any] = {"labels": self.labels, "multi_label": self.multi_label}
         if "train" in self.rows:
-            values = self.rows["train"].labels
-            counts = Counter(n for v in values for n in (v if isinstance(v, list) else [v]))
+            counts = label_counts(self.rows["train"].labels)
             given["label_counts"] = [counts[name] for name in self.labels]
         return given
 
@@ -172,6 +214,34 @@ class SequenceData(EncoderData):
         return dict(self.tokenizer.pad(rows, return_tensors="pt"))
 
 
+def has_lists(texts: Texts) -> bool:
+    """Returns whether texts have several labels."""
+    return any(isinstance(label, list) for label in texts.labels)
+
+
+def as_lists(texts: Texts, split: str, multi_label: bool) -> None:
+    """Makes a list of each label where texts have several.
+
+    Args:
+        texts: of a split, changed in place.
+        split: its name.
+        multi_label: whether the texts of train have several labels.
+
+    Raises:
+        ThawError: the texts have several labels, those of train have one.
+    """
+    if not multi_label and has_lists(texts):
+        raise ThawError(
+            f"{texts.origin}: texts of {split} have several labels, those of train one."
+        )
+    if multi_label:
+        lists: dict[str, list[str]] = {}
+        texts.labels = [
+            lists.setdefault(label, [label]) if isinstance(label, str) else label
+            for label in texts.labels
+        ]
+
+
 def trained_labels(config: Mapping[str, Any], multi_label: bool) -> list[str]:
     """The labels of a trained classifier in their order.
 
@@ -193,7 +263,7 @@ def trained_labels(config: Mapping[str, Any], multi_label: bool) -> list[str]:
 
 def check_classes(train: Texts, labels: Sequence[str], multi_label: bool) -> None:
     """Raises ThawError unless train has at least two classes, and every one of `labels`."""
-    found = {n for value in train.labels for n in (value if isinstance(value, list) else [value])}
+    found = label_counts(train.labels)
     if len(found) < 2 and not (multi_label and found):
         raise ThawError(
             f"{train.origin}: train has one class only, {sorted(found)}; "
@@ -201,21 +271,27 @@ def check_classes(train: Texts, labels: Sequence[str], multi_label: bool) -> Non
         )
     if absent := [name for name in labels if name not in found]:
         raise ThawError(
-            f"{train.origin}: train has no text with label {absent[:5]} of data.labels."
+            f"{train.origin}: train has no text with label {listed(absent)} of data.labels; it has "
+            f"{counted(found)}. Leave the names without texts out of data.labels, or their columns "
+            "out of data.label."
         )
 
 
 def check_labels(texts: Texts, split: str, labels: Sequence[str]) -> None:
     """Raises ThawError if a split has a label that the model does not know."""
-    known = set(labels)
-    unknown: dict[str, int] = {}
-    for value in texts.labels:
-        for name in value if isinstance(value, list) else [value]:
-            if name not in known:
-                unknown[name] = unknown.get(name, 0) + 1
-    if unknown:
-        name, count = next(iter(unknown.items()))
-        raise ThawError(
-            f"{texts.origin}: {split} has label {name!r} ({count} rows) that train lacks; "
-            f"train has {', '.join(map(repr, list(labels)[:20]))}."
+    counts = label_counts(texts.labels)
+    unknown = {name: count for name, count in counts.items() if name not in set(labels)}
+    if not unknown:
+        return
+    looks = {normalized(name): name for name in labels}
+    twins = [(name, looks[normalized(name)]) for name in unknown if normalized(name) in looks]
+    way = f"Leave their rows out: {option('data.drop_labels', list(unknown))}."
+    if twins:
+        way = (
+            f"{twins[0][0]!a} and {twins[0][1]!a} differ in case, spaces, Unicode form or "
+            "invisible characters only: data.normalize_labels=true makes one of such labels."
         )
+    raise ThawError(
+        f"{texts.origin}: {split} has labels that train lacks, with so many rows: "
+        f"{counted(unknown)}; train has {listed(labels)}. {way}"
+    )

@@ -4,7 +4,6 @@ Shapes: B batch, T tokens, P pairs, C labels.
 """
 
 import logging
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -15,8 +14,9 @@ from torch.utils.data import DataLoader, Sampler
 
 from thaw.data.base import rowwise
 from thaw.data.batch.pairs import PairBatches, Sampling, sample_pairs
-from thaw.data.read.few_shots import distinct, names_in
-from thaw.data.read.texts import Texts, label_names
+from thaw.data.read.few_shots import distinct
+from thaw.data.read.label_names import counted, label_counts, label_names, option
+from thaw.data.read.texts import Texts
 from thaw.data.sequence import SequenceData
 from thaw.errors import ThawError
 
@@ -67,11 +67,12 @@ class SetFitData(SequenceData):
             return self.from_names()
         out = super().read_splits()
         out["train"] = distinct(out["train"]) if self.shots is None else out["train"]
-        counts = Counter(name for label in out["train"].labels for name in names_in(label))
-        if alone := [name for name, count in counts.items() if count < 2]:
+        counts = label_counts(out["train"].labels)
+        if alone := {name: count for name, count in counts.items() if count < 2}:
             raise ThawError(
-                f"{out['train'].origin}: label {alone[0]!r} has one text, and pairs need two of a "
-                "label: task.shots=2 or more, or data.drop_labels=[...]."
+                f"{out['train'].origin}: labels with one text, and pairs need two of a label: "
+                f"{counted(alone)}. Try task.shots=2 or more, or leave these labels out: "
+                f"{option('data.drop_labels', list(alone))}."
             )
         return out
 

@@ -9,9 +9,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-from thaw.data.read.tables import BATCH, FORMATS
 from thaw.errors import ThawError
 from thaw.storage.files import partial_name, put
+
+FORMATS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+BATCH = 4096  # rows that are held back
 
 
 class RowWriter:

@@ -16,7 +16,7 @@ from thaw.encoder.blocks import parameter_rows
 from thaw.report.figures import curves, learning_curve_figure, metrics_table, svg
 from thaw.report.html_page import now, run_page
 from thaw.report.model_dir import LOADING, export, frozen_as, model_card
-from thaw.report.sections import Findings, Section, Table, headline, scores_of
+from thaw.report.sections import Findings, Section, Table, data_tables, headline, scores_of
 from thaw.report.test_results import TestResults
 from thaw.storage.files import write_atomic
 from thaw.training.run_dir import Run
@@ -67,6 +67,8 @@ def write_run(
     sections = task.write_test(directory, data, test) if test else []
     if (directory / "metrics.csv").exists():
         learning_curve_figure(directory / "metrics.csv", directory / "learning_curve.png")
+    summary = json.dumps(data.summary().numbers(), indent=2)
+    write_atomic(directory / "data.json", summary + "\n")
     findings = findings_of(run, task, data, metrics, [*sections, *task.findings(metrics)])
     write_atomic(directory / "report.html", run_page(findings))
     # Last: its presence says that the run is finished.
@@ -96,7 +98,7 @@ def findings_of(
         headline=None if score is None else (score, metrics[score]),
         numbers=[(n, f"{metrics[k]:,.{d}f}{unit}") for k, n, unit, d in TOOK if k in metrics],
         scores=scores_of(metrics),
-        sections=sections,
+        sections=[*sections, *data_tables(data.summary())],
         curves=[svg(panel) for panel in curves(csv_file)] if csv_file.exists() else [],
         trains=Table("what trained", names, parts),
         usage=usage(run_dir, task),

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from thaw.data.summary import READ_COLUMNS, SPLIT_COLUMNS, DataSummary
+
 ERRORS = 200  # most examples of errors that are shown
 CHARACTERS = 1000  # most characters that are shown of a text
 CLASSES = 20  # most classes of a matrix; of more, the largest confusions are listed
@@ -162,6 +164,21 @@ def headline(metrics: Mapping[str, float], monitor: str) -> str | None:
     """
     wanted = (monitor.replace("val/", "test/"), monitor, *metrics)
     return next((key for key in wanted if key in metrics), None)
+
+
+def data_tables(summary: DataSummary) -> list[Table]:
+    """Returns what was understood of the data: what was read, the splits, and their labels."""
+    found = [
+        Table("data read", READ_COLUMNS, summary.read_rows()),
+        Table(
+            "splits",
+            SPLIT_COLUMNS,
+            summary.split_rows(),
+            f"A text is cut where it is longer than data.max_tokens={summary.max_tokens}.",
+        ),
+    ]
+    labels = summary.label_rows()
+    return found + ([Table("labels", ("label", *summary.splits), labels)] if labels else [])
 
 
 def scores_of(metrics: Mapping[str, float]) -> list[Table]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 
 from thaw.data.base import names_of
+from thaw.data.read.row_values import as_text
 from thaw.encoder.first_token import first_token_only
 from thaw.encoder.load import load
 from thaw.errors import ThawError
@@ -40,7 +41,9 @@ class SequencePredictor(Predictor):
 
     def columns(self, row: Mapping[str, Any], asked: Sequence[str]) -> list[str]:
         text = self.data["text"]
-        columns = list(asked) or ([text] if isinstance(text, str) else list(text))
+        columns = list(asked) or (
+            [str(c) for c in ([text] if isinstance(text, str | int) else text)]
+        )
         if missing := [c for c in columns if c not in row]:
             raise ThawError(
                 f"the input has no column {missing[0]!r}; it has {', '.join(map(repr, row))}. "
@@ -53,8 +56,16 @@ class SequencePredictor(Predictor):
     ) -> Iterator[dict[str, Any]]:
         """Rows with `prediction` and a probability per class, in their order."""
         rows = iter(rows)
+        count = 0
         while chunk := list(islice(rows, self.batch_size * CHUNK)):
-            texts = [[str(row.get(c) or "") for row in chunk] for c in columns]
+            texts = [
+                [
+                    as_text(r.get(c), c, f"the input: row {n}")
+                    for n, r in enumerate(chunk, count + 1)
+                ]
+                for c in columns
+            ]
+            count += len(chunk)
             for row, p in zip(chunk, self.probabilities(texts), strict=True):
                 yield row | prediction_columns(p, self.labels, self.multi_label)
 

@@ -1,6 +1,7 @@
 """Column files, and the schemes their tags are in."""
 
 import gzip
+import logging
 
 import pytest
 
@@ -74,8 +75,16 @@ def test_compressed_files_are_read(tmp_path):
 @pytest.mark.parametrize(
     ("text", "options", "message"),
     [
-        ("a O\nb\n", {}, r"line 2: 1 columns, the others have 2: 'b'"),
-        ("a\n", {}, r"line 1: 'a' has no column of tags beside the words"),
+        (
+            "a O\nb\n",
+            {},
+            r"line 2: 1 columns, the others have 2\. Its columns are 0: 'b'; data.token_c",
+        ),
+        (
+            "a\n",
+            {},
+            r"line 1: there is no column of tags beside the words\. Its columns are 0: 'a'",
+        ),
         ("a O\n", {"tag_column": 3}, r"line 1: 2 columns, and tag_column=3 asks for another"),
         ("a\tO\n\tB-PER\n", {}, r"line 2: a tag, 'B-PER', without a word"),
         ("\n\n", {}, "has no sentence in its 2 lines"),
@@ -100,6 +109,8 @@ def where(number, place):
         (["O O"], "iob2"),
         (["B-PER E-PER S-LOC"], "iobes"),
         (["B-PER I-PER L-PER U-LOC"], "bilou"),
+        (["B-PER M-PER E-PER S-LOC"], "bmes"),
+        (["O W-LOC", "B-PER E-PER"], "bmewo"),
         (["O I-PER", "B-LOC O"], "iob2"),  # malformed: neither
     ],
 )
@@ -120,6 +131,9 @@ def test_the_scheme_is_found_from_the_tags(tags, scheme):
         ("iobes", "B-PER", "B-PER", [0]),
         ("iobes", "S-PER E-PER", "B-PER B-PER", [1]),
         ("bilou", "B-PER L-PER U-LOC U-LOC", "B-PER I-PER B-LOC B-LOC", []),
+        ("bmes", "B-PER M-PER E-PER S-LOC O", "B-PER I-PER I-PER B-LOC O", []),
+        ("bmewo", "B-PER M-PER E-PER W-LOC W-LOC", "B-PER I-PER I-PER B-LOC B-LOC", []),
+        ("bmes", "M-PER W-LOC", "B-PER B-LOC", [0, 1]),
         ("io", "PER PER O LOC PER", "B-PER I-PER O B-LOC B-PER", []),
     ],
 )
@@ -134,3 +148,102 @@ def test_what_is_no_tag_is_refused_with_its_place(tag):
     if tag == "PER":
         with pytest.raises(ThawError, match=r"Bare types are read with data\.scheme=io"):
             find_scheme([["O", tag]], where)
+
+
+@pytest.mark.parametrize(
+    ("tags", "hint"),
+    [
+        ("B_PER O", r"Write it B-PER\."),
+        ("PER-B O", r"Write it B-PER\."),
+        ("b-PER O", r"Write it B-PER\."),
+        ("LOC O PER", r"Bare types are read with data\.scheme=io\."),
+        ("TAG B-PER O", r"Is that the column of tags\?"),
+        ("Oslo is big", r"Is that the column of tags\?"),
+        ("12 O", r"Is that the column of tags\?"),
+    ],
+)
+def test_only_what_looks_like_bare_types_is_said_to_be(tags, hint):
+    with pytest.raises(ThawError, match=rf"I- \(BMES, BMEWO\)\. {hint}$"):
+        find_scheme([tags.split()], where)
+
+
+def tagged(tmp_path, text, **options):
+    return [(row["tokens"], row.get("tags")) for row in rows(tmp_path, text, **options)]
+
+
+TWO = [(["Ida", "left"], ["B-PER", "O"]), (["Oslo"], ["B-LOC"])]
+
+
+def test_a_line_that_names_the_columns_is_found_or_given(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    text = "Ida B-PER\nleft O\n\nOslo B-LOC\n"
+    for header in ("WORD TAG\n", "WORD TAG\n\n", "# about\nword ner\n"):
+        assert tagged(tmp_path, header + text) == TWO
+    assert "line 2 names the columns: word ner" in caplog.text
+    assert tagged(tmp_path, "WORD O\n" + text, header=True) == TWO
+    with pytest.raises(ThawError, match=r"line 1: tag 'TAG'; expected O, or B-"):
+        tagged(tmp_path, "WORD TAG\n" + text, header=False)
+    # A type without its prefix in the first line is an error, and no header.
+    with pytest.raises(ThawError, match=r"line 1: tag 'PER'; .* 0: 'Eva', 1: 'PER'; data\.token"):
+        tagged(tmp_path, "Eva PER\n" + text)
+
+
+def test_tabs_too_many_at_the_end_are_passed_over_and_counted(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    assert tagged(tmp_path, "Ida\tB-PER\nleft\tO\t\n\nOslo\tB-LOC\t\t\n") == TWO
+    assert "2 lines end in tabs too many, which are passed over" in caplog.text
+    assert tagged(tmp_path, "Ida\tB-PER\t\nleft\tO\t\n\nOslo\tB-LOC\t\n") == TWO
+
+
+def test_an_empty_word_keeps_its_place_and_ends_no_sentence(tmp_path, caplog):
+    text = "1\tIda\tB-PER\tO\n2\t\tO\tO\n3\tleft\tO\tO\n"
+    got = tagged(tmp_path, text, token_column=1, tag_column=2)
+    assert got == [(["Ida", "_", "left"], ["B-PER", "O", "O"])]
+    assert "1 words are empty and read as '_'" in caplog.text
+    assert tagged(tmp_path, text, token_column=1, tag_column=None)[0][0] == ["Ida", "_", "left"]
+
+
+NUMBERED = "# a\n1\tIda\tB-PER\tO\n2\tleft\tO\tO\n\n1\tOslo\tB-LOC\tO\n"
+
+
+def test_numbers_of_rows_and_tags_are_not_taken_for_words(tmp_path):
+    way = r"Try data\.token_column=1 data\.tag_column=2\. .*0: '1', 1: 'Ida', 2: 'B-PER', 3: 'O'"
+    with pytest.raises(ThawError, match=rf"line 2: The words would be the numbers of rows.* {way}"):
+        tagged(tmp_path, NUMBERED)
+    assert tagged(tmp_path, NUMBERED, token_column=1, tag_column=2) == TWO
+    with pytest.raises(ThawError, match=r"numbers of rows.*Try token_column=1\."):
+        tagged(tmp_path, NUMBERED, tag_column=None)
+    first = "B-PER\tIda\nO\tleft\n\nB-LOC\tOslo\n"
+    with pytest.raises(
+        ThawError, match=r"would be tags\. Try data\.token_column=1 data\.tag_column=0"
+    ):
+        tagged(tmp_path, first)
+    assert tagged(tmp_path, first, token_column=1, tag_column=0) == TWO
+    with pytest.raises(ThawError, match=r"would be tags\. Try token_column=1\."):
+        tagged(tmp_path, first, tag_column=None)
+
+
+def test_a_column_without_tags_is_said_to_have_none(tmp_path):
+    text = "Ida B-PER NNP\nleft O VBD\n"
+    with pytest.raises(
+        ThawError, match=r"'NNP' is no tag; .*Try data\.token_column=0 data\.tag_column=1"
+    ):
+        tagged(tmp_path, text)
+    assert tagged(tmp_path, text, scheme="io")[0][1] == ["NNP", "VBD"]
+    with pytest.raises(ThawError, match=r"'NNP' is no tag; .*Is that column not of tags\?"):
+        tagged(tmp_path, "Ida NNP\nleft VBD\n")
+    conllu = "1\tIda\tIda\tPROPN\t_\t_\t0\troot\t_\t_\n" * 1 + "2\tx\tx\tX\t_\t_\t0\tx\t_\t_\n"
+    with pytest.raises(ThawError, match=r"CoNLL-U is read with data\.format=conllu"):
+        tagged(tmp_path, conllu + "3\ty\ty\tX\t_\t_\t0\tx\t_\t_\n")
+
+
+def test_words_that_happen_to_be_numbers_are_words(tmp_path):
+    assert tagged(tmp_path, "1 O\n2 O\nIda B-PER\n")[0][0] == ["1", "2", "Ida"]
+
+
+def test_a_bad_tag_far_down_is_shown_with_its_columns(tmp_path):
+    text = "Ida B-PER\n\n" * 600 + "Oslo NNP\n"
+    with pytest.raises(
+        ThawError, match=r"line 1201: tag 'NNP'; .*0: 'Oslo', 1: 'NNP'; data\.token_"
+    ):
+        tagged(tmp_path, text)

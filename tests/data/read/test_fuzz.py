@@ -10,6 +10,7 @@ import io
 import json
 import tempfile
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,12 +32,16 @@ from thaw.data.ner import align, firsts
 from thaw.data.read.column_files import column_rows
 from thaw.data.read.corpus import corpus_rows, joined
 from thaw.data.read.few_shots import distinct, draw
+from thaw.data.read.formats.options import Reading
+from thaw.data.read.formats.registry import FORMATS, rows_of
+from thaw.data.read.label_names import label_names
+from thaw.data.read.row_values import Columns
 from thaw.data.read.sentences import read_sentences
 from thaw.data.read.spans import places_of, read_spans, tags_of, words_of
 from thaw.data.read.splits import cut
 from thaw.data.read.tables import read_rows
 from thaw.data.read.tag_schemes import SCHEMES, to_iob2
-from thaw.data.read.texts import Columns, Texts, label_names, read_texts
+from thaw.data.read.texts import Texts, read_texts
 from thaw.data.write import RowWriter
 from thaw.errors import ThawError
 
@@ -95,6 +100,12 @@ NASTY = [
     '{"text": ["a"], "label": NaN}',
     '{"tokens": ["a"], "tags": ["O"]}',
     '{"text": "Jan", "spans": [[0, 3, "PER"]]}',
+    '{"text": "Jan", "answer": "accept", "spans": [{"start": 0, "end": 3, "label": "PER"}]}',
+    '{"data": {"text": "Jan"}, "annotations": [{"result": [{"value": {"choices": ["a"]}}]}]}',
+    '["Jan", {"entities": [[0, 3, "PER"]]}]',
+    "__label__a text\n",
+    "1\tJan\tJan\tX\t_\t_\t0\troot\t_\tNER=B-PER\n",
+    "T1\tPER 0 3\tJan\n",
 ]
 SUFFIXES = [
     ".csv",
@@ -107,6 +118,10 @@ SUFFIXES = [
     ".csv.gz",
     ".jsonl.bz2",
     ".tsv.xz",
+    ".json",
+    ".conllu",
+    ".ann",
+    ".unknown",
 ]
 ENCODINGS = ["utf-8", "utf-16", "latin-1", "utf-8-sig", "cp1252", "ascii", "utf-32", "shift_jis"]
 NER = {"tokens": "tokens", "tags": "tags", "text": "text", "spans": "spans"}
@@ -169,8 +184,8 @@ def test_any_bytes_are_read_or_refused(directory, file):
     path.write_bytes(content)
     for reader in (
         lambda: read_rows(path, encoding),
-        lambda: corpus_rows(path, encoding, documents=False),
-        lambda: joined(corpus_rows(path, encoding, documents=True), "text"),
+        lambda: corpus_rows(path, Reading(encoding=encoding), documents=False),
+        lambda: joined(corpus_rows(path, Reading(encoding=encoding), documents=True), "text"),
         lambda: column_rows(path, encoding),
     ):
         found = None
@@ -185,6 +200,31 @@ def test_any_bytes_are_read_or_refused(directory, file):
         ):
             with suppress(ThawError):
                 step()
+
+
+@given(
+    file=files(),
+    form=st.sampled_from(sorted(FORMATS)),
+    header=st.sampled_from([None, True, False]),
+    columns=st.sampled_from([None, ("text", "label"), ("tokens",)]),
+    quoting=st.sampled_from([None, "csv", "none"]),
+    words=st.booleans(),
+    annotated=st.booleans(),
+)
+def test_any_bytes_are_read_or_refused_in_any_format(
+    directory, file, form, header, columns, quoting, words, annotated
+):
+    name, content, encoding = file
+    path = directory / name
+    path.write_bytes(content)
+    how = Reading(form, encoding, header, columns, quoting, spans="spans" if words else None)
+    how = replace(how, words=words, annotated=annotated)
+    with suppress(ThawError):
+        found = list(rows_of(path, how))
+        assert all(isinstance(row, dict) for row in found)
+        with suppress(ThawError):
+            use(read_texts(found, Columns(["text"], "label"), "here"))
+        read_sentences(found, NER, None, "here", "longest")
 
 
 @given(
@@ -230,7 +270,8 @@ def test_any_spans_are_in_their_text_or_refused(value, text):
 
 @given(
     tags=st.lists(
-        st.sampled_from(["O", *(f"{p}-{t}" for p in "BIESLU" for t in ("PER", "LOC"))]), max_size=12
+        st.sampled_from(["O", *(f"{p}-{t}" for p in "BIESLUMW" for t in ("PER", "LOC"))]),
+        max_size=12,
     ),
     scheme=st.sampled_from(SCHEMES),
 )

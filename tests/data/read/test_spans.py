@@ -2,7 +2,7 @@
 
 import pytest
 
-from thaw.data.read.spans import Span, places_of, read_spans, tags_of, words_of
+from thaw.data.read.spans import Span, longest, places_of, read_spans, tags_of, words_of
 from thaw.errors import ThawError
 
 
@@ -91,3 +91,36 @@ def test_bad_spans_are_explained_with_the_row(value, message):
 def test_spans_are_a_list(value):
     with pytest.raises(ThawError, match="expected a list"):
         read_spans(value, "Jan", "row 1")
+
+
+def test_the_longest_of_spans_that_overlap_is_kept():
+    value = [[0, 3, "A"], [0, 12, "B"], [11, 20, "C"], [20, 24, "D"], [20, 24, "E"]]
+    with pytest.raises(ThawError, match=r"overlap\. data\.overlaps=longest keeps the longest"):
+        read_spans(value, "x" * 30, "row 1")
+    spans = read_spans(value, "x" * 30, "row 1", "longest")
+    assert len(spans) == 5
+    assert longest(spans) == [Span(0, 12, "B"), Span(20, 24, "D")]
+
+
+def test_of_spans_that_cut_one_word_the_first_has_it():
+    words = words_of("Ida Ek")
+    spans = [Span(0, 2, "A"), Span(2, 6, "B")]
+    with pytest.raises(ThawError, match=r"two spans share the word at 0 to 3.*overlaps=longest"):
+        tags_of(words, spans, "row 1")
+    assert tags_of(words, spans, "row 1", "longest")[0] == ["B-A", "B-B"]
+
+
+def test_spans_of_tools_have_other_names():
+    value = [
+        {"start_offset": 0, "end_offset": 3, "label": "PER"},
+        {"start": 4, "end": 6, "labels": ["LOC"], "text": "Ek"},
+    ]
+    assert read_spans(value, "Ida Ek", "row 1") == [Span(0, 3, "PER"), Span(4, 6, "LOC")]
+
+
+def test_spans_that_browsers_counted_are_found_by_their_text():
+    text = "\U0001f600\U0001f600 Ida left"
+    span = {"start": 5, "end": 8, "label": "PER", "text": "Ida"}
+    assert read_spans([span], text, "row 1") == [Span(3, 6, "PER")]
+    with pytest.raises(ThawError, match=r"span \[5, 8\] says 'Eva', and there stands 'a l'"):
+        read_spans([span | {"text": "Eva"}], text, "row 1")

@@ -6,9 +6,10 @@ import pytest
 
 from thaw.data.read import text_store as spooling
 from thaw.data.read import texts as table
+from thaw.data.read.row_values import Columns
 from thaw.data.read.splits import cut
 from thaw.data.read.text_store import Picked, Spool, hashes
-from thaw.data.read.texts import Columns, read_texts
+from thaw.data.read.texts import read_texts
 from thaw.errors import ThawError
 
 PAIRS = [("a b", "c"), ("", "é\u2028"), ("\ud800", "x" * 1000), ("a b", "c"), ("z", "")]

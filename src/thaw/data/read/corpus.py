@@ -5,14 +5,18 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from thaw.data.read.tables import COMPRESSED, FORMATS, open_lines, read_rows, require_file
+from thaw.data.read.formats.content import is_fasttext, is_saved, suffix_of
+from thaw.data.read.formats.options import Reading
+from thaw.data.read.formats.registry import TABLES, rows_of
+from thaw.data.read.text_files import COMPRESSED, open_lines, require_file, split_part
 from thaw.errors import ThawError
 
 LONGEST = 1_000_000  # characters: a longer line is no line
+MOST_CONTROL = 0.3  # of the first bytes of a text: what comes out of a PDF has some
 CONTROL = bytes({*range(32)} - {*b"\t\n\v\f\r\x1b"})
 
 
-def corpus_rows(path: Path, encoding: str, documents: bool) -> Iterator[Mapping[str, Any]]:
+def corpus_rows(path: Path, how: Reading, documents: bool) -> Iterator[Mapping[str, Any]]:
     """Rows of a file or folder, in memory that does not grow with it.
 
     A row has what a table has; of a text file `text`, the line. Of a folder, `document` names the
@@ -20,7 +24,7 @@ def corpus_rows(path: Path, encoding: str, documents: bool) -> Iterator[Mapping[
 
     Args:
         path: a table (.csv, .jsonl, .parquet, ...), a text file of any other name, or a folder.
-        encoding: of text.
+        how: see `Reading`.
         documents: rows of one `document` are to be joined: a line keeps its end, and one that never
             ends comes in pieces.
 
@@ -28,12 +32,20 @@ def corpus_rows(path: Path, encoding: str, documents: bool) -> Iterator[Mapping[
         ThawError: there is no such file, it is empty or not text, the folder has no .txt, or a line
             never ends.
     """
+    other = how.reader is not None or how.format not in (None, "text", "table")
+    whole, _ = split_part(path)
+    if whole.is_dir():
+        other |= is_saved(whole)
+    elif not other and whole.is_file() and suffix_of(whole) in TABLES:
+        other = True
+    elif not other and whole.is_file():
+        require_text(path, how.encoding)
+        other = is_fasttext(whole, how.encoding)
+    if other:
+        return rows_of(path, how)
     if path.is_dir():
-        return folder_rows(path, encoding, documents)
-    plain = [s for s in path.suffixes if s.lower() not in COMPRESSED]
-    if plain and plain[-1].lower() in FORMATS:
-        return read_rows(path, encoding)
-    return text_file_rows(path, encoding, documents)
+        return folder_rows(path, how.encoding, documents)
+    return text_file_rows(path, how.encoding, documents)
 
 
 def folder_rows(path: Path, encoding: str, documents: bool) -> Iterator[Mapping[str, Any]]:
@@ -77,10 +89,11 @@ def require_text(path: Path, encoding: str) -> None:
     if path.suffix.lower() not in COMPRESSED and head[:2] not in (b"\xff\xfe", b"\xfe\xff"):
         with open(path, "rb") as raw:
             head = raw.read(4096)
-        if head.startswith(b"%PDF") or head.translate(None, CONTROL) != head:
+        control = len(head) - len(head.translate(None, CONTROL))
+        if head.startswith(b"%PDF") or b"\0" in head or control > len(head) * MOST_CONTROL:
             raise ThawError(
                 f"{path} is a binary file: it begins with {head[:8]!r}. Expected text, a text a "
-                f"line, or a table ({', '.join(FORMATS)})."
+                f"line, or a table ({', '.join(TABLES)})."
             )
 
 

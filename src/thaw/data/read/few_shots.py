@@ -5,15 +5,11 @@ from collections import Counter
 
 import numpy as np
 
+from thaw.data.read.label_names import counted, names_in, option
 from thaw.data.read.texts import Texts
 from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)
-
-
-def names_in(label: str | list[str]) -> list[str]:
-    """The labels of a row: one, or those of a list."""
-    return label if isinstance(label, list) else [label]
 
 
 def distinct(texts: Texts) -> Texts:
@@ -65,9 +61,9 @@ def require(texts: Texts, rows: dict[str, list[int]], shots: int) -> None:
     """Raises ThawError if a label has fewer rows than shots."""
     short = {name: len(found) for name, found in rows.items() if len(found) < shots}
     if short:
-        name, count = min(short.items(), key=lambda item: item[1])
+        least = min(short.values())
         raise ThawError(
-            f"{texts.origin}: {shots} different texts a label are wanted, and train has {count} "
-            f"with label {name!r}. Try task.shots={count} (data.shots under task=sequence), or "
-            f"leave the label out with data.drop_labels=[{name}]."
+            f"{texts.origin}: {shots} different texts a label are wanted, and train has fewer of "
+            f"{counted(short)}. Try task.shots={least} (data.shots under task=sequence), or leave "
+            f"these labels out: {option('data.drop_labels', sorted(short))}."
         )

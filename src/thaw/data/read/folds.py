@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from thaw.data.read.label_names import counted, label_counts, names_in
 from thaw.data.read.text_store import hashes
 from thaw.data.read.texts import Texts
 from thaw.errors import ThawError
@@ -74,7 +75,7 @@ def held_out(rows: Texts, labels: Sequence[Any], folds: int, fold: int, seed: in
         seed: of the shuffle before; the same seed gives the same folds.
 
     Raises:
-        ThawError: there are fewer texts, or groups, than folds, or a label has fewer texts.
+        ThawError: there are fewer texts, or groups, than folds.
     """
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
@@ -91,7 +92,7 @@ def held_out(rows: Texts, labels: Sequence[Any], folds: int, fold: int, seed: in
     kind = StratifiedGroupKFold if rows.groups else StratifiedKFold
     splitter = kind(folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of rare labels: `strata` said it
+        warnings.simplefilter("ignore")  # of rare labels: `thaw.data.read.splits.cut` says it
         parts = splitter.split(keys, keys, groups if rows.groups else None)
         _, found = next(islice(parts, fold, None))
     held = np.flatnonzero(np.isin(origin, kept[found]))
@@ -104,34 +105,27 @@ def held_out(rows: Texts, labels: Sequence[Any], folds: int, fold: int, seed: in
 
 
 def strata(labels: Sequence[Any], folds: int, origin: str) -> list[str]:
-    """What each text counts for: its label; of several, the rarest that each fold can have.
+    """Returns what each text counts for: its label; of several, the rarest that each fold can have.
 
     Args:
         labels: of each text: a name, a list of names, or None.
         folds: how many.
         origin: of the texts, for messages.
-
-    Raises:
-        ThawError: a label has fewer texts than folds, and texts have one label each.
     """
-    counts: Counter[str] = Counter()
-    for value in labels:
-        counts.update(set(value) if isinstance(value, list) else [] if value is None else [value])
+    counts = label_counts(labels)
+    if all(isinstance(value, str) for value in labels):
+        return list(labels) if max(counts.values()) >= folds else [""] * len(labels)
     rare = {name: count for name, count in counts.items() if count < folds}
-    if rare and any(isinstance(value, str) for value in labels):
-        name = min(rare, key=lambda n: (rare[n], n))
-        raise ThawError(
-            f"{origin}: data.folds={folds} needs as many texts of each label, and {name!r} has "
-            f"{rare[name]}. Try data.folds={rare[name]}, or data.drop_labels=[{name}]."
-            if rare[name] > 1
-            else f"{origin}: data.folds={folds} needs as many texts of each label, and {name!r} "
-            f"has one. data.drop_labels=[{name}] leaves it out."
+    if rare:
+        log.warning(
+            "%s: labels with fewer texts than data.folds=%d are not in each fold: %s",
+            origin,
+            folds,
+            counted(rare),
         )
-    for name, count in sorted(rare.items()):
-        log.warning("%s occurs in %d texts, so not in each of %d folds", name, count, folds)
     keys = []
     for value in labels:
-        names = [n for n in value if n not in rare] if isinstance(value, list) else [value or ""]
+        names = [name for name in names_in(value) if name not in rare]
         keys.append(min(names, key=lambda n: (counts[n], n), default=""))
     several = Counter(keys)
     return [key if several[key] >= folds else "" for key in keys]

@@ -1,13 +1,19 @@
 """Sentences with entity tags out of rows, checked and in IOB2."""
 
+import ast
+import json
 import logging
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from thaw.data.read.spans import places_of, read_spans, tags_of, words_of
+from thaw.data.read.formats.csv_files import header_hint
+from thaw.data.read.formats.word_rows import sentence_column
+from thaw.data.read.row_values import GroupReader, as_text
+from thaw.data.read.spans import Overlaps, longest, places_of, read_spans, tags_of, words_of
 from thaw.data.read.tag_schemes import find_scheme, is_tag, to_iob2
-from thaw.data.read.texts import Texts
+from thaw.data.read.texts import Source, Texts
 from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)
@@ -31,14 +37,20 @@ class Sentences(Texts):
         """The given rows, in the given order."""
         rows = list(rows)
         names = ("texts", "labels", "groups", "originals", "places")
-        parts = {
+        parts: dict[str, Any] = {
             name: [getattr(self, name)[i] for i in rows] for name in names if getattr(self, name)
         }
-        return Sentences(**parts, origin=self.origin, from_spans=self.from_spans)
+        return Sentences(
+            **parts, origin=self.origin, source=self.source, from_spans=self.from_spans
+        )
 
 
 def read_sentences(
-    rows: Iterable[Mapping[str, Any]], names: Mapping[str, str], scheme: str | None, origin: str
+    rows: Iterable[Mapping[str, Any]],
+    names: Mapping[str, str],
+    scheme: str | None,
+    origin: str,
+    overlaps: Overlaps = "error",
 ) -> Sentences:
     """Sentences out of rows with words and tags, or with text and spans.
 
@@ -48,6 +60,7 @@ def read_sentences(
             values never fall into two splits, if there is one.
         scheme: of the tags, one of `SCHEMES`; None: found from them.
         origin: a file or data set, for messages.
+        overlaps: what becomes of spans that overlap, see `read_spans`.
 
     Raises:
         ThawError: there is no row, a column is missing, words and tags differ in number, a tag or
@@ -56,8 +69,9 @@ def read_sentences(
     out = Sentences(origin=origin)
     texts: list[tuple[str, ...]] = []
     lines: list[int] = []
-    empty = total = 0
+    empty = total = overlapping = 0
     cut: list[str] = []
+    groups = GroupReader(names["group"], origin) if "group" in names else None
     spans = False
     for number, row in enumerate(rows, start=1):
         where = f"{origin}: line {row['line']}" if "line" in row else f"{origin}: row {number}"
@@ -67,10 +81,12 @@ def read_sentences(
         if missing := [names[n] for n in (*needed, "group") if n in names and names[n] not in row]:
             raise ThawError(f"{where} has no {missing[0]!r}; it has {', '.join(map(repr, row))}.")
         if spans:
-            text = str(row[names["text"]] or "")
+            text = as_text(row[names["text"]], names["text"], where)
             places = words_of(text)
-            found = read_spans(row[names["spans"]], text, where)
-            tags, widened = tags_of(places, found, where)
+            given = read_spans(row[names["spans"]], text, where, overlaps)
+            found = longest(given) if overlaps == "longest" else given
+            tags, widened = tags_of(places, found, where, overlaps)
+            overlapping += len(given) - sum(tag[0] == "B" for tag in tags)
             words = [text[a:b] for a, b in places]
             total += len(found)
             cut += [f"{where}, {text[s.start : s.end]!r}" for s in widened]
@@ -84,14 +100,18 @@ def read_sentences(
         out.labels.append(tags)
         out.originals.append(text)
         out.places.append(places)
-        if "group" in names:
-            out.groups.append(str(row[names["group"]]))
+        if groups is not None:
+            out.groups.append(groups.read(row, number, tuple(words)))
         lines.append(row.get("line", -number))
     out.texts = texts
     if not texts:
         raise ThawError(f"{origin} has no sentence with a word.")
+    if groups is not None:
+        groups.finish()
     if empty:
         log.warning("%s: %d sentences without a word are left out", origin, empty)
+    if overlapping:
+        log.warning("%s: %d spans overlap a longer one and are left out", origin, overlapping)
     if cut:
         log.warning(
             "%s: %d of %d spans cut a word and were widened to whole words; the first: %s. Are "
@@ -102,6 +122,9 @@ def read_sentences(
             cut[0],
         )
     out.from_spans = spans
+    read = ("text", "spans") if spans else ("tokens", "tags")
+    columns = [(option, names[option]) for option in (*read, "group") if option in names]
+    out.source = Source(origin, columns, number, {"without a word": empty} if empty else {})
     if not spans:
         convert(out, lines, scheme)
     return out
@@ -120,14 +143,31 @@ def require_columns(row: Mapping[str, Any], names: Mapping[str, str], origin: st
         f"task=ner needs a column of words and one of tags ({names['tokens']}, {names['tags']}), "
         f"or text and spans ({names['text']}, {names['spans']}); {origin} has {there}. Name them "
         "with data.tokens=, data.tags=, data.text=, data.spans=, or try data=wnut16."
+        + (header_hint(row) or word_hint(row))
+    )
+
+
+def word_hint(row: Mapping[str, Any]) -> str:
+    """Returns what to type where a row seems to be a word, with a space before it; else ""."""
+    column = sentence_column(row)
+    return (
+        f" A row seems to be a word, and {column!r} to number the sentences: data.tokens= and "
+        "data.tags= name the columns of words and of tags."
+        if column
+        else ""
     )
 
 
 def read_words(tokens: Any, tags: Any, where: str) -> tuple[list[str], list[str]]:
     """The words of a row and their tags, as many."""
+    if isinstance(tokens, str) and isinstance(tags, str):
+        tokens, tags = listed(tokens, tags)
     for name, value in (("tokens", tokens), ("tags", tags)):
         if not isinstance(value, list):
-            raise ThawError(f"{where}: {name} are {value!r:.60}; expected a list.")
+            raise ThawError(
+                f"{where}: {name} are {value!r:.60}; expected a list. Where a row is a word, "
+                "data.sentence=<column> names the column that numbers the sentences."
+            )
     if len(tokens) != len(tags):
         raise ThawError(f"{where}: {len(tokens)} tokens and {len(tags)} tags.")
     for name, value in (("token", tokens), ("tag", tags)):
@@ -136,6 +176,40 @@ def read_words(tokens: Any, tags: Any, where: str) -> tuple[list[str], list[str]
                 f"{where}: {name} {wrong[0]!r} is no text; tags are names such as B-PER."
             )
     return tokens, tags
+
+
+def listed(tokens: str, tags: str) -> tuple[Any, Any]:
+    """Returns words and tags that a table holds as text.
+
+    They are lists as Python and JSON write them, or words and as many tags apart by spaces. What is
+    neither stays as it is.
+    """
+    lists = [as_list(tokens), as_list(tags)]
+    if None not in lists:
+        return lists[0], lists[1]
+    words, kinds = tokens.split(" "), tags.split(" ")
+    apart = len(words) == len(kinds) > 1 and all(words)
+    if apart and all(kind == "O" or is_tag(kind) for kind in kinds):
+        return words, kinds
+    return tokens, tags
+
+
+def as_list(value: str) -> list[Any] | None:
+    """Returns a list that was written as text; None where it is none, or numpy's without commas."""
+    if not (value.startswith("[") and value.endswith("]")):
+        return None
+    try:
+        parsed = json.loads(value)
+    except ValueError:
+        if re.search(r"""['"]\s+['"]""", value):  # which Python would read as one text
+            return None
+        try:
+            parsed = ast.literal_eval(value)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            return None
+    except RecursionError:
+        return None
+    return parsed if isinstance(parsed, list) else None
 
 
 def convert(sentences: Sentences, lines: Sequence[int], scheme: str | None) -> None:

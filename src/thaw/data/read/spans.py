@@ -1,8 +1,9 @@
 """Text with character spans as words with tags, and words with their places in a text."""
 
+from bisect import bisect
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import regex
 
@@ -19,6 +20,10 @@ TOKEN = regex.compile(
 )
 
 
+Overlaps = Literal["error", "longest"]
+OVERLAPS = get_args(Overlaps)
+
+
 class Span(NamedTuple):
     """A labelled piece of text: characters `start` to `end`, without the one at `end`."""
 
@@ -28,7 +33,7 @@ class Span(NamedTuple):
 
 
 def words_of(text: str, fine: bool = True) -> list[tuple[int, int]]:
-    """Where the words of a text begin and end.
+    """Returns where the words of a text begin and end.
 
     Args:
         text: any.
@@ -39,7 +44,7 @@ def words_of(text: str, fine: bool = True) -> list[tuple[int, int]]:
 
 
 def places_of(words: Sequence[str]) -> list[tuple[int, int]]:
-    """Where words begin and end in the text that they make joined by spaces."""
+    """Returns where words begin and end in the text that they make joined by spaces."""
     places = []
     at = 0
     for word in words:
@@ -48,44 +53,61 @@ def places_of(words: Sequence[str]) -> list[tuple[int, int]]:
     return places
 
 
-def read_spans(value: Any, text: str, where: str) -> list[Span]:
-    """The spans of a text, in order.
+def read_spans(value: Any, text: str, where: str, overlaps: Overlaps = "error") -> list[Span]:
+    """Returns the spans of a text, in order.
 
     Args:
         value: a list of `[start, end, label]` or of mappings with these keys.
         text: they lie in it.
         where: the row, for messages.
+        overlaps: whether spans that overlap are an error; see `longest`.
 
     Raises:
-        ThawError: a span is neither, is empty, leaves the text or overlaps another.
+        ThawError: a span is neither, is empty, leaves the text, is not the text that it says, or
+            overlaps another.
     """
-    spans = sorted(parse(value, where))
+    spans = sorted(parse(value, text, where))
     for span in spans:
         if not 0 <= span.start < span.end <= len(text):
             raise ThawError(
                 f"{where}: span {list(span)} is empty or leaves the text of {len(text)} characters."
             )
     for one, two in pairwise(spans):
-        if two.start < one.end:
-            raise ThawError(f"{where}: spans {list(one)} and {list(two)} overlap.")
+        if two.start < one.end and overlaps == "error":
+            raise ThawError(
+                f"{where}: spans {list(one)} and {list(two)} overlap. data.overlaps=longest keeps "
+                "the longest of them."
+            )
     return spans
 
 
-def parse(value: Any, where: str) -> Iterator[Span]:
-    """Spans as they are written."""
+def longest(spans: Sequence[Span]) -> list[Span]:
+    """Returns spans without those that overlap a longer one, or one as long before it."""
+    kept: list[Span] = []
+    for span in sorted(spans, key=lambda s: (s.start - s.end, s.start)):
+        place = bisect(kept, span)
+        before = kept[place - 1].end if place else 0
+        after = kept[place].start if place < len(kept) else span.end
+        if before <= span.start and span.end <= after:
+            kept.insert(place, span)
+    return kept
+
+
+def parse(value: Any, text: str, where: str) -> Iterator[Span]:
+    """Yields spans as they are written, by thaw or by a tool; see `parts_of`."""
     if value is not None and not isinstance(value, list):
         raise ThawError(f"{where}: spans are {value!r:.60}; expected a list.")
     for item in value or []:
         try:
-            if isinstance(item, Mapping):
-                start, end, label = item["start"], item["end"], item["label"]
-            else:
-                start, end, label = item
-            if not isinstance(label, str) or type(start + end) is not int:
+            start, end, labels = parts_of(item)
+            if type(start + end) is not int or not all(isinstance(v, str) for v in labels):
                 raise ValueError
-            if not label.strip() or label == "O" or label[:2] in ("B-", "I-"):
-                raise ThawError(f"{where}: span {item!r}: {label!r} is no type such as PER.")
-            yield Span(start, end, label.strip())
+            if isinstance(item, Mapping) and isinstance(item.get("text"), str):
+                start, end = places_in(text, start, end, item["text"], where)
+            for label in labels:
+                if not label.strip() or label == "O" or label[:2] in ("B-", "I-"):
+                    raise ThawError(f"{where}: span {item!r}: {label!r} is no type such as PER.")
+                yield Span(start, end, label.strip())
         except (TypeError, ValueError, KeyError):
             raise ThawError(
                 f"{where}: span {item!r}; expected [start, end, label] or "
@@ -93,14 +115,52 @@ def parse(value: Any, where: str) -> Iterator[Span]:
             ) from None
 
 
+def parts_of(item: Any) -> tuple[int, int, Sequence[Any]]:
+    """Returns start, end and labels of a span, whatever the tool that wrote it calls them.
+
+    Raises:
+        ValueError, TypeError, KeyError: it has none.
+    """
+    if not isinstance(item, Mapping):
+        start, end, label = item
+        return start, end, [label]
+    start, end = ("start", "end") if "start" in item else ("start_offset", "end_offset")
+    return item[start], item[end], item.get("labels") or [item["label"]]
+
+
+def places_in(text: str, start: int, end: int, said: str, where: str) -> tuple[int, int]:
+    """Returns start and end of a span in characters, given the text that it says it is.
+
+    Browsers count in units of UTF-16, in which an emoji is two.
+
+    Raises:
+        ThawError: the text at that place is another one, in characters and in units.
+    """
+    if text[start:end].split() == said.split():
+        return start, end
+    units = text.encode("utf-16-le", "surrogatepass")
+    first = len(units[: 2 * start].decode("utf-16-le", "ignore"))
+    last = len(units[: 2 * end].decode("utf-16-le", "ignore"))
+    if text[first:last].split() == said.split():
+        return first, last
+    raise ThawError(
+        f"{where}: span {[start, end]} says {said!r}, and there stands {text[start:end]!r}. Are "
+        "start and end counted in characters of this very text?"
+    )
+
+
 def tags_of(
-    words: Sequence[tuple[int, int]], spans: Sequence[Span], where: str
+    words: Sequence[tuple[int, int]],
+    spans: Sequence[Span],
+    where: str,
+    overlaps: Overlaps = "error",
 ) -> tuple[list[str], list[Span]]:
-    """IOB2 tags of words, and the spans that cut a word and were widened to it.
+    """Returns IOB2 tags of words, and the spans that cut a word and were widened to it.
 
     Args:
         words: where they begin and end.
         spans: in order, without overlap.
+        overlaps: "longest": where two spans cut one word, the first has it.
         where: the row, for messages.
 
     Raises:
@@ -112,10 +172,15 @@ def tags_of(
         inside = [i for i, (a, b) in enumerate(words) if a < span.end and span.start < b]
         if not inside:
             raise ThawError(f"{where}: span {list(span)} holds no word.")
-        if tags[inside[0]] != "O":
+        if tags[inside[0]] != "O" and overlaps == "longest":
+            inside = [i for i in inside if tags[i] == "O"]
+            if not inside:
+                continue
+        elif tags[inside[0]] != "O":
             a, b = words[inside[0]]
             raise ThawError(
-                f"{where}: two spans share the word at {a} to {b}, one is {list(span)}."
+                f"{where}: two spans share the word at {a} to {b}, one is {list(span)}. "
+                "data.overlaps=longest gives it to the first of them."
             )
         if words[inside[0]][0] < span.start or words[inside[-1]][1] > span.end:
             cut.append(span)

@@ -1,19 +1,24 @@
-"""Cuts a split off another one, and reads the splits of a data set."""
+"""Cuts splits off the rows of train."""
 
 import hashlib
 import logging
 from array import array
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from thaw.data.read.folds import numbered
+from thaw.data.read.label_names import names_in, shown
 from thaw.data.read.text_store import hashes
-from thaw.data.read.texts import Texts
+from thaw.data.read.texts import SPLITS, Texts
 from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)
+
+TRAIN = SPLITS.index("train")
 
 
 def cut(
@@ -21,17 +26,21 @@ def cut(
     fractions: Mapping[str, float],
     seed: int,
     held: Mapping[str, np.ndarray] | None = None,
+    labels: Sequence[Any] | None = None,
 ) -> dict[str, Texts]:
     """Cuts splits off train: by hash of the group where there are groups, else stratified.
 
-    With groups the cut is a function of the group's name alone, so that it never changes; a text
-    that occurs in two splits stays in the evaluated one only.
+    With groups the cut is a function of the group's name alone, so that it never changes. A text
+    that occurs in two splits stays in the evaluated one only. A label that train would lack brings
+    a text into train, with all of its group: such labels are named in one warning.
 
     Args:
         data: all rows.
         fractions: the share of each split to cut off, such as {"validation": 0.1, "test": 0.1}.
         seed: of the stratified cut.
         held: rows that are a split already, such as a fold; the fractions are of the others.
+        labels: what train must have of all that is evaluated: of each row a name, a list of names,
+            or None; by default the labels of `data`.
 
     Returns:
         "train" and each name of `fractions` and `held`.
@@ -41,60 +50,217 @@ def cut(
     """
     if not all(0 < f < 1 for f in fractions.values()) or sum(fractions.values()) >= 1:
         raise ThawError(f"cannot cut {dict(fractions)} of train: fractions lie between 0 and 1.")
-    rows: dict[str, Any] = {"train": array("q"), **(held or {})}
-    rest = np.delete(np.arange(len(data)), np.concatenate([[], *(held or {}).values()]).astype(int))
+    work = Cut(data, data.labels if labels is None else labels)
+    for name, rows in (held or {}).items():
+        work.split[rows] = SPLITS.index(name)
+    rest = np.flatnonzero(work.split == TRAIN)
     if data.groups:
-        for name in fractions:
-            rows[name] = array("q")
-        for i in rest:
-            rows[split_of(data.groups[i], fractions)].append(i)
+        found = {group: split_of(group, fractions) for group in dict.fromkeys(data.groups)}
+        for row in rest:
+            work.split[row] = SPLITS.index(found[data.groups[row]])
     else:
-        from sklearn.model_selection import train_test_split
-
         whole = len(rest)
         for name, fraction in fractions.items():
-            size = round(fraction * whole)
-            if size < 1 or size >= len(rest):
-                raise ThawError(
-                    f"{data.origin}: {whole} rows are too few to cut {fraction} for {name}."
-                )
-            keys = [data.labels[i] for i in rest]
-            counts = Counter(k for k in keys if isinstance(k, str))
-            # A stratified cut needs two of each class, and room for every class on both sides.
-            stratify = bool(counts) and min(counts.values()) > 1
-            stratify = stratify and not any(isinstance(k, list) or k is None for k in keys)
-            stratify = stratify and len(counts) <= min(size, len(rest) - size)
-            rest, rows[name] = train_test_split(
-                rest, test_size=size, random_state=seed, stratify=keys if stratify else None
+            rest, rows = work.draw(rest, fraction, whole, seed, name)
+            work.split[rows] = SPLITS.index(name)
+    work.keep_labels_in_train()
+    names = [
+        s for s in ("test", "validation", "train") if s in {"train", *fractions, *(held or {})}
+    ]
+    work.warn([s for s in names if s != "train"])
+    return {name: work.rows_of(name, fractions) for name in names}
+
+
+@dataclass
+class Cut:
+    """Rows on their way into splits.
+
+    Attributes:
+        data: all rows.
+        labels: of each row: a name, a list of names, or None.
+        split: of each row, as an index of `SPLITS`.
+        text: a number for each row, the same for the same text.
+        rare: labels that stay in train, with how many texts they have.
+        unequal: labels that are cut at random, with how many texts they have.
+        lacking: labels for which groups were brought into train, with how many texts they have.
+        moved: these groups.
+        brought: rows that were brought into train.
+    """
+
+    data: Texts
+    labels: Sequence[Any]
+    split: np.ndarray = field(init=False)
+    text: np.ndarray = field(init=False)
+    rare: dict[str, int] = field(default_factory=dict)
+    unequal: dict[str, int] = field(default_factory=dict)
+    lacking: dict[str, int] = field(default_factory=dict)
+    moved: list[str] = field(default_factory=list)
+    brought: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+
+    def __post_init__(self) -> None:
+        self.split = np.full(len(self.data), TRAIN, dtype=np.int8)
+        self.text = np.unique(hashes(self.data.texts), return_inverse=True)[1]
+
+    def draw(
+        self, rest: np.ndarray, fraction: float, whole: int, seed: int, name: str
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the rows that are left and those of a split, stratified where texts have one
+        label each.
+
+        Labels with one text are left to train. Where there are more labels than rows to draw, those
+        whose share is less than a row are drawn as if they were one.
+
+        Args:
+            rest: rows to draw from.
+            fraction: of `whole`, the number of rows before the first draw.
+            whole: see `fraction`.
+            seed: of the draw.
+            name: of the split, for messages.
+
+        Raises:
+            ThawError: there are too few rows.
+        """
+        from sklearn.model_selection import train_test_split
+
+        size = round(fraction * whole)
+        if size < 1 or size >= len(rest):
+            raise ThawError(
+                f"{self.data.origin}: {whole} rows are too few to cut {fraction} for {name}: "
+                f"data.{name}=null goes without."
             )
-            if counts and not stratify:
-                log.warning("%s is cut at random: a class is too rare to stratify", name)
-        rows["train"] = rest
-    texts = hashes(data.texts)
-    seen = np.empty(0, dtype=np.int64)
-    out: dict[str, Texts] = {}
-    for name in ("test", "validation", "train"):
-        if name not in rows:
-            continue
-        mine = np.sort(np.asarray(rows[name], dtype=np.int64))
-        kept = mine[~np.isin(texts[mine], seen)]
-        if dropped := len(mine) - len(kept):
+        keys = [self.labels[i] for i in rest]
+        if not all(isinstance(key, str) for key in keys):
+            left, drawn = train_test_split(rest, test_size=size, random_state=seed)
+            return left, drawn
+        texts = Counter(key for key, _ in {*zip(keys, self.text[rest].tolist(), strict=True)})
+        rare = {key: count for key, count in texts.items() if count < 2}
+        self.rare |= rare
+        apart = np.asarray([key in rare for key in keys])
+        rows = rest[~apart]
+        keys = [key for key in keys if key not in rare]
+        size = min(size, len(rows) - 1)
+        if size < 1:
+            raise ThawError(
+                f"{self.data.origin}: {len(rare)} of {len(texts)} labels have one text, and a "
+                f"text in {name} needs another one with its label in train. Put rare labels "
+                f"together, or go without: data.{name}=null."
+            )
+        left, drawn = train_test_split(
+            rows, test_size=size, random_state=seed, stratify=self.strata(keys, size)
+        )
+        return np.concatenate([left, rest[apart]]), drawn
+
+    def strata(self, keys: list[str], size: int) -> list[str] | None:
+        """Returns what to have equal shares of; None where there is nothing."""
+        counts = Counter(keys)
+        room = min(size, len(keys) - size)
+        if len(counts) <= room:
+            return keys
+        small = {key: count for key, count in counts.items() if count * size < len(keys)}
+        self.unequal |= small
+        merged = ["" if key in small else key for key in keys]
+        counts = Counter(merged)
+        return merged if 1 < len(counts) <= room and min(counts.values()) > 1 else None
+
+    def kept(self) -> np.ndarray:
+        """Returns which rows stay: of a text in several splits those in the one evaluated last, or
+        in train if it was brought there."""
+        last = np.full(self.text.max(initial=-1) + 1, TRAIN, dtype=np.int8)
+        np.maximum.at(last, self.text, self.split)
+        last[self.text[self.brought]] = TRAIN
+        return self.split == last[self.text]
+
+    def keep_labels_in_train(self) -> None:
+        """Brings texts into train until it has all labels that are evaluated."""
+        ids: dict[str, int] = {}
+        pairs = array("q"), array("q")
+        for row, label in enumerate(self.labels):
+            for name in names_in(label):
+                pairs[0].append(row)
+                pairs[1].append(ids.setdefault(name, len(ids)))
+        rows, codes = map(np.asarray, pairs)
+        names = list(ids)
+        while True:
+            kept = self.kept()[rows]
+            evaluated = kept & (self.split[rows] != TRAIN)
+            there = np.zeros(len(names), dtype=bool)
+            there[codes[kept & ~evaluated]] = True
+            lost = evaluated & ~there[codes]
+            missing, first = np.unique(codes[lost], return_index=True)
+            if not len(missing):
+                return
+            for code, row in zip(missing, rows[lost][first], strict=True):
+                found = self.lacking if self.data.groups else self.rare
+                found[names[code]] = len(np.unique(self.text[rows[codes == code]]))
+                if self.split[row] != TRAIN:
+                    self.bring(row)
+
+    def bring(self, row: int) -> None:
+        """Brings a row into train, with all rows of its group, or else of its text."""
+        if self.data.groups:
+            groups = numbered(self.data.groups)
+            unit = np.flatnonzero(groups == groups[row])
+            self.moved.append(self.data.groups[row])
+        else:
+            unit = np.flatnonzero(self.text == self.text[row])
+        self.split[unit] = TRAIN
+        self.brought = np.concatenate([self.brought, unit])
+
+    def warn(self, names: Sequence[str]) -> None:
+        """Warns, once, of labels that could not be cut in equal shares."""
+        said = []
+        if self.rare:
+            said.append(
+                f"{len(self.rare)} labels have too few texts for {' and '.join(names[::-1])} and "
+                f"stay in train: {few(self.rare)}"
+            )
+        if self.moved:
+            said.append(
+                f"{len(self.lacking)} labels would be missing in train, so that {len(self.moved)} "
+                f"groups, such as {self.moved[0]!r}, are in train: {few(self.lacking)}"
+            )
+        unequal = {k: v for k, v in self.unequal.items() if k not in self.rare}
+        if unequal:
+            said.append(
+                f"{len(unequal)} labels have too few texts for equal shares, and are cut at "
+                f"random: {few(unequal)}"
+            )
+        if said:
+            log.warning("%s: %s", self.data.origin, "; ".join(said))
+
+    def rows_of(self, name: str, fractions: Mapping[str, float]) -> Texts:
+        """Returns the rows of a split, and says how many are left out as another has their text."""
+        here = self.split == SPLITS.index(name)
+        rows = np.flatnonzero(here & self.kept())
+        if not len(rows):
+            raise ThawError(
+                f"{self.data.origin}: nothing is left for {name} ({dict(fractions)}) of "
+                f"{len(self.data)} rows"
+                + (f": data.{name}=null goes without." if name != "train" else ".")
+            )
+        out = self.data.take(rows)
+        out.repeats = int(here.sum()) - len(rows)
+        if out.repeats:
             log.info(
-                "%s: %d rows left out, whose text is in %s, cut from the same rows",
+                "%s: %d rows left out, whose text is in another split, cut from the same rows",
                 name,
-                dropped,
-                " or ".join(out),
+                out.repeats,
             )
-        if not len(kept):
-            raise ThawError(f"{data.origin}: nothing is left for {name} ({dict(fractions)}).")
-        seen = np.concatenate([seen, texts[kept]])
-        out[name] = data.take(kept)
-    return out
+        return out
+
+
+def few(counts: Mapping[str, int], most: int = 10) -> str:
+    """Returns the labels with the fewest texts, and how many more there are."""
+    order = sorted(counts, key=lambda name: (counts[name], name))
+    text = ", ".join(f"{shown(name)} ({counts[name]})" for name in order[:most])
+    return text + (f" and {len(order) - most} more" if len(order) > most else "")
 
 
 def split_of(group: str, fractions: Mapping[str, float]) -> str:
-    """The split of a group, from the SHA-256 of its name."""
-    place = int.from_bytes(hashlib.sha256(group.encode()).digest()[:8]) / 2**64
+    """Returns the split of a group, from the SHA-256 of its name."""
+    place = (
+        int.from_bytes(hashlib.sha256(group.encode("utf-8", "surrogatepass")).digest()[:8]) / 2**64
+    )
     edge = 0.0
     for name, fraction in fractions.items():
         edge += fraction

@@ -7,13 +7,35 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from thaw.data.read.tables import read_rows
+from thaw.data.read.formats.arrow_files import names_of_features, with_names
+from thaw.data.read.formats.options import Reading
+from thaw.data.read.formats.registry import rows_of
+from thaw.data.read.label_names import names_in
+from thaw.data.read.labels import LabelReader
+from thaw.data.read.row_values import Columns, Dropped, GroupReader, as_text, require_columns
 from thaw.data.read.text_store import FEW, Picked, Spool, Text
 from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)
 
 SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Source:
+    """What was read of a file or data set.
+
+    Attributes:
+        origin: its name.
+        columns: options and the columns that they name.
+        rows: how many there were.
+        left_out: how many of them were left out, by reason.
+    """
+
+    origin: str
+    columns: Sequence[tuple[str, str]]
+    rows: int
+    left_out: Mapping[str, int]
 
 
 @dataclass
@@ -25,12 +47,16 @@ class Texts:
         labels: the label of each row, or its list of labels; None where there is no label column.
         groups: the value of the group column of each row, if there is one.
         origin: where the rows come from, for messages.
+        source: what was read there; None for texts that were not read.
+        repeats: rows left out of this split as another one has their text.
     """
 
     texts: Sequence[Text] = field(default_factory=list)
     labels: list[Any] = field(default_factory=list)
     groups: list[str] = field(default_factory=list)
     origin: str = ""
+    source: "Source | None" = None
+    repeats: int = 0
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -44,28 +70,8 @@ class Texts:
             [self.labels[i] for i in rows],
             [self.groups[i] for i in rows] if self.groups else [],
             self.origin,
+            self.source,
         )
-
-
-def as_label(value: Any) -> str | None:
-    """A label's name: numbers as written, nothing for null or an empty field."""
-    if value is None or (isinstance(value, str) and not value.strip()):
-        return None
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)  # a column of whole numbers with a null is read as floats
-    return str(value).strip()
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Which columns hold what; see `conf/data/files.yaml` for each option."""
-
-    text: Sequence[str]
-    label: str | None
-    label_separator: str | None = None
-    drop_labels: Sequence[str] = ()
-    drop_empty: bool = False
-    group: str | None = None
 
 
 def read_texts(rows: Iterable[Mapping[str, Any]], columns: Columns, origin: str) -> Texts:
@@ -77,125 +83,69 @@ def read_texts(rows: Iterable[Mapping[str, Any]], columns: Columns, origin: str)
         origin: a file or data set, for messages.
 
     Raises:
-        ThawError: a column is missing, there is no row, a text is empty or null, or a row has no
-            label.
+        ThawError: a column is missing, there is no row, a value is no text, label or group, a text
+            is empty or null, or a row has no label.
     """
     out = Texts(origin=origin)
     texts: list[Text] | Spool = []
-    names: dict[Any, Any] = {}  # one object a name, however many rows have it
-    empty: list[int] = []
-    unlabelled: list[int] = []
+    reader = label_reader(columns, origin)
+    groups = GroupReader(columns.group, origin) if columns.group is not None else None
+    dropped = Dropped(columns)
     number = 0
-    wanted = [c for c in (*columns.text, columns.label, columns.group) if c is not None]
-    drop = {label.strip() for label in columns.drop_labels}
+    wanted = [column for _, column in columns.wanted]
     for number, row in enumerate(rows, start=1):
         if number == 1:
             require_columns(row, columns, origin)
         if number > 1 and any(column not in row for column in wanted):
             require_columns(row, columns, f"{origin}: row {number}")
-        labels: Any = None
-        if columns.label is not None:
-            value = row[columns.label]
-            if columns.label_separator is not None and not isinstance(value, list):
-                value = [v for v in str(value or "").split(columns.label_separator) if v.strip()]
-            if isinstance(value, list):
-                labels = [name for v in value if (name := as_label(v)) is not None]
-            else:
-                labels = as_label(value)
-                if labels in drop:
-                    continue
-        text = tuple("" if (v := row[c]) is None else str(v) for c in columns.text)
-        if not all(part.strip() for part in text):
-            empty.append(number)
+        label = None if reader is None else reader.read(row, number)
+        if dropped.labels and not dropped.labels.isdisjoint(names_in(label)):
+            dropped.by_label += 1
             continue
-        if columns.label is not None and labels is None:
-            unlabelled.append(number)
+        text = tuple(
+            v if type(v := row[c]) is str else as_text(v, c, f"{origin}: row {number}")
+            for c in columns.text
+        )
+        if not all(part.strip() for part in text):
+            dropped.empty.append(number)
+            continue
+        if reader is not None and label is None:
+            dropped.unlabelled.append(number)
             continue
         if len(texts) == FEW and isinstance(texts, list):
             texts = Spool(texts)
         texts.append(text)
-        out.labels.append(labels if isinstance(labels, list) else names.setdefault(labels, labels))
-        if columns.group is not None:
-            group = str(row[columns.group])
-            out.groups.append(names.setdefault(group, group))
+        out.labels.append(label)
+        if groups is not None:
+            out.groups.append(groups.read(row, number, text))
     out.texts = texts
     if number == 0:
         raise ThawError(f"{origin} has no rows.")
-    if unlabelled:
-        raise ThawError(
-            f"{origin}: {len(unlabelled)} rows have no {columns.label} {first(unlabelled)}."
-        )
-    if empty and not columns.drop_empty:
-        raise ThawError(
-            f"{origin}: {len(empty)} of {number} texts are empty or null {first(empty)}. "
-            "data.drop_empty=true leaves them out."
-        )
-    if empty:
-        log.warning("%s: %d empty texts left out of %d", origin, len(empty), number)
+    dropped.check(number, origin)
+    if reader is not None:
+        reader.finish(out.labels)
+    if groups is not None:
+        groups.finish()
     if not out.texts:
         raise ThawError(f"{origin} has {number} rows, and none is left after dropping.")
+    out.source = Source(origin, columns.wanted, number, dropped.counts())
     return out
 
 
-def first(rows: list[int]) -> str:
-    """The first of some row numbers, for messages."""
-    return f"(rows {', '.join(map(str, rows[:5]))}{', ...' if len(rows) > 5 else ''})"
+def label_reader(columns: Columns, origin: str) -> LabelReader | None:
+    """Returns what makes labels of rows, None where no column of labels is read."""
+    if columns.label is None:
+        return None
+    return LabelReader(
+        columns.label, origin, columns.label_separator, columns.labels, columns.normalize_labels
+    )
 
 
-def require_columns(row: Mapping[str, Any], columns: Columns, origin: str) -> None:
-    """Raises ThawError if a column to read is not there, listing those found."""
-    wanted = [("text", c) for c in columns.text]
-    wanted += [("label", columns.label)] if columns.label is not None else []
-    wanted += [("group", columns.group)] if columns.group is not None else []
-    for option, column in wanted:
-        if column not in row:
-            raise ThawError(
-                f"{origin} has no column {column!r}; it has {', '.join(map(repr, row))}. "
-                f"Set data.{option}=<column>."
-            )
-
-
-def label_names(labels: Iterable[Any], given: Sequence[str] | None) -> list[str]:
-    """The labels' names in their order: as given, else sorted (numbers by value).
-
-    Raises:
-        ThawError: fewer than two classes, or a label that is not among the given names.
-    """
-    found = {name for value in labels for name in (value if isinstance(value, list) else [value])}
-    if given is not None:
-        if extra := sorted(found - set(given)):
-            raise ThawError(
-                f"train has labels {extra[:5]} that data.labels={list(given)} does not name. "
-                f"Add them there, or leave their rows out with data.drop_labels={extra[:5]}."
-            )
-        return list(given)
-    try:
-        return sorted(found, key=float)
-    except ValueError:
-        return sorted(found)
-
-
-def read_split(root: Path | str | None, split: str, encoding: str, **hub: Any) -> Iterable[Mapping]:
+def read_split(root: Path | str | None, split: str, how: Reading, **hub: Any) -> Iterable[Mapping]:
     """Rows of a split: of a file under `root`, or of a data set on the Hub (`root` a string)."""
     if isinstance(root, str):
         from thaw.storage.hub import load_hub_dataset
 
         data = load_hub_dataset(root, hub.get("config"), hub.get("revision"), split)
-        return named_rows(data)
-    return read_rows((root or Path()) / split, encoding)
-
-
-def named_rows(data: Any) -> Iterable[Mapping[str, Any]]:
-    """Rows of a `datasets.Dataset` with class labels, and lists of them, as names."""
-    from datasets import ClassLabel
-
-    inner = {k: getattr(f, "feature", f) for k, f in data.features.items()}
-    classes = {k: f for k, f in inner.items() if isinstance(f, ClassLabel)}
-    for row in data:
-        for column, feature in classes.items():
-            value = row[column]
-            if isinstance(value, list):
-                row[column] = [feature.int2str(v) for v in value]
-            else:  # -1 is the Hub's mark for a hidden label
-                row[column] = feature.int2str(value) if value is not None and value >= 0 else None
-        yield row
+        return with_names(data, names_of_features(data.features), f"{root}, split {split}")
+    return rows_of((root or Path()) / split, how)

@@ -1,0 +1,1 @@
+"""Files as other tools write them, one function a format: a path gives rows."""

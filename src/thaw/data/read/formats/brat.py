@@ -1,0 +1,89 @@
+"""brat's standoff files: a text beside a file of annotations (Stenetorp et al. 2012)."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from thaw.data.read.formats.options import Reading
+from thaw.data.read.text_files import open_lines
+from thaw.errors import ThawError
+
+log = logging.getLogger(__name__)
+
+
+def brat_rows(path: Path, part: str | None, how: Reading) -> Iterator[dict[str, Any]]:
+    """Yields a row for each .txt file beside an .ann file, in the order of names.
+
+    A discontinuous entity is read from its first to its last character, as standoff2conll does,
+    and counted. Relations, events, attributes and notes are passed over.
+
+    Args:
+        path: the folder, with all folders in it, or one file of a pair.
+        part: not used.
+        how: see `Reading`.
+
+    Raises:
+        ThawError: there is no pair, an .ann has no .txt, or a line of it is no annotation.
+    """
+    folder = path if path.is_dir() else path.parent
+    texts = sorted(path.rglob("*.txt")) if path.is_dir() else [path.with_suffix(".txt")]
+    notes = sorted(path.rglob("*.ann")) if path.is_dir() else [path.with_suffix(".ann")]
+    for ann in notes:
+        if not ann.with_suffix(".txt").is_file():
+            raise ThawError(f"{ann} has no {ann.with_suffix('.txt').name} beside it.")
+    alone = [t for t in texts if not t.with_suffix(".ann").is_file()]
+    if how.annotated and len(alone) == len(texts):
+        raise ThawError(f"{path} has no .ann file beside a .txt file.")
+    if how.annotated and alone:
+        log.warning(
+            "%s: %d of %d texts are left out, which have no .ann file; the first is %s",
+            path,
+            len(alone),
+            len(texts),
+            alone[0].name,
+        )
+    broken = 0
+    for text in texts:
+        if how.annotated and text in alone:
+            continue
+        whole = read_whole(text, how.encoding)
+        row: dict[str, Any] = {how.text: whole, "document": str(text.relative_to(folder))}
+        if how.spans is not None and text not in alone:
+            row[how.spans] = []
+            for span, pieces in annotations(text.with_suffix(".ann"), how.encoding):
+                row[how.spans].append(span)
+                broken += pieces > 1
+        yield row
+    if broken:
+        log.warning(
+            "%s: %d entities are discontinuous, and read from their first to their last character",
+            path,
+            broken,
+        )
+
+
+def read_whole(path: Path, encoding: str) -> str:
+    """Returns the text of a file with its line ends as they are, since offsets count them."""
+    return "".join(open_lines(path, encoding)) if path.stat().st_size else ""
+
+
+def annotations(path: Path, encoding: str) -> Iterator[tuple[dict[str, Any], int]]:
+    """Yields entities of an .ann file, each with the number of pieces that it is in."""
+    if not path.stat().st_size:
+        return
+    for number, line in enumerate(open_lines(path, encoding), start=1):
+        if not line.startswith("T"):
+            continue
+        try:
+            _, about, text = line.rstrip("\r\n").split("\t", 2)
+            label, _, places = about.partition(" ")
+            pieces = [tuple(map(int, piece.split())) for piece in places.split(";")]
+            start, end = pieces[0][0], pieces[-1][1]
+        except (ValueError, IndexError):
+            raise ThawError(
+                f"{path} line {number}: {line.strip()!r}; expected an entity such as "
+                "'T1\\tPER 0 9\\tAnna Berg'."
+            ) from None
+        span = {"start": start, "end": end, "label": label}
+        yield (span | {"text": text} if len(pieces) == 1 else span), len(pieces)

@@ -1,0 +1,230 @@
+"""CSV and TSV (RFC 4180), with and without a header, and tables of cells such as Excel's."""
+
+import csv
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from thaw.data.read.formats.options import Reading
+from thaw.errors import ThawError
+
+log = logging.getLogger(__name__)
+
+QUOTES = (
+    "A quote within a quoted field is written twice. Where quotes are part of the text, "
+    "data.quoting=none in training, quoting=none in prediction, reads each line as it is."
+)
+
+
+@dataclass(frozen=True)
+class Header:
+    """The columns of a table.
+
+    Attributes:
+        names: of the columns that are read.
+        width: of a row, those included that are passed over.
+        places: of the columns that are read; None: all.
+        is_row: whether the line that it was made from is a row, too.
+    """
+
+    names: list[str]
+    width: int
+    places: list[int] | None
+    is_row: bool
+
+
+def find_header(path: Path, first: Sequence[Any], how: Reading) -> Header:
+    """Returns the columns of a table from its first row.
+
+    Where two or more have no name, as Excel exports empty columns, these are passed over.
+
+    Raises:
+        ThawError: two columns have one name, or `columns` are more or fewer than the row has.
+    """
+    has_header = how.columns is None if how.header is None else how.header
+    names = ["" if name is None else str(name) for name in first]
+    if how.columns is not None:
+        if len(how.columns) != len(first):
+            raise ThawError(
+                f"{path}: its first row has {len(first)} fields ({shown(first)}), and data.columns "
+                f"names {len(how.columns)}: {', '.join(how.columns)}. In prediction it is "
+                "columns=, or header=true where the first line has the names."
+            )
+        if names == list(how.columns) and not has_header:
+            log.info("%s: the first line holds the names of data.columns and is no row", path)
+            has_header = True
+        names = list(how.columns)
+    elif not has_header:
+        names = [str(place) for place in range(len(first))]
+    nameless = [place for place, name in enumerate(names) if not name.strip()]
+    places = None
+    if len(nameless) > 1:
+        log.info("%s: %d columns without a name are passed over", path, len(nameless))
+        places = [place for place in range(len(names)) if place not in nameless]
+        names = [names[place] for place in places]
+    check_names(path, names)
+    return Header(names, len(first), places, not has_header)
+
+
+def check_names(path: Path, names: Sequence[str]) -> None:
+    """Raises ThawError if two columns have one name."""
+    for place, name in enumerate(names):
+        if name in names[:place]:
+            raise ThawError(f"{path}: the header has {name!r} twice; rename one.")
+
+
+def header_hint(row: Mapping[str, Any]) -> str:
+    """Returns what to type where the names of columns are a row, or numbers; "" elsewhere.
+
+    Args:
+        row: the first one.
+
+    Returns:
+        A sentence with a space before it.
+    """
+    names = list(row)
+    if names == [str(place) for place in range(len(names))]:
+        return f" The first row is {shown(row.values())}."
+    if not any(len(name.split()) > 3 or name.replace(".", "", 1).isdigit() for name in names):
+        return ""
+    places = [place for place, name in enumerate(names) if name.strip()]
+    text = max(places, key=lambda place: len(names[place]))
+    label = min(places, key=lambda place: len(names[place]))
+    return (
+        f" If the first line is a row ({shown(names)}) and no header, type data.header=false and "
+        f"numbers of columns, such as data.text={text} data.label={label}."
+    )
+
+
+def shown(row: Iterable[Any]) -> str:
+    """Returns fields with their numbers, for messages."""
+    return ", ".join(f"{place}: {str(value)[:30]!r}" for place, value in enumerate(row))
+
+
+def csv_rows(
+    path: Path, lines: Iterator[str], delimiter: str | None, how: Reading
+) -> Iterator[dict[str, Any]]:
+    """Yields rows of CSV.
+
+    Args:
+        path: for messages.
+        lines: with their ends.
+        delimiter: between fields; None: as the first line has it, or as `sep=;` says in it.
+        how: whether there is a header, and what quotes are.
+
+    Raises:
+        ThawError: a row has other fields than the header, or a quote is not closed, or one that is
+            joins lines that are rows of their own.
+    """
+    csv.field_size_limit(2**31 - 1)
+    first = next(lines, "")
+    begin = 1
+    if delimiter is None and first.lower().startswith("sep=") and len(first.rstrip("\r\n")) == 5:
+        delimiter, first, begin = first[4], next(lines, ""), 2
+    if delimiter is None:
+        delimiter = next((d for d in ",;\t" if d in first), ",")
+        if delimiter != ",":
+            log.info("%s: the fields of the header are apart by %r", path, delimiter)
+    reader = csv.reader(
+        chain([first], lines),
+        delimiter=delimiter,
+        strict=True,
+        quoting=csv.QUOTE_NONE if how.quoting == "none" else csv.QUOTE_MINIMAL,
+    )
+    header: Header | None = None
+    start = begin
+    suspicious = 0
+    try:
+        for row in reader:
+            if header is None and row:
+                header = find_header(path, row, how)
+                names, places, width = header.names, header.places, header.width
+                if not header.is_row:
+                    row = []
+            if row:
+                if len(row) != width:
+                    row = fitted(path, start, row, header, delimiter)
+                if reader.line_num + begin - 1 > start and joins_rows(row, delimiter):
+                    suspicious += 1
+                    require_quotes(path, start, reader.line_num + begin - 1, delimiter, how)
+                if places is not None:
+                    row = [row[place] for place in places]
+                yield dict(zip(names, row, strict=True))
+            start = reader.line_num + begin
+    except csv.Error as error:
+        raise ThawError(f"{path} line {start}: {error}. {QUOTES}") from error
+    if header is None:
+        raise ThawError(f"{path} is empty.")
+    if suspicious and how.quoting is None:
+        log.warning(
+            "%s: %d rows are several lines each, joined by quotes, which would be rows of their "
+            "own, too. data.quoting=none reads them so; data.quoting=csv says that this is right.",
+            path,
+            suspicious,
+        )
+
+
+def fitted(
+    path: Path, line: int, row: list[str], header: Header | None, delimiter: str
+) -> list[str]:
+    """Returns a row without the empty fields behind it; raises ThawError if it is too long then,
+    or too short."""
+    assert header is not None
+    width = header.width
+    if len(row) > width and not any(field.strip() for field in row[width:]):
+        return row[:width]
+    inside = repr(delimiter) if len(row) > width else "line end"
+    what = "the first line" if header.is_row else "the header"
+    raise ThawError(
+        f"{path} line {line}: {len(row)} fields, {what} has {width} ({', '.join(header.names)}). "
+        f"A {inside} within a field needs quotes around it."
+    )
+
+
+def joins_rows(row: Sequence[str], delimiter: str) -> bool:
+    """Returns whether each line of a row that is several lines has as many fields as the row."""
+    lines = delimiter.join(row).splitlines()
+    return len(lines) > 1 and all(line.count(delimiter) == len(row) - 1 for line in lines)
+
+
+def require_quotes(path: Path, start: int, end: int, delimiter: str, how: Reading) -> None:
+    """Raises ThawError if quotes join lines that are rows, in a format that often has no quotes."""
+    if delimiter == "\t" and how.quoting is None:
+        raise ThawError(
+            f"{path} lines {start} to {end}: a quote opens in the first and closes in the last of "
+            "them, and each is a row of its own as well. data.quoting=none reads a row a line, "
+            "with quotes as they are; data.quoting=csv reads one row. In prediction it is quoting=."
+        )
+
+
+def cell_rows(path: Path, rows: Iterable[Sequence[Any]], how: Reading) -> Iterator[dict[str, Any]]:
+    """Yields rows of a table of cells, the first one the header as `how` says.
+
+    Raises:
+        ThawError: there is no row, or one has more cells than the header.
+    """
+    header: Header | None = None
+    for number, row in enumerate(rows, start=1):
+        if header is None:
+            cut = last_filled(row)
+            header = find_header(path, row[:cut], how)
+            if not header.is_row:
+                continue
+        if any(cell is not None for cell in row[header.width :]):
+            raise ThawError(
+                f"{path} row {number}: a cell beyond the {header.width} columns "
+                f"({', '.join(header.names)}): {shown(row)}."
+            )
+        cells = [*row[: header.width], *[None] * (header.width - len(row))]
+        places = range(header.width) if header.places is None else header.places
+        yield {name: cells[p] for name, p in zip(header.names, places, strict=True)}
+    if header is None:
+        raise ThawError(f"{path} is empty.")
+
+
+def last_filled(row: Sequence[Any]) -> int:
+    """Returns how many cells a row has without the empty ones behind it."""
+    return max((place + 1 for place, cell in enumerate(row) if cell is not None), default=0)

@@ -1,0 +1,90 @@
+"""How the input of a prediction is read: as the files that the run was trained on, unless the user
+says otherwise."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+from thaw.data.read.formats.content import is_fasttext, looks_tagged, suffix_of
+from thaw.data.read.formats.options import FormatName, Quoting, Reading
+from thaw.data.read.formats.registry import FORMATS
+from thaw.data.read.text_files import split_part
+from thaw.errors import ThawError
+
+OPTIONS = ("format", "header", "columns", "quoting", "sentence", "token_column", "encoding")
+FREE = ("", ".txt", ".tsv")  # suffixes of files of any format
+
+
+def reading_of(given: Mapping[str, str], run: Mapping[str, Any], words: bool, text: str) -> Reading:
+    """Returns how an input is read.
+
+    Args:
+        given: what the user typed, by option; "" where nothing was.
+        run: the run's options of data.
+        words: whether the task is about words, as `task=ner`.
+        text: name of the column that a text becomes.
+
+    Raises:
+        ThawError: an option is not what it should be.
+    """
+    place = given["token_column"] or str(run.get("token_column", 0))
+    if not place.lstrip("-").isdigit():
+        raise ThawError(f"token_column={place}: expected a whole number.")
+    header = {"": run.get("header"), "true": True, "false": False}
+    if given["header"].lower() not in header:
+        raise ThawError(f"header={given['header']}: expected true or false.")
+    if given["quoting"] not in ("", *get_args(Quoting)):
+        raise ThawError(f"quoting={given['quoting']}: expected {' or '.join(get_args(Quoting))}.")
+    names = [name.strip() for name in given["columns"].strip("[]").split(",") if name.strip()]
+    return Reading(
+        format=input_format(given, run, words),
+        encoding=given["encoding"] or str(run.get("encoding", "utf-8")),
+        header=header[given["header"].lower()],
+        columns=names or (None if given["header"] else run.get("columns")),
+        quoting=given["quoting"] or run.get("quoting"),
+        reader=given["reader"]
+        or (None if given["format"] not in ("", "auto") else run.get("reader")),
+        token_column=int(place),
+        tag_column=None,
+        text=text,
+        tokens=str(run.get("tokens", "tokens")),
+        tags=str(run.get("tags", "tags")),
+        sentence=given["sentence"] or run.get("sentence"),
+        words=words,
+        annotated=False,
+    )
+
+
+def input_format(given: Mapping[str, str], run: Mapping[str, Any], words: bool) -> str | None:
+    """Returns the format of an input: as typed, or by its name, the run, or its content.
+
+    Raises:
+        ThawError: there is no such format, or standard input is said to be something else.
+    """
+    form, name = given["format"], given["input"]
+    known = get_args(FormatName)
+    if form not in ("", "auto", *known):
+        raise ThawError(f"format={form}: expected one of auto, {', '.join(known)}.")
+    if name == "-":
+        if form not in ("", "auto", "text"):
+            raise ThawError(f"format={form}: standard input is read as a text a line.")
+        return "text"
+    if form not in ("", "auto"):
+        return form
+    path, _ = split_part(Path(name))
+    if not path.is_file():
+        return None
+    suffix = suffix_of(path)
+    encoding = given["encoding"] or str(run.get("encoding", "utf-8"))
+    if suffix in FORMATS["columns"].suffixes and suffix not in FREE:
+        return "columns" if words else "text"
+    if suffix not in FREE and any(suffix in f.suffixes for f in FORMATS.values()):
+        return None
+    own = run.get("format")
+    if words and own == "columns" and (suffix == ".tsv" or looks_tagged(path, encoding)):
+        return "columns"
+    if suffix == ".tsv" or is_fasttext(path, encoding):
+        return None
+    if words and looks_tagged(path, encoding):
+        return "columns"
+    return "text" if suffix == ".txt" else None

@@ -1,0 +1,167 @@
+"""What the rows of a table must hold: columns, texts, groups, and what becomes of rows without."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from hashlib import sha256
+from typing import Any
+
+from thaw.data.read.formats.csv_files import header_hint
+from thaw.data.read.label_names import normalized
+from thaw.data.read.labels import is_missing
+from thaw.data.read.text_store import Text
+from thaw.errors import ThawError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns hold what; see `conf/data/files.yaml` for each option."""
+
+    text: Sequence[str]
+    label: str | Sequence[str] | None
+    label_separator: str | None = None
+    drop_labels: Sequence[str] = ()
+    drop_empty: bool = False
+    group: str | None = None
+    labels: Sequence[str] | None = None
+    drop_unlabelled: bool = False
+    normalize_labels: bool = False
+
+    @property
+    def wanted(self) -> list[tuple[str, str]]:
+        """Each option with each column that it names."""
+        labels = [self.label] if isinstance(self.label, str) else list(self.label or ())
+        found = [("text", c) for c in self.text] + [("label", c) for c in labels]
+        return found + ([] if self.group is None else [("group", self.group)])
+
+
+class Dropped:
+    """Rows that are left out, with the reason.
+
+    Args:
+        columns: with the options that say which rows to leave out.
+
+    Attributes:
+        labels: those whose rows are left out.
+        by_label: how many rows that were.
+        empty: numbers of the rows with an empty text.
+        unlabelled: numbers of the rows without a label.
+    """
+
+    def __init__(self, columns: Columns) -> None:
+        self.columns = columns
+        tidy = normalized if columns.normalize_labels else str.strip
+        self.labels = {tidy(label) for label in columns.drop_labels}
+        self.by_label = 0
+        self.empty: list[int] = []
+        self.unlabelled: list[int] = []
+
+    def check(self, rows: int, origin: str) -> None:
+        """Raises ThawError for rows that no option leaves out; says which are left out."""
+        wrong = []
+        if self.unlabelled and not self.columns.drop_unlabelled:
+            label = self.columns.label
+            wrong.append(
+                f"{len(self.unlabelled)} rows have no "
+                f"{label if isinstance(label, str) else ' or '.join(label or ())} "
+                f"{first(self.unlabelled)} of {rows}. data.drop_unlabelled=true leaves them out."
+            )
+        if self.empty and not self.columns.drop_empty:
+            wrong.append(
+                f"{len(self.empty)} of {rows} texts are empty or null {first(self.empty)}. "
+                "data.drop_empty=true leaves them out."
+            )
+        if wrong:
+            raise ThawError(f"{origin}: {' '.join(wrong)}")
+        if self.unlabelled:
+            log.warning(
+                "%s: %d rows without a label left out of %d", origin, len(self.unlabelled), rows
+            )
+        if self.empty:
+            log.warning("%s: %d empty texts left out of %d", origin, len(self.empty), rows)
+
+    def counts(self) -> dict[str, int]:
+        """Returns how many rows are left out, by reason."""
+        found = {
+            "data.drop_labels": self.by_label,
+            "empty text": len(self.empty),
+            "no label": len(self.unlabelled),
+        }
+        return {reason: count for reason, count in found.items() if count}
+
+
+class GroupReader:
+    """Makes names of groups of values; rows without one are each a group of their own.
+
+    Args:
+        column: name of the column.
+        origin: the file or data set, for messages.
+    """
+
+    def __init__(self, column: str, origin: str) -> None:
+        self.column = column
+        self.origin = origin
+        self.names: dict[str, str] = {}  # one object a name, however many rows have it
+        self.missing: list[int] = []
+
+    def read(self, row: Mapping[str, Any], number: int, text: Text) -> str:
+        """Returns the group of a row."""
+        value = row[self.column]
+        if isinstance(value, list | tuple | Mapping | bytes):
+            raise ThawError(
+                f"{self.origin}: row {number}: {self.column} is {value!r:.60}; expected the name "
+                "or the number of a group."
+            )
+        name = "" if is_missing(value) else str(value)
+        if not name.strip():
+            self.missing.append(number)
+            # The text alone decides where such a row belongs.
+            name = sha256("\0".join(text).encode("utf-8", "surrogatepass")).hexdigest()
+        return self.names.setdefault(name, name)
+
+    def finish(self) -> None:
+        """Warns of rows without a group."""
+        if self.missing:
+            log.warning(
+                "%s: %d rows have no %s %s; each is a group of its own",
+                self.origin,
+                len(self.missing),
+                self.column,
+                first(self.missing),
+            )
+
+
+def as_text(value: Any, column: str, where: str) -> str:
+    """Returns a text: a string, a number as written, or nothing where there is no value.
+
+    Raises:
+        ThawError: the value is a list, an object or the like.
+    """
+    if isinstance(value, str):
+        return value
+    if is_missing(value):
+        return ""
+    if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
+        return str(value)
+    raise ThawError(
+        f"{where}: {column} is {value!r:.60}; expected a text. Another column is named with "
+        "data.text= in training, text= in prediction."
+    )
+
+
+def first(rows: list[int]) -> str:
+    """The first of some row numbers, for messages."""
+    return f"(rows {', '.join(map(str, rows[:5]))}{', ...' if len(rows) > 5 else ''})"
+
+
+def require_columns(row: Mapping[str, Any], columns: Columns, origin: str) -> None:
+    """Raises ThawError if a column to read is not there, listing those found."""
+    for option, column in columns.wanted:
+        if column not in row:
+            raise ThawError(
+                f"{origin} has no column {column!r}; it has {', '.join(map(repr, row))}. "
+                f"Set data.{option}=<column>.{header_hint(row)}"
+            )

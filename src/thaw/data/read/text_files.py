@@ -1,0 +1,90 @@
+"""Files as lines of text: found, unpacked and decoded, or said why not."""
+
+import bz2
+import codecs
+import difflib
+import gzip
+import io
+import lzma
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from thaw.errors import ThawError
+
+COMPRESSED: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+
+
+def open_lines(path: Path, encoding: str, longest: int = -1) -> Iterator[str]:
+    """Returns lines of a text file of any name, with their ends; see `text_lines`.
+
+    Args:
+        path: of the file.
+        encoding: of the text.
+        longest: characters; a longer line comes in pieces of so many, each but the last without a
+            line end. -1: lines come whole.
+    """
+    require_file(path)
+    opener = COMPRESSED.get(path.suffix.lower(), open)
+    return text_lines(path, opener, encoding, newline="\n", longest=longest)
+
+
+def require_file(path: Path) -> None:
+    """Raises ThawError unless a path is a file with something in it."""
+    if path.is_dir():
+        raise ThawError(f"{path} is a directory; name a file in it.")
+    if not path.is_file():
+        names = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        close = difflib.get_close_matches(path.name, names, n=3)
+        hint = f" Did you mean {' or '.join(close)}?" if close else ""
+        where = "" if path.is_absolute() else f" in {Path.cwd()}"
+        raise ThawError(f"{path}: no such file{where}.{hint}")
+    if path.stat().st_size == 0:
+        raise ThawError(f"{path} is empty.")
+
+
+def text_lines(
+    path: Path, opener: Callable[..., Any], encoding: str, newline: str, longest: int = -1
+) -> Iterator[str]:
+    """Yields lines of text with their ends; names the byte where the encoding fails."""
+    number = 0
+    try:
+        name = codecs.lookup(encoding).name
+        with opener(path, "rb") as raw:
+            file = io.TextIOWrapper(raw, "utf-8-sig" if name == "utf-8" else name, newline=newline)
+            try:
+                lines = iter(lambda: file.readline(longest), "") if longest > 0 else file
+                for number, line in enumerate(lines, start=1):
+                    if "\0" in line:
+                        raise ThawError(
+                            f"{path} line {number}: a NUL byte. Is it text? If it is UTF-16, say "
+                            "data.encoding=utf-16 in training, encoding=utf-16 in prediction."
+                        )
+                    yield line
+            except UnicodeDecodeError as error:
+                bad = error.object[error.start]
+                # What failed to decode always ends where reading stands.
+                place = raw.tell() - len(error.object) + error.start
+                line_number = number + 1 + error.object[: error.start].count(b"\n")
+                marked = place == 0 and bad in (0xFE, 0xFF)
+                guess = "utf-16" if marked else "cp1252" if name.startswith("utf-8") else "utf-8"
+                raise ThawError(
+                    f"{path} is not {encoding}: byte {place} (0x{bad:02x}) in line {line_number}. "
+                    f"Give its encoding, such as data.encoding={guess} in training, "
+                    f"encoding={guess} in prediction."
+                ) from error
+    except UnicodeError as error:
+        raise ThawError(f"{path} is not {encoding}: {error}.") from error
+    except LookupError as error:
+        raise ThawError(f"there is no encoding {encoding!r}; try utf-8 or cp1252.") from error
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+        raise ThawError(f"{path} cannot be read, is it damaged? {error}") from error
+
+
+def split_part(path: Path) -> tuple[Path, str | None]:
+    """Returns a path and the name of a part behind a colon, None where there is none."""
+    name, colon, part = path.name.rpartition(":")
+    if not colon or path.exists() or not path.with_name(name or " ").exists():
+        return path, None
+    return path.with_name(name), part

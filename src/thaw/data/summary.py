@@ -1,0 +1,174 @@
+"""What was understood of a data set: what was read and left out, and what its splits hold."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from thaw.data.read.label_names import distinct_name
+from thaw.data.read.texts import Source, Texts
+
+if TYPE_CHECKING:  # a sweep's report is written without it
+    from datasets import Dataset
+
+LABELS = 20  # in a table
+
+
+@dataclass(frozen=True)
+class SourceSummary:
+    """What was read of one file, or of one split on the Hub.
+
+    Attributes:
+        origin: name of the file or data set.
+        format: as it was read.
+        columns: names of the columns that were read, by option.
+        rows: number of rows.
+        left_out: number of rows that were left out, by reason.
+    """
+
+    origin: str
+    format: str
+    columns: Mapping[str, Sequence[str]]
+    rows: int
+    left_out: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class SplitSummary:
+    """What a split holds.
+
+    Attributes:
+        texts: number of texts.
+        repeats: number of rows that are left out as another split has their text.
+        labels: number of texts with each label, or of entities of each type.
+        mean_tokens: mean length in tokens as they are trained on, cut at `max_tokens`.
+        longest: length of the longest text in tokens, uncut; None where it is not known.
+        cut: number of texts that are longer than `max_tokens`, and cut.
+    """
+
+    texts: int
+    repeats: int
+    labels: Mapping[str, int] = field(default_factory=dict)
+    mean_tokens: float | None = None
+    longest: int | None = None
+    cut: int = 0
+
+    @property
+    def cut_share(self) -> float:
+        """Share of the texts that are cut."""
+        return self.cut / self.texts if self.texts else 0.0
+
+
+@dataclass(frozen=True)
+class DataSummary:
+    """What was understood of a data set.
+
+    Attributes:
+        name: of the data set.
+        max_tokens: length in tokens at which texts are cut.
+        sources: what was read.
+        splits: what became of it.
+    """
+
+    name: str
+    max_tokens: int
+    sources: Sequence[SourceSummary]
+    splits: Mapping[str, SplitSummary]
+
+    def numbers(self) -> dict[str, Any]:
+        """Returns all of it as plain values, for JSON."""
+        found = asdict(self)
+        for split, summary in self.splits.items():
+            found["splits"][split]["cut_share"] = round(summary.cut_share, 6)
+        return found
+
+    def read_rows(self) -> list[list[Any]]:
+        """Returns a row for each source: its name, format, columns, rows, and what is left out."""
+        return [
+            [
+                source.origin,
+                source.format,
+                "; ".join(f"{option}: {', '.join(c)}" for option, c in source.columns.items()),
+                source.rows,
+                ", ".join(f"{n:,} {reason}" for reason, n in source.left_out.items()) or "none",
+            ]
+            for source in self.sources
+        ]
+
+    def split_rows(self) -> list[list[Any]]:
+        """Returns a row for each split: its texts, repeats, lengths, and what is cut."""
+        return [
+            [
+                split,
+                found.texts,
+                found.repeats,
+                "" if found.mean_tokens is None else f"{found.mean_tokens:.1f}",
+                "" if found.longest is None else found.longest,
+                f"{found.cut:,} ({found.cut_share:.1%})",
+            ]
+            for split, found in self.splits.items()
+        ]
+
+    def label_rows(self) -> list[list[Any]]:
+        """Returns a row for each label with its count in each split, the most frequent first."""
+        names = {name: None for found in self.splits.values() for name in found.labels}
+        counts = {n: [f.labels.get(n, 0) for f in self.splits.values()] for n in names}
+        return [
+            [distinct_name(name), *counts[name]]
+            for name in sorted(names, key=lambda n: -sum(counts[n]))
+        ]
+
+    def text(self) -> str:
+        """Returns a short table for the log."""
+        lines = []
+        for origin, form, columns, rows, left_out in self.read_rows():
+            lines.append(f"{origin}: {form}, {rows:,} rows, left out: {left_out}; {columns}")
+        head = ["split", "texts", "repeats", "tokens", "longest", f"over {self.max_tokens}"]
+        lines += aligned([head, *self.split_rows()])
+        if labels := self.label_rows():
+            lines += aligned([["label", *self.splits], *labels[:LABELS]])
+            if len(labels) > LABELS:
+                lines.append(f"and {len(labels) - LABELS} labels more")
+        return "\n".join(f"  {line}" for line in lines)
+
+
+READ_COLUMNS = ("read", "format", "columns", "rows", "left out")
+SPLIT_COLUMNS = ("split", "texts", "repeats left out", "mean tokens", "longest", "cut")
+
+
+def aligned(rows: Sequence[Sequence[Any]]) -> list[str]:
+    """Returns rows as lines with columns below each other, numbers to the right."""
+    cells = [[f"{v:,}" if isinstance(v, int) else str(v) for v in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if place == 0 else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in cells
+    ]
+
+
+def source_summary(source: Source, form: str) -> SourceSummary:
+    """Returns the summary of a source that was read as a format."""
+    columns: dict[str, list[str]] = {}
+    for option, column in source.columns:
+        columns.setdefault(option, []).append(column)
+    return SourceSummary(source.origin, form, columns, source.rows, source.left_out)
+
+
+def split_summary(
+    rows: Texts, labels: Mapping[str, int], encoded: "Dataset | None", about: Mapping[str, Any]
+) -> SplitSummary:
+    """Returns the summary of a split.
+
+    Args:
+        rows: its texts.
+        labels: number of texts with each label.
+        encoded: its tokens, with a column `length`; None where they are not known.
+        about: what tokenizing them found: `longest` and `cut`, where a task cuts texts.
+    """
+    mean = None
+    if encoded is not None and len(rows):
+        mean = float(encoded.data.column("length").to_numpy().sum()) / len(rows)
+    longest, cut = about.get("longest"), about.get("cut", 0)
+    return SplitSummary(len(rows), rows.repeats, dict(labels), mean, longest, cut)

@@ -1,0 +1,107 @@
+"""CSV and TSV as people have them: without a header, with quotes in the text, out of Excel."""
+
+import logging
+
+import pytest
+
+from thaw.data.read.formats.options import Reading
+from thaw.data.read.formats.registry import rows_of
+from thaw.data.read.texts import Columns, read_texts
+from thaw.errors import ThawError
+
+
+def rows(tmp_path, text, name="a.csv", **options):
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8", newline="")
+    return list(rows_of(path, Reading(**options)))
+
+
+def test_columns_of_a_file_without_a_header_are_numbers_or_named(tmp_path):
+    text = 'pos,"good, warm"\nneg,bad\n'
+    assert rows(tmp_path, text, header=False) == [
+        {"0": "pos", "1": "good, warm"},
+        {"0": "neg", "1": "bad"},
+    ]
+    named = rows(tmp_path, text, columns=("label", "text"))
+    assert named[0] == {"label": "pos", "text": "good, warm"}
+    with pytest.raises(ThawError, match=r"2 fields \(0: 'pos', 1: 'good, warm'\), and data\.colum"):
+        rows(tmp_path, text, columns=("id", "label", "text"))
+
+
+def test_a_header_that_equals_the_given_names_is_no_row(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    assert len(rows(tmp_path, "label,text\nx,a\n", columns=("label", "text"))) == 1
+    assert "the first line holds the names of data.columns and is no row" in caplog.text
+
+
+def test_names_may_replace_those_of_a_header(tmp_path):
+    got = rows(tmp_path, "v1,v2\nx,a\n", columns=("label", "text"), header=True)
+    assert got == [{"label": "x", "text": "a"}]
+
+
+def test_several_columns_without_a_name_are_passed_over(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    assert rows(tmp_path, "a,b,, ,\n1,2,,,\n3,4,x,,\n") == [
+        {"a": "1", "b": "2"},
+        {"a": "3", "b": "4"},
+    ]
+    assert "3 columns without a name are passed over" in caplog.text
+    with pytest.raises(ThawError, match=r"the header has 'a' twice"):
+        rows(tmp_path, "a,a,,\n1,2,,\n")
+
+
+def test_empty_fields_behind_a_row_are_cut_and_others_refused(tmp_path):
+    assert rows(tmp_path, "a,b\n1,2,,\n") == [{"a": "1", "b": "2"}]
+    with pytest.raises(ThawError, match=r"line 2: 4 fields, the header has 2 \(a, b\)"):
+        rows(tmp_path, "a,b\n1,2,,x\n")
+
+
+def test_excels_line_names_the_separator(tmp_path):
+    assert rows(tmp_path, "sep=;\r\na;b\r\n1,5;2\r\n") == [{"a": "1,5", "b": "2"}]
+    with pytest.raises(ThawError, match=r"line 3: 1 fields"):
+        rows(tmp_path, "sep=;\na;b\nx\n")
+
+
+RAW = 'text\tlabel\n"It begins\tpos\nand goes on\tneg\nand ends"\tpos\nnext\tneg\n'
+
+
+def test_quotes_that_would_join_rows_of_a_tsv_are_asked_about(tmp_path):
+    with pytest.raises(ThawError, match=r"lines 2 to 4: .*data\.quoting=none.*data\.quoting=csv"):
+        rows(tmp_path, RAW, "a.tsv")
+    got = rows(tmp_path, RAW, "a.tsv", quoting="none")
+    assert [row["text"] for row in got] == ['"It begins', "and goes on", 'and ends"', "next"]
+    assert len(rows(tmp_path, RAW, "a.tsv", quoting="csv")) == 2
+
+
+def test_a_quote_that_is_not_closed_names_the_way_out(tmp_path):
+    with pytest.raises(ThawError, match=r"line 2: .*data\.quoting=none in training"):
+        rows(tmp_path, 'text\tlabel\n"Oh\tpos\nno\tneg\n', "a.tsv")
+
+
+def test_a_field_of_several_lines_is_one_field(tmp_path, caplog):
+    got = rows(tmp_path, 'text\tlabel\n"one\ntwo"\tpos\n', "a.tsv")
+    assert got == [{"text": "one\ntwo", "label": "pos"}]
+    assert not caplog.text
+    rows(tmp_path, 'text,label\n"a, b\nc",pos\n')  # each line could be a row of two fields
+    assert "1 rows are several lines each" in caplog.text
+
+
+def test_a_header_that_is_a_row_is_asked_about_with_what_to_type(tmp_path):
+    def texts(**options):
+        columns = Columns([str(options.pop("text", "text"))], str(options.pop("label", "label")))
+        return read_texts(
+            rows(tmp_path, "id0,1,,a warm and funny film\nid1,0,,dull\n", **options),
+            columns,
+            "a.csv",
+        )
+
+    with pytest.raises(
+        ThawError, match=r"no header, type data\.header=false .*data\.text=3 data\.label=1"
+    ):
+        texts()
+    with pytest.raises(
+        ThawError, match=r"it has '0', '1', '2', '3'\. Set .*The first row is 0: 'id0', 1"
+    ):
+        texts(header=False)
+    read = texts(header=False, text=3, label=1)
+    assert (list(read.texts), read.labels) == ([("a warm and funny film",), ("dull",)], ["1", "0"])
