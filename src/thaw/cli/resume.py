@@ -123,7 +123,10 @@ def require_own(own: Sequence[str], argv: Sequence[str], origin: Path) -> None:
     code = [
         w
         for w in own
-        if "_target_" in w or group_of(w) in ("program", "hydra") or key_of(w) == "data.reader"
+        if "_target_" in w
+        or group_of(w) in ("program", "hydra")
+        or "data.reader=" in w  # also within the overrides that a program of several runs is given
+        or (key_of(w) == "data" and "reader" in w)
     ]
     if code := [w for w in code if w not in argv]:
         raise ThawError(f"resume={origin} names code to run: type {shlex.join(code)} again.")
