@@ -1,18 +1,22 @@
 """A finished run and new texts give predictions: `python -m thaw.predict run=<dir> input=new.csv
 output=out.csv`, in memory that does not grow with the file."""
 
+import logging
 import signal
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, islice
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice, tee
 from pathlib import Path
 from typing import Any
 
 from thaw.cli.exit import exit_clearly
 from thaw.cli.finished_run import finished, refuse_code, run_config
 from thaw.cli.messages import arguments
+from thaw.data.added_columns import AddedColumns
 from thaw.data.read.column_files import COLUMN_SUFFIXES, column_rows, is_word, split_fields
-from thaw.data.read.tables import FORMATS, open_lines, read_rows, text_rows
+from thaw.data.read.standard_input import standard_input_rows
+from thaw.data.read.surrogates import replace_surrogates
+from thaw.data.read.tables import BATCH, FORMATS, open_lines, read_rows, text_rows
 from thaw.data.read.tag_schemes import is_tag
 from thaw.data.write import RowWriter
 from thaw.errors import ThawError
@@ -57,15 +61,14 @@ def main(argv: list[str]) -> int:
     cfg = run_config(model.parent)
     refuse_code(cfg, model.parent, ["task"], given["trust"])
     column = cfg.data.get("text")
-    rows = iter(input_rows(given, *asked[:1] or [column if isinstance(column, str) else "text"]))
-    if (
-        given["input"] != "-"
-        and Path(given["output"]).absolute() == Path(given["input"]).absolute()
-    ):
+    origin = "standard input" if given["input"] == "-" else given["input"]
+    rows = input_rows(given, *asked[:1] or [column if isinstance(column, str) else "text"])
+    rows = iter(replace_surrogates(rows, origin))
+    if given["input"] != "-" and same_file(given["output"], given["input"]):
         raise ThawError("input and output are the same file.")
-    head = list(islice(rows, 1))  # errors of the input show before the model is loaded
+    head = list(islice(rows, BATCH))  # errors of the input show before the model is loaded
     if not head:
-        raise ThawError(f"{given['input']} has no rows.")
+        raise ThawError(f"{origin} has no rows.")
 
     from hydra.utils import get_class
 
@@ -77,11 +80,12 @@ def main(argv: list[str]) -> int:
         model, int(given["batch_size"]), given["accelerator"], plain(cfg.data)
     )
     columns = predictor.columns(head[0], asked)
-    rows = with_columns(chain(head, rows), columns, given["input"])
+    added = AddedColumns({name for row in head for name in row}, origin)
+    kept, rows = tee(with_columns(chain(head, rows), columns, origin))
     count = empty = 0
     with RowWriter(given["output"]) as writer:
-        for row in predictor.predict(rows, columns):
-            writer.write(row)
+        for row, found in zip(kept, predictor.predict(rows, columns), strict=True):
+            writer.write(added.add(row, found))
             count += 1
             empty += not any(str(row[c]).strip() for c in columns)
     if empty:
@@ -92,9 +96,14 @@ def main(argv: list[str]) -> int:
     return count
 
 
+def same_file(one: str, two: str) -> bool:
+    """Whether two paths, however they are written, are one file that is there."""
+    return Path(one).exists() and Path(two).exists() and Path(one).samefile(two)
+
+
 def with_columns(
-    rows: Iterable[dict[str, Any]], columns: Sequence[str], origin: str
-) -> Iterator[dict[str, Any]]:
+    rows: Iterable[Mapping[str, Any]], columns: Sequence[str], origin: str
+) -> Iterator[Mapping[str, Any]]:
     """The rows; a ThawError at the first that lacks one of the columns."""
     for number, row in enumerate(rows, start=1):
         if missing := [c for c in columns if c not in row]:
@@ -128,7 +137,7 @@ def input_rows(given: dict[str, str], column: str) -> Iterable[dict[str, Any]]:
     if given["input"] == "-" and form != "text":
         raise ThawError(f"format={form}: standard input is read as a text a line.")
     if given["input"] == "-":
-        return ({column: line.rstrip("\r\n")} for line in sys.stdin)
+        return standard_input_rows(given["encoding"], column)
     if form == "text":
         return text_rows(path, given["encoding"], column)
     if form == "columns":
@@ -142,5 +151,6 @@ def input_rows(given: dict[str, str], column: str) -> Iterable[dict[str, Any]]:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends it without a word
+    logging.basicConfig(format="thaw: %(message)s", stream=sys.stderr)
     with exit_clearly():
         main(sys.argv[1:])

@@ -20,6 +20,7 @@ from thaw.data.batch.by_length import LengthGroupedBatches
 from thaw.data.encode.token_cache import Rows, keep, key_of
 from thaw.data.read.folds import fold_split, held_out, require_fold
 from thaw.data.read.splits import cut
+from thaw.data.read.surrogates import replace_surrogates
 from thaw.data.read.text_store import hashes
 from thaw.data.read.texts import SPLITS, read_split
 from thaw.errors import ThawError
@@ -217,7 +218,7 @@ class EncoderData(LightningDataModule):
         origin = (
             f"{root}, split {split}" if isinstance(root, str) else str((root or Path()) / split)
         )
-        return self.pick(self.source_rows(root, split), origin)
+        return self.pick(replace_surrogates(self.source_rows(root, split), origin), origin)
 
     def source_rows(self, root: Path | str | None, split: str) -> Iterable[Mapping[str, Any]]:
         """The rows of one file, or of one split on the Hub."""

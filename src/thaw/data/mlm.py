@@ -19,6 +19,7 @@ from thaw.data.encode.token_cache import Rows as Encodings
 from thaw.data.encode.words import word_numbers
 from thaw.data.read.corpus import corpus_rows, joined
 from thaw.data.read.splits import split_of
+from thaw.data.read.surrogates import replace_surrogates
 from thaw.data.read.texts import Columns, Texts, read_texts, require_columns
 from thaw.errors import ThawError
 
@@ -236,7 +237,8 @@ class MaskedLanguageModelData(EncoderData):
         the text itself.
         """
         fractions = self.fractions()
-        rows = iter(self.source_rows(self.root(), str(self.sources["train"])))
+        source = str(self.sources["train"])
+        rows = replace_surrogates(self.source_rows(self.root(), source), source)
         head = list(islice(rows, 1))
         columns = self.columns(head[0]) if head else None
         for number, row in enumerate(chain(head, rows)):

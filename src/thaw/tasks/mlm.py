@@ -44,20 +44,20 @@ class MaskedPredictor(Predictor):
         return [column]
 
     def predict(
-        self, rows: Iterable[dict[str, Any]], columns: Sequence[str]
+        self, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]
     ) -> Iterator[dict[str, Any]]:
-        """Rows with `prediction`, the text filled in, and `masks`, five tokens and their
+        """`prediction`, the text of each row filled in, and `masks`, five tokens and their
         probabilities for each."""
         rows, [column] = iter(rows), columns
         own = str(self.tokenizer.mask_token)
         while part := list(islice(rows, self.batch_size)):
             texts = [with_mask(str(row[column] or ""), self.tokenizer) for row in part]
             filled = fill(self.model, self.tokenizer, texts, self.data["max_tokens"])
-            for row, text, masks in zip(part, texts, filled, strict=True):
+            for text, masks in zip(texts, filled, strict=True):
                 for top in masks:
                     text = text.replace(own, top[0][0], 1)
                 named = [[{"token": t, "probability": p} for t, p in top] for top in masks]
-                yield row | {"prediction": text, "masks": named}
+                yield {"prediction": text, "masks": named}
 
 
 class MaskedLanguageModel(EncoderTask):

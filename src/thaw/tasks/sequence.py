@@ -53,14 +53,14 @@ class SequencePredictor(Predictor):
         return columns
 
     def predict(
-        self, rows: Iterable[dict[str, Any]], columns: Sequence[str]
+        self, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]
     ) -> Iterator[dict[str, Any]]:
-        """Rows with `prediction` and a probability per class, in their order."""
+        """`prediction` and a probability per class, of each row in their order."""
         rows = iter(rows)
         while chunk := list(islice(rows, self.batch_size * CHUNK)):
             texts = [[str(row.get(c) or "") for row in chunk] for c in columns]
-            for row, p in zip(chunk, self.probabilities(texts), strict=True):
-                yield row | predicted(p, self.labels, self.multi_label)
+            for p in self.probabilities(texts):
+                yield predicted(p, self.labels, self.multi_label)
 
     def probabilities(self, texts: list[list[str]]) -> list[list[float]]:
         """Probability of each class for each text: a list of C numbers each.
