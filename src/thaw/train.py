@@ -21,6 +21,7 @@ from omegaconf import DictConfig
 from thaw import __version__
 from thaw.cli.check import plain, verify
 from thaw.cli.secrets import redacted
+from thaw.cli.watched_metric import require_watched
 from thaw.encoder.sharding import gather, load_whole
 from thaw.errors import ThawError
 from thaw.evaluate import evaluate
@@ -90,6 +91,7 @@ def run(cfg: DictConfig, trainer: Trainer) -> float | None:
     task = instantiate(cfg.task, checkpoint=checkpoint, _convert_="all", **data.for_task())
     task.run_seed = cfg.seed
     task.freeze_with(instantiate(cfg.freeze, _convert_="all"))
+    require_watched(plain(cfg), task.logged_metrics())
     trained = sum(p.numel() for p in task.parameters() if p.requires_grad)
     total = sum(p.numel() for p in task.parameters())
     log.info("model %s: %s of %s parameters train", cfg.model.name, f"{trained:,}", f"{total:,}")

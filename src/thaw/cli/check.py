@@ -12,6 +12,7 @@ from pydantic.errors import PydanticUserError
 from thaw.cli.conf import conf_dir
 from thaw.cli.messages import near
 from thaw.cli.static_signatures import Signature, signature
+from thaw.cli.watched_metric import require_watched
 from thaw.data.read.folds import require_fold
 from thaw.errors import ThawError
 
@@ -62,6 +63,7 @@ def verify(cfg: DictConfig, typed: Sequence[str] | None = None) -> None:
         typed = HydraConfig.get().overrides.task if alone else []
     leave_unread(cfg, typed)
     check(cfg, GIVEN)
+    require_watched(plain(cfg))
     require_fold(cfg.data.get("folds"), cfg.data.get("fold"), cfg.data)
     require_sources(cfg, typed)
 

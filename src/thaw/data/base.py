@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Sampler
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from thaw.data.batch.by_length import LengthGroupedBatches
+from thaw.data.encode.positions import require_room
 from thaw.data.encode.token_cache import Rows, keep, key_of
 from thaw.data.read.folds import fold_split, held_out, require_fold
 from thaw.data.read.splits import cut
@@ -101,11 +102,7 @@ class EncoderData(LightningDataModule):
         self.rows: dict[str, Any] = {}
         self.encoded: dict[str, Dataset] = {}
         self.epoch = self.start = 0
-        if not 3 <= max_tokens <= self.tokenizer.model_max_length:
-            raise ThawError(
-                f"data.max_tokens={max_tokens}: this model takes 3 to "
-                f"{self.tokenizer.model_max_length}."
-            )
+        require_room(max_tokens, self.tokenizer.model_max_length, Path(tokenizer))
 
     def read(self, only: str | None = None, trained: Mapping[str, Any] | None = None) -> None:
         """Reads, checks and encodes the splits, and finds the labels.

@@ -51,6 +51,8 @@ class EncoderTask(LightningModule):
         pipeline_options: what loading takes besides the directory.
         predictor: what `python -m thaw.predict` uses.
         examples: words that `python -m thaw.predict` and `python -m thaw.evaluate` may take.
+        metrics: which value of each metric of validation is better, "max" or "min", by name; what
+            the data decides on is left out by `logged_metrics`. Empty: not known.
         validates_first: whether the weights are validated before the first step, too.
         inputs_change: why a text is not the same in every epoch, if so.
         run_seed: of dropout.
@@ -63,6 +65,7 @@ class EncoderTask(LightningModule):
         "input=new.csv output=out.csv",
         "data=files data.test=other.csv",
     )
+    metrics: ClassVar[Mapping[str, str]] = {}
     validates_first: ClassVar[bool] = False
     inputs_change: ClassVar[str] = ""
 
@@ -312,6 +315,10 @@ class EncoderTask(LightningModule):
             torch.distributed.all_gather_object(gathered, parts)
             return [part for rank in gathered for part in rank]
         return parts
+
+    def logged_metrics(self) -> dict[str, str]:
+        """Returns those of `metrics` that a validation of this data gives."""
+        return dict(self.metrics)
 
     def test_results(self) -> dict[str, Any]:
         """What the test gave, after `trainer.test`: call it on every rank.

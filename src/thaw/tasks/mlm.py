@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -82,6 +82,7 @@ class MaskedLanguageModel(EncoderTask):
 
     pipeline = "fill-mask"
     predictor = MaskedPredictor
+    metrics: ClassVar[dict[str, str]] = {"loss": "min", "perplexity": "min", "accuracy": "max"}
     examples = ("input=texts.txt output=out.jsonl", "data=files data.test=other.txt")
     validates_first = True
     inputs_change = "task=mlm masks other tokens in every epoch"

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby, islice
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pydantic import NonNegativeFloat
@@ -139,6 +139,12 @@ class TokenClassification(EncoderTask):
 
     pipeline = "token-classification"
     predictor = TokenPredictor
+    metrics: ClassVar[dict[str, str]] = {
+        "f1": "max",
+        "precision": "max",
+        "recall": "max",
+        "loss": "min",
+    }
     examples = ("input=new.txt output=out.jsonl", "data=conll data.test=other.conll")
 
     def __init__(

@@ -108,6 +108,16 @@ class SequenceClassification(EncoderTask):
 
     pipeline = "text-classification"
     predictor = SequencePredictor
+    metrics: ClassVar[dict[str, str]] = {
+        "f1": "max",
+        "f1_macro": "max",
+        "f1_binary": "max",
+        "f1_micro": "max",
+        "accuracy": "max",
+        "precision": "max",
+        "recall": "max",
+        "loss": "min",
+    }
 
     def __init__(
         self,
@@ -140,6 +150,11 @@ class SequenceClassification(EncoderTask):
         self.class_weights: Tensor | None
         self.scores = classification_metrics(labels, multi_label)
         self.per_class = per_class_metrics(labels, multi_label)
+
+    def logged_metrics(self) -> dict[str, str]:
+        """Returns the metrics of a validation: which there are depends on the labels."""
+        there = {*self.scores.keys(), "loss"}
+        return {name: mode for name, mode in self.metrics.items() if name in there}
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Mean cross-entropy, or mean binary cross-entropy over texts and labels.
