@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from thaw.data.base import EncoderData, rowwise
 from thaw.data.batch.stream import Stream
+from thaw.data.contents import contents_of_place
 from thaw.data.encode.blocks import Row, blocks, padded, portions
 from thaw.data.encode.token_cache import Rows as Encodings
 from thaw.data.encode.words import word_numbers
@@ -75,6 +76,10 @@ class MaskedLanguageModelData(EncoderData):
         """Reads and encodes the splits, of a stream those that are evaluated; see `EncoderData`."""
         if self.streaming:
             self.rows = self.read_ahead(only)
+            root = self.root()
+            if not isinstance(root, str):
+                place = (root or Path()) / str(self.sources["train"])
+                self.contents["train"] = contents_of_place(place)
         else:
             self.rows = self.read_splits(only)
             if only is None:
@@ -255,7 +260,7 @@ class MaskedLanguageModelData(EncoderData):
         if not self.streaming or self.trainer is None or stage == "test":
             return
         every = self.trainer.val_check_interval
-        between = "validation" in self.rows and isinstance(every, float) and every < 1
+        between = isinstance(every, float) and every < 1  # Lightning asks, validation or not
         if self.trainer.max_steps < 1 or between:
             raise ThawError(
                 "data.streaming=true: the length of the corpus is not known, so say how long to "

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 from transformers import PreTrainedModel
 
+from thaw.data.base import EncoderData
 from thaw.encoder.bit_dropout import use_bits
 from thaw.encoder.blocks import factors_of, find, names_of_parts, table
 from thaw.encoder.freeze import Nothing, freeze, frozen_modules, interval
@@ -190,6 +191,9 @@ class EncoderTask(LightningModule):
         checkpoint["val_metrics"] = self.val_metrics
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        data = getattr(self.trainer, "datamodule", None)
+        if isinstance(data, EncoderData):  # before weights of other classes are loaded
+            data.require_same(checkpoint)
         self.validated = checkpoint["val_metrics"]
 
     @property
