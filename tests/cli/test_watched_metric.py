@@ -1,10 +1,11 @@
 """The watched metric, before a run."""
 
 import pytest
+from hydra.utils import get_object
 
 from thaw.cli.check import plain
 from thaw.cli.compose import compose
-from thaw.cli.watched_metric import metrics_of, require_watched
+from thaw.cli.watched_metric import METRICS, require_watched
 from thaw.errors import ThawError
 
 
@@ -55,6 +56,9 @@ def test_a_run_that_goes_on_watches_what_it_watched():
 
 
 def test_a_task_of_ones_own_that_declares_nothing_is_not_judged():
-    assert metrics_of("thaw.tasks.base.EncoderTask") == {}
-    assert metrics_of("builtins.dict") == {}
     require("monitor=val/anything", metrics={})
+
+
+@pytest.mark.parametrize("target", METRICS)
+def test_what_is_known_without_torch_is_what_the_task_declares(target):
+    assert get_object(target).metrics == METRICS[target]

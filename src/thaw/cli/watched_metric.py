@@ -1,13 +1,31 @@
 """The watched metric, checked before a run trains for it in vain."""
 
-import ast
+import difflib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from thaw.cli.messages import near
-from thaw.cli.static_signatures import NotFound, based_on, collect, locate
 from thaw.errors import ThawError
 
+# Which value of each metric of a validation is better. Here and not in the tasks, whose classes
+# load torch: a wrong name is answered at once.
+CLASSIFICATION = {
+    "f1": "max",
+    "f1_macro": "max",
+    "f1_binary": "max",  # of two classes
+    "f1_micro": "max",  # of several labels a text
+    "accuracy": "max",
+    "precision": "max",
+    "recall": "max",
+    "loss": "min",
+}
+ENTITIES = {"f1": "max", "precision": "max", "recall": "max", "loss": "min"}
+MASKED = {"loss": "min", "perplexity": "min", "accuracy": "max"}
+METRICS = {
+    "thaw.tasks.sequence.SequenceClassification": CLASSIFICATION,
+    "thaw.tasks.setfit.SetFit": CLASSIFICATION,
+    "thaw.tasks.ner.TokenClassification": ENTITIES,
+    "thaw.tasks.mlm.MaskedLanguageModel": MASKED,
+}
 TRAINED = "train/loss"  # what every task logs while it trains
 
 
@@ -17,18 +35,20 @@ def require_watched(cfg: Mapping[str, Any], metrics: Mapping[str, str] | None = 
     Args:
         cfg: the composed config, as plain containers.
         metrics: which of its values is better, "max" or "min", by name without `val/`; None: of
-            the task's class, whatever the data will be; empty: not known, and nothing is checked.
+            the task, whatever the data will be; empty: not known, and nothing is checked.
     """
     if cfg.get("resume") is not None:  # it began before, and cannot be changed
         return
-    declared = metrics_of(cfg["task"]["_target_"]) if metrics is None else dict(metrics)
+    declared = METRICS.get(cfg["task"]["_target_"]) if metrics is None else metrics
     if not declared:
         return
     known = {f"val/{name}": mode for name, mode in declared.items()} | {TRAINED: "min"}
     for option, name, key, mode in watched(cfg):
         if name not in known:
             there = ", ".join(known)
-            hint = near(name.replace("val_", "val/").lower(), list(known))
+            meant = name.replace("val_", "val/").lower()
+            close = difflib.get_close_matches(meant, known, n=1)
+            hint = f" Did you mean {close[0]}?" if close else ""
             raise ThawError(
                 f"{option}={name}: there is no such metric.{hint} It is one of {there}."
             )
@@ -50,19 +70,3 @@ def watched(cfg: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
             path = f"callbacks.{name}"
             # The default of Lightning's callbacks.
             yield f"{path}.monitor", str(node["monitor"]), f"{path}.mode", node.get("mode", "min")
-
-
-def metrics_of(target: str) -> dict[str, str]:
-    """The metrics that a task's class declares as `metrics`, read from its source; none: {}."""
-    try:
-        module, node = locate(target)
-        while isinstance(node, ast.ClassDef):
-            names: dict[str, ast.AST] = {}
-            collect(node.body, names)
-            if "metrics" in names:
-                found = ast.literal_eval(names["metrics"])  # type: ignore[arg-type]
-                return dict(found) if isinstance(found, dict) else {}
-            module, node = based_on(module, node.bases[0])
-    except (NotFound, IndexError, ValueError):
-        pass  # of a class without source, or of none
-    return {}

@@ -7,13 +7,14 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
+from thaw.cli.watched_metric import MASKED
 from thaw.data.batch.masking import Masking
 from thaw.encoder.load import load_fresh
 from thaw.encoder.masked_logits import fill, masked_logits, masked_loss, tie_head, with_mask
@@ -82,7 +83,7 @@ class MaskedLanguageModel(EncoderTask):
 
     pipeline = "fill-mask"
     predictor = MaskedPredictor
-    metrics: ClassVar[dict[str, str]] = {"loss": "min", "perplexity": "min", "accuracy": "max"}
+    metrics = MASKED
     examples = ("input=texts.txt output=out.jsonl", "data=files data.test=other.txt")
     validates_first = True
     inputs_change = "task=mlm masks other tokens in every epoch"

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby, islice
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from pydantic import NonNegativeFloat
@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import AutoModelForTokenClassification
 
+from thaw.cli.watched_metric import ENTITIES
 from thaw.data.base import names_of
 from thaw.data.encode.windows import prefix_spaces, windows
 from thaw.data.entities import KINDS, Difference, compare, entities, spell
@@ -139,12 +140,7 @@ class TokenClassification(EncoderTask):
 
     pipeline = "token-classification"
     predictor = TokenPredictor
-    metrics: ClassVar[dict[str, str]] = {
-        "f1": "max",
-        "precision": "max",
-        "recall": "max",
-        "loss": "min",
-    }
+    metrics = ENTITIES
     examples = ("input=new.txt output=out.jsonl", "data=conll data.test=other.conll")
 
     def __init__(

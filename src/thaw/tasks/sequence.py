@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import AutoModelForSequenceClassification
 
+from thaw.cli.watched_metric import CLASSIFICATION
 from thaw.data.base import names_of
 from thaw.data.write import RowWriter
 from thaw.encoder.first_token import first_token_only
@@ -108,16 +109,7 @@ class SequenceClassification(EncoderTask):
 
     pipeline = "text-classification"
     predictor = SequencePredictor
-    metrics: ClassVar[dict[str, str]] = {
-        "f1": "max",
-        "f1_macro": "max",
-        "f1_binary": "max",
-        "f1_micro": "max",
-        "accuracy": "max",
-        "precision": "max",
-        "recall": "max",
-        "loss": "min",
-    }
+    metrics = CLASSIFICATION
 
     def __init__(
         self,
