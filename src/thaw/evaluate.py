@@ -10,6 +10,7 @@ from thaw.cli.compose import compose
 from thaw.cli.conf import config_dir_of
 from thaw.cli.exit import exit_clearly
 from thaw.cli.finished_run import finished, refuse_code, run_overrides
+from thaw.cli.kept_config import restore
 from thaw.cli.messages import near, show_usage
 from thaw.cli.secrets import require_whole
 from thaw.errors import ThawError
@@ -60,8 +61,9 @@ def main(argv: list[str]) -> dict[str, float]:
     kept = run_overrides(run, next((w for w in rest[::-1] if w.startswith("data=")), None))
     require_whole(kept, rest, run)
     kept.append("trainer.default_root_dir=null")
-    refuse_code(compose(kept), run, ("data", "task", "trainer"), own["trust"])
-    cfg = compose([*kept, *rest])
+    began = restore(compose(kept), run, kept, [])
+    refuse_code(began, run, ("data", "task", "trainer"), own["trust"])
+    cfg = restore(compose([*kept, *rest]), run, kept, rest)
 
     from hydra.utils import instantiate
     from rich.console import Console

@@ -20,6 +20,7 @@ from omegaconf import DictConfig
 
 from thaw import __version__
 from thaw.cli.check import plain, verify
+from thaw.cli.kept_config import keep_config
 from thaw.cli.secrets import redacted
 from thaw.cli.watched_metric import require_watched
 from thaw.encoder.sharding import gather, load_whole
@@ -80,6 +81,9 @@ def run(cfg: DictConfig, trainer: Trainer) -> float | None:
     if not trainer.is_global_zero:
         logging.getLogger().setLevel(logging.ERROR)  # rank 0 says it for all
     point = find_point(trainer, run_dir) if again else None
+
+    if trainer.is_global_zero:
+        keep_config(cfg, run_dir)
 
     checkpoint = fetch_model(plain(cfg.model).get("checkpoint"), cfg.model.revision)
     data = instantiate(cfg.data, tokenizer=checkpoint, seed=cfg.seed, _convert_="all")

@@ -209,6 +209,24 @@ def test_evaluation_of_the_runs_own_data_gives_its_scores_again(trained, tmp_pat
     assert json.loads(out.read_text()) == got
 
 
+def test_a_finished_run_needs_neither_its_variables_nor_its_directory(
+    run, reviews, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("CORPUS", str(reviews))
+    monkeypatch.chdir(reviews)
+    own = ["data.path=null", "data.train=${oc.env:CORPUS}/train.csv", "data.test=test.csv"]
+    trained = run(*own, "data.validation=validation.csv", "trainer.max_epochs=1")
+    monkeypatch.delenv("CORPUS")
+    monkeypatch.chdir(tmp_path)
+    words = [f"run={trained}", "trainer.accelerator=cpu"]
+    out = tmp_path / "out.csv"
+    new = [f"input={reviews / 'test.csv'}", f"output={out}", "accelerator=cpu"]
+    assert predict([words[0], *new]) == 22
+    assert "test/f1" in evaluate(words)
+    assert "train/f1" in evaluate([*words, "split=train"])
+    assert "test/f1" in evaluate([*words, "data=files", f"data.test={reviews / 'validation.csv'}"])
+
+
 def test_evaluation_of_other_data(trained, tmp_path):
     path = write_csv(tmp_path / "new.tsv", [], [])
     path.write_text("review\tstars\na good film\tpos\na bad film\tneg\n")

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from thaw.cli.kept_config import PARTS, kept_config, resolved
 from thaw.errors import ThawError
 from thaw.storage.checkpoints import checked_model
 
@@ -83,7 +84,9 @@ def run_overrides(run: Path, data: str | None) -> list[str]:
     path = run / ".hydra" / "overrides.yaml"
     if not path.exists():
         raise ThawError(f"run={run} has no .hydra/overrides.yaml: was it made by train.py?")
-    words = [str(word) for word in OmegaConf.load(path)]
+    # As typed: a variable of the run's machine may not be set here.
+    loaded: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    words = [str(word) for word in loaded]
     kept = []
     for word in words:
         group, _, key = word.lstrip("+~").partition("=")[0].partition(".")
@@ -97,10 +100,15 @@ def run_overrides(run: Path, data: str | None) -> list[str]:
 
 
 def run_config(run: Path) -> Any:
-    """The composed config of a run."""
+    """The config of a run: as it was resolved when the run began, or, of an older run, as far as it
+    can be resolved here."""
     from omegaconf import OmegaConf
 
     path = run / ".hydra" / "config.yaml"
     if not path.exists():
         raise ThawError(f"run={run} has no .hydra/config.yaml: was it made by train.py?")
-    return OmegaConf.load(path)
+    kept = kept_config(run)
+    if kept is None:
+        cfg = OmegaConf.load(path)
+        kept = {part: resolved(cfg[part]) for part in PARTS if part in cfg}
+    return OmegaConf.create(kept)
