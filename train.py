@@ -14,7 +14,7 @@ from thaw.cli.secrets import redacted_config
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(cfg: DictConfig) -> float | None:
     """Hands the composed config to its program, `thaw.train.train` by default."""
-    from thaw.cli.check import verify
+    from thaw.cli.check import checked
     from thaw.cli.jobs import finished
     from thaw.cli.processes import leave, require_world
     from thaw.cli.subprocess_job import run_apart, runs_apart
@@ -22,7 +22,7 @@ def main(cfg: DictConfig) -> float | None:
     if finished(cfg):
         return None
     require_world(cfg)
-    verify(cfg)
+    cfg = checked(cfg)
     if runs_apart(cfg):
         return run_apart(cfg)
     # Imported here: --help and a mistake in an option are answered without loading torch.
@@ -34,11 +34,14 @@ def main(cfg: DictConfig) -> float | None:
 def show_blocks(argv: list[str]) -> None:
     """After `--cfg job`: which blocks train, as comments below the config."""
     if "job" in argv[1:] and argv[argv.index("job") - 1] in ("--cfg", "-c"):
-        from thaw.encoder.blocks import table
+        from thaw.encoder.blocks import parameter_table
         from thaw.parameters import frozen_task
 
         words = [word for word in argv if "=" in word and not word.startswith(("-", "hydra."))]
-        print("".join(f"# {line}\n" for line in table(frozen_task(words)).splitlines()), end="")
+        print(
+            "".join(f"# {line}\n" for line in parameter_table(frozen_task(words)).splitlines()),
+            end="",
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A W&B workspace for the runs: `python -m thaw.dashboard entity=<team or user>`."""
+"""Makes a W&B workspace for the runs: `python -m thaw.dashboard entity=<team or user>`."""
 
 import sys
 from typing import Any
@@ -12,12 +12,12 @@ SCORES = ("f1", "accuracy", "precision", "recall")
 
 
 def workspace(entity: str, project: str, name: str) -> Any:
-    """The workspace, not saved yet: scores, training, speed, what was found.
+    """Returns a workspace, not saved yet, with scores, training, speed and reports.
 
     Args:
-        entity: W&B's team or user.
-        project: of `logger.wandb.project`.
-        name: of the workspace.
+        entity: team or user of W&B.
+        project: project of the runs, as in `logger.wandb.project`.
+        name: name of the workspace.
 
     Raises:
         ThawError: wandb-workspaces is not installed.
@@ -78,12 +78,15 @@ def workspace(entity: str, project: str, name: str) -> Any:
         name=name,
         sections=sections,
         runset_settings=grouped,
-        auto_generate_panels=True,  # charts of W&B's own kinds, such as the confusion matrix
+        auto_generate_panels=True,  # for charts of W&B's own types, such as the confusion matrix
     )
 
 
 def main(words: list[str]) -> None:
-    """Saves the workspace and prints its address.
+    """Saves the workspace and prints its URL.
+
+    Args:
+        words: `key=value` arguments, see `USAGE`.
 
     Raises:
         ThawError: there is no API key.
@@ -94,8 +97,8 @@ def main(words: list[str]) -> None:
     made = workspace(options["entity"], options["project"], options["name"])
     if not has_key():
         raise ThawError(
-            "a workspace is kept by W&B and needs an account: `wandb login`, or set WANDB_API_KEY. "
-            "Without one, every run and every sweep has its report.html."
+            "W&B stores workspaces, so this needs an account: `wandb login`, or set WANDB_API_KEY. "
+            "Without an account, every run and every sweep still has its report.html."
         )
     print(made.save().url)
 

@@ -1,5 +1,6 @@
 """A finished run and any data set give metrics: `python -m thaw.evaluate run=<dir> data=...`."""
 
+import dataclasses
 import json
 import logging
 import sys
@@ -14,6 +15,7 @@ from thaw.cli.kept_config import restore
 from thaw.cli.messages import near, show_usage
 from thaw.cli.secrets import require_whole
 from thaw.errors import ThawError
+from thaw.report.test_results import TestResults
 
 USAGE = """usage: python -m thaw.evaluate run=<run directory> [split=test] [output=<file>.json]
        [data=<name>] [data.KEY=VALUE ...] [trainer.KEY=VALUE ...]
@@ -22,10 +24,18 @@ Without data= the run's own data is taken; with the same data= as the run's, its
 was measured is printed, and written where output= says."""
 
 
-def evaluate(trainer: Any, task: Any, data: Any) -> dict[str, float]:
-    """Metrics of the test split, each prefixed `test/`."""
+def run_test(trainer: Any, task: Any, data: Any) -> TestResults:
+    """Tests a task and returns its results; call it on every process.
+
+    Args:
+        trainer: the Trainer.
+        task: the task with the weights to test.
+        data: the datamodule.
+    """
     trainer.test(task, datamodule=data, verbose=False)
-    return {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("test/")}
+    logged = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("test/")}
+    found = task.test_results()
+    return dataclasses.replace(found, metrics=logged | found.metrics)
 
 
 def main(argv: list[str]) -> dict[str, float]:
@@ -70,11 +80,11 @@ def main(argv: list[str]) -> dict[str, float]:
 
     from thaw.cli.check import GIVEN, check, leave_unread
     from thaw.report.figures import metrics_table
-    from thaw.storage.files import write_whole
-    from thaw.training.libraries import quieten
+    from thaw.storage.files import write_atomic
+    from thaw.training.libraries import silence_libraries
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    quieten()
+    silence_libraries()
     leave_unread(cfg, rest)
     check(cfg, GIVEN, parts=("data", "task"))
     trainer = instantiate(
@@ -85,19 +95,20 @@ def main(argv: list[str]) -> dict[str, float]:
         enable_progress_bar=False,
         _convert_="all",
     )
-    data = instantiate(cfg.data, tokenizer=model, seed=0, _convert_="all")
+    trained = json.loads((model / "config.json").read_text("utf-8"))
+    given = {"tokenizer": model, "only": own["split"], "trained": trained}
+    data = instantiate(cfg.data, seed=0, _convert_="all", **given)
     if own["split"] not in data.sources:
         raise ThawError(f"split={own['split']}: expected one of {', '.join(data.sources)}.")
-    data.read(only=own["split"], trained=json.loads((model / "config.json").read_text("utf-8")))
-    data.rows["test"], data.encoded["test"] = data.rows[own["split"]], data.encoded[own["split"]]
+    data.setup("test")
     task = instantiate(cfg.task, checkpoint=model, _convert_="all", **data.for_task())
-    metrics = evaluate(trainer, task, data) | task.test_results()["metrics"]
+    metrics = run_test(trainer, task, data).metrics
     part = "val/" if own["split"] == "validation" else f"{own['split']}/"
     metrics = {k.replace("test/", part, 1): v for k, v in metrics.items()}
     if trainer.is_global_zero:
         metrics_table(metrics, Console())
         if own["output"]:
-            write_whole(Path(own["output"]), json.dumps(metrics, indent=2) + "\n")
+            write_atomic(Path(own["output"]), json.dumps(metrics, indent=2) + "\n")
     return metrics
 
 

@@ -1,5 +1,4 @@
-"""The run as a plain Hugging Face directory that `transformers.pipeline()` loads without thaw, and
-a finished run in another format: `python -m thaw.export run=<dir> format=onnx`."""
+"""Exports a finished run to another format: `python -m thaw.export run=<dir> format=onnx`."""
 
 import sys
 from pathlib import Path
@@ -17,13 +16,13 @@ def main(argv: list[str]) -> float:
     """Exports a finished run.
 
     Args:
-        argv: words of the command line, see `USAGE`.
+        argv: `key=value` arguments, see `USAGE`.
 
     Returns:
-        The largest difference of a logit to torch's, which is printed.
+        The largest difference between a logit of the export and torch's, which is printed.
 
     Raises:
-        ThawError: an option or the run is not what it should be, or the export differs.
+        ThawError: an option is wrong, the run is not finished, or the logits differ too much.
     """
     from thaw.cli.finished_run import finished, run_config
 
@@ -40,9 +39,9 @@ def main(argv: list[str]) -> float:
     from hydra.utils import get_class
 
     from thaw.encoder.onnx import export_onnx
-    from thaw.training.libraries import quieten
+    from thaw.training.libraries import silence_libraries
 
-    quieten()
+    silence_libraries()
     predictor = get_class(cfg.task._target_).predictor  # type: ignore[attr-defined]
     directory = model / "onnx"
     difference = export_onnx(predictor, model, directory, cfg.data.max_tokens, tolerance)

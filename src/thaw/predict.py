@@ -73,9 +73,9 @@ def main(argv: list[str]) -> int:
     from hydra.utils import get_class
 
     from thaw.cli.check import plain
-    from thaw.training.libraries import quieten
+    from thaw.training.libraries import silence_libraries
 
-    quieten()
+    silence_libraries()
     predictor = get_class(cfg.task._target_).predictor(  # type: ignore[attr-defined]
         model, int(given["batch_size"]), given["accelerator"], plain(cfg.data)
     )

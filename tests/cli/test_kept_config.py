@@ -1,7 +1,5 @@
 """What a run keeps of its config, so that its directory stands alone."""
 
-import os
-
 import pytest
 from omegaconf import OmegaConf
 
@@ -34,7 +32,6 @@ def test_files_stay_below_their_directory_and_names_on_the_hub_stay(tmp_path, mo
     (tmp_path / "corpus").mkdir()
     (tmp_path / "train").touch()  # a file of the name of the Hub's split
     for path, kept in (("corpus", str(tmp_path / "corpus")), ("owner/name", "owner/name")):
-        (tmp_path / ".hydra" / "resolved.yaml").unlink(missing_ok=True)
         keep_config(config(name="own", path=path, train="train"), tmp_path)
         assert kept_config(tmp_path)["data"] == {"name": "own", "path": kept, "train": "train"}
 
@@ -48,13 +45,6 @@ def test_secrets_are_not_kept(tmp_path, monkeypatch):
     assert "word@" not in text
     assert "${oc.env:HF_TOKEN}" in text
     assert kept_config(tmp_path)["data"]["token"] == "***"
-
-
-def test_a_run_that_goes_on_keeps_what_it_began_with(tmp_path):
-    keep_config(config(name="first"), tmp_path)
-    keep_config(config(name="second"), tmp_path)
-    assert kept_config(tmp_path)["data"]["name"] == "first"
-    assert os.listdir(tmp_path / ".hydra") == ["resolved.yaml"]
 
 
 @pytest.mark.parametrize(

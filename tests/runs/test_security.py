@@ -166,7 +166,7 @@ NAMING_CODE = (
     "data.labels=[{_target_: os.system, command: 'touch MARKER'}]",
     "data._target_=subprocess.getoutput",
     "task._target_=os.system",
-    "task.class_weights={_target_: thaw.export.write_whole, path: MARKER, text: x}",
+    "task.class_weights={_target_: thaw.export.write_atomic, path: MARKER, text: x}",
     "trainer.precision={_target_: os.system, command: 'touch MARKER'}",
 )
 

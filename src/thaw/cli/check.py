@@ -18,8 +18,17 @@ from thaw.errors import ThawError
 
 # Arguments that the code adds to what the config says, by the node they belong to.
 GIVEN = {
-    "data": {"tokenizer", "seed"},
-    "task": {"checkpoint", "labels", "multi_label", "label_counts", "fine_words", "max_tokens"},
+    "data": {"tokenizer", "seed", "only", "trained"},
+    "task": {
+        "checkpoint",
+        "freeze",
+        "seed",
+        "labels",
+        "multi_label",
+        "label_counts",
+        "fine_words",
+        "max_tokens",
+    },
     "trainer": {"logger", "callbacks"},
 }
 # Options that no constructor takes, with their types.
@@ -46,6 +55,22 @@ ONE_RUN = "thaw.train.train"  # other programs chain runs, and give each its own
 def plain(node: Any) -> Any:
     """A config node as plain containers, interpolations resolved."""
     return OmegaConf.to_container(node, resolve=True)
+
+
+def checked(cfg: DictConfig, typed: Sequence[str] | None = None) -> DictConfig:
+    """Returns a config that `verify` found no fault in: read-only, so that it is checked once.
+
+    Args:
+        cfg: the composed config.
+        typed: the user's overrides that this task must read; None: Hydra's.
+
+    Raises:
+        ThawError: see `verify`.
+    """
+    if not OmegaConf.is_readonly(cfg):
+        verify(cfg, typed)
+        OmegaConf.set_readonly(cfg, True)
+    return cfg
 
 
 def verify(cfg: DictConfig, typed: Sequence[str] | None = None) -> None:

@@ -19,7 +19,7 @@ FROM_ENVIRONMENT = re.compile(r"\$\{oc\.env:\s*(\w+)")
 
 
 def keep_config(cfg: DictConfig, run_dir: Path) -> None:
-    """Writes what predict and evaluate need of a config, unless the run wrote it when it began.
+    """Writes what predict and evaluate need of a config; a run does it when training begins.
 
     Interpolations are resolved and paths absolute. Secrets are left out; what comes from a variable
     that is called as a secret stays an interpolation.
@@ -29,8 +29,6 @@ def keep_config(cfg: DictConfig, run_dir: Path) -> None:
         run_dir: the run directory.
     """
     path = run_dir / KEPT
-    if path.exists():
-        return
     kept = {part: resolved(cfg[part]) for part in PARTS}
     kept["data"] = with_absolute_paths(kept["data"])
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,6 @@ No torch here: `train.py --cfg job` passes through it.
 
 import io
 import logging
-import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from thaw.errors import ThawError
+from thaw.storage.files import atomic
 
 log = logging.getLogger(__name__)
 
@@ -141,9 +141,8 @@ def redact_file(path: Path) -> bool:
     clean = redacted(node)
     if clean == node:
         return False
-    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    OmegaConf.save(OmegaConf.create(clean), aside)
-    os.replace(aside, path)
+    with atomic(path, shared=True) as partial:
+        OmegaConf.save(OmegaConf.create(clean), partial)
     return True
 
 

@@ -11,7 +11,7 @@ from typing import IO, Any
 
 from thaw.data.read.tables import BATCH, FORMATS
 from thaw.errors import ThawError
-from thaw.storage.files import put
+from thaw.storage.files import partial_name, put
 
 
 class RowWriter:
@@ -33,7 +33,7 @@ class RowWriter:
         self.suffix = ".jsonl" if self.stdout else self.path.suffix.lower()
         if self.suffix not in FORMATS:
             raise ThawError(f"{path}: unknown format; thaw writes {', '.join(FORMATS)}, or -.")
-        self.aside = self.path.with_name(f".{self.path.name}.partial")
+        self.aside = partial_name(self.path)
         self.columns = None if columns is None else list(columns)
         self.file: IO[Any] | None = None
         self.table: Any = None

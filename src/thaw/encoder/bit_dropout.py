@@ -21,9 +21,9 @@ ATTENTION = "sdpa_bit_dropout"
 
 def use_bits(model: PreTrainedModel) -> None:
     """Makes a model's dropout draw bits, in its modules and in scaled dot-product attention."""
-    for module in model.modules():
+    for name, module in list(model.named_modules(remove_duplicate=False)):
         if type(module) is nn.Dropout:
-            module.__class__ = BitDropout
+            model.set_submodule(name, BitDropout(module.p).train(module.training))
     if model.config._attn_implementation == "sdpa":
         model.set_attn_implementation(ATTENTION)
 

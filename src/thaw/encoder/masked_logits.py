@@ -18,6 +18,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from thaw.encoder.replaced_forwards import replaced_forwards
 from thaw.errors import ThawError
 
 MASK = "[MASK]"  # how a mask is written in texts, whatever the tokenizer's own
@@ -60,22 +61,18 @@ def masked_loss(
         labels: (N,) the tokens there.
     """
     decoder = model.get_output_embeddings()
-    called = []
+    reached = []
 
-    def caught(states: Tensor) -> Tensor:
-        called.append(True)
+    def passed_on(states: Tensor) -> Tensor:
+        reached.append(True)
         return states
 
     # Autocast chooses types operation by operation, which a function of our own would hide.
-    if type(decoder) is nn.Linear and not torch.is_autocast_enabled(labels.device.type):
-        vars(decoder)["forward"] = caught
-    try:
+    by_hand = type(decoder) is nn.Linear and not torch.is_autocast_enabled(labels.device.type)
+    with replaced_forwards({decoder: passed_on} if by_hand else {}):
         states = masked_logits(model, inputs, positions)
-    finally:
-        vars(decoder).pop("forward", None)
-    if called:
-        total, right = DecoderLoss.apply(states, decoder.weight, decoder.bias, labels)
-        return total, right
+    if reached:  # else the head multiplies with the decoder's weight by itself
+        return DecoderLoss.apply(states, decoder.weight, decoder.bias, labels)
     logits = states.float()
     return F.cross_entropy(logits, labels, reduction="sum"), (logits.argmax(-1) == labels).sum()
 

@@ -39,7 +39,7 @@ AFTER_PADDING = ("camembert", "roberta", "xlm-roberta")  # positions count from 
 HALF = ("16-mixed", "16-true", "bf16-mixed", "bf16-true")
 
 
-def obstacle(model: PreTrainedModel, device: torch.device, precision: str) -> str:
+def why_not_packed(model: PreTrainedModel, device: torch.device, precision: str) -> str:
     """Why a model cannot run packed, "" if it can.
 
     Args:
@@ -61,7 +61,9 @@ def obstacle(model: PreTrainedModel, device: torch.device, precision: str) -> st
     width = model.config.hidden_size // model.config.num_attention_heads
     if width % 8 or width > 128:
         return f"flash attention knows no heads of {width}"
-    return fault(device, torch.bfloat16 if precision.startswith("bf16") else torch.float16)
+    return flash_attention_error(
+        device, torch.bfloat16 if precision.startswith("bf16") else torch.float16
+    )
 
 
 class Layout:
@@ -233,7 +235,7 @@ def flash(
 
 
 @cache
-def fault(device: torch.device, dtype: torch.dtype) -> str:
+def flash_attention_error(device: torch.device, dtype: torch.dtype) -> str:
     """What is wrong with a device's flash attention, "" if two texts in a row have the outputs and
     gradients that they have apart: a kernel is not believed on its name.
 
