@@ -519,5 +519,5 @@ def test_a_user_without_a_home_is_told_to_name_a_cache(monkeypatch, own):
     monkeypatch.setattr("os.getuid", lambda: 987_654)  # which no user has
     if own:
         monkeypatch.setenv("THAW_CACHE", own)
-    with pytest.raises(ThawError, match="no home directory .*THAW_CACHE=<directory>"):
+    with pytest.raises(ThawError, match=r"no home directory .*THAW_CACHE=<directory>"):
         cache_dir()

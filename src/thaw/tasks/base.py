@@ -13,7 +13,7 @@ from torchmetrics import Metric, MetricCollection
 from transformers import PreTrainedModel
 
 from thaw.data.base import EncoderData
-from thaw.encoder.blocks import factors_of, names_of_parts, table
+from thaw.encoder.blocks import learning_rate_factors, parameter_table, part_of_each_parameter
 from thaw.encoder.freeze import FreezeStrategy
 from thaw.encoder.sharding import gather, sharded
 from thaw.report.sections import Section

@@ -73,6 +73,10 @@ def open_run(cfg: Any) -> Iterator[Run]:
         try:
             with exit_on_signals():
                 yield Run(directory, redacted(plain(cfg)), writes, path, rows)
+        except ThawError:
+            if writes and not resumed:
+                release(directory)
+            raise
         except SystemExit:
             if writes:
                 log.warning("To go on:\n  %s", resume_command(directory))
@@ -150,6 +154,13 @@ def note_versions(directory: Path) -> None:
     path = directory / "versions.json"
     if not path.exists():
         write_atomic(path, json.dumps(versions(), indent=2))
+
+
+def release(directory: Path) -> None:
+    """Leaves a directory to the corrected command after a mistake, where nothing was saved."""
+    saved = [directory / "metrics.csv", *(directory / "checkpoints").glob("*.ckpt")]
+    if not any(path.exists() for path in saved):
+        (directory / "versions.json").unlink(missing_ok=True)
 
 
 def versions() -> dict[str, str]:
