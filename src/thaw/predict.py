@@ -62,8 +62,8 @@ def main(argv: list[str]) -> int:
     refuse_code(cfg, model.parent, ["task"], given["trust"])
     column = cfg.data.get("text")
     origin = "standard input" if given["input"] == "-" else given["input"]
-    rows = input_rows(given, *asked[:1] or [column if isinstance(column, str) else "text"])
-    rows = iter(replace_surrogates(rows, origin))
+    read = input_rows(given, *asked[:1] or [column if isinstance(column, str) else "text"])
+    rows = replace_surrogates(read, origin)
     if given["input"] != "-" and same_file(given["output"], given["input"]):
         raise ThawError("input and output are the same file.")
     head = list(islice(rows, BATCH))  # errors of the input show before the model is loaded
@@ -81,10 +81,10 @@ def main(argv: list[str]) -> int:
     )
     columns = predictor.columns(head[0], asked)
     added = AddedColumns({name for row in head for name in row}, origin)
-    kept, rows = tee(with_columns(chain(head, rows), columns, origin))
+    kept, fed = tee(with_columns(chain(head, rows), columns, origin))
     count = empty = 0
     with RowWriter(given["output"]) as writer:
-        for row, found in zip(kept, predictor.predict(rows, columns), strict=True):
+        for row, found in zip(kept, predictor.predict(fed, columns), strict=True):
             writer.write(added.add(row, found))
             count += 1
             empty += not any(str(row[c]).strip() for c in columns)

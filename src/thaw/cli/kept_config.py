@@ -45,8 +45,8 @@ def resolved(node: Any) -> Any:
     if not OmegaConf.is_dict(node):
         return OmegaConf.to_container(node, resolve=True)
     found = {}
-    for key in node:
-        raw = OmegaConf.to_container(node, resolve=False)[key]
+    unresolved: Any = OmegaConf.to_container(node, resolve=False)
+    for key, raw in unresolved.items():
         names = FROM_ENVIRONMENT.findall(raw) if isinstance(raw, str) else []
         if any(map(is_secret, names)):
             found[key] = raw
@@ -81,7 +81,7 @@ def kept_config(run: Path) -> dict[str, Any] | None:
     path = run / KEPT
     if not path.exists():
         return None
-    loaded = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    loaded: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
     return loaded if isinstance(loaded, dict) else None
 
 

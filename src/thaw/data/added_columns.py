@@ -42,7 +42,7 @@ class AddedColumns:
 
     def choose(self, names: Iterable[str]) -> None:
         """Chooses the names that columns are written under, and says which are not their own."""
-        other = {}
+        other: dict[str, str] = {}
         for name in names:
             free, number = name, 2
             while free in self.taken:
