@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 
 from thaw.cli.exit import exit_clearly
 from thaw.cli.resolvers import register_resolvers
-from thaw.cli.resume import words_to_go_on
+from thaw.cli.resume import command_to_resume
 from thaw.cli.secrets import redacted_config
 
 
@@ -15,11 +15,11 @@ from thaw.cli.secrets import redacted_config
 def main(cfg: DictConfig) -> float | None:
     """Hands the composed config to its program, `thaw.train.train` by default."""
     from thaw.cli.check import checked
-    from thaw.cli.jobs import finished
-    from thaw.cli.processes import leave, require_world
+    from thaw.cli.jobs import is_done
+    from thaw.cli.processes import finish_process_group, require_world
     from thaw.cli.subprocess_job import run_apart, runs_apart
 
-    if finished(cfg):
+    if is_done(cfg):
         return None
     require_world(cfg)
     cfg = checked(cfg)
@@ -27,7 +27,7 @@ def main(cfg: DictConfig) -> float | None:
         return run_apart(cfg)
     # Imported here: --help and a mistake in an option are answered without loading torch.
     value = hydra.utils.get_method(cfg.program)(cfg)
-    leave()
+    finish_process_group()
     return value
 
 
@@ -47,7 +47,7 @@ def show_blocks(argv: list[str]) -> None:
 if __name__ == "__main__":
     register_resolvers()
     with exit_clearly():
-        sys.argv[1:] = words_to_go_on(sys.argv[1:])
+        sys.argv[1:] = command_to_resume(sys.argv[1:])
         with redacted_config(sys.argv[1:]):
             main()
         show_blocks(sys.argv[1:])

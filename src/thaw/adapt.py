@@ -15,6 +15,7 @@ from rich.table import Table
 from thaw.cli.check import plain
 from thaw.cli.compose import compose
 from thaw.cli.jobs import Job
+from thaw.cli.overrides import group_of
 from thaw.cli.subprocess_job import takes_processes
 from thaw.errors import ThawError
 from thaw.report.html_page import sweep_page
@@ -55,13 +56,13 @@ def adapt(cfg: DictConfig) -> float:
         )
     options = plain(cfg.adapt)
     typed = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
-    words = [w for w in typed if not w.lstrip("+~").startswith(("experiment=", "adapt.", "seed="))]
+    overrides = [o for o in typed if group_of(o) not in ("experiment", "adapt", "seed")]
     root = Path(cfg.run_dir).absolute()
     require_free(root, resumed=cfg.resume is not None)
     score = options["score"]
     scores: list[dict[str, float]] = []
     for seed in options["seeds"]:
-        place, shared = root / f"seed-{seed}", [*words, f"seed={seed}"]
+        place, shared = root / f"seed-{seed}", [*overrides, f"seed={seed}"]
         log.info("seed %s: pretraining", seed)
         run([*shared, *options["pretrain"]], place / "pretrain")
         note_versions(root)

@@ -4,7 +4,7 @@ import sys
 from typing import Any
 
 from thaw.cli.exit import exit_clearly
-from thaw.cli.messages import arguments
+from thaw.cli.overrides import read_arguments
 from thaw.errors import ThawError
 
 USAGE = "usage: python -m thaw.dashboard entity=<team or user> [project=thaw] [name=thaw]"
@@ -82,18 +82,15 @@ def workspace(entity: str, project: str, name: str) -> Any:
     )
 
 
-def main(words: list[str]) -> None:
-    """Saves the workspace and prints its URL.
-
-    Args:
-        words: `key=value` arguments, see `USAGE`.
+def main(argv: list[str]) -> None:
+    """Saves the workspace and prints its address.
 
     Raises:
         ThawError: there is no API key.
     """
     from thaw.training.loggers import has_key
 
-    options = arguments(words, {"entity": None, "project": "thaw", "name": "thaw"}, USAGE)
+    options, _ = read_arguments(argv, {"entity": None, "project": "thaw", "name": "thaw"}, USAGE)
     made = workspace(options["entity"], options["project"], options["name"])
     if not has_key():
         raise ThawError(
@@ -105,7 +102,4 @@ def main(words: list[str]) -> None:
 
 if __name__ == "__main__":
     with exit_clearly():
-        if any(word in ("-h", "--help") for word in sys.argv[1:]):
-            print(USAGE)
-        else:
-            main(sys.argv[1:])
+        main(sys.argv[1:])

@@ -10,13 +10,14 @@ from typing import Any
 from thaw.cli.compose import compose
 from thaw.cli.conf import config_dir_of
 from thaw.cli.exit import exit_clearly
-from thaw.cli.finished_run import finished, refuse_code, run_overrides
+from thaw.cli.finished_run import finished_model, refuse_code, run_overrides
 from thaw.cli.kept_config import restore
-from thaw.cli.messages import near, show_usage
+from thaw.cli.overrides import key_of, read_arguments
 from thaw.cli.secrets import require_whole
 from thaw.errors import ThawError
 from thaw.report.test_results import TestResults
 
+KNOWN = {"run": None, "split": "test", "output": "", "trust": ""}
 USAGE = """usage: python -m thaw.evaluate run=<run directory> [split=test] [output=<file>.json]
        [data=<name>] [data.KEY=VALUE ...] [trainer.KEY=VALUE ...]
        [--config-dir <directory of your own configs>] [trust=<module of your own>]
@@ -42,7 +43,7 @@ def main(argv: list[str]) -> dict[str, float]:
     """Evaluates `model/` of a run.
 
     Args:
-        argv: words of the command line, see `USAGE`.
+        argv: command line, see `USAGE`.
 
     Returns:
         What was printed: metrics prefixed `test/`, `val/` or `train/`.
@@ -50,30 +51,15 @@ def main(argv: list[str]) -> dict[str, float]:
     Raises:
         ThawError: the run is not finished, an option does not exist, or the data does not fit.
     """
-    show_usage(argv, USAGE)
-    own = {"split": "test", "output": "", "trust": ""}
-    rest = []
-    run = None
-    for word in config_dir_of(argv)[1]:
-        key, _, value = word.partition("=")
-        if key == "run":
-            run = Path(value)
-        elif key in own:
-            own[key] = value
-        elif key.split(".")[0].lstrip("+") in ("data", "trainer"):
-            rest.append(word)
-        else:
-            hint = near(key, [*own, "run", "data", "trainer"])
-            raise ThawError(f"there is no option {key}.{hint}\n{USAGE}")
-    if run is None:
-        raise ThawError(f"run=<run directory> must be given.\n{USAGE}")
-    model = finished(run)
-    kept = run_overrides(run, next((w for w in rest[::-1] if w.startswith("data=")), None))
-    require_whole(kept, rest, run)
+    given, typed = read_arguments(config_dir_of(argv)[1], KNOWN, USAGE, groups=("data", "trainer"))
+    run = Path(given["run"])
+    model = finished_model(run)
+    kept = run_overrides(run, next((o for o in reversed(typed) if key_of(o) == "data"), None))
+    require_whole(kept, typed, run)
     kept.append("trainer.default_root_dir=null")
     began = restore(compose(kept), run, kept, [])
-    refuse_code(began, run, ("data", "task", "trainer"), own["trust"])
-    cfg = restore(compose([*kept, *rest]), run, kept, rest)
+    refuse_code(began, run, ("data", "task", "trainer"), given["trust"])
+    cfg = restore(compose([*kept, *typed]), run, kept, typed)
 
     from hydra.utils import instantiate
     from rich.console import Console
@@ -85,7 +71,7 @@ def main(argv: list[str]) -> dict[str, float]:
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     silence_libraries()
-    leave_unread(cfg, rest)
+    leave_unread(cfg, typed)
     check(cfg, GIVEN, parts=("data", "task"))
     trainer = instantiate(
         cfg.trainer,
@@ -96,19 +82,20 @@ def main(argv: list[str]) -> dict[str, float]:
         _convert_="all",
     )
     trained = json.loads((model / "config.json").read_text("utf-8"))
-    given = {"tokenizer": model, "only": own["split"], "trained": trained}
-    data = instantiate(cfg.data, seed=0, _convert_="all", **given)
-    if own["split"] not in data.sources:
-        raise ThawError(f"split={own['split']}: expected one of {', '.join(data.sources)}.")
+    split = given["split"]
+    options = {"tokenizer": model, "only": split, "trained": trained}
+    data = instantiate(cfg.data, seed=0, _convert_="all", **options)
+    if split not in data.sources:
+        raise ThawError(f"split={split}: expected one of {', '.join(data.sources)}.")
     data.setup("test")
     task = instantiate(cfg.task, checkpoint=model, _convert_="all", **data.for_task())
     metrics = run_test(trainer, task, data).metrics
-    part = "val/" if own["split"] == "validation" else f"{own['split']}/"
+    part = "val/" if split == "validation" else f"{split}/"
     metrics = {k.replace("test/", part, 1): v for k, v in metrics.items()}
     if trainer.is_global_zero:
         metrics_table(metrics, Console())
-        if own["output"]:
-            write_atomic(Path(own["output"]), json.dumps(metrics, indent=2) + "\n")
+        if given["output"]:
+            write_atomic(Path(given["output"]), json.dumps(metrics, indent=2) + "\n")
     return metrics
 
 

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from thaw.cli.exit import exit_clearly
-from thaw.cli.messages import arguments
+from thaw.cli.overrides import read_arguments
 from thaw.errors import ThawError
 
 KNOWN = {"run": None, "format": "onnx", "tolerance": "1e-4"}
@@ -16,7 +16,7 @@ def main(argv: list[str]) -> float:
     """Exports a finished run.
 
     Args:
-        argv: `key=value` arguments, see `USAGE`.
+        argv: command line, see `USAGE`.
 
     Returns:
         The largest difference between a logit of the export and torch's, which is printed.
@@ -24,16 +24,16 @@ def main(argv: list[str]) -> float:
     Raises:
         ThawError: an option is wrong, the run is not finished, or the logits differ too much.
     """
-    from thaw.cli.finished_run import finished, run_config
+    from thaw.cli.finished_run import finished_model, run_config
 
-    given = arguments(argv, KNOWN, USAGE)
+    given, _ = read_arguments(argv, KNOWN, USAGE)
     if given["format"] != "onnx":
         raise ThawError(f"format={given['format']}: expected onnx; <run>/model is Hugging Face's.")
     try:
         tolerance = float(given["tolerance"])
     except ValueError:
         raise ThawError(f"tolerance={given['tolerance']}: expected a number.") from None
-    model = finished(Path(given["run"]))
+    model = finished_model(Path(given["run"]))
     cfg = run_config(model.parent)
 
     from hydra.utils import get_class

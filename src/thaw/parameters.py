@@ -6,9 +6,10 @@ from typing import Any
 from thaw.cli.compose import compose
 from thaw.cli.conf import config_dir_of
 from thaw.cli.exit import exit_clearly
+from thaw.cli.overrides import show_usage
 
 USAGE = """usage: python -m thaw.parameters [GROUP=CHOICE ...] [KEY=VALUE ...] [--config-dir <dir>]
-The words are those of train.py."""
+The overrides are those of train.py."""
 
 
 def frozen_task(words: list[str]) -> Any:
@@ -23,7 +24,7 @@ def frozen_task(words: list[str]) -> Any:
     from hydra.utils import instantiate
 
     from thaw.cli.check import GIVEN, check, leave_unread, plain
-    from thaw.cli.static_signatures import signature
+    from thaw.cli.schema import definition
     from thaw.storage.checkpoints import fetch_model
     from thaw.training.libraries import silence_libraries
 
@@ -32,7 +33,7 @@ def frozen_task(words: list[str]) -> Any:
     leave_unread(cfg)
     check(cfg, GIVEN, parts=("model", "data", "task", "freeze"))
     checkpoint = fetch_model(plain(cfg.model).get("checkpoint"), cfg.model.revision)
-    takes = signature(cfg.task._target_).parameters
+    takes = definition(cfg.task._target_)["properties"]
     # The head's size follows from the labels: two where only the data would say.
     labels = [str(name) for name in cfg.data.get("labels") or ("0", "1")]
     given = {"labels": labels} if "labels" in takes else {}
@@ -67,7 +68,5 @@ def main(words: list[str]) -> None:
 
 if __name__ == "__main__":
     with exit_clearly():
-        if any(word in ("-h", "--help") for word in sys.argv[1:]):
-            print(USAGE)
-        else:
-            main(sys.argv[1:])
+        show_usage(sys.argv[1:], USAGE)
+        main(sys.argv[1:])

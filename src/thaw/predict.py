@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from thaw.cli.exit import exit_clearly
-from thaw.cli.finished_run import finished, refuse_code, run_config
-from thaw.cli.messages import arguments
+from thaw.cli.finished_run import finished_model, refuse_code, run_config
+from thaw.cli.overrides import read_arguments
 from thaw.data.added_columns import AddedColumns
 from thaw.data.read.column_files import COLUMN_SUFFIXES, column_rows, is_word, split_fields
 from thaw.data.read.standard_input import standard_input_rows
@@ -45,7 +45,7 @@ def main(argv: list[str]) -> int:
     """Predicts for each row of a file.
 
     Args:
-        argv: words of the command line, see `USAGE`.
+        argv: command line, see `USAGE`.
 
     Returns:
         The number of rows written: those of the input, with what the model predicts.
@@ -53,8 +53,8 @@ def main(argv: list[str]) -> int:
     Raises:
         ThawError: an option, the run or the file is not what it should be.
     """
-    given = arguments(argv, KNOWN, USAGE)
-    model = finished(Path(given["run"]))
+    given, _ = read_arguments(argv, KNOWN, USAGE)
+    model = finished_model(Path(given["run"]))
     if not given["batch_size"].isdigit() or int(given["batch_size"]) < 1:
         raise ThawError(f"batch_size={given['batch_size']}: expected a whole number from 1.")
     asked = [c for c in given["text"].strip("[]").split(",") if c]

@@ -10,6 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from thaw.cli.overrides import key_of
 from thaw.cli.secrets import HIDDEN, is_secret, redacted
 
 KEPT = Path(".hydra") / "resolved.yaml"  # in the run directory
@@ -98,8 +99,8 @@ def restore(cfg: DictConfig, run: Path, own: Sequence[str], typed: Sequence[str]
     kept = kept_config(run)
     if kept is None:
         return cfg
-    keys = {word.lstrip("+~").partition("=")[0] for word in typed}
-    overridden = {word.lstrip("+~").partition("=")[0] for word in own}
+    keys = {key_of(override) for override in typed}
+    overridden = {key_of(override) for override in own}
     other = "data" in keys
     with open_dict(cfg):
         for part in ("data", "task"):

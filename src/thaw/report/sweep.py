@@ -17,8 +17,8 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from thaw.cli.exit import fail
 from thaw.cli.jobs import FAILED, Job, read_jobs
-from thaw.cli.messages import fail
 from thaw.cli.processes import launch
 from thaw.cli.secrets import redacted_text
 from thaw.errors import ThawError

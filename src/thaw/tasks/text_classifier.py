@@ -34,7 +34,7 @@ class TextClassifier(EncoderTask):
         model: a Hugging Face model.
         labels: names of the classes, C of them.
         multi_label: whether a text has several labels.
-        class_weights: weight of each class in the loss (C,), of the positive terms with several
+        loss_weights: weight of each class in the loss (C,), of the positive terms with several
             labels a text; None: all weigh the same.
         options: options of `EncoderTask`.
     """
@@ -47,13 +47,13 @@ class TextClassifier(EncoderTask):
         model: PreTrainedModel,
         labels: Sequence[str],
         multi_label: bool,
-        class_weights: Tensor | None = None,
+        loss_weights: Tensor | None = None,
         **options: Any,
     ) -> None:
         super().__init__(model, **options)
         self.labels = list(labels)
         self.multi_label = multi_label
-        self.register_buffer("class_weights", class_weights, persistent=False)
+        self.register_buffer("class_weights", loss_weights, persistent=False)
         self.class_weights: Tensor | None
         self.scores = classification_metrics(labels, multi_label)
         self.per_class = per_class_metrics(labels, multi_label)
