@@ -23,7 +23,7 @@ from thaw.report.sections import Table as Found
 from thaw.report.sweep import spread
 from thaw.storage.files import write_atomic
 from thaw.train import train
-from thaw.training.run_dir import start_run_dir
+from thaw.training.run_dir import note_versions, require_free
 
 log = logging.getLogger(__name__)
 
@@ -58,13 +58,14 @@ def adapt(cfg: DictConfig) -> float:
     typed = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
     overrides = [o for o in typed if group_of(o) not in ("experiment", "adapt", "seed")]
     root = Path(cfg.run_dir).absolute()
-    start_run_dir(root, resumed=cfg.resume is not None)
+    require_free(root, resumed=cfg.resume is not None)
     score = options["score"]
     scores: list[dict[str, float]] = []
     for seed in options["seeds"]:
         place, shared = root / f"seed-{seed}", [*overrides, f"seed={seed}"]
         log.info("seed %s: pretraining", seed)
         run([*shared, *options["pretrain"]], place / "pretrain")
+        note_versions(root)
         got: dict[str, float] = {"seed": seed}
         for name in ("plain", "adapted"):
             log.info("seed %s: classification, %s", seed, name)

@@ -1,19 +1,24 @@
 """A finished run and new texts give predictions: `python -m thaw.predict run=<dir> input=new.csv
 output=out.csv`, in memory that does not grow with the file."""
 
+import logging
 import signal
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, islice
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice, tee
 from pathlib import Path
 from typing import Any
 
 from thaw.cli.exit import exit_clearly
 from thaw.cli.finished_run import finished_model, refuse_code, refuse_reader, run_config
 from thaw.cli.overrides import read_arguments
+from thaw.data.added_columns import AddedColumns
+from thaw.data.read.formats.arrow_files import BATCH
 from thaw.data.read.formats.of_a_run import reading_of
 from thaw.data.read.formats.options import Reading
 from thaw.data.read.formats.registry import rows_of
+from thaw.data.read.standard_input import standard_input_rows
+from thaw.data.read.surrogates import replace_surrogates
 from thaw.data.write import RowWriter
 from thaw.errors import ThawError
 
@@ -69,15 +74,14 @@ def main(argv: list[str]) -> int:
     column = data.get("text")
     text = asked[0] if asked else str(column) if isinstance(column, str | int) else "text"
     words = str(data.get("_target_")).startswith("thaw.data.ner.")
-    rows = iter(input_rows(given, reading_of(given, data, words, text)))
-    if (
-        given["input"] != "-"
-        and Path(given["output"]).absolute() == Path(given["input"]).absolute()
-    ):
+    how = reading_of(given, data, words, text)
+    origin = "standard input" if given["input"] == "-" else given["input"]
+    rows = replace_surrogates(input_rows(given, how), origin)
+    if given["input"] != "-" and same_file(given["output"], given["input"]):
         raise ThawError("input and output are the same file.")
-    head = list(islice(rows, 1))  # errors of the input show before the model is loaded
+    head = list(islice(rows, BATCH))  # errors of the input show before the model is loaded
     if not head:
-        raise ThawError(f"{given['input']} has no rows.")
+        raise ThawError(f"{origin} has no rows.")
 
     from hydra.utils import get_class
 
@@ -88,11 +92,12 @@ def main(argv: list[str]) -> int:
         model, int(given["batch_size"]), given["accelerator"], data
     )
     columns = predictor.columns(head[0], asked)
-    rows = with_columns(chain(head, rows), columns, given["input"])
+    added = AddedColumns({name for row in head for name in row}, origin)
+    kept, fed = tee(with_columns(chain(head, rows), columns, origin))
     count = empty = 0
     with RowWriter(given["output"]) as writer:
-        for row in predictor.predict(rows, columns):
-            writer.write(row)
+        for row, found in zip(kept, predictor.predict(fed, columns), strict=True):
+            writer.write(added.add(row, found))
             count += 1
             empty += not any(str(row[c]).strip() for c in columns)
     if empty:
@@ -103,9 +108,14 @@ def main(argv: list[str]) -> int:
     return count
 
 
+def same_file(one: str, two: str) -> bool:
+    """Whether two paths, however they are written, are one file that is there."""
+    return Path(one).exists() and Path(two).exists() and Path(one).samefile(two)
+
+
 def with_columns(
-    rows: Iterable[dict[str, Any]], columns: Sequence[str], origin: str
-) -> Iterator[dict[str, Any]]:
+    rows: Iterable[Mapping[str, Any]], columns: Sequence[str], origin: str
+) -> Iterator[Mapping[str, Any]]:
     """The rows; a ThawError at the first that lacks one of the columns."""
     for number, row in enumerate(rows, start=1):
         if missing := [c for c in columns if c not in row]:
@@ -122,11 +132,12 @@ def input_rows(given: dict[str, str], how: Reading) -> Iterable[dict[str, Any]]:
         how: the input is read.
     """
     if given["input"] == "-":
-        return ({how.text: line.rstrip("\r\n")} for line in sys.stdin)
+        return standard_input_rows(how.encoding, how.text)
     return rows_of(Path(given["input"]), how)
 
 
 if __name__ == "__main__":
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends it without a word
+    logging.basicConfig(format="thaw: %(message)s", stream=sys.stderr)
     with exit_clearly():
         main(sys.argv[1:])

@@ -12,6 +12,7 @@ from lightning.pytorch.loggers import WandbLogger
 from omegaconf import DictConfig
 
 from thaw.cli.check import checked, plain
+from thaw.cli.watched_metric import require_watched
 from thaw.encoder.freeze import FreezeStrategy
 from thaw.encoder.sharding import load_whole
 from thaw.errors import ThawError
@@ -21,7 +22,7 @@ from thaw.storage.checkpoints import fetch_model
 from thaw.training.libraries import keep_freed_memory, silence_libraries
 from thaw.training.machine_errors import explained
 from thaw.training.nonfinite_guard import NonFiniteGuard
-from thaw.training.run_dir import Run, open_run
+from thaw.training.run_dir import Run, open_run, start_run_dir
 from thaw.training.throughput import peak_memory_mib, restart_peak
 from thaw.training.timer import TrainingTimer
 from thaw.training.trainer import Trainer
@@ -51,8 +52,10 @@ def train(cfg: DictConfig, typed: Sequence[str] | None = None) -> float | None:
         data = build_data(cfg, checkpoint)
         data.setup("fit")
         task = build_task(cfg, checkpoint, data, instantiate(cfg.freeze, _convert_="all"))
+        require_watched(plain(cfg), task.logged_metrics())
         trainer = build_trainer(cfg, run, validates(cfg, data))
         announce(run, data, task, trainer)
+        start_run_dir(run, cfg)
         with explained(cfg, run.dir):
             fit(trainer, task, data, run)
             best = load_best(trainer, task) | fit_metrics(trainer, task)

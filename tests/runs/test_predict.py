@@ -15,6 +15,11 @@ from thaw.evaluate import main as evaluate
 from thaw.predict import main as predict
 
 
+def pipe(monkeypatch, content):
+    """Makes bytes the standard input of this process."""
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+
+
 @pytest.fixture
 def trained(run):
     return run("trainer.max_epochs=1")
@@ -41,7 +46,7 @@ def test_every_format_is_written(trained, reviews, tmp_path, suffix):
 
 
 def test_standard_input_is_a_text_a_line_and_output_is_jsonl(trained, monkeypatch, capsys):
-    monkeypatch.setattr("sys.stdin", io.StringIO("a good film\na bad film\n"))
+    pipe(monkeypatch, b"a good film\na bad film\n")
     predict([f"run={trained}", "input=-", "accelerator=cpu"])
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [row["text"] for row in rows] == ["a good film", "a bad film"]
@@ -54,13 +59,76 @@ def test_text_lines_are_what_the_run_read_whatever_its_column(run, tmp_path, mon
     trained = run(*own, "data.test=null", "trainer.max_epochs=1")
     lines = "a good film\n\n"
     (tmp_path / "new.txt").write_text(lines)
-    monkeypatch.setattr("sys.stdin", io.StringIO(lines))
+    pipe(monkeypatch, lines.encode())
     capsys.readouterr()
     for given in ("-", tmp_path / "new.txt"):
         assert predict([f"run={trained}", f"input={given}", "accelerator=cpu"]) == 2
         out, err = capsys.readouterr()
         assert [json.loads(line)["Message"] for line in out.splitlines()] == ["a good film", ""]
         assert "1 of 2 texts are empty" in err
+
+
+@pytest.mark.parametrize(
+    ("encoding", "content"),
+    [
+        ("utf-8", "\ufeffcafé très bon\n".encode()),
+        ("cp1252", "café très bon\r\n".encode("cp1252")),
+        ("utf-16", "café très bon\n".encode("utf-16")),
+    ],
+)
+def test_standard_input_is_read_in_its_encoding(trained, monkeypatch, capsys, encoding, content):
+    pipe(monkeypatch, content)
+    assert predict([f"run={trained}", "input=-", f"encoding={encoding}", "accelerator=cpu"]) == 1
+    assert json.loads(capsys.readouterr().out)["text"] == "café très bon"
+
+
+def test_standard_input_in_another_encoding_is_refused_with_the_byte(trained, monkeypatch):
+    pipe(monkeypatch, b"a film\ncaf\xe9\n")
+    with pytest.raises(ThawError, match=r"standard input is not utf-8: byte 10 \(0xe9\) in line 2"):
+        predict([f"run={trained}", "input=-", "accelerator=cpu"])
+
+
+def test_columns_of_the_input_that_are_called_as_ours_are_kept(trained, tmp_path, capsys, caplog):
+    own = {"text": "a good film", "prediction": "mine", "probability/pos": "7", "label": "x"}
+    (tmp_path / "new.jsonl").write_text(json.dumps(own) + "\n" + json.dumps(own) + "\n")
+    assert predict([f"run={trained}", f"input={tmp_path / 'new.jsonl'}", "accelerator=cpu"]) == 2
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    for row in rows:
+        assert own.items() <= row.items()
+        assert row["prediction_2"] in ("neg", "pos")
+        assert 0 < row["probability/pos_2"] < 1
+        assert 0 < row["probability/neg"] < 1
+    [said] = [r.getMessage() for r in caplog.records if "are kept" in r.getMessage()]
+    assert "'prediction', 'probability/pos'" in said
+    assert "'prediction_2', 'probability/pos_2'" in said
+
+
+def test_a_later_row_with_a_column_called_as_ours_is_an_error(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr("thaw.predict.BATCH", 1)
+    lines = '{"text": "a film"}\n{"text": "a film", "prediction": "mine"}\n'
+    (tmp_path / "new.jsonl").write_text(lines)
+    with pytest.raises(ThawError, match="row 2 has a column 'prediction', which the first rows"):
+        predict([f"run={trained}", f"input={tmp_path / 'new.jsonl'}", "accelerator=cpu"])
+
+
+def test_the_input_is_not_written_over_however_it_is_spelled(trained, reviews, tmp_path):
+    (tmp_path / "in.csv").write_bytes((reviews / "test.csv").read_bytes())
+    (tmp_path / "other").mkdir()
+    again = tmp_path / "other" / ".." / "in.csv"
+    with pytest.raises(ThawError, match="input and output are the same file"):
+        predict([f"run={trained}", f"input={tmp_path / 'in.csv'}", f"output={again}"])
+
+
+def test_half_an_emoji_is_replaced_and_counted(trained, tmp_path, caplog):
+    lines = r'{"text": "a good film \ud83d", "id": "\ude00"}' + "\n" + r'{"text": "\ud83d\ude00"}'
+    (tmp_path / "new.jsonl").write_text(lines)
+    out = tmp_path / "out.csv"
+    words = [f"run={trained}", f"input={tmp_path / 'new.jsonl'}", f"output={out}"]
+    assert predict([*words, "accelerator=cpu"]) == 2
+    first, second = read_rows(out)
+    assert (first["text"], first["id"]) == ("a good film \ufffd", "\ufffd")
+    assert second["text"] == "\U0001f600"
+    assert "1 in 'text', 1 in 'id'; the first in row 1" in caplog.text
 
 
 @pytest.mark.parametrize("command", [predict, evaluate])
@@ -139,6 +207,24 @@ def test_evaluation_of_the_runs_own_data_gives_its_scores_again(trained, tmp_pat
     for name, value in got.items():
         assert metrics[name] == pytest.approx(value, abs=1e-6), name
     assert json.loads(out.read_text()) == got
+
+
+def test_a_finished_run_needs_neither_its_variables_nor_its_directory(
+    run, reviews, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("CORPUS", str(reviews))
+    monkeypatch.chdir(reviews)
+    own = ["data.path=null", "data.train=${oc.env:CORPUS}/train.csv", "data.test=test.csv"]
+    trained = run(*own, "data.validation=validation.csv", "trainer.max_epochs=1")
+    monkeypatch.delenv("CORPUS")
+    monkeypatch.chdir(tmp_path)
+    words = [f"run={trained}", "trainer.accelerator=cpu"]
+    out = tmp_path / "out.csv"
+    new = [f"input={reviews / 'test.csv'}", f"output={out}", "accelerator=cpu"]
+    assert predict([words[0], *new]) == 22
+    assert "test/f1" in evaluate(words)
+    assert "train/f1" in evaluate([*words, "split=train"])
+    assert "test/f1" in evaluate([*words, "data=files", f"data.test={reviews / 'validation.csv'}"])
 
 
 def test_evaluation_of_other_data(trained, tmp_path):

@@ -74,6 +74,38 @@ def test_what_was_read_is_in_the_run_directory_and_in_its_report(run, reviews):
     assert "<h2>labels</h2>" in page
 
 
+@pytest.mark.parametrize(
+    ("mistake", "message"),
+    [
+        (["data.text=nowhere"], "no column 'nowhere'"),  # before training
+        (
+            ["task=mlm", "task.probes=[]", "data.streaming=true"],
+            "how long to train",
+        ),  # as it begins
+    ],
+)
+def test_a_mistake_leaves_the_directory_to_the_corrected_command(run, mistake, message):
+    with pytest.raises(ThawError, match=message):
+        run(*mistake)
+    directory = run("data.eval_batch_size=7", "trainer.max_epochs=1")
+    kept = (directory / ".hydra" / "resolved.yaml").read_text()
+    assert "eval_batch_size: 7" in kept
+    assert "nowhere" not in kept
+    with pytest.raises(ThawError, match="holds a run already"):
+        run("trainer.max_epochs=1")
+
+
+def test_a_run_that_saved_something_keeps_its_directory(run, monkeypatch):
+    def full(*args, **options):
+        raise ThawError("no room left")
+
+    monkeypatch.setattr("thaw.train.load_best", full)
+    with pytest.raises(ThawError, match="no room left"):
+        run("trainer.max_epochs=1")
+    with pytest.raises(ThawError, match="holds a run already"):
+        run("trainer.max_epochs=1")
+
+
 def test_training_learns_what_the_labels_follow_from(run):
     directory = run("trainer.max_epochs=12", "callbacks.early_stopping=null")
     assert metrics_of(directory)["test/accuracy"] > 0.8

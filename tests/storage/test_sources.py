@@ -510,3 +510,14 @@ def test_a_hub_out_of_reach_is_told_within_seconds_with_what_works_without(
         assert kind == "error"
         assert [word for word in ["cannot be reached", *words] if word not in said] == [], said
         assert seconds < 15
+
+
+@pytest.mark.parametrize("own", [None, "~/cache"])
+def test_a_user_without_a_home_is_told_to_name_a_cache(monkeypatch, own):
+    for name in ("HOME", "XDG_CACHE_HOME", "THAW_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.getuid", lambda: 987_654)  # which no user has
+    if own:
+        monkeypatch.setenv("THAW_CACHE", own)
+    with pytest.raises(ThawError, match=r"no home directory .*THAW_CACHE=<directory>"):
+        cache_dir()

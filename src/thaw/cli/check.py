@@ -11,6 +11,7 @@ from thaw.cli.conf import conf_dir
 from thaw.cli.messages import did_you_mean
 from thaw.cli.overrides import key_of
 from thaw.cli.schema import definition, describe, fits, listed, schema
+from thaw.cli.watched_metric import require_watched
 from thaw.errors import ThawError
 
 # Arguments that the code adds to what the config says, by the node they belong to.
@@ -70,6 +71,7 @@ def verify(cfg: DictConfig, typed: Sequence[str] | None = None) -> None:
         typed = HydraConfig.get().overrides.task if alone else []
     leave_unread(cfg, typed)
     check(cfg, GIVEN)
+    require_watched(plain(cfg))
     if {cfg.data.get("folds"), cfg.data.get("fold")} != {None}:
         from thaw.data.read.folds import require_fold  # NumPy: a tenth of a second
 

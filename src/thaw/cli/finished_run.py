@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from thaw.cli.kept_config import PARTS, kept_config, resolved
 from thaw.cli.overrides import key_of
 from thaw.errors import ThawError
 from thaw.storage.checkpoints import checked_model
@@ -107,7 +108,9 @@ def run_overrides(run: Path, data: str | None) -> list[str]:
     path = run / ".hydra" / "overrides.yaml"
     if not path.exists():
         raise ThawError(f"run={run} has no .hydra/overrides.yaml: was it made by train.py?")
-    overrides = [str(override) for override in OmegaConf.load(path)]
+    # As typed: a variable of the run's machine may not be set here.
+    loaded: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    overrides = [str(override) for override in loaded]
     kept = []
     for override in overrides:
         group, _, key = key_of(override).partition(".")
@@ -121,10 +124,16 @@ def run_overrides(run: Path, data: str | None) -> list[str]:
 
 
 def run_config(run: Path) -> Any:
-    """Returns the composed config of a run."""
-    from omegaconf import OmegaConf
+    """Returns the config of a run as it was resolved when the run began; that of an older run as
+    far as it can be resolved here."""
+    from omegaconf import DictConfig, OmegaConf
 
     path = run / ".hydra" / "config.yaml"
     if not path.exists():
         raise ThawError(f"run={run} has no .hydra/config.yaml: was it made by train.py?")
-    return OmegaConf.load(path)
+    kept = kept_config(run)
+    if kept is None:
+        cfg = OmegaConf.load(path)
+        assert isinstance(cfg, DictConfig)
+        kept = {part: resolved(cfg[part]) for part in PARTS if part in cfg}
+    return OmegaConf.create(kept)

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -56,7 +57,8 @@ def read_jobs(sweep: Path) -> list[Job]:
     found = []
     for path in sweep.glob("*/.hydra/overrides.yaml"):
         directory = path.parents[1]
-        job = Job(directory.name, values_of(map(str, OmegaConf.load(path))))
+        words: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+        job = Job(directory.name, values_of(map(str, words)))
         if (directory / "metrics.json").exists():
             job.metrics = json.loads((directory / "metrics.json").read_text(encoding="utf-8"))
         elif (directory / FAILED).exists():
@@ -123,7 +125,8 @@ def run_name(run_dir: str) -> str | None:
     hydra = HydraConfig.get()
     values, sweep = values_of(hydra.overrides.task), running_sweep()
     if sweep is not None and (sweep / "multirun.yaml").is_file():
-        typed = list(OmegaConf.load(sweep / "multirun.yaml").hydra.overrides.task)
+        notes: Any = OmegaConf.to_container(OmegaConf.load(sweep / "multirun.yaml"), resolve=False)
+        typed = notes["hydra"]["overrides"]["task"]
         parsed = OverridesParser.create().parse_overrides(typed)
         same = {o.key_or_group for o in parsed if not o.is_sweep_override()}
         values = {key: value for key, value in values.items() if key not in same} or values

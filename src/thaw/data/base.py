@@ -17,12 +17,15 @@ from torch.utils.data import DataLoader, Sampler
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from thaw.data.batch.by_length import LengthGroupedBatches
+from thaw.data.contents import require_same_contents
+from thaw.data.encode.positions import require_room
 from thaw.data.encode.token_cache import Rows, cache_key, cached_rows
 from thaw.data.read.folds import fold_split, held_out, require_fold
 from thaw.data.read.formats.content import suffix_of
 from thaw.data.read.formats.options import FormatName, Quoting, Reading
 from thaw.data.read.label_names import label_counts
 from thaw.data.read.splits import cut
+from thaw.data.read.surrogates import replace_surrogates
 from thaw.data.read.text_files import split_part
 from thaw.data.read.text_store import hashes
 from thaw.data.read.texts import SPLITS, Source, read_split
@@ -124,12 +127,9 @@ class EncoderData(LightningDataModule):
         self.rows: dict[str, Any] = {}
         self.encoded: dict[str, Dataset] = {}
         self.token_facts: dict[str, Mapping[str, Any]] = {}
+        self.contents: dict[str, dict[str, Any]] = {}
         self.epoch = self.start = 0
-        if not 3 <= max_tokens <= self.tokenizer.model_max_length:
-            raise ThawError(
-                f"data.max_tokens={max_tokens}: this model takes 3 to "
-                f"{self.tokenizer.model_max_length}."
-            )
+        require_room(max_tokens, self.tokenizer.model_max_length, Path(tokenizer))
 
     def setup(self, stage: str) -> None:
         """Reads the splits, unless they have been read: Lightning calls it for each stage."""
@@ -163,7 +163,9 @@ class EncoderData(LightningDataModule):
 
     def encode(self, rows: Any, split: str) -> Dataset:
         """Tokenizes a split, or finds it as it was tokenized before; says what there is to say."""
-        key = cache_key(self.recipe(split), vocabulary(self.tokenizer), rows.texts, rows.labels)
+        content = cache_key(rows.texts, rows.labels)
+        self.contents[split] = {"rows": len(rows), "hash": content}
+        key = cache_key(self.recipe(split), vocabulary(self.tokenizer), content)
         encoded, about = cached_rows(key, lambda about: self.pieces(rows, split, about))
         self.report(split, len(rows), about)
         self.token_facts[split] = about
@@ -280,7 +282,7 @@ class EncoderData(LightningDataModule):
         origin = (
             f"{root}, split {split}" if isinstance(root, str) else str((root or Path()) / split)
         )
-        return self.pick(self.source_rows(root, split), origin)
+        return self.pick(replace_surrogates(self.source_rows(root, split), origin), origin)
 
     def source_rows(self, root: Path | str | None, split: str) -> Iterable[Mapping[str, Any]]:
         """The rows of one file, or of one split on the Hub."""
@@ -364,17 +366,31 @@ class EncoderData(LightningDataModule):
             world_size=world_size,
         )
 
-    def state_dict(self) -> dict[str, int]:
-        """The epoch, and how many batches of it are done, for a checkpoint."""
+    def state_dict(self) -> dict[str, Any]:
+        """The epoch, how many batches of it are done, and what the data is, for a checkpoint."""
+        contents = {"contents": {"labels": self.labels, "splits": self.contents}}
         if self.trainer is None:
-            return {"epoch": 0, "start": 0}
+            return {"epoch": 0, "start": 0} | contents
         loop = self.trainer.fit_loop.epoch_loop
         progress: Any = loop.batch_progress.current
         # After the last batch there is a validation at most, and then another epoch.
         over = progress.ready == progress.completed and loop._num_ready_batches_reached()
-        return {"epoch": self.trainer.current_epoch, "start": 0 if over else progress.completed}
+        start = 0 if over else progress.completed
+        return {"epoch": self.trainer.current_epoch, "start": start} | contents
 
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+    def require_same(self, checkpoint: Mapping[str, Any]) -> None:
+        """Raises ThawError unless the data is that which a checkpoint's run began with."""
+        state = checkpoint.get(type(self).__qualname__, {})
+        if "contents" not in state:
+            log.warning(
+                "the checkpoint is of an earlier thaw and does not say what its data was: whether "
+                "the run goes on with the same data is not checked"
+            )
+            return
+        now = {"labels": self.labels, "splits": self.contents}
+        require_same_contents(state["contents"], now, self.sources)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.epoch, self.start = state_dict["epoch"], state_dict["start"]
 
 

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from thaw.data.base import EncoderData, rowwise
 from thaw.data.batch.stream import Stream
+from thaw.data.contents import contents_of_place
 from thaw.data.encode.blocks import Row, blocks, padded, portions
 from thaw.data.encode.token_cache import Rows as Encodings
 from thaw.data.encode.words import word_numbers
@@ -22,6 +23,7 @@ from thaw.data.read.corpus import corpus_rows, joined
 from thaw.data.read.labels import is_missing
 from thaw.data.read.row_values import Columns, as_text, require_columns
 from thaw.data.read.splits import split_of
+from thaw.data.read.surrogates import replace_surrogates
 from thaw.data.read.texts import Texts, read_texts
 from thaw.errors import ThawError
 
@@ -78,6 +80,10 @@ class MaskedLanguageModelData(EncoderData):
         """Reads and encodes the splits, of a stream those that are evaluated; see `EncoderData`."""
         if self.streaming:
             self.rows = self.read_ahead(only)
+            root = self.root()
+            if not isinstance(root, str):
+                place = (root or Path()) / str(self.sources["train"])
+                self.contents["train"] = contents_of_place(place)
         else:
             self.rows = self.read_splits(only)
             if only is None:
@@ -242,7 +248,8 @@ class MaskedLanguageModelData(EncoderData):
         the text itself.
         """
         fractions = self.fractions()
-        rows = iter(self.source_rows(self.root(), str(self.sources["train"])))
+        source = str(self.sources["train"])
+        rows = replace_surrogates(self.source_rows(self.root(), source), source)
         head = list(islice(rows, 1))
         columns = self.columns(head[0]) if head else None
         for number, row in enumerate(chain(head, rows)):
@@ -261,7 +268,7 @@ class MaskedLanguageModelData(EncoderData):
         if not self.streaming or self.trainer is None or stage == "test":
             return
         every = self.trainer.val_check_interval
-        between = "validation" in self.rows and isinstance(every, float) and every < 1
+        between = isinstance(every, float) and every < 1  # Lightning asks, validation or not
         if self.trainer.max_steps < 1 or between:
             raise ThawError(
                 "data.streaming=true: the length of the corpus is not known, so say how long to "

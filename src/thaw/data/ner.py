@@ -82,6 +82,12 @@ class TokenData(EncoderData):
         **options: Any,
     ) -> None:
         super().__init__(**options)
+        if not self.tokenizer.is_fast:
+            raise ThawError(
+                f"{options['tokenizer']} has no tokenizer.json, which task=ner needs to know the "
+                "tokens of each word. task=sequence takes such a model; for task=ner name another "
+                "model.checkpoint."
+            )
         prefix_spaces(self.tokenizer)
         self.names = {"tokens": tokens, "tags": tags, "text": text, "spans": spans}
         self.names |= {} if group is None else {"group": group}

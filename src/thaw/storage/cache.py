@@ -181,10 +181,20 @@ def gib(size: int) -> str:
 
 
 def cache_dir() -> Path:
-    """Returns `$THAW_CACHE`, else `$XDG_CACHE_HOME/thaw`, else `~/.cache/thaw`."""
-    if own := os.environ.get("THAW_CACHE"):
-        return Path(own).expanduser().absolute()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "thaw"
+    """Returns `$THAW_CACHE`, else `$XDG_CACHE_HOME/thaw`, else `~/.cache/thaw`.
+
+    Raises:
+        ThawError: it is to be below the home directory of a user who has none.
+    """
+    try:
+        if own := os.environ.get("THAW_CACHE"):
+            return Path(own).expanduser().absolute()
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "thaw"
+    except RuntimeError as error:  # a container's user, whose number has no name
+        raise ThawError(
+            "this user has no home directory to keep models and tokens in (HOME is not set): "
+            "THAW_CACHE=<directory> names another place."
+        ) from error
 
 
 @contextmanager

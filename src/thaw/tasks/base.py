@@ -12,6 +12,7 @@ from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 from transformers import PreTrainedModel
 
+from thaw.data.base import EncoderData
 from thaw.encoder.blocks import learning_rate_factors, parameter_table, part_of_each_parameter
 from thaw.encoder.freeze import FreezeStrategy
 from thaw.encoder.sharding import gather, sharded
@@ -48,6 +49,8 @@ class EncoderTask(EncoderModule):
         pipeline_options: options of loading besides the directory.
         predictor: class that `python -m thaw.predict` uses.
         examples: words that `python -m thaw.predict` and `python -m thaw.evaluate` may take.
+        metrics: which value of each metric of validation is better, "max" or "min", by name; what
+            the data decides on is left out by `logged_metrics`. Empty: not known.
         validates_first: whether the weights are validated before the first step, too.
         inputs_change: why a text is not the same in every epoch; "" if it is.
         start_metrics: metrics of the validation before the first step, as `start/<name>`.
@@ -60,6 +63,7 @@ class EncoderTask(EncoderModule):
         "input=new.csv output=out.csv",
         "data=files data.test=other.csv",
     )
+    metrics: ClassVar[Mapping[str, str]] = {}
     validates_first: ClassVar[bool] = False
     inputs_change: ClassVar[str] = ""
 
@@ -139,6 +143,9 @@ class EncoderTask(EncoderModule):
         checkpoint["start_metrics"] = self.start_metrics
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        data = getattr(self.trainer, "datamodule", None)
+        if isinstance(data, EncoderData):  # before weights of other classes are loaded
+            data.require_same(checkpoint)
         self.resumed_val_metrics = checkpoint["val_metrics"]
         # Runs of thaw 0.1 have them in the state of their checkpoint callback.
         older = checkpoint.get("callbacks", {}).get("Checkpoint", {}).get("start", {})
@@ -181,6 +188,10 @@ class EncoderTask(EncoderModule):
             torch.distributed.all_gather_object(gathered, parts)
             return [part for rank in gathered for part in rank]
         return parts
+
+    def logged_metrics(self) -> dict[str, str]:
+        """Returns those of `metrics` that a validation of this data gives."""
+        return dict(self.metrics)
 
     def test_results(self) -> TestResults:
         """Returns the results of `trainer.test` that it did not log; call it on every process."""

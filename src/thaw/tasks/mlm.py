@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
+from thaw.cli.watched_metric import MASKED
 from thaw.data.batch.masking import Masking
 from thaw.encoder.load import load_fresh
 from thaw.encoder.masked_logits import fill, masked_logits, masked_loss, tie_head, with_mask
@@ -46,20 +47,20 @@ class MaskedPredictor(Predictor):
         return [column]
 
     def predict(
-        self, rows: Iterable[dict[str, Any]], columns: Sequence[str]
+        self, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]
     ) -> Iterator[dict[str, Any]]:
-        """Rows with `prediction`, the text filled in, and `masks`, five tokens and their
+        """`prediction`, the text of each row filled in, and `masks`, five tokens and their
         probabilities for each."""
         rows, [column] = iter(rows), columns
         own = str(self.tokenizer.mask_token)
         while part := list(islice(rows, self.batch_size)):
             texts = [with_mask(str(row[column] or ""), self.tokenizer) for row in part]
             filled = fill(self.model, self.tokenizer, texts, self.data["max_tokens"])
-            for row, text, masks in zip(part, texts, filled, strict=True):
+            for text, masks in zip(texts, filled, strict=True):
                 for top in masks:
                     text = text.replace(own, top[0][0], 1)
                 named = [[{"token": t, "probability": p} for t, p in top] for top in masks]
-                yield row | {"prediction": text, "masks": named}
+                yield {"prediction": text, "masks": named}
 
 
 class MaskedLanguageModel(EncoderTask):
@@ -81,6 +82,7 @@ class MaskedLanguageModel(EncoderTask):
 
     pipeline = "fill-mask"
     predictor = MaskedPredictor
+    metrics = MASKED
     examples = ("input=texts.txt output=out.jsonl", "data=files data.test=other.txt")
     validates_first = True
     inputs_change = "task=mlm masks other tokens in every epoch"

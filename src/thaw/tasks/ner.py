@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import AutoModelForTokenClassification
 
+from thaw.cli.watched_metric import ENTITIES
 from thaw.data.base import names_of
 from thaw.data.encode.windows import prefix_spaces, windows
 from thaw.data.entities import KINDS, Difference, compare, entities, spell
@@ -58,9 +59,9 @@ class TokenPredictor(Predictor):
         return found[:1]
 
     def predict(
-        self, rows: Iterable[dict[str, Any]], columns: Sequence[str]
+        self, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]
     ) -> Iterator[dict[str, Any]]:
-        """Rows with `entities`: label, text, score, start and end in the row's text.
+        """`entities` of each row: label, text, score, start and end in the row's text.
 
         Rows that hold lists of words get `predicted` tags too, and `text`, the words joined by
         spaces.
@@ -69,13 +70,13 @@ class TokenPredictor(Predictor):
         while chunk := list(islice(rows, self.batch_size * CHUNK)):
             read = [self.read(row[columns[0]]) for row in chunk]
             tagged = self.tag([[text[a:b] for a, b in places] for text, places, _ in read])
-            for row, (text, places, extra), words in zip(chunk, read, tagged, strict=True):
+            for (text, places, extra), words in zip(read, tagged, strict=True):
                 tags = [tag for tag, _ in words]
                 found = []
                 for entity in entities(tags):
                     score = min(p for _, p in words[entity.start : entity.end])
                     found.append(spell(text, places, entity) | {"score": score})
-                yield row | extra | ({"predicted": tags} if extra else {}) | {"entities": found}
+                yield extra | ({"predicted": tags} if extra else {}) | {"entities": found}
 
     def read(self, value: Any) -> tuple[str, list[tuple[int, int]], dict[str, str]]:
         """Text, places of its words, and what the output row gets where words were given."""
@@ -138,6 +139,7 @@ class TokenClassification(EncoderTask):
 
     pipeline = "token-classification"
     predictor = TokenPredictor
+    metrics = ENTITIES
     examples = ("input=new.txt output=out.jsonl", "data=conll data.test=other.conll")
 
     def __init__(

@@ -74,7 +74,15 @@ class Predictor:
         raise NotImplementedError
 
     def predict(
-        self, rows: Iterable[dict[str, Any]], columns: Sequence[str]
+        self, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]
     ) -> Iterator[dict[str, Any]]:
-        """Rows with what the model predicts, in their order, a piece of the input at a time."""
+        """What the model predicts for each row, in their order, a piece of the input at a time.
+
+        Args:
+            rows: of the input.
+            columns: that hold the text.
+
+        Yields:
+            The columns that are added to a row.
+        """
         raise NotImplementedError

@@ -52,9 +52,9 @@ class SequencePredictor(Predictor):
         return columns
 
     def predict(
-        self, rows: Iterable[dict[str, Any]], columns: Sequence[str]
+        self, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]
     ) -> Iterator[dict[str, Any]]:
-        """Rows with `prediction` and a probability per class, in their order."""
+        """`prediction` and a probability per class, of each row in their order."""
         rows = iter(rows)
         count = 0
         while chunk := list(islice(rows, self.batch_size * CHUNK)):
@@ -66,8 +66,8 @@ class SequencePredictor(Predictor):
                 for c in columns
             ]
             count += len(chunk)
-            for row, p in zip(chunk, self.probabilities(texts), strict=True):
-                yield row | prediction_columns(p, self.labels, self.multi_label)
+            for p in self.probabilities(texts):
+                yield prediction_columns(p, self.labels, self.multi_label)
 
     def probabilities(self, texts: list[list[str]]) -> list[list[float]]:
         """Probability of each class for each text: a list of C numbers each.

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
+from thaw.cli.watched_metric import CLASSIFICATION
 from thaw.data.write import RowWriter
 from thaw.report.sections import ERRORS, Counts, Section, Table, shortened
 from thaw.report.test_results import TestResults
@@ -39,6 +40,7 @@ class TextClassifier(EncoderTask):
     """
 
     pipeline = "text-classification"
+    metrics = CLASSIFICATION
 
     def __init__(
         self,
@@ -55,6 +57,11 @@ class TextClassifier(EncoderTask):
         self.class_weights: Tensor | None
         self.scores = classification_metrics(labels, multi_label)
         self.per_class = per_class_metrics(labels, multi_label)
+
+    def logged_metrics(self) -> dict[str, str]:
+        """Returns the metrics of a validation: which there are depends on the labels."""
+        there = {*self.scores.keys(), "loss"}
+        return {name: mode for name, mode in self.metrics.items() if name in there}
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Computes the mean cross-entropy, or the mean binary cross-entropy over texts and labels.

@@ -16,6 +16,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from thaw import __version__
 from thaw.cli.check import plain
+from thaw.cli.kept_config import keep_config, kept_config
 from thaw.cli.secrets import redacted
 from thaw.errors import ThawError
 from thaw.storage.files import write_atomic
@@ -67,11 +68,15 @@ def open_run(cfg: Any) -> Iterator[Run]:
     # A job of a sweep that is resumed may be new.
     resumed = cfg.resume is not None and (directory / "versions.json").exists()
     with locked(directory, writes):
-        start_run_dir(directory, writes, resumed)
+        require_free(directory, resumed)
         path, rows = resume_from(cfg, directory, writes) if resumed else (None, None)
         try:
             with exit_on_signals():
                 yield Run(directory, redacted(plain(cfg)), writes, path, rows)
+        except ThawError:
+            if writes and not resumed:
+                release(directory)
+            raise
         except SystemExit:
             if writes:
                 log.warning("To go on:\n  %s", resume_command(directory))
@@ -107,33 +112,61 @@ def locked(directory: Path, writes: bool) -> Iterator[None]:
         lock.release()
 
 
-def start_run_dir(directory: Path, writes: bool = True, resumed: bool = False) -> None:
-    """Makes a run directory this run's own: notes versions, or compares them where it is resumed.
+def require_free(directory: Path, resumed: bool) -> None:
+    """Raises ThawError if another run has trained in a directory; warns if the one that is resumed
+    began with other versions.
 
     Args:
         directory: the run directory, which is there.
-        writes: whether this process writes.
         resumed: whether this run began there before.
-
-    Raises:
-        ThawError: another run has been there before.
     """
-    if not writes:
-        return
     path = directory / "versions.json"
-    names = {name: version(name) for name in LIBRARIES}
-    names |= {"thaw": __version__, "python": platform.python_version()}
-    if path.exists() and not resumed:
+    if not path.exists():
+        return
+    if not resumed:
         raise ThawError(
             f"{directory} holds a run already: leave hydra.run.dir out, name a new directory, or "
             f"go on with it: {resume_command(directory)}"
         )
-    if path.exists():
-        began = json.loads(path.read_text(encoding="utf-8"))
-        if other := [f"{k} {began.get(k)}, now {v}" for k, v in names.items() if began.get(k) != v]:
-            log.warning("the run began with %s: its end may differ in bits", "; ".join(other))
-    else:
-        write_atomic(path, json.dumps(names, indent=2))
+    began, now = json.loads(path.read_text(encoding="utf-8")), versions()
+    if other := [f"{k} {began.get(k)}, now {v}" for k, v in now.items() if began.get(k) != v]:
+        log.warning("the run began with %s: its end may differ in bits", "; ".join(other))
+
+
+def start_run_dir(run: Run, cfg: Any) -> None:
+    """Makes the directory of a new run its own, when training begins; a mistake that is found
+    earlier leaves the directory to the corrected command.
+
+    Args:
+        run: the run, new or resumed.
+        cfg: the composed config.
+    """
+    if not run.writes:
+        return
+    begins = not (run.dir / "versions.json").exists()
+    if begins or kept_config(run.dir) is None:  # runs of thaw 0.1 kept none
+        keep_config(cfg, run.dir)
+    note_versions(run.dir)
+
+
+def note_versions(directory: Path) -> None:
+    """Writes versions.json, which says that a directory is a run's, unless it is there."""
+    path = directory / "versions.json"
+    if not path.exists():
+        write_atomic(path, json.dumps(versions(), indent=2))
+
+
+def release(directory: Path) -> None:
+    """Leaves a directory to the corrected command after a mistake, where nothing was saved."""
+    saved = [directory / "metrics.csv", *(directory / "checkpoints").glob("*.ckpt")]
+    if not any(path.exists() for path in saved):
+        (directory / "versions.json").unlink(missing_ok=True)
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions that a result may depend on in its last bits."""
+    names = {name: version(name) for name in LIBRARIES}
+    return names | {"thaw": __version__, "python": platform.python_version()}
 
 
 def resume_from(cfg: Any, directory: Path, writes: bool) -> tuple[Path | None, int]:

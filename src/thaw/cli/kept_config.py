@@ -1,0 +1,114 @@
+"""What a run directory keeps of its config, resolved: predict and evaluate work where variables,
+working directory and configs of the run are not there."""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from thaw.cli.overrides import key_of
+from thaw.cli.secrets import HIDDEN, is_secret, redacted
+
+KEPT = Path(".hydra") / "resolved.yaml"  # in the run directory
+PARTS = ("data", "task", "model")
+SPLITS = ("train", "validation", "test", "cut_from")
+FROM_ENVIRONMENT = re.compile(r"\$\{oc\.env:\s*(\w+)")
+
+
+def keep_config(cfg: DictConfig, run_dir: Path) -> None:
+    """Writes what predict and evaluate need of a config; a run does it when training begins.
+
+    Interpolations are resolved and paths absolute. Secrets are left out; what comes from a variable
+    that is called as a secret stays an interpolation.
+
+    Args:
+        cfg: the config, checked.
+        run_dir: the run directory.
+    """
+    path = run_dir / KEPT
+    kept = {part: resolved(cfg[part]) for part in PARTS}
+    kept["data"] = with_absolute_paths(kept["data"])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.partial")
+    OmegaConf.save(OmegaConf.create(redacted(kept)), aside)
+    os.replace(aside, path)
+
+
+def resolved(node: Any) -> Any:
+    """Returns a node as plain containers, its interpolations resolved, except for secrets and for
+    what cannot be resolved here: this is None."""
+    if not OmegaConf.is_config(node):
+        return node
+    if not OmegaConf.is_dict(node):
+        return OmegaConf.to_container(node, resolve=True)
+    found = {}
+    unresolved: Any = OmegaConf.to_container(node, resolve=False)
+    for key, raw in unresolved.items():
+        names = FROM_ENVIRONMENT.findall(raw) if isinstance(raw, str) else []
+        if any(map(is_secret, names)):
+            found[key] = raw
+            continue
+        try:
+            found[key] = resolved(node[key])
+        except OmegaConfBaseException:
+            found[key] = None
+    return found
+
+
+def with_absolute_paths(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the options of a data set with absolute paths of what is on this disk."""
+    out = dict(data)
+    path = out.get("path")
+    if isinstance(path, str) and os.path.isdir(os.path.expanduser(path)):
+        out["path"] = os.path.abspath(os.path.expanduser(path))
+    elif path is None:
+        out |= {key: absolute(out[key]) for key in SPLITS if isinstance(out.get(key), str)}
+    return out
+
+
+def absolute(path: str) -> str:
+    """Returns the absolute path of a file that is there, and of a part of one, `file.json:key`."""
+    own = os.path.expanduser(path)
+    there = os.path.exists(own) or os.path.exists(own.rpartition(":")[0] or own)
+    return os.path.abspath(own) if there else path
+
+
+def kept_config(run: Path) -> dict[str, Any] | None:
+    """Returns what `keep_config` wrote; None of a run of thaw 0.1, which kept none."""
+    path = run / KEPT
+    if not path.exists():
+        return None
+    loaded: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    return loaded if isinstance(loaded, dict) else None
+
+
+def restore(cfg: DictConfig, run: Path, own: Sequence[str], typed: Sequence[str]) -> DictConfig:
+    """Returns a composed config with the values that a run's had when it began.
+
+    Args:
+        cfg: composed from overrides of the run and of the user.
+        run: the run directory.
+        own: the overrides of the run.
+        typed: those of the user, which stay. Where they name other data, only what the run's
+            overrides say of data is restored.
+    """
+    kept = kept_config(run)
+    if kept is None:
+        return cfg
+    keys = {key_of(override) for override in typed}
+    overridden = {key_of(override) for override in own}
+    other = "data" in keys
+    with open_dict(cfg):
+        for part in ("data", "task"):
+            for key, value in (kept.get(part) or {}).items():
+                name = f"{part}.{key}"
+                stays = any(f"{k}.".startswith(f"{name}.") for k in keys)
+                if part == "data" and other:
+                    stays |= not any(f"{k}.".startswith(f"{name}.") for k in overridden)
+                if not stays and HIDDEN not in str(value):
+                    cfg[part][key] = value
+    return cfg

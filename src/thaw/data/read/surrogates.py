@@ -1,0 +1,74 @@
+"""Lone surrogates: half an emoji, as JSON can spell it, is no character and cannot be encoded."""
+
+import logging
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+LONE = re.compile("[\ud800-\udfff]")
+REPLACEMENT = "\ufffd"
+
+
+def replace_surrogates(
+    rows: Iterable[Mapping[str, Any]], origin: str
+) -> Iterator[Mapping[str, Any]]:
+    """Yields rows with U+FFFD for each lone surrogate, and warns once of how many there were.
+
+    A tokenizer takes no lone surrogate, and no file holds one. The replacement is one character
+    for one, so that spans stay where they are.
+
+    Args:
+        rows: mappings of column to value; strings in lists and mappings count, too.
+        origin: a file or data set, for the warning.
+    """
+    found: Counter[str] = Counter()
+    first = 0
+    for number, row in enumerate(rows, start=1):
+        bad = [column for column, value in row.items() if count_surrogates(value)]
+        for column in bad:
+            found[str(column)] += count_surrogates(row[column])
+        first = first or (number if bad else 0)
+        yield {**row, **{column: without_surrogates(row[column]) for column in bad}} if bad else row
+    if found:
+        where = ", ".join(f"{count} in {column!r}" for column, count in found.items())
+        log.warning(
+            "%s: lone surrogates, such as half an emoji, are no characters and are replaced by "
+            "U+FFFD: %s; the first in row %d",
+            origin,
+            where,
+            first,
+        )
+
+
+def count_surrogates(value: Any) -> int:
+    """Returns how many lone surrogates a value holds."""
+    if isinstance(value, str):
+        return 0 if value.isascii() or is_text(value) else len(LONE.findall(value))
+    if isinstance(value, Mapping):
+        return sum(map(count_surrogates, [*value, *value.values()]))
+    if isinstance(value, (list, tuple)):
+        return sum(map(count_surrogates, value))
+    return 0
+
+
+def without_surrogates(value: Any) -> Any:
+    """Returns a value with U+FFFD for each lone surrogate."""
+    if isinstance(value, str):
+        return LONE.sub(REPLACEMENT, value)
+    if isinstance(value, Mapping):
+        return {without_surrogates(k): without_surrogates(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_surrogates(v) for v in value]
+    return value
+
+
+def is_text(value: str) -> bool:
+    """Whether a string can be encoded; this is several times faster than to search it."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,64 @@
+"""The watched metric, before a run."""
+
+import pytest
+from hydra.utils import get_object
+
+from thaw.cli.check import plain
+from thaw.cli.compose import compose
+from thaw.cli.watched_metric import METRICS, require_watched
+from thaw.errors import ThawError
+
+
+def require(*overrides, metrics=None):
+    require_watched(plain(compose([*overrides, "run_dir=/tmp/nowhere"])), metrics)
+
+
+@pytest.mark.parametrize("task", ["sequence", "ner", "mlm", "setfit"])
+def test_what_each_task_watches_exists(task):
+    require(f"task={task}")
+    require(f"task={task}", "monitor=val/loss", "monitor_mode=min")
+    require(f"task={task}", "monitor=train/loss", "monitor_mode=min")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["monitor=val/F1"], r"^monitor=val/F1: .* Did you mean val/f1.*val/f1_macro.*val/loss"),
+        (["monitor=val_loss"], r"Did you mean val/loss"),
+        (["task=ner", "monitor=val/accuracy"], r"It is one of val/f1, val/precision, val/recall"),
+        (["callbacks.early_stopping.monitor=val/x"], r"^callbacks\.early_stopping\.monitor=val/x"),
+        (["monitor=val/loss"], r"smaller value is better. Add monitor_mode=min"),
+        (["monitor_mode=min"], r"of val/f1, a larger value is better. Add monitor_mode=max"),
+        (["task=mlm", "monitor_mode=max"], r"Add monitor_mode=min"),
+        (
+            ["callbacks.best.monitor=val/loss"],
+            r"with callbacks\.best\.mode=max .* Add callbacks\.best\.mode=min",
+        ),
+    ],
+)
+def test_a_metric_that_will_not_exist_or_a_mode_against_it_is_refused(overrides, message):
+    with pytest.raises(ThawError, match=message):
+        require(*overrides)
+
+
+def test_a_metric_that_this_data_does_not_give_is_refused_before_training(run, tmp_path):
+    path = tmp_path / "three.csv"
+    rows = [f"film {i} {label},{label}" for label in "abc" for i in range(8)]
+    path.write_text("\n".join(["text,label", *rows]))
+    words = [f"data.train={path}", "data.path=null", "data.test=null", "data.validation=0.25"]
+    with pytest.raises(ThawError, match=r"monitor=val/f1_binary: .* one of val/f1, val/f1_macro"):
+        run(*words, "monitor=val/f1_binary")
+    assert not (tmp_path / "run" / "metrics.csv").exists()
+
+
+def test_a_run_that_goes_on_watches_what_it_watched():
+    require("monitor=val/loss", "resume=somewhere")
+
+
+def test_a_task_of_ones_own_that_declares_nothing_is_not_judged():
+    require("monitor=val/anything", metrics={})
+
+
+@pytest.mark.parametrize("target", METRICS)
+def test_what_is_known_without_torch_is_what_the_task_declares(target):
+    assert get_object(target).metrics == METRICS[target]
