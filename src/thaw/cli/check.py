@@ -179,7 +179,7 @@ def leave_unread(cfg: DictConfig, typed: Sequence[str] = ()) -> None:
 
 
 def leave_to_data(cfg: DictConfig) -> None:
-    """Leaves out of `cfg.task` what its file hands on to `cfg.data` and the task does not take, such
+    """Leaves out of `cfg.task` what its file hands to `cfg.data` and the task does not take, such
     as `task.shots` of `task=setfit`: an option is read by one object.
 
     Args:
