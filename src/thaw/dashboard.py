@@ -83,10 +83,7 @@ def workspace(entity: str, project: str, name: str) -> Any:
 
 
 def main(words: list[str]) -> None:
-    """Saves the workspace and prints its URL.
-
-    Args:
-        words: `key=value` arguments, see `USAGE`.
+    """Saves the workspace and prints its address.
 
     Raises:
         ThawError: there is no API key.

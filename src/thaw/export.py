@@ -16,7 +16,7 @@ def main(argv: list[str]) -> float:
     """Exports a finished run.
 
     Args:
-        argv: `key=value` arguments, see `USAGE`.
+        argv: words of the command line, see `USAGE`.
 
     Returns:
         The largest difference between a logit of the export and torch's, which is printed.

@@ -44,7 +44,7 @@ def test_every_choice_composes_and_fits_its_constructors(choice):
     checked(option(choice), *(["task=ner"] if choice in ("data=conll", "data=wnut16") else []))
 
 
-def test_a_file_of_ones_own_and_data_with_tags_want_their_group(tmp_path):
+def test_own_files_and_tagged_data_are_refused_without_the_group_that_reads_them(tmp_path):
     path = tmp_path / "own.csv"
     path.write_text("text,label\na,b\n")
     words = [f"data.train={path}"]
@@ -68,7 +68,7 @@ def test_an_experiment_is_the_chapters_recipe():
     assert (cfg.task.learning_rate, cfg.task.weight_decay) == (2e-5, 0.01)
 
 
-def test_the_rate_of_pretraining_is_the_models_or_a_careful_one():
+def test_pretraining_takes_the_models_learning_rate_or_a_low_one():
     assert composed("task=mlm").task.learning_rate == 3e-4
     assert composed("task=mlm", "model=roberta_base").task.learning_rate == 5e-5
 
@@ -80,7 +80,7 @@ def test_data_on_the_command_line_wins_over_the_tasks():
     assert composed("data=conll2003", "task=ner").data.name == "conll2003"
 
 
-def test_what_another_task_reads_of_a_data_set_is_left_out():
+def test_options_of_a_data_set_that_another_task_reads_are_left_out():
     cfg = composed("task=ner", "data=conll2003")
     leave_unread(cfg)
     assert cfg.data.tags == "ner_tags"
@@ -205,7 +205,7 @@ def test_a_mistake_on_the_command_line_is_two_lines_and_exit_code_2():
     assert "Traceback" not in done.stderr
 
 
-def test_two_runs_of_one_second_have_two_directories():
+def test_two_runs_started_in_one_second_have_different_directories():
     shown = {train_py("--cfg", "hydra", "--resolve", "-p", "hydra.run.dir").stdout for _ in "ab"}
     assert len(shown) == 2
 
@@ -222,12 +222,12 @@ def test_plain_containers_hold_no_interpolation():
         ("data={a:1}", "data is a group: data=CHOICE, of ag_news"),
     ],
 )
-def test_words_that_hydra_stumbles_over_are_a_message(word, said):
+def test_overrides_that_hydra_cannot_parse_end_in_a_message(word, said):
     with pytest.raises(ThawError, match=said):
         verify(compose(["run_dir=run", word]))
 
 
-def test_words_that_hydra_stumbles_over_end_a_command_with_exit_code_2(tmp_path):
+def test_a_command_with_overrides_that_hydra_cannot_parse_exits_with_code_2(tmp_path):
     done = subprocess.run(
         [sys.executable, "train.py", "data=null"], cwd=REPOSITORY, capture_output=True, text=True
     )

@@ -45,7 +45,7 @@ class EncoderParts:
 
 
 def encoder_parts(model: PreTrainedModel) -> EncoderParts:
-    """The parts of a model with or without a head.
+    """Returns the parts of a model with or without a head.
 
     Raises:
         ThawError: thaw does not know the architecture, or its blocks share weights.
@@ -74,7 +74,7 @@ def encoder_parts(model: PreTrainedModel) -> EncoderParts:
 
 
 def part_of_each_parameter(model: PreTrainedModel) -> dict[str, str]:
-    """The part of each parameter, by the parameter's name.
+    """Returns the part of each parameter, by the parameter's name.
 
     Raises:
         ThawError: see `encoder_parts`.
@@ -86,19 +86,19 @@ def part_of_each_parameter(model: PreTrainedModel) -> dict[str, str]:
 
 
 def half_of_each_parameter(model: PreTrainedModel) -> dict[str, str]:
-    """`encoder` or `head` for each parameter of any architecture, by the parameter's name."""
+    """Returns `encoder` or `head` for each parameter of any architecture, by its name."""
     return name_of_each_parameter(model, [("encoder", encoder(model))])
 
 
 def encoder(model: PreTrainedModel) -> list[nn.Module]:
-    """The modules of a model's encoder, whatever the architecture: all but head and pooler."""
+    """Returns the modules of any architecture's encoder: all but head and pooler."""
     return [module for name, module in model.base_model.named_children() if name != POOLER]
 
 
 def name_of_each_parameter(
     model: nn.Module, named: list[tuple[str, list[nn.Module]]]
 ) -> dict[str, str]:
-    """The name of the modules that hold each parameter, `head` for the rest."""
+    """Returns the name of the modules that hold each parameter, `head` for the rest."""
     part = {
         id(p): name for name, modules in named for module in modules for p in module.parameters()
     }
@@ -106,7 +106,7 @@ def name_of_each_parameter(
 
 
 def factor_of_each_part(parts: Mapping[str, str], layer_decay: float) -> dict[str, float]:
-    """What each part's learning rate is multiplied with: 1 for the head, `layer_decay` for the last
+    """Returns the factor of each part's learning rate: 1 for the head, `layer_decay` for the last
     block, its square for the one below, and so on down to the embeddings.
 
     Layer-wise decay as in ELECTRA (Clark et al. 2020, appendix A) and BEiT.
@@ -122,7 +122,7 @@ def factor_of_each_part(parts: Mapping[str, str], layer_decay: float) -> dict[st
 
 
 def learning_rate_factors(model: PreTrainedModel, layer_decay: float) -> dict[str, float] | None:
-    """What each parameter's learning rate is multiplied with, by name; None: nothing.
+    """Returns the factor of each parameter's learning rate, by name; None if all are 1.
 
     Raises:
         ThawError: the architecture has no blocks that thaw knows, see `encoder_parts`.
@@ -135,7 +135,7 @@ def learning_rate_factors(model: PreTrainedModel, layer_decay: float) -> dict[st
 
 
 def parameter_table(task: Any) -> str:
-    """`parameter_rows` as text, a line each.
+    """Returns `parameter_rows` as text, a line each.
 
     Args:
         task: frozen as it trains.
@@ -144,7 +144,7 @@ def parameter_table(task: Any) -> str:
 
 
 def parameter_rows(task: Any) -> list[tuple[str, ...]]:
-    """For each part: how many parameters it has, whether they train, and how fast.
+    """Returns, for each part, its number of parameters, whether they train, and how fast.
 
     Args:
         task: frozen as it trains.
@@ -178,13 +178,13 @@ def parameter_rows(task: Any) -> list[tuple[str, ...]]:
 
 
 def in_order(parts: Iterable[str]) -> list[str]:
-    """Parts from the embeddings up."""
+    """Returns parts from the embeddings up."""
     ranks = {"embeddings": -1, "encoder": -1, "head": 10**6}
     return sorted(parts, key=lambda p: ranks[p] if p in ranks else int(p.removeprefix("block ")))
 
 
 def aligned(lines: Iterable[tuple[str, ...]]) -> list[str]:
-    """Cells of one width a column."""
+    """Returns lines of text whose columns are aligned."""
     lines = list(lines)
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return [

@@ -28,18 +28,16 @@ from thaw.encoder.prefix_cache import (
     Cache,
     MappedStates,
     PrefixUnavailable,
-    digest,
     entry_key,
     map_states,
     write_states,
 )
+from thaw.encoder.prefix_texts import INPUTS, batches, digest, encoder_inputs, pad
 from thaw.encoder.replaced_forwards import replaced_forwards
 from thaw.errors import is_disk_error
 
 log = logging.getLogger(__name__)
 
-TOKENS = 8192  # of a batch of the pass that computes states
-INPUTS = ("input_ids", "token_type_ids")  # all that decides a text's states
 TUPLES = {"mpnet": 1, "deberta": 2, "deberta-v2": 2}  # length of the tuple that a block returns
 
 
@@ -239,34 +237,3 @@ class Prefix:
 def trains(module: nn.Module) -> bool:
     """Returns whether a module has a parameter that trains."""
     return any(p.requires_grad for p in module.parameters())
-
-
-def encoder_inputs(rows: Any) -> Iterator[dict[str, Sequence[int]]]:
-    """Yields the encoder's inputs for each text of a split, windows one by one."""
-    keys = [key for key in INPUTS if key in rows.column_names]
-    for row in zip(*(rows[key] for key in keys), strict=True):
-        nested = isinstance(row[0][0], list)
-        for text in zip(*row, strict=True) if nested else [row]:
-            yield dict(zip(keys, text, strict=True))
-
-
-def batches(
-    order: Sequence[bytes], texts: Mapping[bytes, Mapping[str, Sequence[int]]]
-) -> Iterator[list[bytes]]:
-    """Yields texts, longest first, in batches of about `TOKENS` tokens."""
-    begin = 0
-    while begin < len(order):
-        count = max(1, TOKENS // len(texts[order[begin]]["input_ids"]))
-        yield list(order[begin : begin + count])
-        begin += count
-
-
-def pad(texts: Sequence[Mapping[str, Sequence[int]]]) -> dict[str, Tensor]:
-    """Returns a batch of texts, padded on the right."""
-    width = max(len(text["input_ids"]) for text in texts)
-    out = {
-        key: torch.tensor([[*text[key], *[0] * (width - len(text[key]))] for text in texts])
-        for key in texts[0]
-    }
-    lengths = torch.tensor([len(text["input_ids"]) for text in texts])
-    return out | {"attention_mask": (torch.arange(width) < lengths[:, None]).long()}

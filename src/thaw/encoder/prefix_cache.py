@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from thaw.encoder.prefix_texts import DIGEST
 from thaw.storage.cache import DiskCache, NoRoom, cache_dir, gib
 
 VERSION = 3  # of the format, part of the key
-DIGEST = 16  # bytes of a text's hash
 
 
 class PrefixUnavailable(Exception):
@@ -123,12 +123,6 @@ def write_states(
     np.save(directory / "digests.npy", np.frombuffer(b"".join(digests), dtype=np.uint8))
     about = {"dtype": str(states.dtype).removeprefix("torch."), "width": states.shape[2]}
     (directory / "about.json").write_text(json.dumps(about), encoding="utf-8")
-
-
-def digest(columns: Iterable[Any]) -> bytes:
-    """Returns the hash of a text's token ids, and of its token types where it has them."""
-    parts = (np.asarray(column, dtype=np.int64).tobytes() for column in columns)
-    return hashlib.blake2b(b"".join(parts), digest_size=DIGEST).digest()
 
 
 def entry_key(prefix: str, texts: Mapping[bytes, Any]) -> str:

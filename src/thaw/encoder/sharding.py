@@ -21,12 +21,12 @@ STEPS = ("training_step", "validation_step", "test_step")
 
 
 def sharded(task: Any) -> bool:
-    """Whether a task's weights are shared out."""
+    """Returns whether a task's weights are sharded."""
     return isinstance(task, FSDPModule)
 
 
 def shard(task: Any) -> None:
-    """Shares a task's weights out, block by block, unless they are already.
+    """Shards a task's weights block by block, unless they are already.
 
     Args:
         task: whose `device_mesh` Lightning has set.

@@ -121,8 +121,8 @@ class SequenceClassification(TextClassifier):
         if multi_label and class_weights == "balanced":
             raise ThawError("task.class_weights=balanced is for one label a text.")
         weights = class_weight_tensor(class_weights, labels, label_counts)
+        first_token_only(model)  # replaces a block, so before blocks are frozen
         super().__init__(model, labels, multi_label, weights, **options)
-        first_token_only(model)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         labels, inputs = labels_and_inputs(batch)
