@@ -169,9 +169,9 @@ def cut_off(path: Path) -> None:
     ("damaged", "how", "said"),
     [
         (["last.ckpt"], damage, "going on after step 4, from previous.ckpt"),
-        (["last.ckpt", "previous.ckpt"], cut_off, "no checkpoint: the run begins anew"),
-        (["best.ckpt"], damage, "without best.ckpt the run begins anew"),
-        (["best.ckpt", "last.ckpt", "previous.ckpt"], Path.unlink, "the run begins anew"),
+        (["last.ckpt", "previous.ckpt"], cut_off, "no checkpoint: the run starts from the beginning"),
+        (["best.ckpt"], damage, "without best.ckpt the run starts from the beginning"),
+        (["best.ckpt", "last.ckpt", "previous.ckpt"], Path.unlink, "the run starts from the beginning"),
     ],
 )
 def test_damaged_checkpoints_are_passed_over(run, signal_at, caplog, damaged, how, said):
@@ -204,7 +204,7 @@ def test_a_run_that_still_runs_is_left_alone(run, monkeypatch):
     monkeypatch.setattr(FileLock, "acquire", lambda lock, timeout=0: acquire(lock, timeout=0))
     with FileLock(directory / ".lock", is_singleton=False) as lock:
         assert lock.is_locked
-        with pytest.raises(ThawError, match="another process is at this run"):
+        with pytest.raises(ThawError, match="another process is writing to this run directory"):
             run("trainer.max_epochs=1", f"resume={directory}")
 
 

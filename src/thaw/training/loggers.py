@@ -132,10 +132,7 @@ class LateWandb(WandbLogger):
         if not self.wanted:
             raise AttributeError("W&B starts with the first numbers; start() starts it before.")
         if self._wandb_init.get("id") is None:
-            kept = Path(str(self.save_dir)) / "wandb_id.txt"
-            if not kept.exists():
-                write_atomic(kept, secrets.token_hex(4))
-            self._wandb_init["id"] = kept.read_text(encoding="utf-8")
+            self._wandb_init["id"] = self.kept_id()
         with redacted_argv():  # W&B keeps the command line
             run = self.started()
         for params in self.waiting:
@@ -163,7 +160,25 @@ class LateWandb(WandbLogger):
         self.mode = "offline"
         wandb.teardown()
         self._wandb_init["settings"] = wandb_settings(self.mode)
+        try:
+            return super().experiment
+        except wandb.Error as error:
+            if "is in use" not in str(error):
+                raise
+        # The start that was refused still holds the id in W&B's own process, now and then.
+        self._wandb_init["id"] = self.kept_id(new=True)
         return super().experiment
+
+    def kept_id(self, new: bool = False) -> str:
+        """Returns the id of the W&B run that the run directory keeps.
+
+        Args:
+            new: whether it is replaced by another one.
+        """
+        kept = Path(str(self.save_dir)) / "wandb_id.txt"
+        if new or not kept.exists():
+            write_atomic(kept, secrets.token_hex(4))
+        return kept.read_text(encoding="utf-8")
 
 
 def wandb_settings(mode: str) -> Any:

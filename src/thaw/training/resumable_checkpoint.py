@@ -177,7 +177,7 @@ def newest(directory: Path) -> tuple[Path, dict[str, Any]] | None:
         best = directory / Path(bests[0]).name if bests and bests[0] else None
         if best is None or (best.exists() and read(best) is not None):
             return path, state["callbacks"][Checkpoint.__qualname__]
-        log.warning("without %s the run begins anew", best.name)
+        log.warning("without %s the run starts from the beginning", best.name)
         return None
     return None
 
