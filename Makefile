@@ -18,6 +18,7 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/deptry src
 
 # A stamp a state: the second call installs nothing.
 $(VENV)/.installed: pyproject.toml

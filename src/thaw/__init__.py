@@ -1,3 +1,3 @@
 """Fine-tuning of representation models: Lightning does the training, Hydra the configuration."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"

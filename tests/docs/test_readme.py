@@ -1,4 +1,5 @@
-"""Every command of the README and docs/ composes into a config that fits; links lead somewhere."""
+"""Every command in the documentation composes into a config that passes the checks, and every link
+leads somewhere."""
 
 import re
 import shlex
@@ -13,7 +14,11 @@ from helpers.tiny import REPOSITORY
 from thaw.cli.check import verify
 from thaw.cli.compose import compose
 
-PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+PAGES = [
+    REPOSITORY / "README.md",
+    REPOSITORY / "CONTRIBUTING.md",
+    *sorted((REPOSITORY / "docs").glob("*.md")),
+]
 TRAIN = "python train.py"
 
 

@@ -12,8 +12,8 @@ from helpers.sweeps import job, rows_of, scores, sweep_of
 from helpers.tiny import REPOSITORY
 from helpers.wandb_file import Offline
 from thaw.cli.jobs import place, read_jobs
-from thaw.report.figures import sweep_panels
-from thaw.report.sweep import axes, share, summarize, swept
+from thaw.report.sweep import axes, log_summary_to_wandb, summarize, swept
+from thaw.report.sweep_figures import sweep_panels
 
 
 def test_any_swept_key_is_an_axis_and_seeds_are_one_group(tmp_path):
@@ -89,7 +89,7 @@ def test_table_and_figure_go_to_wandb_as_a_run_of_the_sweeps_group(tmp_path):
     for number in range(2):
         job(sweep, str(number), f"freeze.blocks={number}", metrics=scores(0.5))
     summarize(sweep, read_jobs(sweep), "val/f1")
-    share(OmegaConf.create({"logger": {"wandb": {"project": "curves"}}}), sweep)
+    log_summary_to_wandb(OmegaConf.create({"logger": {"wandb": {"project": "curves"}}}), sweep)
     [run] = sweep.glob("wandb/offline-run-*")
     [table] = run.glob("files/media/table/summary*.json")
     assert json.loads(table.read_text())["data"][1][:3] == ["1", "done", "1"]

@@ -319,7 +319,7 @@ def test_options_out_of_range_are_refused(tiny_bert, tagged):
     for option, message in (
         ({"label_subwords": "frist"}, "task.label_subwords=frist: expected one of all, first"),
         ({"scheme": "bio"}, r"data.scheme=bio: expected one of null, iob1, iob2"),
-        ({"format": "csv"}, "data.format=csv: expected one of table, columns"),
+        ({"format": "cvs"}, "data.format=cvs: expected one of csv, tsv"),
         ({"stride": 62}, "data.stride=62: .* can share 0 to 61 tokens"),
     ):
         with pytest.raises(ThawError, match=message):
@@ -356,12 +356,12 @@ def test_tables_hold_tokens_and_tags_or_text_and_spans(tiny_bert, tmp_path):
         assert rows.places == [[(0, 3), (4, 8), (9, 11)]]
 
 
-def test_a_file_of_the_other_format_is_told_how_to_read(tiny_bert, tmp_path, tagged):
+def test_column_files_are_found_and_tables_are_not_read_as_such(tiny_bert, tmp_path, tagged):
     jsonl(tmp_path / "a.jsonl", [{"tokens": ["a"], "tags": ["B-X"]}])
-    with pytest.raises(ThawError, match=r"a\.jsonl is a table, which data=files"):
+    with pytest.raises(ThawError, match=r"a\.jsonl is a table, .*data\.format=null, as data=files"):
         make_data(tiny_bert, str(tmp_path), train="a.jsonl")
-    with pytest.raises(ThawError, match=r"train\.conll: column files are read with data=conll"):
-        make_data(tiny_bert, str(tagged), format="table")
+    found = make_data(tiny_bert, str(tagged), format=None).rows["train"]
+    assert found.labels == make_data(tiny_bert, str(tagged)).rows["train"].labels
 
 
 def test_parquet_is_read_and_a_group_stays_together(tiny_bert, tmp_path):
@@ -388,9 +388,9 @@ def test_parquet_is_read_and_a_group_stays_together(tiny_bert, tmp_path):
             [{"tokens": ["a"], "tags": ["O"]}, {"tokens": ["b"], "tags": ["X-PER"]}],
             r"row 2, word 1 \(b\): tag 'X-PER'; expected O, or B-",
         ),
-        ([{"tokens": ["a"], "tags": ["PER"]}], r"tag 'PER'.*data\.scheme=io"),
+        ([{"tokens": ["a", "b"], "tags": ["PER", "O"]}], r"tag 'PER'.*data\.scheme=io"),
         ([{"tokens": ["a"], "tags": [3]}], r"row 1: tag 3 is no text; tags are names such as B-"),
-        ([{"tokens": "a b", "tags": "O O"}], r"row 1: tokens are 'a b'; expected a list"),
+        ([{"tokens": "a b", "tags": "x y"}], r"row 1: tokens are 'a b'; expected a list"),
         ([{"tokens": ["a"], "tags": ["O"]}], "train has no entity; every tag is O"),
         ([{"tokens": [], "tags": []}], "has no sentence with a word"),
         (

@@ -97,7 +97,11 @@ def require_own(own: Sequence[str], argv: Sequence[str], origin: Path) -> None:
     code = [
         w
         for w in own
-        if "_target_" in w or key_of(w).split(".")[0] in names or key_of(w) == "data.reader"
+        if "_target_" in w
+        or key_of(w).split(".")[0] in names
+        or key_of(w) == "data.reader"
+        or "data.reader=" in w  # within the overrides that a program of several runs is given
+        or (key_of(w) == "data" and "reader" in w)
     ]
     if code := [w for w in code if w not in argv]:
         raise ThawError(f"resume={origin} names code to run: type {shlex.join(code)} again.")

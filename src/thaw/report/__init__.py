@@ -1,1 +1,1 @@
-"""What a run and a sweep leave for people."""
+"""Writes what a run and a sweep leave for people."""

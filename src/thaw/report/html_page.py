@@ -1,6 +1,6 @@
-"""report.html: a run or a sweep as one file that needs no other, no network and no account.
+"""Renders report.html: a run or a sweep in one file that needs no other file and no network.
 
-Texts of data sets are strangers: all of them are escaped, and what is not seen in them is shown.
+Data set text is untrusted: it is HTML-escaped, and its invisible characters are made visible.
 """
 
 import base64
@@ -10,34 +10,34 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from thaw.report.sections import CLASSES, Findings, Table, shown_number
+from thaw.report.sections import CLASSES, Findings, Table, cell_text
 
 if TYPE_CHECKING:
     import jinja2
 
     from thaw.cli.jobs import Job
 
-TOLD = ("experiment", "task", "data", "model", "freeze")  # of the words that all jobs share
-OPEN = 20  # rows of examples that are not folded away
-# Control characters (a parser drops or refuses them), lone surrogates (no UTF-8), and those that
-# turn the direction of what follows (a text that reads unlike what it is).
-UNSEEN = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in "\t\n"}
-UNSEEN |= {
+SHARED = ("experiment", "task", "data", "model", "freeze")  # shown once if all jobs share them
+OPEN = 20  # rows of examples that are shown at first; the others are folded away
+# Control characters, which a parser drops or refuses; lone surrogates, which UTF-8 cannot encode;
+# and characters that change the direction of what follows, so that a text reads as another.
+INVISIBLE = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in "\t\n"}
+INVISIBLE |= {
     code: f"[U+{code:04X}]"
     for codes in (range(0x7F, 0xA0), range(0x202A, 0x202F), range(0x2066, 0x206A), (0xFFFE, 0xFFFF))
     for code in codes
 }
-UNSEEN |= {code: "\ufffd" for code in range(0xD800, 0xE000)}
+INVISIBLE |= {code: "\ufffd" for code in range(0xD800, 0xE000)}
 
 
 def visible(value: Any) -> Any:
-    """A value as a page can show it; escaping comes after."""
-    return value if hasattr(value, "__html__") else str(value).translate(UNSEEN)
+    """Returns a value with its invisible characters replaced; Jinja escapes it afterwards."""
+    return value if hasattr(value, "__html__") else str(value).translate(INVISIBLE)
 
 
 @cache
 def environment() -> "jinja2.Environment":
-    """Templates that escape what they are given."""
+    """Returns the Jinja environment of the templates, which escapes every value."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     found = Environment(
@@ -48,23 +48,23 @@ def environment() -> "jinja2.Environment":
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters |= {"cell": shown_number, "uri": data_uri}
+    found.filters |= {"cell": cell_text, "uri": data_uri}
     found.globals |= {"open_rows": OPEN, "classes": CLASSES}
     return found
 
 
 def data_uri(svg: str) -> str:
-    """An image within the page."""
+    """Returns an SVG image as a data URI."""
     return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
 
 
 def now() -> str:
-    """The time, for people anywhere."""
+    """Returns the time in UTC."""
     return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
 
 
 def run_page(found: Findings) -> str:
-    """The report of a run."""
+    """Returns the report of a run as HTML."""
     return environment().get_template("run.html").render(run=found)
 
 
@@ -76,19 +76,20 @@ def sweep_page(
     panels: Sequence[str],
     reports: Collection[str],
 ) -> str:
-    """The report of a sweep.
+    """Returns the report of a sweep as HTML.
 
     Args:
-        name: of its directory.
-        jobs: all of them.
-        keys: the swept ones.
-        summary: a row for each group of jobs that differ in the seed alone, with its score; the
-            title is the score's name.
+        name: name of the sweep's directory.
+        jobs: all jobs of the sweep.
+        keys: swept keys.
+        summary: table with a row for each group of jobs that differ in seed or fold alone; its
+            title is the name of the score.
         panels: SVG images.
         reports: names of the jobs that have a report.html in their directory.
     """
     page = environment().get_template("sweep.html")
-    same = {k: v for k, v in jobs[0].values.items() if k in TOLD and k not in keys} if jobs else {}
+    first = jobs[0].values if jobs else {}
+    same = {k: v for k, v in first.items() if k in SHARED and k not in keys}
     return page.render(
         name=name,
         jobs=jobs,

@@ -27,14 +27,14 @@ def export(
     directory: Path,
     complete: Callable[[Path], None],
 ) -> None:
-    """Saves weights (safetensors), config, tokenizer and model card.
+    """Writes a model directory: weights as safetensors, config, tokenizer and model card.
 
     Args:
-        model: with label names in its config.
-        tokenizer: the model's.
+        model: model with the label names in its config.
+        tokenizer: tokenizer of the model.
         card: text of README.md.
-        directory: appears whole or not at all.
-        complete: adds a task's own files.
+        directory: directory to write, which appears whole or not at all.
+        complete: function that adds a task's own files to a directory.
     """
     aside = directory.with_name(f".{directory.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)
@@ -42,7 +42,7 @@ def export(
     tokenizer.save_pretrained(aside)
     (aside / "README.md").write_text(card, encoding="utf-8")
     complete(aside)
-    for file in aside.glob("*.safetensors"):  # written for their owner alone
+    for file in aside.glob("*.safetensors"):  # which safetensors writes with mode 600
         shutil.copymode(aside / "README.md", file)
     put(aside, directory)
 
@@ -62,16 +62,16 @@ def model_card(
     labels: list[str],
     sizes: Mapping[str, str],
 ) -> str:
-    """A model card with data, recipe and scores.
+    """Returns the text of a model card with data, recipe and scores.
 
     Args:
-        cfg: the composed config, plain.
-        metrics: what `metrics.json` holds.
-        library: that loads the model, a key of `LOADING`.
-        pipeline: that the model works in, such as text-classification.
-        pipeline_options: what loading takes besides the directory.
-        labels: the classes' names.
-        sizes: texts in each split.
+        cfg: composed config as plain dicts and lists.
+        metrics: contents of `metrics.json`.
+        library: library that loads the model, a key of `LOADING`.
+        pipeline: name of the transformers pipeline, such as text-classification.
+        pipeline_options: further arguments for loading the model.
+        labels: names of the classes.
+        sizes: number of texts in each split, as text.
     """
     data, task, trainer = cfg["data"], cfg["task"], cfg["trainer"]
     checkpoint = cfg["model"]["checkpoint"]

@@ -1,4 +1,4 @@
-"""What a finished run leaves in its directory."""
+"""Writes what a finished run leaves in its directory."""
 
 import json
 import logging
@@ -112,17 +112,17 @@ def findings_of(
 
 
 def shown_config(cfg: Mapping[str, Any]) -> str:
-    """The composed config as YAML, as a report may show it."""
+    """Returns the composed config as YAML."""
     return OmegaConf.to_yaml(OmegaConf.create(dict(cfg)))
 
 
 def task_name(cfg: Mapping[str, Any]) -> str:
-    """The task as a user types it: its file's name."""
+    """Returns the task's name as typed in `task=<name>`: the name of its module."""
     return str(cfg["task"]["_target_"]).split(".")[-2]
 
 
 def usage(run_dir: Path, task: Any) -> list[tuple[str, str]]:
-    """How to use a run: what for, and what to type."""
+    """Returns ways to use a run, each with its purpose and what to type."""
     predict, evaluate = task.examples
     run = shlex.quote(f"run={run_dir}")
     options = "".join(f', {k}="{v}"' for k, v in task.pipeline_options.items())
@@ -135,7 +135,7 @@ def usage(run_dir: Path, task: Any) -> list[tuple[str, str]]:
 
 
 def machine(task: Any) -> dict[str, str]:
-    """What a run ran on; its name is nobody's business."""
+    """Returns system, processor, GPU, devices and precision of a run, but not the host's name."""
     trainer, found = task.trainer, {"system": f"{platform.system()} {platform.machine()}"}
     path = Path("/proc/cpuinfo")
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []

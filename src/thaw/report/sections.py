@@ -1,6 +1,6 @@
-"""What a run found, as tables: the one source of report.html and of what W&B gets at its end.
+"""Holds what a run found as tables, which `report.html` and W&B both show.
 
-No torch here: a sweep's report is written without it.
+This module does not import torch, because a sweep's report is written without it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,22 +9,22 @@ from typing import Any, ClassVar
 
 from thaw.data.summary import READ_COLUMNS, SPLIT_COLUMNS, DataSummary
 
-ERRORS = 200  # examples of errors that are shown
-CHARACTERS = 1000  # of a text that is shown
-CLASSES = 20  # of a matrix; of more, the largest confusions are listed
-COLUMNS = ("f1", "precision", "recall", "support")
+ERRORS = 200  # most examples of errors that are shown
+CHARACTERS = 1000  # most characters that are shown of a text
+CLASSES = 20  # most classes of a matrix; of more, the largest confusions are listed
+COLUMNS = ("f1", "precision", "recall", "support")  # of the table of labels, in this order
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text and numbers.
+    """A table of texts and numbers.
 
     Attributes:
-        title: what it shows; of W&B, the key.
-        columns: their names.
-        rows: a cell a column.
-        note: a sentence below the title.
-        examples: whether its rows are texts to read rather than numbers.
+        title: heading of the table in the report, and its key in W&B.
+        columns: names of the columns.
+        rows: cells of each row, one for each column.
+        note: sentence below the title.
+        examples: whether the rows are texts to read rather than numbers.
     """
 
     kind: ClassVar[str] = "table"
@@ -37,15 +37,15 @@ class Table:
 
 @dataclass(frozen=True)
 class Counts:
-    """How often a row met a column: a confusion matrix, or what became of entities.
+    """A matrix of counts, such as a confusion matrix.
 
     Attributes:
-        title: what it shows; of W&B, the key.
-        down: what the rows are.
-        across: what the columns are.
-        rows: their names.
-        columns: their names.
-        counts: (rows, columns).
+        title: heading of the matrix in the report, and its key in W&B.
+        down: what the rows stand for, such as "true".
+        across: what the columns stand for, such as "predicted".
+        rows: names of the rows.
+        columns: names of the columns.
+        counts: counts, (rows, columns).
     """
 
     kind: ClassVar[str] = "counts"
@@ -58,11 +58,15 @@ class Counts:
 
     @property
     def square(self) -> bool:
-        """Whether it is a confusion matrix: its diagonal is right."""
+        """Whether rows and columns have the same names, so that the diagonal is what is right."""
         return list(self.rows) == list(self.columns)
 
     def confusions(self, limit: int = 50) -> Table:
-        """What was taken for what, most often first."""
+        """Returns the cells off the diagonal as a table, the largest first.
+
+        Args:
+            limit: most rows of the table; the table's note says if there are more.
+        """
         pairs = [
             (name, other, self.counts[i][j])
             for i, name in enumerate(self.rows)
@@ -76,9 +80,12 @@ class Counts:
 
 @dataclass(frozen=True)
 class Piece:
-    """A stretch of a sentence; with a label it is an entity.
+    """A part of a sentence: an entity, or the text between two.
 
-    `kind` is one of `thaw.data.entities.KINDS`.
+    Attributes:
+        text: text of the part.
+        label: type of the entity; "" for text between entities.
+        kind: one of `thaw.data.entities.KINDS`, for an entity.
     """
 
     text: str
@@ -91,9 +98,9 @@ class Sentences:
     """Sentences with their gold and their predicted entities.
 
     Attributes:
-        title: what it shows; of W&B, the key.
-        pairs: the pieces of each sentence with its gold entities, and with the predicted ones.
-        note: a sentence below the title.
+        title: heading of the section in the report, and its key in W&B.
+        pairs: pieces of each sentence, once with the gold and once with the predicted entities.
+        note: sentence below the title.
     """
 
     kind: ClassVar[str] = "sentences"
@@ -102,13 +109,13 @@ class Sentences:
     note: str = ""
 
     def table(self) -> Table:
-        """The same as text, an entity as `[Oslo](LOC, missed)`."""
-        rows = [["".join(map(spelled, side)) for side in pair] for pair in self.pairs]
+        """Returns the sentences as a table of text, with an entity as `[Oslo](LOC, missed)`."""
+        rows = [["".join(map(piece_text, side)) for side in pair] for pair in self.pairs]
         return Table(self.title, ("gold", "predicted"), rows, self.note, examples=True)
 
 
-def spelled(piece: Piece) -> str:
-    """A piece as plain text."""
+def piece_text(piece: Piece) -> str:
+    """Returns a piece as plain text."""
     return f"[{piece.text}]({piece.label}, {piece.kind})" if piece.label else piece.text
 
 
@@ -117,20 +124,20 @@ Section = Table | Counts | Sentences
 
 @dataclass(frozen=True)
 class Findings:
-    """A finished run, for people.
+    """What the report of a finished run shows.
 
     Attributes:
-        title: task, data and model.
-        facts: name and value of what identifies the run.
-        headline: name and value of its score; None: it has none.
-        numbers: name and value of what it took.
-        scores: of the test, else of validation.
-        sections: what the task found.
-        curves: SVG images of training, none without metrics.csv.
-        trains: what trained.
-        usage: what for, and the command or the code.
-        config: composed, as YAML.
-        environment: versions and the machine.
+        title: task and data of the run.
+        facts: names and values that identify the run.
+        headline: name and value of the run's main score; None if it has no metric.
+        numbers: names and values of the time, steps and memory that the run took.
+        scores: scores of the test, or of validation if there was no test.
+        sections: tables, matrices and sentences that the task found.
+        curves: SVG images of the learning curve; empty without metrics.csv.
+        trains: table of the parts of the model that trained.
+        usage: purposes, each with the command or code that serves it.
+        config: composed config as YAML.
+        environment: versions of the libraries, and the machine.
     """
 
     title: str
@@ -147,8 +154,14 @@ class Findings:
 
 
 def headline(metrics: Mapping[str, float], monitor: str) -> str | None:
-    """The metric that stands for a run: the watched one's of the test, else the watched one, else
-    the first that there is."""
+    """Returns the name of the metric that stands for a run, or None if it has no metric.
+
+    It is the watched metric on the test split, else the watched metric, else the first metric.
+
+    Args:
+        metrics: contents of `metrics.json`.
+        monitor: name of the watched metric, such as val/f1.
+    """
     wanted = (monitor.replace("val/", "test/"), monitor, *metrics)
     return next((key for key in wanted if key in metrics), None)
 
@@ -169,7 +182,13 @@ def data_tables(summary: DataSummary) -> list[Table]:
 
 
 def scores_of(metrics: Mapping[str, float]) -> list[Table]:
-    """The scores of test, else of validation or train; and those of each label, if any."""
+    """Returns a table of the scores and, if there are any, a table of the scores of each label.
+
+    The scores are those of the test; without a test, of validation or training.
+
+    Args:
+        metrics: contents of `metrics.json`.
+    """
     parts = {key.partition("/")[0] for key in metrics}
     part = next((p for p in ("test", "val", "train") if p in parts), "val")
     flat = {
@@ -185,8 +204,8 @@ def scores_of(metrics: Mapping[str, float]) -> list[Table]:
     return found
 
 
-def shown_number(value: Any) -> str:
-    """A cell as text: numbers to four digits, lists with commas."""
+def cell_text(value: Any) -> str:
+    """Returns a cell as text: numbers with four decimal places, lists with commas."""
     if isinstance(value, float):
         return f"{value:.4f}" if abs(value) < 1000 else f"{value:,.1f}"
     if isinstance(value, int) and not isinstance(value, bool):
@@ -197,7 +216,7 @@ def shown_number(value: Any) -> str:
 
 
 def shortened(text: str, characters: int = CHARACTERS) -> str:
-    """A text without its middle, if it is longer than that."""
+    """Returns a text without its middle if it is longer than `characters`."""
     if len(text) <= characters:
         return text
     half = characters // 2
@@ -205,11 +224,11 @@ def shortened(text: str, characters: int = CHARACTERS) -> str:
 
 
 def pieces(text: str, marks: Sequence[tuple[int, int, str, str]]) -> list[Piece]:
-    """A sentence cut into its entities and what lies between them, which is shortened.
+    """Returns a sentence as entities and the texts between them, each shortened to 240 characters.
 
     Args:
-        text: the sentence.
-        marks: start and end in characters, label and kind of each entity, in order.
+        text: sentence.
+        marks: start and end in characters, label and kind of each entity, sorted by start.
     """
     found, at = [], 0
     for start, end, label, kind in [*marks, (len(text), len(text), "", "")]:

@@ -1,7 +1,6 @@
-"""What `-m` leaves besides its runs: a summary of them, whatever was swept. And how a sweep is
-taken up that was stopped, or that has more values now.
+"""Summarizes the jobs of a sweep (`-m`), whatever was swept.
 
-No torch here: `train.py` asks whether a job is done before anything is loaded.
+This module does not import torch, because Hydra loads it with every command.
 """
 
 import csv
@@ -28,15 +27,15 @@ from thaw.storage.files import whole, write_whole
 
 log = logging.getLogger(__name__)
 SECONDS = "fit_seconds"
-AVERAGED = ("seed", "data.fold")  # what a mean and its spread are over
+AVERAGED = ("seed", "data.fold")  # keys that mean and standard deviation are taken over
 
 
 class Summary(Callback):
-    """Writes summary.csv, summary.md and summary.png of a sweep, and ends it with exit code 1 if a
-    job failed. A failed job does not stop the others.
+    """Writes the summary of a sweep, and ends it with exit code 1 if a job failed.
 
-    A launcher that runs jobs in other processes sends it there; it is made anew, and with it what
-    the names of directories are resolved with."""
+    A failed job does not stop the others. A launcher that runs jobs in other processes pickles this
+    callback; unpickling constructs it again, which registers the resolvers in that process.
+    """
 
     def __init__(self) -> None:
         from thaw.cli.resolvers import register_resolvers
@@ -63,14 +62,14 @@ class Summary(Callback):
         directory = Path(config.hydra.runtime.output_dir)
         write_whole(directory / FAILED, json.dumps({"reason": redacted_text(reason)}) + "\n")
         log.error("failed: %s", reason, exc_info=None if isinstance(error, ThawError) else error)
-        # Hydra would raise it once all jobs ran, and on_multirun_end would not be called.
+        # Hydra would raise the error after all jobs, and would not call on_multirun_end.
         job_return.status, job_return.return_value = JobStatus.COMPLETED, float("nan")
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         sweep = Path(config.hydra.sweep.dir)
         jobs = read_jobs(sweep)
         summarize(sweep, jobs, str(config.monitor))
-        share(config, sweep)
+        log_summary_to_wandb(config, sweep)
         print(f"sweep directory: {sweep}")
         if bad := [job for job in jobs if job.status != "done"]:
             print(f"thaw: {len(bad)} of {len(jobs)} jobs did not finish", file=sys.stderr)
@@ -78,12 +77,13 @@ class Summary(Callback):
 
 
 def summarize(sweep: Path, jobs: Sequence[Job], monitor: str) -> None:
-    """Writes the summary of a sweep, and its report.html with links to those of its jobs.
+    """Writes the summary of a sweep as CSV, Markdown, PNG and report.html, and prints it.
 
     Args:
-        sweep: its directory.
-        jobs: of `read_jobs`.
-        monitor: the watched metric; the score is the test's of the same name, where there is one.
+        sweep: directory of the sweep.
+        jobs: jobs of the sweep.
+        monitor: name of the watched metric; the summary has the test's metric of that name if there
+            is one.
     """
     keys = swept(jobs)
     score = score_of(jobs, monitor)
@@ -93,7 +93,8 @@ def summarize(sweep: Path, jobs: Sequence[Job], monitor: str) -> None:
     print("\n" + (sweep / "summary.md").read_text(encoding="utf-8"))
     panels: list[str] = []
     if table:
-        from thaw.report.figures import svg, sweep_figure, sweep_panels
+        from thaw.report.figures import svg
+        from thaw.report.sweep_figures import sweep_figure, sweep_panels
 
         rows = [(dict(zip(axes(keys), g, strict=True)), s, t) for g, s, t in table]
         sweep_figure(rows, axes(keys), score, sweep / "summary.png")
@@ -107,28 +108,27 @@ def summarize(sweep: Path, jobs: Sequence[Job], monitor: str) -> None:
 
 
 def swept(jobs: Sequence[Job]) -> list[str]:
-    """The keys whose values differ between jobs, in the order they were typed."""
+    """Returns the keys whose values differ between jobs, in the order they were typed."""
     typed = dict.fromkeys(key for job in jobs for key in job.values)
     return [key for key in typed if len({job.values.get(key) for job in jobs}) > 1]
 
 
 def axes(keys: Sequence[str]) -> list[str]:
-    """The swept keys but seed and fold; those where nothing else is swept."""
+    """Returns the swept keys without seed and fold, or with them if nothing else is swept."""
     return [key for key in keys if key not in AVERAGED] or list(keys)
 
 
 def score_of(jobs: Sequence[Job], monitor: str) -> str:
-    """The metric of the summary: the test's, else validation's, else the first that all have."""
+    """Returns the metric of the summary: `headline` of the first finished job, else `monitor`."""
     first = next((job.metrics for job in jobs if job.metrics), {})
     return headline(first, monitor) or monitor
 
 
-Row = tuple[tuple[str, ...], list[float], list[float]]
+Row = tuple[tuple[str, ...], list[float], list[float]]  # values of `axes`, scores, seconds
 
 
 def groups(jobs: Sequence[Job], keys: Sequence[str], score: str) -> list[Row]:
-    """Scores and seconds of the finished jobs by the values of the swept keys, seeds and folds
-    together."""
+    """Returns scores and seconds of the finished jobs, grouped by the values of `axes(keys)`."""
     found: dict[tuple[str, ...], tuple[list[float], list[float]]] = {}
     for job in jobs:
         if score in job.metrics:
@@ -141,7 +141,7 @@ def groups(jobs: Sequence[Job], keys: Sequence[str], score: str) -> list[Row]:
 
 
 def sortable(value: str) -> tuple[bool, float, str]:
-    """A key that orders numbers by value and puts words after them."""
+    """Returns a sort key that orders numbers by value and puts other values after them."""
     try:
         return False, float(value), ""
     except ValueError:
@@ -149,7 +149,7 @@ def sortable(value: str) -> tuple[bool, float, str]:
 
 
 def write_csv(path: Path, jobs: Sequence[Job], keys: Sequence[str]) -> None:
-    """A row for each job: its status, its swept values, its metrics, why it failed."""
+    """Writes a row for each job: status, swept values, metrics, and why it failed."""
     metrics = list(dict.fromkeys(key for job in jobs for key in job.metrics))
     with whole(path) as aside, open(aside, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -161,7 +161,7 @@ def write_csv(path: Path, jobs: Sequence[Job], keys: Sequence[str]) -> None:
 
 
 def markdown(jobs: Sequence[Job], keys: Sequence[str], table: Sequence[Row], score: str) -> str:
-    """Mean and standard deviation of each group, and the jobs that did not finish."""
+    """Returns the summary in Markdown: a row for each group, and the jobs that did not finish."""
     summary = summary_table(keys, table, score)
     lines = [f"| {' | '.join(summary.columns)} |", f"|{'---|' * len(summary.columns)}"]
     lines += [f"| {' | '.join(map(str, row))} |" for row in summary.rows]
@@ -176,9 +176,11 @@ def markdown(jobs: Sequence[Job], keys: Sequence[str], table: Sequence[Row], sco
 
 
 def summary_table(keys: Sequence[str], table: Sequence[Row], score: str) -> Table:
-    """Mean and standard deviation of each group."""
+    """Returns a table with mean and standard deviation of each group.
+
+    If only seeds or folds were swept, each run has a row, and the row "all" has their mean.
+    """
     if len(table) > 1 and set(keys) <= set(AVERAGED):
-        # Each run has a row, and the last one is what they are for.
         every = ("all", *[""] * (len(axes(keys)) - 1))
         scores = [value for _, values, _ in table for value in values]
         table = [*table, (every, scores, [value for _, _, values in table for value in values])]
@@ -190,13 +192,13 @@ def summary_table(keys: Sequence[str], table: Sequence[Row], score: str) -> Tabl
 
 
 def spread(values: Sequence[float], digits: int) -> str:
-    """Mean and, of several values, standard deviation."""
+    """Returns the mean as text, and the standard deviation if there are several values."""
     mean = f"{statistics.mean(values):.{digits}f}"
     return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
 
 
-def share(config: DictConfig, sweep: Path) -> None:
-    """Sends table and figure to W&B as a run of the sweep's group, if the jobs log there."""
+def log_summary_to_wandb(config: DictConfig, sweep: Path) -> None:
+    """Logs table, figure and report to W&B as a run of the sweep's group, if the jobs log there."""
     node: Mapping[str, Any] | None = config.logger.get("wandb") if config.logger else None
     if not node or not (sweep / "summary.png").exists():
         return

@@ -1,4 +1,4 @@
-"""What W&B gets at the end of a run: what report.html shows, as tables and charts."""
+"""Logs to W&B, at the end of a run, what report.html shows."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from thaw.report.sections import Counts, Findings, Sentences, Table, shown_number
+from thaw.report.sections import Counts, Findings, Sentences, Table, cell_text
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import WandbLogger
@@ -52,19 +52,19 @@ def share_run(
 
 
 def as_wandb(table: Table) -> Any:
-    """A table as W&B has it: numbers as they are, the rest as text."""
+    """Returns a table as a `wandb.Table`, with cells that are not numbers as text."""
     import wandb
 
     names: list[str | int] = [*table.columns]
     rows = [
-        [cell if isinstance(cell, int | float) else shown_number(cell) for cell in row]
+        [cell if isinstance(cell, int | float) else cell_text(cell) for cell in row]
         for row in table.rows
     ]
     return wandb.Table(columns=names, data=rows, allow_mixed_types=True)
 
 
 def bars(table: Table) -> dict[str, Any]:
-    """A bar chart of each score of the labels."""
+    """Returns a bar chart for each score of the table of labels."""
     import wandb
 
     name, *scores = table.columns
@@ -81,13 +81,13 @@ def bars(table: Table) -> dict[str, Any]:
 
 
 def chart(section: Counts) -> dict[str, Any]:
-    """A confusion matrix as W&B draws it, others as a table."""
+    """Returns a confusion matrix as W&B's own chart, and other counts as a table."""
     import wandb
 
     if not section.square:
         rows = [[name, *line] for name, line in zip(section.rows, section.counts, strict=True)]
         return {section.title: as_wandb(Table(section.title, ["type", *section.columns], rows))}
-    names = ["Actual", "Predicted", "nPredictions"]  # of W&B's own chart
+    names = ["Actual", "Predicted", "nPredictions"]  # columns that W&B's chart expects
     cells = [
         [gold, predicted, section.counts[i][j]]
         for i, gold in enumerate(section.rows)
@@ -103,7 +103,7 @@ def chart(section: Counts) -> dict[str, Any]:
 
 
 def predictions(run_dir: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a run's predictions, whatever their format."""
+    """Yields the rows of a run's predictions.parquet or predictions.jsonl."""
     table, lines = run_dir / "predictions.parquet", run_dir / "predictions.jsonl"
     if table.exists():
         import pyarrow.parquet as pq

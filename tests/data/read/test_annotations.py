@@ -137,6 +137,12 @@ def test_label_studios_choices_are_a_column(tmp_path):
     assert [row["mood"] for row in rows] == ["a", ["a", "b"]]
 
 
+def test_choices_of_label_studios_short_export_are_lists_of_labels(tmp_path):
+    records = [{"text": "x", "mood": "a"}, {"text": "y", "mood": {"choices": ["a", "b"]}}]
+    rows = rows_of(write(tmp_path, "a.json", records), Reading())
+    assert [row["mood"] for row in rows] == ["a", ["a", "b"]]
+
+
 def test_label_studios_short_export_holds_spans_with_lists_of_labels(tmp_path):
     value = [region(*s)["value"] for s in SPANS]
     records = [{"id": 1, "text": TEXT, "ner": value, "annotator": 1}]
