@@ -23,7 +23,7 @@ from thaw.cli.compose import compose
 from thaw.cli.exit import exit_clearly
 from thaw.data.sequence import SequenceData
 from thaw.storage.checkpoints import fetch_model
-from thaw.training.libraries import quieten
+from thaw.training.libraries import silence_libraries
 
 Features = dict[str, np.ndarray | csr_matrix]
 
@@ -72,7 +72,7 @@ def encode(data: SequenceData, checkpoint: str) -> Features:
 
 def main(overrides: list[str]) -> None:
     """Prints a line a baseline."""
-    quieten()
+    silence_libraries()
     cfg = compose([*overrides, "run_dir=."])
     checkpoint = fetch_model(plain(cfg.model)["checkpoint"], cfg.model.revision)
     data = instantiate(cfg.data, tokenizer=checkpoint, seed=0, _convert_="all")

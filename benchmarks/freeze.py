@@ -93,7 +93,7 @@ def trainer(args: argparse.Namespace) -> dict[str, float]:
     from sklearn.metrics import f1_score
     from transformers import AutoModelForSequenceClassification, DataCollatorWithPadding, set_seed
 
-    from thaw.encoder.freeze import Last
+    from thaw.encoder.freeze import LastBlocks
 
     found = []
     with tempfile.TemporaryDirectory() as directory:
@@ -108,7 +108,7 @@ def trainer(args: argparse.Namespace) -> dict[str, float]:
     for number in args.blocks.split(","):
         set_seed(args.seeds[0])
         model = AutoModelForSequenceClassification.from_pretrained(checkpoint, num_labels=2)
-        Last(int(number))(model)
+        LastBlocks(int(number))(model)
         collator = DataCollatorWithPadding(data.tokenizer)
         found.append(run_trainer(model, cfg, encoded["train"], collator, args, score))
     samples = len(encoded["train"]) * args.epochs

@@ -187,8 +187,8 @@ def thaw(args: argparse.Namespace) -> dict[str, float]:
     import lightning.pytorch as pl
     from hydra.utils import instantiate
 
-    from thaw.train import peak_memory_mib
-    from thaw.training.libraries import quieten
+    from thaw.training.libraries import silence_libraries
+    from thaw.training.throughput import peak_memory_mib
 
     clock = Clock()
 
@@ -199,7 +199,7 @@ def thaw(args: argparse.Namespace) -> dict[str, float]:
         def on_train_end(self, *_: Any) -> None:
             clock.tick()
 
-    quieten()
+    silence_libraries()
     with tempfile.TemporaryDirectory() as directory:
         data, checkpoint, cfg = make_data(prepare(args, Path(directory)), args.seeds[0])
         pl.seed_everything(args.seeds[0], verbose=False)

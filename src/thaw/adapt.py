@@ -1,4 +1,4 @@
-"""Continued pretraining, then classification with and without it: `experiment=chapter/adapt`."""
+"""Pretrains, then classifies with and without pretraining: `experiment=chapter/adapt`."""
 
 import json
 import logging
@@ -15,13 +15,15 @@ from rich.table import Table
 from thaw.cli.check import plain
 from thaw.cli.compose import compose
 from thaw.cli.jobs import Job
+from thaw.cli.overrides import group_of
 from thaw.cli.subprocess_job import takes_processes
 from thaw.errors import ThawError
 from thaw.report.html_page import sweep_page
 from thaw.report.sections import Table as Found
 from thaw.report.sweep import spread
-from thaw.storage.files import write_whole
-from thaw.train import claim, train
+from thaw.storage.files import write_atomic
+from thaw.train import train
+from thaw.training.run_dir import start_run_dir
 
 log = logging.getLogger(__name__)
 
@@ -29,18 +31,18 @@ log = logging.getLogger(__name__)
 def adapt(cfg: DictConfig) -> float:
     """Pretrains, classifies with the result, and classifies without it, for each seed.
 
-    Each of the three is a run of its own, in `seed-<n>/pretrain`, `adapted` and `plain` of the run
-    directory. Words of the command line go to all three; `adapt.pretrain` and `adapt.classify`
-    hold those of one.
+    Each of the three is a run of its own, in `seed-<n>/pretrain`, `seed-<n>/adapted` and
+    `seed-<n>/plain` of the run directory. Overrides of the command line apply to all three,
+    `adapt.pretrain` to pretraining and `adapt.classify` to both classifications.
 
     Args:
-        cfg: composed with `adapt`: `seeds`, `pretrain`, `classify`, `score`.
+        cfg: composed config with the group `adapt`: `seeds`, `pretrain`, `classify`, `score`.
 
     Returns:
         The mean score with pretraining.
 
     Raises:
-        ThawError: more devices than one are asked for, or a run fails.
+        ThawError: the config asks for several devices or for folds, or a run fails.
     """
     if takes_processes(cfg):
         raise ThawError(
@@ -54,12 +56,13 @@ def adapt(cfg: DictConfig) -> float:
         )
     options = plain(cfg.adapt)
     typed = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
-    words = [w for w in typed if not w.lstrip("+~").startswith(("experiment=", "adapt.", "seed="))]
-    root = claim(Path(cfg.run_dir), writer=True, again=cfg.resume is not None)
+    overrides = [o for o in typed if group_of(o) not in ("experiment", "adapt", "seed")]
+    root = Path(cfg.run_dir).absolute()
+    start_run_dir(root, resumed=cfg.resume is not None)
     score = options["score"]
     scores: list[dict[str, float]] = []
     for seed in options["seeds"]:
-        place, shared = root / f"seed-{seed}", [*words, f"seed={seed}"]
+        place, shared = root / f"seed-{seed}", [*overrides, f"seed={seed}"]
         log.info("seed %s: pretraining", seed)
         run([*shared, *options["pretrain"]], place / "pretrain")
         got: dict[str, float] = {"seed": seed}
@@ -72,17 +75,24 @@ def adapt(cfg: DictConfig) -> float:
         scores.append(got)
         table(scores, score)
     metrics = summary(scores)
-    write_whole(root / "metrics.json", json.dumps(metrics, indent=2) + "\n")
-    write_whole(root / "scores.json", json.dumps(scores, indent=2) + "\n")
-    write_whole(root / "report.html", report(root, scores, score))
+    write_atomic(root / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    write_atomic(root / "scores.json", json.dumps(scores, indent=2) + "\n")
+    write_atomic(root / "report.html", report(root, scores, score))
     print(f"run directory: {root}")
     return metrics["adapted/mean"]
 
 
 def run(words: Sequence[str], directory: Path) -> Mapping[str, float]:
-    """One run in this process, as `train.py` would leave it: its metrics.
+    """Runs training in this process, with the files that `train.py` would leave.
 
-    One that is finished is not run again; that is so where all are resumed.
+    A run that is finished, as it may be under `resume=`, is not repeated.
+
+    Args:
+        words: overrides of the run.
+        directory: directory of the run.
+
+    Returns:
+        The metrics of the run.
     """
     if (directory / "metrics.json").exists():
         return json.loads((directory / "metrics.json").read_text(encoding="utf-8"))
@@ -90,13 +100,13 @@ def run(words: Sequence[str], directory: Path) -> Mapping[str, float]:
     (directory / ".hydra").mkdir(parents=True, exist_ok=True)
     OmegaConf.save(cfg, directory / ".hydra" / "config.yaml")
     OmegaConf.save(OmegaConf.create(list(words)), directory / ".hydra" / "overrides.yaml")
-    # Nothing is typed for this task alone: data.label is left unread by pretraining.
+    # Overrides are shared by all three runs, so a task may get one that it does not read.
     train(cfg, typed=())
     return json.loads((directory / "metrics.json").read_text(encoding="utf-8"))
 
 
 def summary(scores: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Mean and standard deviation of both scores, and of their difference by seed."""
+    """Returns mean and standard deviation of both scores, and of their difference by seed."""
     columns = {name: [s[name] for s in scores] for name in ("plain", "adapted")}
     columns["difference"] = [s["adapted"] - s["plain"] for s in scores]
     out = {}
@@ -107,7 +117,7 @@ def summary(scores: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def report(root: Path, scores: Sequence[Mapping[str, Any]], score: str) -> str:
-    """A page with both scores, and links to the reports of all runs."""
+    """Returns an HTML page with both scores and links to the reports of the runs."""
     keys = ("classification", "seed")
     jobs = [
         Job(f"seed-{s['seed']}/{name}", {keys[0]: name, keys[1]: str(s["seed"])}, {score: s[name]})

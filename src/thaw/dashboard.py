@@ -1,10 +1,10 @@
-"""A W&B workspace for the runs: `python -m thaw.dashboard entity=<team or user>`."""
+"""Makes a W&B workspace for the runs: `python -m thaw.dashboard entity=<team or user>`."""
 
 import sys
 from typing import Any
 
 from thaw.cli.exit import exit_clearly
-from thaw.cli.messages import arguments
+from thaw.cli.overrides import read_arguments
 from thaw.errors import ThawError
 
 USAGE = "usage: python -m thaw.dashboard entity=<team or user> [project=thaw] [name=thaw]"
@@ -12,12 +12,12 @@ SCORES = ("f1", "accuracy", "precision", "recall")
 
 
 def workspace(entity: str, project: str, name: str) -> Any:
-    """The workspace, not saved yet: scores, training, speed, what was found.
+    """Returns a workspace, not saved yet, with scores, training, speed and reports.
 
     Args:
-        entity: W&B's team or user.
-        project: of `logger.wandb.project`.
-        name: of the workspace.
+        entity: team or user of W&B.
+        project: project of the runs, as in `logger.wandb.project`.
+        name: name of the workspace.
 
     Raises:
         ThawError: wandb-workspaces is not installed.
@@ -78,11 +78,11 @@ def workspace(entity: str, project: str, name: str) -> Any:
         name=name,
         sections=sections,
         runset_settings=grouped,
-        auto_generate_panels=True,  # charts of W&B's own kinds, such as the confusion matrix
+        auto_generate_panels=True,  # for charts of W&B's own types, such as the confusion matrix
     )
 
 
-def main(words: list[str]) -> None:
+def main(argv: list[str]) -> None:
     """Saves the workspace and prints its address.
 
     Raises:
@@ -90,19 +90,16 @@ def main(words: list[str]) -> None:
     """
     from thaw.training.loggers import has_key
 
-    options = arguments(words, {"entity": None, "project": "thaw", "name": "thaw"}, USAGE)
+    options, _ = read_arguments(argv, {"entity": None, "project": "thaw", "name": "thaw"}, USAGE)
     made = workspace(options["entity"], options["project"], options["name"])
     if not has_key():
         raise ThawError(
-            "a workspace is kept by W&B and needs an account: `wandb login`, or set WANDB_API_KEY. "
-            "Without one, every run and every sweep has its report.html."
+            "W&B stores workspaces, so this needs an account: `wandb login`, or set WANDB_API_KEY. "
+            "Without an account, every run and every sweep still has its report.html."
         )
     print(made.save().url)
 
 
 if __name__ == "__main__":
     with exit_clearly():
-        if any(word in ("-h", "--help") for word in sys.argv[1:]):
-            print(USAGE)
-        else:
-            main(sys.argv[1:])
+        main(sys.argv[1:])

@@ -1,5 +1,6 @@
 """A finished run and any data set give metrics: `python -m thaw.evaluate run=<dir> data=...`."""
 
+import dataclasses
 import json
 import logging
 import sys
@@ -9,11 +10,13 @@ from typing import Any
 from thaw.cli.compose import compose
 from thaw.cli.conf import config_dir_of
 from thaw.cli.exit import exit_clearly
-from thaw.cli.finished_run import finished, refuse_code, refuse_reader, run_overrides
-from thaw.cli.messages import near, show_usage
+from thaw.cli.finished_run import finished_model, refuse_code, refuse_reader, run_overrides
+from thaw.cli.overrides import key_of, read_arguments
 from thaw.cli.secrets import require_whole
 from thaw.errors import ThawError
+from thaw.report.test_results import TestResults
 
+KNOWN = {"run": None, "split": "test", "output": "", "trust": ""}
 USAGE = """usage: python -m thaw.evaluate run=<run directory> [split=test] [output=<file>.json]
        [data=<name>] [data.KEY=VALUE ...] [trainer.KEY=VALUE ...]
        [--config-dir <directory of your own configs>] [trust=<module of your own>]
@@ -21,17 +24,25 @@ Without data= the run's own data is taken; with the same data= as the run's, its
 was measured is printed, and written where output= says."""
 
 
-def evaluate(trainer: Any, task: Any, data: Any) -> dict[str, float]:
-    """Metrics of the test split, each prefixed `test/`."""
+def run_test(trainer: Any, task: Any, data: Any) -> TestResults:
+    """Tests a task and returns its results; call it on every process.
+
+    Args:
+        trainer: the Trainer.
+        task: the task with the weights to test.
+        data: the datamodule.
+    """
     trainer.test(task, datamodule=data, verbose=False)
-    return {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("test/")}
+    logged = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("test/")}
+    found = task.test_results()
+    return dataclasses.replace(found, metrics=logged | found.metrics)
 
 
 def main(argv: list[str]) -> dict[str, float]:
     """Evaluates `model/` of a run.
 
     Args:
-        argv: words of the command line, see `USAGE`.
+        argv: command line, see `USAGE`.
 
     Returns:
         What was printed: metrics prefixed `test/`, `val/` or `train/`.
@@ -39,44 +50,29 @@ def main(argv: list[str]) -> dict[str, float]:
     Raises:
         ThawError: the run is not finished, an option does not exist, or the data does not fit.
     """
-    show_usage(argv, USAGE)
-    own = {"split": "test", "output": "", "trust": ""}
-    rest = []
-    run = None
-    for word in config_dir_of(argv)[1]:
-        key, _, value = word.partition("=")
-        if key == "run":
-            run = Path(value)
-        elif key in own:
-            own[key] = value
-        elif key.split(".")[0].lstrip("+") in ("data", "trainer"):
-            rest.append(word)
-        else:
-            hint = near(key, [*own, "run", "data", "trainer"])
-            raise ThawError(f"there is no option {key}.{hint}\n{USAGE}")
-    if run is None:
-        raise ThawError(f"run=<run directory> must be given.\n{USAGE}")
-    model = finished(run)
-    kept = run_overrides(run, next((w for w in rest[::-1] if w.startswith("data=")), None))
-    require_whole(kept, rest, run)
+    given, typed = read_arguments(config_dir_of(argv)[1], KNOWN, USAGE, groups=("data", "trainer"))
+    run = Path(given["run"])
+    model = finished_model(run)
+    kept = run_overrides(run, next((o for o in reversed(typed) if key_of(o) == "data"), None))
+    require_whole(kept, typed, run)
     kept.append("trainer.default_root_dir=null")
     ran = compose(kept)
-    refuse_code(ran, run, ("data", "task", "trainer"), own["trust"])
-    cfg = compose([*kept, *rest])
-    if not any(word.startswith("data.reader=") for word in rest):
-        refuse_reader(ran.data.get("reader"), run, own["trust"])
+    refuse_code(ran, run, ("data", "task", "trainer"), given["trust"])
+    cfg = compose([*kept, *typed])
+    if not any(key_of(override) == "data.reader" for override in typed):
+        refuse_reader(ran.data.get("reader"), run, given["trust"])
 
     from hydra.utils import instantiate
     from rich.console import Console
 
     from thaw.cli.check import GIVEN, check, leave_unread
     from thaw.report.figures import metrics_table
-    from thaw.storage.files import write_whole
-    from thaw.training.libraries import quieten
+    from thaw.storage.files import write_atomic
+    from thaw.training.libraries import silence_libraries
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    quieten()
-    leave_unread(cfg, rest)
+    silence_libraries()
+    leave_unread(cfg, typed)
     check(cfg, GIVEN, parts=("data", "task"))
     trainer = instantiate(
         cfg.trainer,
@@ -86,19 +82,21 @@ def main(argv: list[str]) -> dict[str, float]:
         enable_progress_bar=False,
         _convert_="all",
     )
-    data = instantiate(cfg.data, tokenizer=model, seed=0, _convert_="all")
-    if own["split"] not in data.sources:
-        raise ThawError(f"split={own['split']}: expected one of {', '.join(data.sources)}.")
-    data.read(only=own["split"], trained=json.loads((model / "config.json").read_text("utf-8")))
-    data.rows["test"], data.encoded["test"] = data.rows[own["split"]], data.encoded[own["split"]]
+    trained = json.loads((model / "config.json").read_text("utf-8"))
+    split = given["split"]
+    options = {"tokenizer": model, "only": split, "trained": trained}
+    data = instantiate(cfg.data, seed=0, _convert_="all", **options)
+    if split not in data.sources:
+        raise ThawError(f"split={split}: expected one of {', '.join(data.sources)}.")
+    data.setup("test")
     task = instantiate(cfg.task, checkpoint=model, _convert_="all", **data.for_task())
-    metrics = evaluate(trainer, task, data) | task.test_results()["metrics"]
-    part = "val/" if own["split"] == "validation" else f"{own['split']}/"
+    metrics = run_test(trainer, task, data).metrics
+    part = "val/" if split == "validation" else f"{split}/"
     metrics = {k.replace("test/", part, 1): v for k, v in metrics.items()}
     if trainer.is_global_zero:
         metrics_table(metrics, Console())
-        if own["output"]:
-            write_whole(Path(own["output"]), json.dumps(metrics, indent=2) + "\n")
+        if given["output"]:
+            write_atomic(Path(given["output"]), json.dumps(metrics, indent=2) + "\n")
     return metrics
 
 

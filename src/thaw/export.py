@@ -1,11 +1,10 @@
-"""The run as a plain Hugging Face directory that `transformers.pipeline()` loads without thaw, and
-a finished run in another format: `python -m thaw.export run=<dir> format=onnx`."""
+"""Exports a finished run to another format: `python -m thaw.export run=<dir> format=onnx`."""
 
 import sys
 from pathlib import Path
 
 from thaw.cli.exit import exit_clearly
-from thaw.cli.messages import arguments
+from thaw.cli.overrides import read_arguments
 from thaw.errors import ThawError
 
 KNOWN = {"run": None, "format": "onnx", "tolerance": "1e-4"}
@@ -17,32 +16,32 @@ def main(argv: list[str]) -> float:
     """Exports a finished run.
 
     Args:
-        argv: words of the command line, see `USAGE`.
+        argv: command line, see `USAGE`.
 
     Returns:
-        The largest difference of a logit to torch's, which is printed.
+        The largest difference between a logit of the export and torch's, which is printed.
 
     Raises:
-        ThawError: an option or the run is not what it should be, or the export differs.
+        ThawError: an option is wrong, the run is not finished, or the logits differ too much.
     """
-    from thaw.cli.finished_run import finished, run_config
+    from thaw.cli.finished_run import finished_model, run_config
 
-    given = arguments(argv, KNOWN, USAGE)
+    given, _ = read_arguments(argv, KNOWN, USAGE)
     if given["format"] != "onnx":
         raise ThawError(f"format={given['format']}: expected onnx; <run>/model is Hugging Face's.")
     try:
         tolerance = float(given["tolerance"])
     except ValueError:
         raise ThawError(f"tolerance={given['tolerance']}: expected a number.") from None
-    model = finished(Path(given["run"]))
+    model = finished_model(Path(given["run"]))
     cfg = run_config(model.parent)
 
     from hydra.utils import get_class
 
     from thaw.encoder.onnx import export_onnx
-    from thaw.training.libraries import quieten
+    from thaw.training.libraries import silence_libraries
 
-    quieten()
+    silence_libraries()
     predictor = get_class(cfg.task._target_).predictor  # type: ignore[attr-defined]
     directory = model / "onnx"
     difference = export_onnx(predictor, model, directory, cfg.data.max_tokens, tolerance)

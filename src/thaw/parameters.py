@@ -1,4 +1,4 @@
-"""The parts of a model and all its parameters: `python -m thaw.parameters model=... freeze=...`."""
+"""Prints parts and parameters of a model: `python -m thaw.parameters model=... freeze=...`."""
 
 import sys
 from typing import Any
@@ -6,64 +6,67 @@ from typing import Any
 from thaw.cli.compose import compose
 from thaw.cli.conf import config_dir_of
 from thaw.cli.exit import exit_clearly
+from thaw.cli.overrides import show_usage
 
 USAGE = """usage: python -m thaw.parameters [GROUP=CHOICE ...] [KEY=VALUE ...] [--config-dir <dir>]
-The words are those of train.py."""
+The overrides are those of train.py."""
 
 
 def frozen_task(words: list[str]) -> Any:
-    """The task of some overrides, frozen as it would train; no data is read.
+    """Returns a task, frozen as it would train, without reading data.
 
     Args:
         words: overrides of `train.py`.
 
     Raises:
-        ThawError: the config or the checkpoint does not fit.
+        ThawError: an option is wrong, or the checkpoint does not fit the task.
     """
     from hydra.utils import instantiate
 
     from thaw.cli.check import GIVEN, check, leave_unread, plain
-    from thaw.cli.static_signatures import signature
+    from thaw.cli.schema import definition
     from thaw.storage.checkpoints import fetch_model
-    from thaw.training.libraries import quieten
+    from thaw.training.libraries import silence_libraries
 
-    quieten()
+    silence_libraries()
     cfg = compose([*words, "run_dir=."])
     leave_unread(cfg)
     check(cfg, GIVEN, parts=("model", "data", "task", "freeze"))
     checkpoint = fetch_model(plain(cfg.model).get("checkpoint"), cfg.model.revision)
-    takes = signature(cfg.task._target_).parameters
+    takes = definition(cfg.task._target_)["properties"]
     # The head's size follows from the labels: two where only the data would say.
     labels = [str(name) for name in cfg.data.get("labels") or ("0", "1")]
     given = {"labels": labels} if "labels" in takes else {}
     if cfg.task.get("class_weights") is not None:
         cfg.task.class_weights = None
-    task = instantiate(cfg.task, checkpoint=checkpoint, _convert_="all", **given)
-    task.freeze_with(instantiate(cfg.freeze, _convert_="all"))
-    return task
+    freeze = instantiate(cfg.freeze, _convert_="all")
+    return instantiate(cfg.task, checkpoint=checkpoint, freeze=freeze, _convert_="all", **given)
 
 
 def main(words: list[str]) -> None:
     """Prints the table of parts, then name, shape, part and state of each parameter."""
-    from thaw.encoder.blocks import columns, names_of_halves, names_of_parts, table
+    from thaw.encoder.blocks import (
+        aligned,
+        half_of_each_parameter,
+        parameter_table,
+        part_of_each_parameter,
+    )
     from thaw.errors import ThawError
 
     task = frozen_task(config_dir_of(words)[1])
     try:
-        parts = names_of_parts(task.model)
+        parts = part_of_each_parameter(task.model)
     except ThawError:
-        parts = names_of_halves(task.model)
-    print(f"{table(task)}\n")
+        parts = half_of_each_parameter(task.model)
+    print(f"{parameter_table(task)}\n")
     lines = [("parameter", "shape", "part", "trains")]
     for name, p in task.model.named_parameters():
         shape = " x ".join(map(str, p.shape))
         lines.append((name, shape, parts[name], "trained" if p.requires_grad else "frozen"))
-    print("\n".join(columns(lines)))
+    print("\n".join(aligned(lines)))
 
 
 if __name__ == "__main__":
     with exit_clearly():
-        if any(word in ("-h", "--help") for word in sys.argv[1:]):
-            print(USAGE)
-        else:
-            main(sys.argv[1:])
+        show_usage(sys.argv[1:], USAGE)
+        main(sys.argv[1:])

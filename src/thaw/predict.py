@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from thaw.cli.exit import exit_clearly
-from thaw.cli.finished_run import finished, refuse_code, refuse_reader, run_config
-from thaw.cli.messages import arguments
+from thaw.cli.finished_run import finished_model, refuse_code, refuse_reader, run_config
+from thaw.cli.overrides import read_arguments
 from thaw.data.read.formats.of_a_run import reading_of
 from thaw.data.read.formats.options import Reading
 from thaw.data.read.formats.registry import rows_of
@@ -47,7 +47,7 @@ def main(argv: list[str]) -> int:
     """Predicts for each row of a file.
 
     Args:
-        argv: words of the command line, see `USAGE`.
+        argv: command line, see `USAGE`.
 
     Returns:
         The number of rows written: those of the input, with what the model predicts.
@@ -55,8 +55,8 @@ def main(argv: list[str]) -> int:
     Raises:
         ThawError: an option, the run or the file is not what it should be.
     """
-    given = arguments(argv, KNOWN, USAGE)
-    model = finished(Path(given["run"]))
+    given, _ = read_arguments(argv, KNOWN, USAGE)
+    model = finished_model(Path(given["run"]))
     if not given["batch_size"].isdigit() or int(given["batch_size"]) < 1:
         raise ThawError(f"batch_size={given['batch_size']}: expected a whole number from 1.")
     asked = [c for c in given["text"].strip("[]").split(",") if c]
@@ -81,9 +81,9 @@ def main(argv: list[str]) -> int:
 
     from hydra.utils import get_class
 
-    from thaw.training.libraries import quieten
+    from thaw.training.libraries import silence_libraries
 
-    quieten()
+    silence_libraries()
     predictor = get_class(cfg.task._target_).predictor(  # type: ignore[attr-defined]
         model, int(given["batch_size"]), given["accelerator"], data
     )

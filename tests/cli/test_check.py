@@ -1,18 +1,17 @@
 """The command line's promises: every choice composes, every mistake is explained."""
 
 import inspect
+import re
 import subprocess
 import sys
 
 import lightning.pytorch as pl
 import pytest
-from hydra.utils import get_object
 
 from helpers.tiny import REPOSITORY
-from thaw.cli.check import GIVEN, check, fits, leave_unread, plain, targets, verify
+from thaw.cli.check import GIVEN, check, leave_unread, plain, verify
 from thaw.cli.compose import compose
 from thaw.cli.conf import conf_dir
-from thaw.cli.static_signatures import imported_makers, merged, signature
 from thaw.errors import ThawError
 
 CHOICES = [
@@ -44,7 +43,7 @@ def test_every_choice_composes_and_fits_its_constructors(choice):
     checked(option(choice), *(["task=ner"] if choice in ("data=conll", "data=wnut16") else []))
 
 
-def test_a_file_of_ones_own_and_data_with_tags_want_their_group(tmp_path):
+def test_own_files_and_tagged_data_are_refused_without_the_group_that_reads_them(tmp_path):
     path = tmp_path / "own.csv"
     path.write_text("text,label\na,b\n")
     words = [f"data.train={path}"]
@@ -68,7 +67,7 @@ def test_an_experiment_is_the_chapters_recipe():
     assert (cfg.task.learning_rate, cfg.task.weight_decay) == (2e-5, 0.01)
 
 
-def test_the_rate_of_pretraining_is_the_models_or_a_careful_one():
+def test_pretraining_takes_the_models_learning_rate_or_a_low_one():
     assert composed("task=mlm").task.learning_rate == 3e-4
     assert composed("task=mlm", "model=roberta_base").task.learning_rate == 5e-5
 
@@ -80,7 +79,7 @@ def test_data_on_the_command_line_wins_over_the_tasks():
     assert composed("data=conll2003", "task=ner").data.name == "conll2003"
 
 
-def test_what_another_task_reads_of_a_data_set_is_left_out():
+def test_options_of_a_data_set_that_another_task_reads_are_left_out():
     cfg = composed("task=ner", "data=conll2003")
     leave_unread(cfg)
     assert cfg.data.tags == "ner_tags"
@@ -124,13 +123,14 @@ def test_a_mistyped_option_names_the_nearest(override, message):
         ("+task.lr=1", r"no option task\.lr\..*learning_rate"),
         ("task.learning_rate=fast", r"task\.learning_rate='fast' does not fit"),
         ("data.batch_size=many", r"data\.batch_size='many' does not fit"),
-        ("data.batch_size=0", r"data\.batch_size=0 does not fit: .*greater than 0"),
+        ("data.batch_size=0", r"data\.batch_size=0 does not fit: expected int > 0\."),
         ("data.num_workers=-1", r"data\.num_workers=-1 does not fit"),
-        ("task.warmup_ratio=2", r"task\.warmup_ratio=2 does not fit: .*less than or equal to 1"),
+        ("task.warmup_ratio=2", r"task\.warmup_ratio=2 does not fit: expected float ≥ 0, ≤ 1\."),
         ("task.learning_rate=-1e-4", r"task\.learning_rate=-0\.0001 does not fit"),
         ("trainer.max_epochs=x", r"trainer\.max_epochs='x' does not fit"),
         ("seed=one", r"seed='one' does not fit"),
-        ("monitor_mode=maximum", r"monitor_mode='maximum' does not fit"),
+        ("monitor_mode=maximum", r"monitor_mode='maximum' does not fit: expected max or min\."),
+        ("trainer.on_nonfinite=stopp", r"expected stop or skip\. Did you mean stop\?"),
         ("model.learning_rate=-1", r"model\.learning_rate=-1 does not fit"),
         ("+callbacks.early_stopping.patiense=3", r"no option callbacks\.early_stopping\.patiense"),
     ],
@@ -138,39 +138,6 @@ def test_a_mistyped_option_names_the_nearest(override, message):
 def test_a_value_that_does_not_fit_ends_before_anything_is_fetched(override, message):
     with pytest.raises(ThawError, match=message):
         checked(override)
-
-
-SAMPLES = (0, 1, -1, 0.5, 2.0, True, None, "x", "auto", "1", [], ["x"], [1], {}, {"a": 1}, "iob2")
-
-
-def accepted(hint):
-    """Which of `SAMPLES` an argument with this hint takes."""
-    found = []
-    for value in SAMPLES:
-        try:
-            fits("x", value, hint)
-        except ThawError:
-            continue
-        found.append(value)
-    return found
-
-
-def test_what_is_read_of_a_constructor_is_what_importing_it_tells():
-    names = {
-        node["_target_"]
-        for choice in CHOICES
-        for _, node in targets(plain(composed(option(choice))))
-    }
-    assert "lightning.pytorch.callbacks.ModelCheckpoint" in names
-    for name in sorted(names):
-        read, known = signature(name), merged(imported_makers(get_object(name)))
-        assert read.open_ended == known.open_ended, name
-        assert list(read.parameters) == list(known.parameters), name
-        for key, parameter in known.parameters.items():
-            required = parameter.default is parameter.empty
-            assert (read.parameters[key].default is parameter.empty) == required, (name, key)
-            if key in known.hints:
-                assert accepted(read.hints[key]) == accepted(known.hints[key]), (name, key)
 
 
 def test_configs_of_ones_own_lie_beside_thaws_and_are_named_in_messages(tmp_path, monkeypatch):
@@ -194,8 +161,14 @@ def train_py(*words):
 def test_help_lists_every_group_and_option():
     shown = train_py("--help").stdout
     assert "model: bert_base_cased, bert_base_uncased" in shown
-    assert "learning_rate:" in shown
     assert "accumulate_grad_batches:" in shown
+    assert re.search(r"\n  learning_rate: \$\{model\.learning_rate\} +# float ≥ 0; highest", shown)
+
+
+def test_help_lists_what_the_task_reads_of_the_data():
+    shown = train_py("task=ner", "--help").stdout
+    assert "\n  scheme: null" in shown
+    assert "label_separator" not in shown
 
 
 def test_a_mistake_on_the_command_line_is_two_lines_and_exit_code_2():
@@ -205,7 +178,7 @@ def test_a_mistake_on_the_command_line_is_two_lines_and_exit_code_2():
     assert "Traceback" not in done.stderr
 
 
-def test_two_runs_of_one_second_have_two_directories():
+def test_two_runs_started_in_one_second_have_different_directories():
     shown = {train_py("--cfg", "hydra", "--resolve", "-p", "hydra.run.dir").stdout for _ in "ab"}
     assert len(shown) == 2
 
@@ -222,12 +195,12 @@ def test_plain_containers_hold_no_interpolation():
         ("data={a:1}", "data is a group: data=CHOICE, of ag_news"),
     ],
 )
-def test_words_that_hydra_stumbles_over_are_a_message(word, said):
+def test_overrides_that_hydra_cannot_parse_end_in_a_message(word, said):
     with pytest.raises(ThawError, match=said):
         verify(compose(["run_dir=run", word]))
 
 
-def test_words_that_hydra_stumbles_over_end_a_command_with_exit_code_2(tmp_path):
+def test_a_command_with_overrides_that_hydra_cannot_parse_exits_with_code_2(tmp_path):
     done = subprocess.run(
         [sys.executable, "train.py", "data=null"], cwd=REPOSITORY, capture_output=True, text=True
     )

@@ -138,7 +138,7 @@ def test_two_machines_of_slurm_are_one_run(overrides, still_bert, tmp_path):
     assert run == there / "outputs" / "slurm-41234-2"
 
 
-def test_torchrun_goes_before_srun_and_a_single_task_is_no_launch():
+def test_torchrun_takes_precedence_over_srun_and_one_task_is_no_launch():
     elastic = {"TORCHELASTIC_RUN_ID": "none", "RANK": "3", "WORLD_SIZE": "4"}
     assert launch(of_slurm(1) | elastic) == Launch("torchrun", 3, 4)
     assert launch(of_slurm(1)) == Launch("srun", 1, 2)
@@ -146,7 +146,7 @@ def test_torchrun_goes_before_srun_and_a_single_task_is_no_launch():
     assert launch({}) is None
 
 
-def test_a_run_alone_is_named_after_its_time(monkeypatch):
+def test_a_run_of_one_process_is_named_after_its_start(monkeypatch):
     monkeypatch.delenv("SLURM_PROCID", raising=False)
     assert re.fullmatch(r"\d{4}-\d\d-\d\d/\d\d-\d\d-\d\d-[0-9a-f]{6}", stamp())
     assert stamp() != stamp()
@@ -161,7 +161,7 @@ def test_only_the_first_process_writes_its_config(rank, monkeypatch):
     assert first_only(".hydra") == (None if rank else ".hydra")
 
 
-def test_as_many_processes_as_were_started_must_be_asked_for(monkeypatch):
+def test_asking_for_another_number_of_processes_than_was_started_is_refused(monkeypatch):
     with pytest.raises(ThawError, match=r"start it on each machine with torchrun or srun"):
         require_world(compose(["trainer.num_nodes=2"]))
     for name, value in of_slurm(0).items():
@@ -171,7 +171,7 @@ def test_as_many_processes_as_were_started_must_be_asked_for(monkeypatch):
     require_world(compose(["trainer.num_nodes=2"]))
 
 
-def test_a_sweep_is_not_started_once_a_process(overrides, monkeypatch, tmp_path):
+def test_a_sweep_that_each_process_would_run_is_refused(overrides, monkeypatch, tmp_path):
     for name, value in of_slurm(0).items():
         monkeypatch.setenv(name, value)
     done, _ = sweep_of(*overrides, "seed=1,2", cwd=tmp_path)

@@ -4,18 +4,26 @@ import pytest
 
 from helpers.tiny import REPOSITORY
 from thaw.cli.compose import compose, keys
-from thaw.cli.conf import tasks
-from thaw.cli.reference import arguments_of, document, options, shown
-from thaw.cli.static_signatures import signature
-from thaw.cli.yaml_comments import read
+from thaw.cli.conf import conf_dir, tasks
+from thaw.cli.reference.page import all_options, page_text
+from thaw.cli.reference.schema_file import COMMAND, schema_text
+from thaw.cli.reference.yaml_comments import read
+from thaw.cli.schema import definition
 
-OPTIONS = options()
+OPTIONS = all_options()
 NAMES = {option.name for option in OPTIONS}
 
 
-def test_the_page_is_what_the_generator_gives():
+WRITE = f"conf/ or a constructor has changed: write both files again with `{COMMAND}`"
+
+
+def test_the_page_is_up_to_date():
     page = (REPOSITORY / "docs" / "options.md").read_text(encoding="utf-8")
-    assert page == document(), "python -m thaw.cli.reference > docs/options.md"
+    assert page == page_text(), WRITE
+
+
+def test_the_schema_is_up_to_date():
+    assert (conf_dir() / "schema.json").read_text(encoding="utf-8") == schema_text(), WRITE
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
@@ -43,7 +51,9 @@ def test_what_a_constructor_of_thaw_takes_and_no_file_names_is_given_by_the_code
     cfg = compose(["run_dir=."])
     for path, node in targets(plain(cfg)):
         if node["_target_"].startswith("thaw.") and path in ("task", "freeze"):
-            assert set(signature(node["_target_"]).parameters) - set(node) <= GIVEN.get(path, set())
+            assert set(definition(node["_target_"])["properties"]) - set(node) <= GIVEN.get(
+                path, set()
+            )
 
 
 def test_a_comment_goes_on_below_and_ends_with_the_next_key(tmp_path):
@@ -67,22 +77,3 @@ def test_a_comment_goes_on_below_and_ends_with_the_next_key(tmp_path):
         "",
     )
     assert tree["none"].comment == "nothing"
-
-
-def test_types_are_in_words():
-    from collections.abc import Mapping, Sequence
-    from typing import Annotated, Literal
-
-    from pydantic import Field, PositiveInt
-
-    assert shown(PositiveInt | None) == "int > 0 or null"
-    assert shown(Annotated[float, Field(gt=0, le=1)]) == "float > 0, ≤ 1"
-    assert shown(Literal["a", "b", None]) == "a or b or null"
-    assert shown(str | Sequence[str] | Mapping[str, int]) == "str or list of str or mapping"
-
-
-def test_a_docstring_says_what_its_arguments_are():
-    text = (
-        "What.\n\nArgs:\n    a: first\n        and more.\n    b: second\n\nReturns:\n    c: no.\n"
-    )
-    assert arguments_of(text) == {"a": "first and more.", "b": "second"}

@@ -62,7 +62,7 @@ def test_a_secret_is_left_out_of_a_text(text, shown):
         "model.revision=0123456789abcdef0123456789abcdef01234567",
     ],
 )
-def test_what_is_no_secret_stays(text):
+def test_a_text_without_a_secret_stays_as_it_is(text):
     assert redacted(text) == text
 
 
@@ -124,7 +124,7 @@ def test_a_run_keeps_and_prints_no_secret(overrides, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_sweep_keeps_no_secret_and_is_taken_up_with_it(overrides, tmp_path):
+def test_a_sweep_keeps_no_secret_and_is_resumed_with_it(overrides, tmp_path):
     words = [*overrides, *TYPED, "trainer.max_epochs=1", "freeze=last"]
     done, sweep = sweep_of(*words, "freeze.blocks=1,9", cwd=tmp_path)
     assert SECRET not in done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""The pages that say how to add something: their files are written and their commands run."""
+"""The pages on adding something can be followed: their files are written, their commands run."""
 
 import importlib
 import json
@@ -23,7 +23,7 @@ COMMANDS = re.compile(r"^```sh\n(.*?)```", re.MULTILINE | re.DOTALL)
 
 
 def train_py(words):
-    """`python train.py` with these words, in this process."""
+    """Runs `python train.py` with these arguments in this process."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     sys.argv = ["train.py", *words]
@@ -39,7 +39,7 @@ def train_py(words):
 
 @pytest.fixture
 def follow(tmp_path, tiny_bert, reviews, monkeypatch):
-    """Does what a page says, on a tiny model; gives the directory where it was done."""
+    """Returns a function that follows a page with a tiny model and returns the directory."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
@@ -88,25 +88,25 @@ def metrics_of(run):
     return json.loads((run / "metrics.json").read_text())
 
 
-def test_a_page_for_each_extension_point():
+def test_there_is_a_page_for_each_extension_point():
     names = ["dataset", "freeze-strategy", "model", "task"]
     assert [f"adding-a-{name}" for name in names] == PAGES
 
 
-def test_the_page_on_data_sets(follow):
+def test_the_page_on_data_sets_can_be_followed(follow):
     place = follow("adding-a-dataset")
     assert "test/f1" in metrics_of(place / "runs" / "tickets")
     summary = next(place.glob("multirun/*/*/summary.md")).read_text()
     assert "| all | 3 |" in summary
 
 
-def test_the_page_on_models(follow):
+def test_the_page_on_models_can_be_followed(follow):
     place = follow("adding-a-model")
     assert "test/f1" in metrics_of(place / "runs" / "own")
     assert "# files: own" in (place / "runs" / "own" / "model" / "README.md").read_text()
 
 
-def test_the_page_on_freeze_strategies(follow):
+def test_the_page_on_freeze_strategies_can_be_followed(follow):
     from safetensors.torch import load_file
 
     place = follow("adding-a-freeze-strategy")
@@ -119,7 +119,7 @@ def test_the_page_on_freeze_strategies(follow):
     assert any(n.endswith("LayerNorm.weight") for n in inside)
 
 
-def test_the_page_on_tasks(follow):
+def test_the_page_on_tasks_can_be_followed(follow):
     place = follow("adding-a-task")
     metrics = metrics_of(place / "runs" / "stars")
     assert {"test/mae", "test/pearson", "val/loss"} <= set(metrics)

@@ -23,7 +23,7 @@ TRAIN = "python train.py"
 
 
 def commands():
-    """Pages with the commands they hold, each once."""
+    """Returns the commands of all pages, each once."""
     found = {}
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
@@ -37,7 +37,7 @@ def commands():
 
 
 def first_values(words):
-    """Overrides with the first value of each that is swept."""
+    """Yields overrides, with the first value of each that is swept."""
     parsed = OverridesParser.create().parse_overrides(words)
     for word, override in zip(words, parsed, strict=True):
         if override.is_sweep_override():
@@ -48,7 +48,7 @@ def first_values(words):
 
 
 @pytest.mark.parametrize("command", commands())
-def test_a_command_composes_and_fits(command, tiny_bert, tmp_path, monkeypatch):
+def test_a_command_composes_and_passes_the_checks(command, tiny_bert, tmp_path, monkeypatch):
     if "launcher=ray" in command:  # an extra that is not in the tests' environment
         pytest.importorskip("hydra_plugins.hydra_ray_launcher")
     monkeypatch.chdir(tmp_path)
@@ -65,7 +65,7 @@ def test_a_command_composes_and_fits(command, tiny_bert, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
-def test_links_and_named_files_are_there(page):
+def test_links_and_named_files_exist(page):
     text = page.read_text(encoding="utf-8")
     links = re.findall(r"\]\((?!https?:|#)([^)#]+)[^)]*\)", text)
     named = re.findall(r"`((?:tests|benchmarks|src|conf|docs)/[\w./-]+)`", text)

@@ -15,8 +15,8 @@ from transformers import AutoModelForSequenceClassification, AutoModelForTokenCl
 import thaw.train
 from helpers.encoders import CONFIGS, SIZE, make
 from helpers.tiny import REPOSITORY, save_tiny, tiny_config
-from thaw.encoder.blocks import factors_of
-from thaw.encoder.freeze import Gradual, Head, Last, Names, frozen_modules
+from thaw.encoder.blocks import learning_rate_factors
+from thaw.encoder.freeze import ByName, GradualUnfreezing, HeadOnly, LastBlocks, frozen_modules
 from thaw.errors import ThawError
 from thaw.parameters import main as parameters
 from thaw.training.optim import adamw
@@ -46,7 +46,7 @@ def block(name, number):
 @pytest.mark.parametrize("count", [0, 1, 2, 3])
 def test_the_last_blocks_and_the_head_train_and_nothing_else(name, count):
     model = make(name)
-    Last(count)(model)
+    LastBlocks(count)(model)
     prefixes = [*HEADS[name], *(block(name, i) for i in range(3 - count, 3))]
     prefixes += ["model.final_norm."] if name == "modernbert" and count else []
     assert trained(model) == {n for n, _ in model.named_parameters() if n.startswith((*prefixes,))}
@@ -55,16 +55,16 @@ def test_the_last_blocks_and_the_head_train_and_nothing_else(name, count):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_no_block_equals_the_head_alone(name):
     none, head = make(name), make(name)
-    Last(0)(none)
-    Head()(head)
+    LastBlocks(0)(none)
+    HeadOnly()(head)
     assert trained(none) == trained(head)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_all_blocks_leave_the_embeddings_frozen_unless_asked(name):
     model, whole = make(name), make(name)
-    Last(3)(model)
-    Last(3, embeddings=False)(whole)
+    LastBlocks(3)(model)
+    LastBlocks(3, embeddings=False)(whole)
     frozen = {n for n, _ in model.named_parameters()} - trained(model)
     assert frozen
     assert all("embeddings" in n or "relative" in n or "encoder.LayerNorm" in n for n in frozen)
@@ -77,7 +77,7 @@ def test_all_blocks_leave_the_embeddings_frozen_unless_asked(name):
 )
 def test_frozen_weights_keep_their_bits_in_a_step(name, auto):
     model = make(name, auto)
-    Last(1)(model)
+    LastBlocks(1)(model)
     before = {n: p.clone() for n, p in model.named_parameters()}
     ids = torch.randint(5, 300, (2, 8), generator=torch.Generator().manual_seed(0))
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
@@ -90,7 +90,7 @@ def test_frozen_weights_keep_their_bits_in_a_step(name, auto):
 
 def test_names_by_pattern_train():
     model = make("bert")
-    Names(["*.layer.1.*", "classifier.bias"])(model)
+    ByName(["*.layer.1.*", "classifier.bias"])(model)
     found = trained(model)
     assert "classifier.bias" in found
     assert len(found) == 17
@@ -99,12 +99,12 @@ def test_names_by_pattern_train():
 
 def test_a_pattern_that_fits_nothing_is_refused():
     with pytest.raises(ThawError, match=r"'\*\.blok\.\*' fits none of 57 parameters, such as bert"):
-        Names(["*.layer.1.*", "*.blok.*"])(make("bert"))
+        ByName(["*.layer.1.*", "*.blok.*"])(make("bert"))
     with pytest.raises(ThawError, match=r"needs freeze\.train"):
-        Names([])(make("bert"))
+        ByName([])(make("bert"))
 
 
-@pytest.mark.parametrize("strategy", [Last(4), Gradual(blocks=4)])
+@pytest.mark.parametrize("strategy", [LastBlocks(4), GradualUnfreezing(blocks=4)])
 def test_more_blocks_than_there_are_is_refused(strategy):
     with pytest.raises(ThawError, match=r"freeze\.blocks=4: this model has 3 blocks, so 0 to 3"):
         strategy(make("bert"))
@@ -114,8 +114,8 @@ def test_shared_blocks_have_no_depth_but_a_head():
     config = transformers.AlbertConfig(**SIZE, embedding_size=16, max_position_embeddings=64)
     model = AutoModelForSequenceClassification.from_config(config)
     with pytest.raises(ThawError, match=r"blocks of albert share one set of weights.*freeze=head"):
-        Last(1)(model)
-    Head()(model)
+        LastBlocks(1)(model)
+    HeadOnly()(model)
     assert trained(model) == {
         "albert.pooler.weight",
         "albert.pooler.bias",
@@ -129,7 +129,7 @@ def test_an_unknown_architecture_says_what_to_set():
         **SIZE, embedding_size=16, true_hidden_size=16, intra_bottleneck_size=16
     )
     with pytest.raises(ThawError, match=r"blocks of mobilebert are; it knows bert,.*Set freeze="):
-        Last(1)(AutoModelForSequenceClassification.from_config(config))
+        LastBlocks(1)(AutoModelForSequenceClassification.from_config(config))
 
 
 def metrics_of(directory):
@@ -180,7 +180,7 @@ def test_the_rate_falls_by_layer_from_the_head_down(tiny_bert):
     from thaw.tasks.sequence import SequenceClassification
 
     task = SequenceClassification(tiny_bert, ["a", "b"], learning_rate=1.0, layer_decay=0.5)
-    optimizer = adamw(task.model, 1.0, 0.01, factors_of(task.model, 0.5))
+    optimizer = adamw(task.model, 1.0, 0.01, learning_rate_factors(task.model, 0.5))
     rates = {id(p): g["lr"] for g in optimizer.param_groups for p in g["params"]}
     found = {n: rates[id(p)] for n, p in task.model.named_parameters()}
     assert found["classifier.weight"] == found["bert.pooler.dense.weight"] == 1
@@ -252,8 +252,8 @@ def watch(monkeypatch):
     """Adds a `Watch` to the next runs."""
     found = Watches()
 
-    def build(cfg, original=thaw.train.build_trainer):
-        trainer = original(cfg)
+    def build(*args, original=thaw.train.build_trainer):
+        trainer = original(*args)
         found.append(Watch())
         trainer.callbacks.append(found[-1])
         return trainer

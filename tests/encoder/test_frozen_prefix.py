@@ -13,9 +13,9 @@ from transformers import AutoModelForTokenClassification
 
 from helpers.encoders import CONFIGS, make
 from thaw.encoder.first_token import first_token_only
-from thaw.encoder.freeze import Head, Last
+from thaw.encoder.freeze import HeadOnly, LastBlocks
 from thaw.encoder.frozen_prefix import Prefix
-from thaw.encoder.prefix_cache import Cache, Off
+from thaw.encoder.prefix_cache import Cache, PrefixUnavailable
 
 
 class Rows(dict):
@@ -42,14 +42,14 @@ def padded(rows, side="right"):
 
 
 def filled(model, blocks, root, rows=None, **options):
-    Last(blocks)(model) if blocks else Head()(model)
+    LastBlocks(blocks)(model) if blocks else HeadOnly()(model)
     prefix = Prefix(model, Cache(path=str(root), **options), "32-true")
     prefix.fill({"train": texts() if rows is None else rows}, nullcontext)
     return prefix
 
 
-def shelves(root):
-    return sorted(p.name for p in root.glob("*.states"))
+def entries(root):
+    return sorted(p.parent.name for p in root.glob("*/states.bin"))
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -83,7 +83,6 @@ def test_a_classifier_on_the_first_token_keeps_one_state_a_text(tmp_path):
     with prefix.skipped(prefix.states(batch)):
         ours = model(**batch).logits
     torch.testing.assert_close(ours, model(**batch).logits, atol=1e-5, rtol=1e-4)
-    assert "forward" in vars(model.bert.encoder.layer[-1])
 
 
 def test_texts_padded_on_the_left_find_their_states(tmp_path):
@@ -116,9 +115,9 @@ def test_weights_texts_depth_and_precision_have_states_of_their_own(tmp_path):
         other.bert.encoder.layer[0].output.dense.bias += 1e-3
     filled(other, 1, tmp_path)
     model = make("bert").eval()
-    Last(1)(model)
+    LastBlocks(1)(model)
     Prefix(model, Cache(path=str(tmp_path)), "bf16-mixed").fill({"a": texts()}, nullcontext)
-    assert len(shelves(tmp_path)) == 5
+    assert len(entries(tmp_path)) == 5
     head = make("bert").eval()
     with torch.no_grad():
         head.classifier.bias += 1
@@ -139,44 +138,43 @@ def test_a_deeper_prefix_starts_from_a_shallower_one(tmp_path, monkeypatch):
 
 def test_the_least_recently_used_goes_first(tmp_path):
     size = filled(make("bert").eval(), 1, tmp_path).bytes
-    [first] = shelves(tmp_path)
+    [first] = entries(tmp_path)
     options = {"budget_gib": 2.5 * size / 2**30}
     filled(make("bert").eval(), 2, tmp_path, **options)
-    [second] = set(shelves(tmp_path)) - {first}
+    [second] = set(entries(tmp_path)) - {first}
     os.utime(tmp_path / second, (0, 0))
     kept = filled(make("roberta").eval(), 1, tmp_path, **options)
-    assert len(shelves(tmp_path)) == 2
-    assert first in shelves(tmp_path)
+    assert len(entries(tmp_path)) == 2
+    assert first in entries(tmp_path)
     assert kept.bytes == size
 
 
 def test_what_never_fits_is_refused_with_both_sizes(tmp_path):
-    with pytest.raises(Off, match=r"it takes 0\.00 GiB, freeze\.cache\.budget_gib is 1e-09"):
+    with pytest.raises(
+        PrefixUnavailable, match=r"it takes 0\.00 GiB, freeze\.cache\.budget_gib is 1e-09"
+    ):
         filled(make("bert").eval(), 1, tmp_path, budget_gib=1e-9)
-    assert not shelves(tmp_path)
+    assert not entries(tmp_path)
 
 
 def test_a_killed_writer_leaves_nothing_that_counts(tmp_path):
     filled(make("bert").eval(), 1, tmp_path)
-    [name] = shelves(tmp_path)
-    whole = tmp_path / name
-    whole.rename(whole.with_suffix(".partial"))
-    (whole.with_suffix(".partial") / "states.bin").write_bytes(b"half")
-    stale = tmp_path / "other.partial"
-    stale.mkdir()
+    [name] = entries(tmp_path)
+    partial = (tmp_path / name).rename(tmp_path / f".{name}.partial")
+    (partial / "states.bin").write_bytes(b"half")
     assert filled(make("bert").eval(), 1, tmp_path).seconds > 0
-    assert not stale.exists()
+    assert entries(tmp_path) == [name]
 
 
 def test_what_another_process_holds_is_not_deleted(tmp_path):
     size = filled(make("bert").eval(), 1, tmp_path).bytes
-    [name] = shelves(tmp_path)
+    [name] = entries(tmp_path)
     with (
-        FileLock((tmp_path / name).with_suffix(".lock")),
-        pytest.raises(Off, match="other runs use the rest"),
+        FileLock(tmp_path / f"{name}.lock"),
+        pytest.raises(PrefixUnavailable, match="other runs use the rest"),
     ):
         filled(make("bert").eval(), 2, tmp_path, budget_gib=1.5 * size / 2**30)
-    assert shelves(tmp_path) == [name]
+    assert entries(tmp_path) == [name]
 
 
 def metrics_of(directory):
@@ -248,10 +246,10 @@ def test_damaged_states_are_noticed_and_computed_anew(tmp_path, caplog, name, le
     whole = filled(make("bert"), 1, tmp_path)
     batch = padded(texts()["input_ids"][:4])
     before = whole.states(batch).clone()
-    [shelf] = tmp_path.glob("*.states")
-    (shelf / name).write_bytes((shelf / name).read_bytes()[:left])
+    [entry] = (tmp_path / name for name in entries(tmp_path))
+    (entry / name).write_bytes((entry / name).read_bytes()[:left])
     again = filled(make("bert"), 1, tmp_path)
-    assert "kept states of frozen blocks are damaged and made anew" in caplog.text
+    assert "is damaged and made again" in caplog.text
     assert again.seconds > 0
     assert torch.equal(again.states(batch), before)
     assert filled(make("bert"), 1, tmp_path).seconds == 0
@@ -259,8 +257,8 @@ def test_damaged_states_are_noticed_and_computed_anew(tmp_path, caplog, name, le
 
 def test_a_damaged_shallower_prefix_is_not_started_from(tmp_path, caplog):
     filled(make("bert"), 2, tmp_path)
-    [shelf] = tmp_path.glob("*.states")
-    (shelf / "states.bin").write_bytes(b"")
+    [entry] = (tmp_path / name for name in entries(tmp_path))
+    (entry / "states.bin").write_bytes(b"")
     batch = padded(texts()["input_ids"][:4])
     deep = filled(make("bert"), 1, tmp_path)
     assert "damaged" in caplog.text
@@ -270,5 +268,5 @@ def test_a_damaged_shallower_prefix_is_not_started_from(tmp_path, caplog):
 
 def test_where_states_cannot_be_written_it_is_off(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(Off, match="file/prefix: Not a directory"):
+    with pytest.raises(PrefixUnavailable, match="file/prefix: Not a directory"):
         filled(make("bert"), 1, tmp_path / "file" / "prefix")

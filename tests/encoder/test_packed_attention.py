@@ -16,21 +16,20 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-import thaw.train
 from helpers.architectures import ARCHITECTURES, SIZE
 from helpers.tiny import save_tiny, tiny_config
 from thaw.encoder.bit_dropout import ATTENTION, use_bits
-from thaw.encoder.first_token import first_token_only
+from thaw.encoder.first_token import FirstTokenLayer, first_token_only
 from thaw.encoder.packed_attention import (
     HALF,
     LAST,
     PACKED,
     Layout,
     attend_within,
-    fault,
-    obstacle,
+    flash_attention_error,
     packed,
     text_by_text,
+    why_not_packed,
 )
 from thaw.errors import ThawError
 from thaw.tasks.base import EncoderTask
@@ -38,7 +37,9 @@ from thaw.tasks.mlm import MaskedLanguageModel
 from thaw.tasks.ner import TokenClassification
 from thaw.tasks.sequence import SequenceClassification
 from thaw.tasks.setfit import SetFit
-from thaw.training.nonfinite_guard import NonFinite
+from thaw.training import timer
+from thaw.training.nonfinite_guard import NonFiniteGuard
+from thaw.training.timer import TrainingTimer
 
 # THAW_TEST_GPU=1 python -m pytest tests/encoder/test_packed_attention.py
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU with flash attention")
@@ -132,20 +133,17 @@ def same_step(task, batch):
 @pytest.mark.parametrize("name", CLASSES)
 def test_loss_and_gradients_are_those_of_a_padded_batch(name, objective, checkpoints):
     task = make(objective, checkpoints / name)
-    if (
-        objective == "sequence"
-    ):  # the shortcut of thaw.encoder.first_token is in force, where there is one
+    if objective == "sequence":  # its last block computes the first token alone, where it can
         last = task.model.base_model.get_submodule(LAST[name])
-        short = "forward" in vars(last.layer[-1]) if hasattr(last, "layer") else False
+        short = isinstance(last.layer[-1], FirstTokenLayer) if hasattr(last, "layer") else False
         assert short == (name in ("bert", "roberta"))
     same_step(task, batch_of(objective))
 
 
 @pytest.mark.parametrize("name", ["bert", "roberta"])
-def test_a_classifier_whose_last_block_is_whole_is_the_same_packed(name, checkpoints):
-    task = make("sequence", checkpoints / name)
-    del vars(task.model.base_model.encoder.layer[-1])["forward"]
-    same_step(task, batch_of("sequence"))
+def test_a_classifier_whose_last_block_is_whole_is_the_same_packed(name, checkpoints, monkeypatch):
+    monkeypatch.setattr("thaw.tasks.sequence.first_token_only", lambda model: False)
+    same_step(make("sequence", checkpoints / name), batch_of("sequence"))
 
 
 @pytest.mark.parametrize("name", CLASSES)
@@ -267,7 +265,7 @@ def test_no_part_of_a_training_batch_asks_for_a_number(run, objective, monkeypat
     """Logging, clipping and the optimizer included, apart from the steps that log."""
     asked = Asked()
 
-    class Clock(thaw.train.Clock):
+    class Watched(TrainingTimer):
         def on_train_batch_start(self, *args):
             asked.__enter__()
 
@@ -275,9 +273,9 @@ def test_no_part_of_a_training_batch_asks_for_a_number(run, objective, monkeypat
             asked.__exit__(None, None, None)
             super().on_train_batch_end(*args)
 
-    monkeypatch.setattr(thaw.train, "Clock", Clock)
+    monkeypatch.setattr(timer, "TrainingTimer", Watched)
     # On a CPU it looks at every step: nothing waits there.
-    monkeypatch.setattr(NonFinite, "on_train_batch_end", lambda *args: None)
+    monkeypatch.setattr(NonFiniteGuard, "on_train_batch_end", lambda *args: None)
     run(
         f"task={objective}",
         "trainer.packed=true",
@@ -354,17 +352,19 @@ def test_flash_attention_wants_a_recent_gpu_half_precision_and_usual_heads(monke
     model = transformers.BertForSequenceClassification(tiny_config())
     use_bits(model)
     cuda = torch.device("cuda", 0)
-    monkeypatch.setattr("thaw.encoder.packed_attention.fault", lambda device, dtype: "")
+    monkeypatch.setattr(
+        "thaw.encoder.packed_attention.flash_attention_error", lambda device, dtype: ""
+    )
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
-    assert "Tesla T4 has no flash attention" in obstacle(model, cuda, "16-mixed")
+    assert "Tesla T4 has no flash attention" in why_not_packed(model, cuda, "16-mixed")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
-    assert "trainer.precision=bf16-mixed, not 32-true" in obstacle(model, cuda, "32-true")
-    assert [obstacle(model, cuda, precision) for precision in HALF] == [""] * 4
+    assert "trainer.precision=bf16-mixed, not 32-true" in why_not_packed(model, cuda, "32-true")
+    assert [why_not_packed(model, cuda, precision) for precision in HALF] == [""] * 4
     model.config.num_attention_heads = 16
-    assert "no heads of 2" in obstacle(model, cuda, "bf16-mixed")
+    assert "no heads of 2" in why_not_packed(model, cuda, "bf16-mixed")
     model.set_attn_implementation("eager")
-    assert "the attention is eager, not sdpa" in obstacle(model, cuda, "bf16-mixed")
+    assert "the attention is eager, not sdpa" in why_not_packed(model, cuda, "bf16-mixed")
 
 
 def test_flash_attention_is_tried_before_it_is_used(monkeypatch):
@@ -385,10 +385,10 @@ def test_flash_attention_is_tried_before_it_is_used(monkeypatch):
 
     said = {}
     for kernel in (right, mixing, blind, stuck, absent):
-        fault.cache_clear()
+        flash_attention_error.cache_clear()
         monkeypatch.setattr("thaw.encoder.packed_attention.flash", kernel)
-        said[kernel.__name__] = fault(torch.device("cpu"), torch.bfloat16)
-    fault.cache_clear()
+        said[kernel.__name__] = flash_attention_error(torch.device("cpu"), torch.bfloat16)
+    flash_attention_error.cache_clear()
     other = "the flash attention of cpu gives other numbers than sdpa"
     assert said == {
         "right": "",

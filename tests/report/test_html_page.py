@@ -1,4 +1,4 @@
-"""report.html: whole, of one file, safe to open whatever the texts hold."""
+"""report.html is one complete file that is safe to open whatever its texts contain."""
 
 import json
 import shutil
@@ -11,7 +11,7 @@ from helpers.sweeps import job
 from helpers.tiny import write_csv
 from thaw.cli.jobs import read_jobs
 from thaw.report.html_page import run_page
-from thaw.report.sections import Counts, Findings, Sentences, Table, cell_text, pieces, scores_of
+from thaw.report.sections import Counts, Findings, Sentences, Table, pieces, scores_of, shown_number
 from thaw.report.sweep import summarize
 
 VOID = ("meta", "link", "img", "br", "hr")
@@ -86,7 +86,7 @@ def test_a_run_leaves_a_report_with_its_scores_figures_errors_and_config(run):
     assert metrics["test/accuracy"] < 1
     for key, value in metrics.items():
         if key.startswith("test/"):
-            assert cell_text(value) in page.text, key
+            assert shown_number(value) in page.text, key
     for part in (
         "sequence on files",
         "test/f1",
@@ -104,7 +104,7 @@ def test_a_run_leaves_a_report_with_its_scores_figures_errors_and_config(run):
     assert (directory / "report.html").stat().st_size < 500_000
 
 
-def test_errors_are_the_wrong_predictions_the_surest_first(run):
+def test_errors_are_wrong_predictions_with_the_highest_probability_first(run):
     import pyarrow.parquet as pq
 
     directory = run()
@@ -120,7 +120,7 @@ def test_errors_are_the_wrong_predictions_the_surest_first(run):
     assert right not in page.text
 
 
-def test_labels_and_texts_with_markup_are_text(run, tmp_path):
+def test_markup_in_labels_and_texts_is_escaped(run, tmp_path):
     # A rate of 0: one label is never predicted, so there are errors.
     rows = [(f"<img src=x onerror=alert({n})> & </td> good", "<script>") for n in range(12)]
     rows += [(f"<img src=y onerror=alert({n})> & </td> bad", "\"a'&amp;") for n in range(12)]
@@ -140,7 +140,7 @@ def test_labels_and_texts_with_markup_are_text(run, tmp_path):
     assert page.tags.count("img") == 2
 
 
-def test_what_is_not_seen_in_a_text_is_shown(tmp_path):
+def test_invisible_characters_of_a_text_are_made_visible(tmp_path):
     sentence = [pieces(EVIL, [(0, 8, EVIL, "missed")])] * 2
     found = findings(
         title=EVIL,
@@ -167,7 +167,7 @@ def test_what_is_not_seen_in_a_text_is_shown(tmp_path):
     assert "😀" in page.text
 
 
-def test_entities_are_marked_in_gold_and_predicted_sentences_and_errors_named(run_ner):
+def test_entities_and_kinds_of_errors_are_marked_in_sentences(run_ner):
     directory = run_ner()
     page = read(directory / "report.html")
     errors = [json.loads(line) for line in (directory / "errors.jsonl").read_text().splitlines()]
@@ -208,7 +208,7 @@ def test_pretraining_shows_perplexity_and_probes_before_and_after(tiny_bert, tmp
         json.loads((directory / "metrics.json").read_text()),
     )
     for key in ("start/perplexity", "val/perplexity", "test/perplexity"):
-        assert cell_text(metrics[key]) in page.text
+        assert shown_number(metrics[key]) in page.text
     for row in json.loads((directory / "probes.json").read_text()):
         if row["stage"] in ("start", "end"):
             assert f"{row['top'][0]['token']} {row['top'][0]['probability']:.3f}" in page.text
@@ -223,7 +223,7 @@ def test_a_report_without_test_and_curve_says_so(run, overrides):
     assert "errors" not in page.text
 
 
-def test_many_errors_long_texts_and_many_labels_stay_small():
+def test_a_report_of_many_errors_long_texts_and_many_labels_stays_small():
     names = [f"intent {n}" for n in range(150)]
     counts = [[(i * j) % 7 for j in range(150)] for i in range(150)]
     scores = {f"test/f1/{name}": 0.5 for name in names} | {"test/f1": 0.5}
@@ -241,7 +241,7 @@ def test_many_errors_long_texts_and_many_labels_stay_small():
     assert "The 50 largest of" in Page(html).text
 
 
-def test_long_sentences_lose_their_middle_and_keep_their_entities():
+def test_long_sentences_are_shortened_and_keep_their_entities():
     text = "x" * 5000 + "Oslo" + "y" * 5000
     found = pieces(text, [(5000, 5004, "LOC", "missed")])
     assert [p.label for p in found] == ["", "LOC", ""]
@@ -284,7 +284,7 @@ def test_a_sweep_shows_means_and_links_to_the_report_of_each_finished_job(tmp_pa
 
 
 @pytest.mark.slow
-def test_chromium_opens_the_reports_without_a_complaint(run, run_ner, tmp_path):
+def test_chromium_opens_reports_without_errors(run, run_ner, tmp_path):
     browser = (
         shutil.which("chromium")
         or shutil.which("chromium-browser")

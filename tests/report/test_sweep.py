@@ -1,4 +1,4 @@
-"""A sweep's summary whatever is swept, its failures, and how it is taken up again."""
+"""The summary of a sweep, its failed jobs, and how it is resumed."""
 
 import json
 import subprocess
@@ -11,12 +11,12 @@ from omegaconf import OmegaConf
 from helpers.sweeps import job, rows_of, scores, sweep_of
 from helpers.tiny import REPOSITORY
 from helpers.wandb_file import Offline
-from thaw.cli.jobs import place, read_jobs
+from thaw.cli.jobs import job_dir, read_jobs
 from thaw.report.sweep import axes, log_summary_to_wandb, summarize, swept
 from thaw.report.sweep_figures import sweep_panels
 
 
-def test_any_swept_key_is_an_axis_and_seeds_are_one_group(tmp_path):
+def test_any_swept_key_is_an_axis_and_seeds_are_averaged(tmp_path):
     for number, (rate, seed) in enumerate([("1e-3", 1), ("1e-3", 2), ("1e-4", 1), ("1e-4", 2)]):
         job(
             tmp_path,
@@ -40,7 +40,7 @@ def test_any_swept_key_is_an_axis_and_seeds_are_one_group(tmp_path):
     assert [row["test/f1"] for row in rows_of(tmp_path)] == ["0.5", "0.6", "0.7", "0.8"]
 
 
-def test_words_two_keys_and_seeds_alone_are_drawn_too(tmp_path):
+def test_sweeps_of_names_of_two_keys_and_of_seeds_alone_are_drawn(tmp_path):
     for name, words in {
         "words": [["model=a", "x=1"], ["model=b", "x=1"], ["model=b", "x=2"]],
         "seeds": [["seed=1"], ["seed=2"]],
@@ -62,7 +62,7 @@ def test_words_two_keys_and_seeds_alone_are_drawn_too(tmp_path):
         (["a", "b"], "linear"),
     ],
 )
-def test_values_over_a_magnitude_or_more_are_drawn_on_a_logarithmic_axis(values, scale):
+def test_values_that_span_a_factor_of_ten_are_drawn_on_a_logarithmic_axis(values, scale):
     panels, _ = sweep_panels([({"x": v}, [0.5], [2.0]) for v in values], ["x"], "test/f1")
     axes = Figure().subplots()
     panels[0](axes)
@@ -84,7 +84,7 @@ def test_a_failed_job_and_a_killed_one_are_in_the_summary(tmp_path):
     assert "| 1 | 2 | failed | no room \\| left |" in (tmp_path / "summary.md").read_text()
 
 
-def test_table_and_figure_go_to_wandb_as_a_run_of_the_sweeps_group(tmp_path):
+def test_table_and_figure_are_logged_to_wandb_as_a_run_of_the_sweeps_group(tmp_path):
     sweep = tmp_path / "12-30-00"
     for number in range(2):
         job(sweep, str(number), f"freeze.blocks={number}", metrics=scores(0.5))
@@ -100,7 +100,7 @@ def test_table_and_figure_go_to_wandb_as_a_run_of_the_sweeps_group(tmp_path):
     assert Offline(sweep).group == "12-30-00"
 
 
-def test_a_sweep_without_a_finished_job_has_a_table(tmp_path):
+def test_a_sweep_without_a_finished_job_has_a_summary_too(tmp_path):
     job(tmp_path, "0", "x=1", reason="no")
     summarize(tmp_path, read_jobs(tmp_path), "val/f1")
     assert not (tmp_path / "summary.png").exists()
@@ -110,14 +110,14 @@ def test_a_job_finds_its_directory_whatever_its_number_is_now(tmp_path):
     job(tmp_path, "0", "x=1", "resume=old")
     job(tmp_path, "1", "x=2")
     sweep = str(tmp_path)
-    assert place(sweep, None, 5, ["x=2"]) == "5"
-    assert place(sweep, sweep, 5, ["x=2", f"resume={sweep}"]) == "1"
-    new = place(sweep, sweep, 0, ["x=3", f"resume={sweep}"])
+    assert job_dir(sweep, None, 5, ["x=2"]) == "5"
+    assert job_dir(sweep, sweep, 5, ["x=2", f"resume={sweep}"]) == "1"
+    new = job_dir(sweep, sweep, 0, ["x=3", f"resume={sweep}"])
     assert new not in ("0", "1")
-    assert place(sweep, "again", 7, ["x=3", "resume=again"]) == new
+    assert job_dir(sweep, "again", 7, ["x=3", "resume=again"]) == new
 
 
-def test_a_failure_is_told_and_a_sweep_is_taken_up_where_it_was(overrides, tmp_path):
+def test_a_failed_job_is_reported_and_its_sweep_can_be_resumed(overrides, tmp_path):
     words = [*overrides, "freeze=last", "trainer.max_epochs=1"]
     done, sweep = sweep_of(*words, "freeze.blocks=0,9,1", cwd=tmp_path)
     assert done.returncode == 1, done.stdout + done.stderr
@@ -140,7 +140,7 @@ def test_a_failure_is_told_and_a_sweep_is_taken_up_where_it_was(overrides, tmp_p
     assert found == {"0": "done", "9": "failed", "1": "done", "2": "done"}
 
 
-def test_a_sweep_that_is_not_there_and_a_run_cannot_be_taken_up(overrides, tmp_path):
+def test_a_missing_sweep_and_a_single_run_cannot_be_resumed_as_a_sweep(overrides, tmp_path):
     done, _ = sweep_of(*overrides, "seed=1,2", "resume=nowhere", cwd=tmp_path)
     assert done.returncode == 2
     assert "resume=nowhere: no sweep there" in done.stderr

@@ -1,4 +1,4 @@
-"""What W&B gets, read back from an offline run's own file; and the dashboard over it."""
+"""What is logged to W&B, read back from the file of an offline run, and the dashboard."""
 
 import json
 
@@ -22,7 +22,7 @@ def logged(run, overrides):
     return go
 
 
-def test_a_run_logs_scores_speed_memory_and_rates_of_named_groups(logged):
+def test_a_run_logs_scores_speed_memory_and_a_learning_rate_for_each_group(logged):
     _, wandb = logged("task.layer_decay=0.5", "callbacks.early_stopping=null")
     for key in (
         "train/loss",
@@ -42,7 +42,7 @@ def test_a_run_logs_scores_speed_memory_and_rates_of_named_groups(logged):
     assert wandb.tags == ["sequence", "files", "minilm"]
 
 
-def test_the_end_of_a_run_holds_what_its_report_shows(logged):
+def test_a_finished_run_logs_what_its_report_shows(logged):
     directory, wandb = logged()
     metrics = json.loads((directory / "metrics.json").read_text())
     for key in ("test/f1/pos", "fit_seconds", "test/accuracy"):
@@ -64,7 +64,7 @@ def test_the_end_of_a_run_holds_what_its_report_shows(logged):
     assert all(artifact.type != "model" for artifact in wandb.artifacts)
 
 
-def test_the_model_is_an_artifact_where_asked_for_and_no_checkpoint_is(logged):
+def test_the_model_is_an_artifact_if_asked_for_and_checkpoints_never_are(logged):
     directory, wandb = logged("logger.wandb.log_model=true", "trainer.max_epochs=1")
     models = [a for a in wandb.artifacts if a.type == "model"]
     [model] = models
@@ -86,7 +86,7 @@ def test_entities_and_their_errors_are_tables(run_ner, ner_overrides):
     assert len(wandb.table("predictions")["data"]) == 22
 
 
-def test_a_word_of_a_name_is_short():
+def test_values_in_the_name_of_a_run_are_shortened():
     assert short("task.learning_rate", "1e-4") == "task.learning_rate=1e-4"
     assert short("data.train", "/data/of/mine/train.csv") == "data.train=train.csv"
     assert len(short("data.text", "x" * 99)) == len("data.text=") + 24
@@ -113,7 +113,7 @@ def test_the_dashboard_draws_what_runs_log(logged):
     assert [key.name for key in model.spec.section.run_sets[0].grouping] == ["group"]
 
 
-def test_a_dashboard_without_an_account_is_a_message(monkeypatch, tmp_path):
+def test_a_dashboard_without_an_account_is_refused(monkeypatch, tmp_path):
     pytest.importorskip("wandb_workspaces")
     monkeypatch.setenv("NETRC", str(tmp_path / "none"))
     with pytest.raises(ThawError, match="needs an account"):

@@ -17,7 +17,7 @@ from filelock import FileLock
 
 from helpers.runs import curve, loaded_after, result, start
 from helpers.tiny import REPOSITORY
-from thaw.cli.resume import words_to_go_on
+from thaw.cli.resume import command_to_resume
 from thaw.errors import ThawError
 from thaw.training.resumable_checkpoint import Checkpoint
 
@@ -266,7 +266,17 @@ def test_a_run_and_what_it_may_not_change_are_known_without_torch(run):
     assert (code, heavy) == (2, [])
     assert f"data.batch_size is 8 in {directory}, not 9" in stderr
     with pytest.raises(ThawError, match="a run goes on in its own directory"):
-        words_to_go_on([f"resume={directory}", "hydra.run.dir=elsewhere"])
+        command_to_resume([f"resume={directory}", "hydra.run.dir=elsewhere"])
+
+
+def test_ckpt_path_is_answered_with_resume(tmp_path):
+    (tmp_path / ".hydra").mkdir()
+    path = tmp_path / "checkpoints" / "last.ckpt"
+    with pytest.raises(ThawError, match=rf"python train\.py resume={tmp_path}$"):
+        command_to_resume([f"ckpt_path={path}"])
+    for typed in ("+ckpt_path=best.ckpt", "trainer.ckpt_path=best.ckpt"):
+        with pytest.raises(ThawError, match=r"python train\.py resume=outputs/<date>/<time>$"):
+            command_to_resume(["task=ner", typed])
 
 
 def test_a_sweep_goes_on_with_its_words_unless_they_are_given_anew(tmp_path):
@@ -275,10 +285,10 @@ def test_a_sweep_goes_on_with_its_words_unless_they_are_given_anew(tmp_path):
     (tmp_path / "multirun.yaml").write_text(json.dumps(notes))
     resume = f"resume={tmp_path}"
     goes_on = ["-m", "hydra/launcher=joblib", "data=files", "seed=1,2", f"resume='{tmp_path}'"]
-    assert words_to_go_on([resume]) == goes_on
-    assert words_to_go_on(["-m", resume]) == goes_on
-    assert words_to_go_on(["-m", "data=files", "seed=1,2", resume])[2:] == goes_on[2:]
-    more = words_to_go_on(["--multirun", resume, "seed=1,2,3", "logger=none"])
+    assert command_to_resume([resume]) == goes_on
+    assert command_to_resume(["-m", resume]) == goes_on
+    assert command_to_resume(["-m", "data=files", "seed=1,2", resume])[2:] == goes_on[2:]
+    more = command_to_resume(["--multirun", resume, "seed=1,2,3", "logger=none"])
     assert more == ["--multirun", *goes_on[1:3], "seed=1,2,3", "logger=none", goes_on[-1]]
     for word in ("task._target_=a.b", "hydra.launcher.setup=[ls]", "++hydra.launcher.setup=[ls]"):
         hydra[:] = [word]
@@ -286,32 +296,32 @@ def test_a_sweep_goes_on_with_its_words_unless_they_are_given_anew(tmp_path):
         with pytest.raises(
             ThawError, match=rf"names code to run: type .*{re.escape(word[:12])}.* again"
         ):
-            words_to_go_on([resume])
-        assert word in words_to_go_on([resume, word])
+            command_to_resume([resume])
+        assert word in command_to_resume([resume, word])
     (tmp_path / "multirun.yaml").write_text("")
-    with pytest.raises(ThawError, match="type the sweep's words again"):
-        words_to_go_on([resume])
-    assert words_to_go_on(["-m", "seed=1", resume]) == ["-m", "seed=1", f"resume='{tmp_path}'"]
+    with pytest.raises(ThawError, match="type the sweep's overrides again"):
+        command_to_resume([resume])
+    assert command_to_resume(["-m", "seed=1", resume]) == ["-m", "seed=1", f"resume='{tmp_path}'"]
 
 
 def test_what_a_run_took_from_elsewhere_is_shown_as_a_value(run, overrides):
     overrides.remove("task.learning_rate=3e-3")
     directory = run("trainer.max_epochs=1")
     with pytest.raises(ThawError, match=f"learning_rate is 0.0002 in {directory}, not 1"):
-        words_to_go_on([f"resume={directory}", "task.learning_rate=1"])
+        command_to_resume([f"resume={directory}", "task.learning_rate=1"])
     with pytest.raises(ThawError, match=r"is '\$\{run_dir\}' in"):  # which Hydra makes
-        words_to_go_on([f"resume={directory}", "trainer.default_root_dir=elsewhere"])
+        command_to_resume([f"resume={directory}", "trainer.default_root_dir=elsewhere"])
 
 
 def test_the_words_of_a_run_come_first_and_new_ones_replace_them(run):
     directory = run("trainer.max_epochs=1")
-    words = words_to_go_on([f"resume={directory}", "logger=none", "--cfg", "job"])
+    words = command_to_resume([f"resume={directory}", "logger=none", "--cfg", "job"])
     assert words[:2] == ["--cfg", "job"]
     assert "logger=none" in words
     assert "logger=csv" not in words
     assert f"hydra.run.dir='{directory}'" in words
-    assert {*words_to_go_on(words)} == {*words}  # Lightning starts other processes with these
-    assert words_to_go_on(["-m", f"resume={directory}"]) == ["-m", f"resume={directory}"]
+    assert {*command_to_resume(words)} == {*words}  # Lightning starts other processes with these
+    assert command_to_resume(["-m", f"resume={directory}"]) == ["-m", f"resume={directory}"]
 
 
 @pytest.mark.slow

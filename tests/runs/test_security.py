@@ -12,7 +12,7 @@ import torch
 from omegaconf import OmegaConf
 
 from helpers.tiny import REPOSITORY
-from thaw.cli.resume import words_to_go_on
+from thaw.cli.resume import command_to_resume
 from thaw.errors import ThawError
 from thaw.evaluate import main as evaluate
 from thaw.predict import main as predict
@@ -137,8 +137,8 @@ def test_a_run_that_names_code_goes_on_only_if_that_is_typed_again(run, marker):
     path = directory / ".hydra" / "overrides.yaml"
     path.write_text(f"{path.read_text()}- {word}\n")
     with pytest.raises(ThawError, match="names code to run"):
-        words_to_go_on([f"resume={directory}"])
-    assert word in words_to_go_on([f"resume={directory}", word])
+        command_to_resume([f"resume={directory}"])
+    assert word in command_to_resume([f"resume={directory}", word])
 
 
 @pytest.mark.parametrize("task", ["sequence", "setfit"])
@@ -166,7 +166,7 @@ NAMING_CODE = (
     "data.labels=[{_target_: os.system, command: 'touch MARKER'}]",
     "data._target_=subprocess.getoutput",
     "task._target_=os.system",
-    "task.class_weights={_target_: thaw.export.write_whole, path: MARKER, text: x}",
+    "task.class_weights={_target_: thaw.export.write_atomic, path: MARKER, text: x}",
     "trainer.precision={_target_: os.system, command: 'touch MARKER'}",
 )
 

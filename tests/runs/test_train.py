@@ -196,7 +196,7 @@ def test_without_validation_and_test_the_last_weights_are_exported(run, caplog):
 
 
 def test_peak_memory_is_that_of_the_run_alone(run):
-    # What ran in this process before; not of malloc, which keeps what it frees (`keep_pages`).
+    # What ran in this process before; malloc would keep what it frees (`keep_freed_memory`).
     with mmap(-1, 512 * 2**20) as ballast:
         for _ in range(512):
             ballast.write(b"1" * 2**20)

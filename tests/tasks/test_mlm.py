@@ -14,7 +14,7 @@ from transformers import AutoModelForMaskedLM, pipeline
 
 from helpers.tiny import REPOSITORY, save_tiny, tiny_config, write_csv
 from thaw.data.mlm import MaskedLanguageModelData
-from thaw.encoder.freeze import Head
+from thaw.encoder.freeze import HeadOnly
 from thaw.encoder.masked_logits import masked_logits
 from thaw.errors import ThawError
 from thaw.evaluate import main as evaluate
@@ -188,8 +188,7 @@ def test_a_head_that_is_there_is_kept(tiny_mlm, caplog):
 
 
 def test_a_frozen_encoder_keeps_its_embeddings_and_the_tied_decoder_with_them(tiny_mlm):
-    task = make_task(tiny_mlm)
-    task.freeze_with(Head())
+    task = make_task(tiny_mlm, freeze=HeadOnly())
     trained = {name for name, p in task.model.named_parameters() if p.requires_grad}
     assert trained == {
         "cls.predictions.bias",

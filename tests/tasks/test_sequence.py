@@ -9,7 +9,7 @@ from transformers import AutoModelForSequenceClassification
 
 from helpers.tiny import sentences, write_csv
 from thaw.data.sequence import SequenceData
-from thaw.encoder.freeze import Head
+from thaw.encoder.freeze import HeadOnly
 from thaw.errors import ThawError
 from thaw.tasks.sequence import SequenceClassification
 
@@ -92,8 +92,7 @@ def test_dropout_is_on_in_training_and_off_in_evaluation(tiny_bert, batch):
 
 
 def test_frozen_modules_keep_their_dropout_off_in_training(tiny_bert):
-    task = make_task(tiny_bert)
-    task.freeze_with(Head())
+    task = make_task(tiny_bert, freeze=HeadOnly())
     task.eval().train()
     assert not any(m.training for m in task.model.bert.encoder.modules())
     assert task.model.classifier.training

@@ -5,7 +5,7 @@ import torch
 from transformers import BertForSequenceClassification, Trainer, TrainingArguments
 
 from helpers.tiny import tiny_config
-from thaw.encoder.freeze import Head
+from thaw.encoder.freeze import HeadOnly
 from thaw.training.optim import adamw, clip_in_step, decayed, linear_schedule
 
 
@@ -56,7 +56,7 @@ def test_the_rate_rises_then_falls_to_zero():
 
 def test_frozen_parameters_are_not_in_the_optimizer():
     model = BertForSequenceClassification(tiny_config())
-    Head()(model)
+    HeadOnly()(model)
     held = {id(p) for group in adamw(model, 1e-3, 0.01).param_groups for p in group["params"]}
     names = [n for n, p in model.named_parameters() if id(p) in held]
     assert names == [

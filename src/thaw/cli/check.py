@@ -2,53 +2,61 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
-from pydantic import ConfigDict, NonNegativeFloat, NonNegativeInt, TypeAdapter, ValidationError
-from pydantic.errors import PydanticUserError
 
 from thaw.cli.conf import conf_dir
-from thaw.cli.messages import near
-from thaw.cli.static_signatures import Signature, signature
-from thaw.data.read.folds import require_fold
+from thaw.cli.messages import did_you_mean
+from thaw.cli.overrides import key_of
+from thaw.cli.schema import definition, describe, fits, listed, schema
 from thaw.errors import ThawError
 
 # Arguments that the code adds to what the config says, by the node they belong to.
 GIVEN = {
-    "data": {"tokenizer", "seed"},
-    "task": {"checkpoint", "labels", "multi_label", "label_counts", "fine_words", "max_tokens"},
+    "data": {"tokenizer", "seed", "only", "trained"},
+    "task": {
+        "checkpoint",
+        "model",
+        "loss_weights",
+        "freeze",
+        "seed",
+        "labels",
+        "multi_label",
+        "label_counts",
+        "fine_words",
+        "max_tokens",
+    },
     "trainer": {"logger", "callbacks"},
 }
-# Options that no constructor takes, with their types.
-PLAIN: dict[str, Any] = {
-    "seed": NonNegativeInt,
-    "monitor": str,
-    "monitor_mode": Literal["max", "min"],
-    "resume": str | None,
-    "run_dir": str,
-    "program": str,
-    "model.name": str,
-    "model.checkpoint": str | Mapping[str, Any],
-    "model.revision": str | None,
-    "model.learning_rate": NonNegativeFloat,
-    "model.mlm_learning_rate": NonNegativeFloat,
-    "adapt.seeds": Sequence[int],
-    "adapt.pretrain": Sequence[str],
-    "adapt.classify": Sequence[str],
-    "adapt.score": str,
-}
-ONE_RUN = "thaw.train.train"  # other programs chain runs, and give each its own words
+PLAIN_GROUPS = ("model", "adapt")  # groups without a constructor
+ONE_RUN = "thaw.train.train"  # other programs chain runs, each with overrides of its own
 
 
 def plain(node: Any) -> Any:
-    """A config node as plain containers, interpolations resolved."""
+    """Returns a config node as plain containers, interpolations resolved."""
     return OmegaConf.to_container(node, resolve=True)
 
 
+def checked(cfg: DictConfig, typed: Sequence[str] | None = None) -> DictConfig:
+    """Returns a config that `verify` found no fault in: read-only, so that it is checked once.
+
+    Args:
+        cfg: the composed config.
+        typed: the user's overrides that this task must read; None: Hydra's.
+
+    Raises:
+        ThawError: see `verify`.
+    """
+    if not OmegaConf.is_readonly(cfg):
+        verify(cfg, typed)
+        OmegaConf.set_readonly(cfg, True)
+    return cfg
+
+
 def verify(cfg: DictConfig, typed: Sequence[str] | None = None) -> None:
-    """Refuses a run that cannot go well, from what its config says and what is on this disk.
+    """Raises ThawError for a run that cannot go well, from its config and the files on this disk.
 
     Args:
         cfg: the composed config; what the task does not read of `cfg.data` is left out of it.
@@ -62,13 +70,16 @@ def verify(cfg: DictConfig, typed: Sequence[str] | None = None) -> None:
         typed = HydraConfig.get().overrides.task if alone else []
     leave_unread(cfg, typed)
     check(cfg, GIVEN)
-    require_fold(cfg.data.get("folds"), cfg.data.get("fold"), cfg.data)
+    if {cfg.data.get("folds"), cfg.data.get("fold")} != {None}:
+        from thaw.data.read.folds import require_fold  # NumPy: a tenth of a second
+
+        require_fold(cfg.data.get("folds"), cfg.data.get("fold"), cfg.data)
     require_sources(cfg, typed)
 
 
 def require_sources(cfg: DictConfig, typed: Sequence[str] = ()) -> None:
-    """Raises ThawError if the model or the data is to be on this disk and is not, or if train is
-    there and the data is not of files.
+    """Raises ThawError if a model or data on this disk is missing, or if data.train is a file of
+    the user's while the data set has other ones.
 
     Args:
         cfg: the composed config.
@@ -84,7 +95,7 @@ def require_sources(cfg: DictConfig, typed: Sequence[str] = ()) -> None:
     require_model(plain(cfg.model).get("checkpoint"))
     data = {key: at_home(value) for key, value in plain(cfg.data).items()}
     path = data.get("path")
-    own = any(word.startswith("data.train=") for word in typed)
+    own = any(key_of(override) == "data.train" for override in typed)
     if own and path is not None and data["train"] and Path(data["train"]).is_file():
         form = "data=conll" if data.get("format") == "columns" else "data=files"
         if not (isinstance(path, str) and Path(path).is_dir()):
@@ -111,20 +122,29 @@ def check(cfg: DictConfig, given: Mapping[str, set[str]], parts: Sequence[str] =
 
     Args:
         cfg: the composed config.
-        given: arguments that the code adds, by dotted name of the node.
-        parts: only these nodes of the top level; none: all.
+        given: arguments that the code adds, by dotted path of the node.
+        parts: keys of the top level to check; (): all.
 
     Raises:
         ThawError: names the key, and the nearest right ones.
     """
     chosen = {key: plain(cfg[key]) for key in parts} if parts else plain(cfg)
-    for name, hint in PLAIN.items():
-        group, _, key = name.rpartition(".")
+    for path, fragment in plain_options().items():
+        group, _, key = path.rpartition(".")
         node = chosen.get(group, {}) if group else chosen
         if key in node:
-            fits(name, node[key], hint)
+            check_type(path, node[key], fragment)
     for path, node in targets(chosen):
-        arguments(path, node, signature(node["_target_"]), given.get(path, set()))
+        check_arguments(path, node, given.get(path, set()))
+
+
+def plain_options() -> dict[str, dict[str, Any]]:
+    """Returns the JSON Schema of each option that no constructor takes, by its path."""
+    found = {k: part for k, part in schema()["properties"].items() if "$ref" not in part}
+    for group in PLAIN_GROUPS:
+        options = schema()["definitions"][group]["properties"]
+        found |= {f"{group}.{key}": part for key, part in options.items()}
+    return found
 
 
 def leave_unread(cfg: DictConfig, typed: Sequence[str] = ()) -> None:
@@ -137,17 +157,18 @@ def leave_unread(cfg: DictConfig, typed: Sequence[str] = ()) -> None:
     Raises:
         ThawError: an override sets what this task does not read.
     """
+    leave_to_data(cfg)
     known = OmegaConf.load(conf_dir() / "data" / "files.yaml")
-    read = signature(cfg.data._target_).parameters
+    read = definition(cfg.data._target_)["properties"]
     unread = [str(key) for key in cfg.data if key in known and key not in read]
     if "token_column" in unread and cfg.data.get("format") == "columns":
         raise ThawError(f"data={cfg.data.name} is words with tags, a word a line: add task=ner.")
-    for word in typed:
-        group, _, key = word.lstrip("+~").partition("=")[0].partition(".")
+    for override in typed:
+        group, _, key = key_of(override).partition(".")
         if group == "data" and key.split(".")[0] in unread:
             options = sorted(set(read) & set(known))
             raise ThawError(
-                f"{word}: this task does not read data.{key}.{near(key, options)} "
+                f"{override}: this task does not read data.{key}.{did_you_mean(key, options)} "
                 f"It reads {', '.join(options)}."
             )
     with open_dict(cfg):
@@ -155,8 +176,25 @@ def leave_unread(cfg: DictConfig, typed: Sequence[str] = ()) -> None:
             del cfg.data[key]
 
 
+def leave_to_data(cfg: DictConfig) -> None:
+    """Leaves out of `cfg.task` what its file hands to `cfg.data` and the task does not take, such
+    as `task.shots` of `task=setfit`: an option is read by one object.
+
+    Args:
+        cfg: the composed config, changed in place.
+    """
+    takes = definition(cfg.task._target_)["properties"]
+    data = OmegaConf.to_container(cfg.data, resolve=False)
+    assert isinstance(data, dict)
+    keys = [key for key in cfg.task if key not in takes and data.get(key) == f"${{task.{key}}}"]
+    with open_dict(cfg):
+        for key in keys:
+            cfg.data[key] = cfg.task[key]
+            del cfg.task[key]
+
+
 def targets(node: Any, path: str = "") -> list[tuple[str, dict[str, Any]]]:
-    """All nodes with a `_target_`, with their dotted names."""
+    """Returns all nodes with a `_target_`, with their dotted paths."""
     if not isinstance(node, dict):
         return []
     found = [(path, node)] if "_target_" in node else []
@@ -165,35 +203,35 @@ def targets(node: Any, path: str = "") -> list[tuple[str, dict[str, Any]]]:
     return found
 
 
-def arguments(path: str, node: dict[str, Any], takes: Signature, given: set[str]) -> None:
-    """Checks one node against its constructor's signature."""
-    parameters, hints = takes.parameters, takes.hints
+def check_arguments(path: str, node: dict[str, Any], given: set[str]) -> None:
+    """Raises ThawError if a node does not fit the constructor that it names.
+
+    Args:
+        path: dotted path of the node.
+        node: options of the constructor, with its `_target_`.
+        given: names of the arguments that the code adds.
+    """
+    takes = definition(node["_target_"])
+    options = takes["properties"]
     for key, value in node.items():
         if key.startswith("_") and key.endswith("_"):
             continue
-        if key not in parameters:
-            if takes.open_ended:
-                continue
-            options = sorted(set(parameters) - given)
+        if key in options:
+            check_type(f"{path}.{key}", value, options[key])
+        elif not takes["additionalProperties"]:
+            names = sorted(set(options) - given)
             raise ThawError(
-                f"there is no option {path}.{key}.{near(key, options)} "
-                f"{path} has {', '.join(options)}."
+                f"there is no option {path}.{key}.{did_you_mean(key, names)} "
+                f"{path} has {', '.join(names)}."
             )
-        if key in hints:
-            fits(f"{path}.{key}", value, hints[key])
-    required = {k for k, p in parameters.items() if p.default is p.empty}
-    if absent := sorted(required - set(node) - given):
+    if absent := sorted(set(takes["x-required"]) - set(node) - given):
         raise ThawError(f"{path} needs {', '.join(absent)}.")
 
 
-def fits(name: str, value: Any, hint: Any) -> None:
-    """Raises ThawError if a value is not of an argument's type."""
-    try:
-        adapter = TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
-    except PydanticUserError:
-        adapter = TypeAdapter(hint)
-    try:
-        adapter.validate_python(value)
-    except ValidationError as error:
-        expected = "; ".join(dict.fromkeys(e["msg"] for e in error.errors()))
-        raise ThawError(f"{name}={value!r} does not fit: {expected}.") from error
+def check_type(path: str, value: Any, fragment: dict[str, Any]) -> None:
+    """Raises ThawError if a value is not what the JSON Schema of an option allows."""
+    if fits(value, fragment):
+        return
+    expected = describe(fragment) or "a mapping with _target_"
+    hint = did_you_mean(value, listed(fragment)) if isinstance(value, str) else ""
+    raise ThawError(f"{path}={value!r} does not fit: expected {expected}.{hint}")

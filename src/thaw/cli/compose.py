@@ -1,4 +1,4 @@
-"""What a command line needs around the work: run names, near matches, errors without tracebacks."""
+"""Composes the config of a run, and explains what an override got wrong."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -7,12 +7,12 @@ from functools import cache
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from thaw.cli.conf import choices, conf_dir, own_dirs, search, tasks
-from thaw.cli.messages import near
+from thaw.cli.conf import choices, conf_dir, own_dirs, search_path, tasks
+from thaw.cli.messages import did_you_mean
 from thaw.cli.resolvers import register_resolvers
 from thaw.errors import ThawError
 
-ENGINES = ("joblib", "submitit", "ray", "optuna")  # of sweeps: extras of thaw
+ENGINES = ("joblib", "submitit", "ray", "optuna")  # launchers and sweepers that are extras of thaw
 
 
 def compose(overrides: list[str]) -> DictConfig:
@@ -27,7 +27,7 @@ def compose(overrides: list[str]) -> DictConfig:
     from hydra.errors import HydraException
 
     register_resolvers()
-    overrides = [*search(own_dirs()), *overrides]
+    overrides = [*search_path(own_dirs()), *overrides]
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         try:
@@ -41,8 +41,8 @@ def compose(overrides: list[str]) -> DictConfig:
 
 
 def hydras_own(error: BaseException) -> bool:
-    """Whether Hydra itself stumbled, over words that its grammar lets through, such as `data=null`
-    or `+=`: it raises whatever comes then."""
+    """Returns whether an error comes from within Hydra: overrides that its grammar lets through,
+    such as `data=null` or `+=`, raise anything."""
     at = error.__traceback__
     while at is not None and at.tb_next is not None:
         at = at.tb_next
@@ -50,17 +50,17 @@ def hydras_own(error: BaseException) -> bool:
     return name.split(".")[0] in ("hydra", "omegaconf", "antlr4")
 
 
-def unreadable(words: Iterable[str], error: BaseException) -> str:
-    """What to say of words that Hydra stumbled over."""
+def unreadable(overrides: Iterable[str], error: BaseException) -> str:
+    """Returns the message for overrides that Hydra cannot read."""
     reason = str(error).splitlines() or [type(error).__name__]
     return (
-        f"cannot read {' '.join(map(repr, words))}: {reason[0]}. Expected GROUP=CHOICE or "
+        f"cannot read {' '.join(map(repr, overrides))}: {reason[0]}. Expected GROUP=CHOICE or "
         "KEY=VALUE; `python train.py --help` lists every choice and option."
     )
 
 
 def keys(cfg: Mapping, prefix: str = "") -> list[str]:
-    """All dotted keys of a config, inner nodes too."""
+    """Returns all dotted keys of a config, inner nodes too."""
     found = []
     for key in cfg:
         found.append(f"{prefix}{key}")
@@ -72,7 +72,7 @@ def keys(cfg: Mapping, prefix: str = "") -> list[str]:
 
 @cache
 def all_keys() -> dict[str, list[str]]:
-    """All dotted keys, with the tasks that have them."""
+    """Returns all dotted keys with the tasks that have them."""
     found: dict[str, list[str]] = {}
     for task in tasks():
         for key in keys(compose([f"task={task}"])):
@@ -81,7 +81,7 @@ def all_keys() -> dict[str, list[str]]:
 
 
 def explain(error: BaseException) -> str:
-    """Says in a few lines what an override got wrong, with the nearest right ones."""
+    """Returns what an override got wrong, with the nearest right ones."""
     from hydra.errors import OverrideParseException
 
     text = str(error)
@@ -104,7 +104,7 @@ def explain(error: BaseException) -> str:
         options = choices(group)
         return (
             f"{group}={word} does not exist; {group} is one of {', '.join(options)}."
-            f"{near(word, options)} --config-dir <directory> adds your own."
+            f"{did_you_mean(word, options)} --config-dir <directory> adds your own."
         )
     if wrong := re.search(r"Could not override '([^']+)'", text):
         word = wrong.group(1)
@@ -118,7 +118,9 @@ def explain(error: BaseException) -> str:
             return f"{word} is an option of {others}: this is another task."
         known = groups + keys(compose([])) if grouped else list(all_keys())
         # A key is often right in its last part and wrong in its group: learning_rate=1e-4.
-        hint = near(word, known) or near(word.split(".")[-1], [k.split(".")[-1] for k in known])
+        hint = did_you_mean(word, known) or did_you_mean(
+            word.split(".")[-1], [k.split(".")[-1] for k in known]
+        )
         same = [k for k in known if k.split(".")[-1] == word and not k.startswith("callbacks.")]
         if same:
             hint = f" Did you mean {' or '.join(same)}?"

@@ -10,7 +10,7 @@ from thaw.errors import ThawError
 
 
 def conf_dir() -> Path:
-    """The directory of configs beside `train.py`.
+    """Returns the directory of configs beside `train.py`.
 
     Raises:
         ThawError: thaw was installed without its checkout.
@@ -22,7 +22,7 @@ def conf_dir() -> Path:
 
 
 def own_dirs() -> list[str]:
-    """The user's directories of configs beside thaw's, as `--config-dir` names one."""
+    """Returns the directories of the user's own configs, as `--config-dir` names one."""
     from hydra.core.hydra_config import HydraConfig
 
     if HydraConfig.initialized():
@@ -34,25 +34,25 @@ def own_dirs() -> list[str]:
 
 
 def config_dir_of(argv: Sequence[str]) -> tuple[str | None, list[str]]:
-    """What `--config-dir` names, and the other words of a command line."""
+    """Returns the directory that `--config-dir` names, and the rest of the command line."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--config-dir", "-cd")
     known, rest = parser.parse_known_args(argv)
     return known.config_dir, rest
 
 
-def search(places: Sequence[str]) -> list[str]:
-    """The override that makes Hydra look for configs in further directories."""
-    quoted = ("'file://{}'".format(place.replace("'", r"\'")) for place in places)
-    return [f"hydra.searchpath=[{','.join(quoted)}]"] if places else []
+def search_path(directories: Sequence[str]) -> list[str]:
+    """Returns the override that makes Hydra look for configs in further directories."""
+    quoted = ("'file://{}'".format(path.replace("'", r"\'")) for path in directories)
+    return [f"hydra.searchpath=[{','.join(quoted)}]"] if directories else []
 
 
 def choices(group: str) -> list[str]:
-    """The choices of a config group."""
-    places = [conf_dir(), *map(Path, own_dirs())]
-    return sorted({path.stem for place in places for path in (place / group).glob("*.yaml")})
+    """Returns the choices of a config group."""
+    directories = [conf_dir(), *map(Path, own_dirs())]
+    return sorted({p.stem for parent in directories for p in (parent / group).glob("*.yaml")})
 
 
 def tasks() -> list[str]:
-    """The names of all tasks."""
+    """Returns the names of all tasks."""
     return choices("task")

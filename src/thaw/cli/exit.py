@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from omegaconf.errors import OmegaConfBaseException
 
 from thaw.cli.compose import explain, hydras_own, unreadable
-from thaw.cli.messages import fail
+from thaw.cli.secrets import redacted_text
 from thaw.errors import UNWRITABLE, ThawError
 
 
@@ -33,3 +33,9 @@ def exit_clearly() -> Iterator[None]:
         if error.filename is None or error.errno not in UNWRITABLE:
             raise
         fail(f"{error.filename}: {error.strerror}. hydra.run.dir=<directory> names another place.")
+
+
+def fail(message: str) -> None:
+    """Prints an error and exits with code 2."""
+    print(f"\nthaw: {redacted_text(message)}", file=sys.stderr)
+    sys.exit(2)

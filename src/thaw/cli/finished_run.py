@@ -1,14 +1,15 @@
-"""What a finished run's directory says of how it was made. No torch here."""
+"""Reads how a finished run was made, from its directory. No torch here."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from thaw.cli.overrides import key_of
 from thaw.errors import ThawError
 from thaw.storage.checkpoints import checked_model
 
-BATCHING = ("max_tokens", "eval_batch_size", "encoding")  # of a run's data
-PLACES = (
+BATCHING = ("max_tokens", "eval_batch_size", "encoding")  # options of data that other data keeps
+SOURCES = (  # options of data that name what is read
     "path",
     "config",
     "revision",
@@ -24,8 +25,8 @@ PLACES = (
 OWN = {"data": "thaw.data.", "task": "thaw.tasks.", "trainer": "thaw.training.trainer."}
 
 
-def finished(run: Path) -> Path:
-    """The model directory of a finished run.
+def finished_model(run: Path) -> Path:
+    """Returns the model directory of a finished run.
 
     Raises:
         ThawError: there is no such run, or it did not finish.
@@ -42,10 +43,10 @@ def refuse_code(cfg: Any, run: Path, parts: Sequence[str], trust: str) -> None:
     """Raises ThawError where a run directory, which may come from anywhere, names code to run.
 
     Args:
-        cfg: composed from what the run holds.
-        run: its directory.
-        parts: of the config, each made by a class of thaw and by nothing else.
-        trust: a module besides, that the user has named.
+        cfg: config composed from what the run holds.
+        run: run directory.
+        parts: keys of the config that a class of thaw makes, and nothing else.
+        trust: module that the user trusts too, "" for none.
     """
     from thaw.cli.check import plain
 
@@ -94,33 +95,33 @@ def refuse_reader(
 
 
 def run_overrides(run: Path, data: str | None) -> list[str]:
-    """The overrides that a run was started with, those that matter to evaluation.
+    """Returns those overrides of a run that matter to its evaluation.
 
     Args:
-        run: the run directory.
-        data: other data than the run's, `data=<name>`: of the run's own, its batching stays, and
-            where it is of the same kind its columns, too.
+        run: run directory.
+        data: `data=<name>` if other data than the run's is evaluated. Its batching is then kept,
+            and its columns too if the run was started with the same `data=<name>`.
     """
     from omegaconf import OmegaConf
 
     path = run / ".hydra" / "overrides.yaml"
     if not path.exists():
         raise ThawError(f"run={run} has no .hydra/overrides.yaml: was it made by train.py?")
-    words = [str(word) for word in OmegaConf.load(path)]
+    overrides = [str(override) for override in OmegaConf.load(path)]
     kept = []
-    for word in words:
-        group, _, key = word.lstrip("+~").partition("=")[0].partition(".")
+    for override in overrides:
+        group, _, key = key_of(override).partition(".")
         if group == "data" and data is not None:
-            stays = key in BATCHING or (data in words and key and key not in PLACES)
+            stays = key in BATCHING or (data in overrides and key and key not in SOURCES)
         else:
             stays = group in ("data", "task", "experiment", "model")
-        if stays or word.startswith("trainer.precision="):
-            kept.append(word)
+        if stays or override.startswith("trainer.precision="):
+            kept.append(override)
     return kept
 
 
 def run_config(run: Path) -> Any:
-    """The composed config of a run."""
+    """Returns the composed config of a run."""
     from omegaconf import OmegaConf
 
     path = run / ".hydra" / "config.yaml"

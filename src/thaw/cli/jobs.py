@@ -1,4 +1,4 @@
-"""The jobs of a sweep: their directories, names and results. No torch here."""
+"""Names the jobs of a sweep and their directories, and reads their results. No torch here."""
 
 import hashlib
 import json
@@ -12,13 +12,14 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from thaw.cli.overrides import split_override
 from thaw.cli.secrets import redacted
 
 log = logging.getLogger(__name__)
 
 FAILED = "failed.json"
-NAME = 100  # characters of a run's name
-UNTOLD = ("hydra", "logger", "callbacks", "run_dir")  # of a run's name
+LONGEST_NAME = 100  # characters
+NOT_IN_NAME = ("hydra", "logger", "callbacks", "run_dir")  # overrides that a run's name leaves out
 
 
 @dataclass
@@ -26,10 +27,10 @@ class Job:
     """One run of a sweep.
 
     Attributes:
-        name: of its directory.
-        values: what was typed, by key, `resume` apart.
-        metrics: none until it finishes.
-        reason: why it failed.
+        name: name of its directory.
+        values: values of its overrides by key, without `resume`.
+        metrics: metrics of the finished run, {} until it finishes.
+        reason: message of the failure, "" if there was none.
     """
 
     name: str
@@ -39,18 +40,19 @@ class Job:
 
     @property
     def status(self) -> str:
-        """done, failed or unfinished."""
+        """State of the run: done, failed or unfinished."""
         return "done" if self.metrics else "failed" if self.reason else "unfinished"
 
 
-def values_of(words: Iterable[str]) -> dict[str, str]:
-    """Overrides by key, `resume` apart, without secrets: as they are kept."""
-    pairs = (redacted(str(word)).lstrip("+~").partition("=") for word in words)
-    return {key: value for key, _, value in pairs if key != "resume"}
+def values_of(overrides: Iterable[str]) -> dict[str, str]:
+    """Returns the values of overrides by key, without `resume` and without secrets, as they are
+    kept."""
+    pairs = dict(split_override(redacted(str(override))) for override in overrides)
+    return {key: value for key, value in pairs.items() if key != "resume"}
 
 
 def read_jobs(sweep: Path) -> list[Job]:
-    """The jobs of a sweep's directory, those with a number first."""
+    """Returns the jobs in the directory of a sweep, those with a number first."""
     found = []
     for path in sweep.glob("*/.hydra/overrides.yaml"):
         directory = path.parents[1]
@@ -63,19 +65,21 @@ def read_jobs(sweep: Path) -> list[Job]:
     return sorted(found, key=lambda j: (not j.name.isdigit(), j.name.zfill(8)))
 
 
-def place(sweep: str, resume: str | None, number: int, words: Sequence[str]) -> str:
-    """The directory of a job within its sweep: `${thaw.job:...}` in `conf/hydra/thaw.yaml`.
+def job_dir(sweep: str, resume: str | None, number: int, overrides: Sequence[str]) -> str:
+    """Returns the directory of a job within its sweep: `${thaw.job:...}` in `conf/hydra/thaw.yaml`.
+
+    A resumed sweep finds the directory of a job by its overrides. A job that is new there is named
+    after their hash, as the numbers are taken.
 
     Args:
-        sweep: the sweep's directory.
+        sweep: directory of the sweep.
         resume: None in a new sweep, whose jobs are numbered.
-        number: of the job.
-        words: its overrides. In a sweep that is taken up, they find the job's directory; a job
-            that is new there is named after their hash, as numbers are taken.
+        number: number of the job.
+        overrides: overrides of the job.
     """
     if resume is None:
         return str(number)
-    values = values_of(words)
+    values = values_of(overrides)
     for job in read_jobs(Path(sweep)):
         if job.values == values:
             return job.name
@@ -83,12 +87,12 @@ def place(sweep: str, resume: str | None, number: int, words: Sequence[str]) -> 
 
 
 def sweep_dir(resume: str | None, new: str) -> str:
-    """Where a sweep goes: `${thaw.report.sweep:...}` in `conf/hydra/thaw.yaml`."""
+    """Returns the directory of a sweep: `${thaw.sweep:...}` in `conf/hydra/thaw.yaml`."""
     return new if resume is None else resume
 
 
-def running() -> Path | None:
-    """The directory of the sweep that runs, None outside of one."""
+def running_sweep() -> Path | None:
+    """Returns the directory of the running sweep, None outside of one."""
     if not HydraConfig.initialized():
         return None
     hydra = HydraConfig.get()
@@ -100,50 +104,50 @@ def running() -> Path | None:
 
 
 def group() -> str | None:
-    """The name of the sweep that runs, None outside of one: `${thaw.group:}`."""
-    sweep = running()
+    """Returns the name of the running sweep, None outside of one: `${thaw.group:}`."""
+    sweep = running_sweep()
     return None if sweep is None else sweep.name
 
 
 def run_name(run_dir: str) -> str | None:
-    """A short name for a run: `${thaw.name:...}`. Of a job of a sweep, what tells it from the
-    others; else what was typed; of a run in a chain, its place in it.
+    """Returns a short name for a run, None where nothing was typed: `${thaw.name:...}`.
+
+    A job of a sweep is named after the overrides that tell it from the others, another run after
+    all that were typed. A run in a chain also has its path within the chain.
 
     Args:
-        run_dir: of the run.
-
-    Returns:
-        None where nothing was typed, and outside of Hydra.
+        run_dir: directory of the run.
     """
     if not HydraConfig.initialized():
         return None
     hydra = HydraConfig.get()
-    words, sweep = values_of(hydra.overrides.task), running()
+    values, sweep = values_of(hydra.overrides.task), running_sweep()
     if sweep is not None and (sweep / "multirun.yaml").is_file():
         typed = list(OmegaConf.load(sweep / "multirun.yaml").hydra.overrides.task)
         parsed = OverridesParser.create().parse_overrides(typed)
         same = {o.key_or_group for o in parsed if not o.is_sweep_override()}
-        words = {key: value for key, value in words.items() if key not in same} or words
-    place = Path(run_dir).absolute()
+        values = {key: value for key, value in values.items() if key not in same} or values
+    path = Path(run_dir).absolute()
     root = Path(hydra.runtime.output_dir).absolute()
-    chained = [str(place.relative_to(root))] if root in place.parents else []
-    told = [short(key, value) for key, value in words.items() if not key.startswith(UNTOLD)]
-    return " ".join([*told, *chained])[:NAME] or None
+    parts = [short(k, value) for k, value in values.items() if not k.startswith(NOT_IN_NAME)]
+    if root in path.parents:
+        parts.append(str(path.relative_to(root)))
+    return " ".join(parts)[:LONGEST_NAME] or None
 
 
 def short(key: str, value: str) -> str:
-    """An override without the directories of its value, cut where it is long."""
+    """Returns an override without the directories of its value, cut where it is long."""
     value = value.rstrip("/").rsplit("/", 1)[-1]
     return f"{key}={value if len(value) <= 24 else value[:23] + '…'}"
 
 
 def direction(mode: str) -> str:
-    """Optuna's word for `monitor_mode`: `${thaw.direction:...}`."""
+    """Returns Optuna's word for `monitor_mode`: `${thaw.direction:...}`."""
     return {"max": "maximize", "min": "minimize"}[mode]
 
 
-def finished(cfg: DictConfig) -> bool:
-    """Whether a run, or a job of a sweep, that is taken up is done."""
+def is_done(cfg: DictConfig) -> bool:
+    """Returns whether a resumed run, or a job of a resumed sweep, has finished before."""
     if cfg.resume is None:
         return False
     directory = Path(cfg.run_dir)

@@ -1,9 +1,9 @@
-"""The processes of a run that torchrun or srun started: they share one run directory.
+"""Finds the processes of a run that torchrun or srun started: they share one run directory.
 
-Each of them composes the config by itself, so what a run is called must not follow from its own
-clock and its own random numbers. (Processes that Lightning starts are told the directory.)
+Each of them composes the config by itself, so the name of a run must not follow from the clock
+and the random numbers of one process. (Lightning tells the processes that it starts the directory.)
 
-No torch here, but where torchrun is at work.
+Torch is imported only under torchrun and when a run of several processes ends.
 """
 
 import os
@@ -16,17 +16,17 @@ from omegaconf import DictConfig
 
 from thaw.errors import ThawError
 
-WAIT = timedelta(minutes=10)  # for the first process to come up, on a slow file system too
+WAIT = timedelta(minutes=10)  # until the first process has started, on a slow file system too
 
 
 @dataclass(frozen=True)
 class Launch:
-    """Who started this process as one of several.
+    """How this process was started as one of several.
 
     Attributes:
         by: torchrun or srun.
-        rank: of this process among all.
-        world_size: how many they are.
+        rank: index of this process among all.
+        world_size: number of processes.
     """
 
     by: str
@@ -35,10 +35,10 @@ class Launch:
 
 
 def launch(environ: Mapping[str, str] = os.environ) -> Launch | None:
-    """How this process was started, None if not as one of several.
+    """Returns how this process was started, None if not as one of several.
 
     Args:
-        environ: the environment. torchrun goes before srun, as it may run within it.
+        environ: environment variables. Those of torchrun come first, as it may run under srun.
     """
     if "TORCHELASTIC_RUN_ID" in environ:
         return Launch("torchrun", int(environ["RANK"]), int(environ["WORLD_SIZE"]))
@@ -48,10 +48,10 @@ def launch(environ: Mapping[str, str] = os.environ) -> Launch | None:
 
 
 def stamp() -> str:
-    """`<date>/<time>-<random>` of a run, the same in all of its processes: `${thaw.stamp:}`.
+    """Returns `<date>/<time>-<random>`, the same in all processes of a run: `${thaw.stamp:}`.
 
-    torchrun's agents hold a store that all processes reach; the first one leaves its stamp there.
-    Under srun the number of the job step stands for the time.
+    torchrun's agents hold a store that all processes reach; the first one writes its stamp there.
+    Under srun the number of the job step replaces the time.
     """
     found = launch()
     if found is not None and found.by == "srun":
@@ -71,7 +71,7 @@ def stamp() -> str:
 
 
 def first_only(value: str) -> str | None:
-    """A value in the process that writes, None in the others: `${thaw.first_only:...}`."""
+    """Returns a value in the process that writes, None in the others: `${thaw.first_only:...}`."""
     found = launch()
     return value if found is None or found.rank == 0 else None
 
@@ -95,8 +95,8 @@ def require_world(cfg: DictConfig) -> None:
         )
 
 
-def leave() -> None:
-    """Waits until the first process has written, and lets go of the others."""
+def finish_process_group() -> None:
+    """Waits until the first process has written, and ends the process group."""
     import torch
 
     if launch() is not None and torch.distributed.is_initialized():

@@ -1,4 +1,4 @@
-"""Keys, tokens and passwords are left out of whatever a run writes, prints or sends.
+"""Leaves keys, tokens and passwords out of whatever a run writes, prints or sends.
 
 What a user types on the command line lands in a run's `.hydra/`, in its log, in W&B. Secrets belong
 in the environment (HF_TOKEN, WANDB_API_KEY); where one was typed all the same, `***` stands for it.
@@ -8,7 +8,6 @@ No torch here: `train.py --cfg job` passes through it.
 
 import io
 import logging
-import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +21,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from thaw.cli.overrides import key_of, split_override
 from thaw.errors import ThawError
+from thaw.storage.files import atomic
 
 log = logging.getLogger(__name__)
 
@@ -45,13 +46,14 @@ SHAPES = re.compile(
     r"|sk-[\w-]{20,}|AKIA[0-9A-Z]{16}|wandb_v1_\w{20,}"
     r"|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]+)"
 )
-PRINTS = re.compile(r"--(?:cfg|help|info)(?:=[\w-]+)?|-[chi](?:job|hydra|all)?")
+# Hydra prints the config; after --help thaw does (thaw.cli.help), whose words look like secrets.
+PRINTS = re.compile(r"--(?:cfg|info)(?:=[\w-]+)?|-[ci](?:job|hydra|all)?")
 # names a variable and not its value
 FROM_OUTSIDE = re.compile(r"[\"']?\$\{oc\.env:\w+(?:,null)?\}[\"']?")
 
 
 def redacted(node: Any) -> Any:
-    """Plain containers, or a text, with `***` for every secret.
+    """Returns plain containers, or a text, with `***` for every secret.
 
     A secret is the value of a key that is called one (`api_key`, `hf_token`, `password`), the user
     and password in a URL, and what has the shape of a well-known token. `${oc.env:NAME}` stays.
@@ -72,12 +74,12 @@ def redacted(node: Any) -> Any:
 
 
 def is_secret(key: Any) -> bool:
-    """Whether what a key holds is a secret, from its name."""
+    """Returns whether a key holds a secret, from its name."""
     return isinstance(key, str) and SECRET_KEY.fullmatch(key) is not None
 
 
 def hidden(node: Any) -> Any:
-    """`***` for every value in a node that is a secret."""
+    """Returns a node with `***` for every value in it."""
     if isinstance(node, Mapping):
         return {key: hidden(value) for key, value in node.items()}
     if isinstance(node, (list, tuple)):
@@ -88,14 +90,14 @@ def hidden(node: Any) -> Any:
 
 
 def redacted_text(text: str) -> str:
-    """Lines with `***` for every secret; see `redacted`."""
+    """Returns a text with `***` for every secret; see `redacted`."""
     text = PAIR.sub(lambda m: m[1] + str(hidden(m[2])), text)
     text = USER.sub(HIDDEN, text)
     return SHAPES.sub(HIDDEN, text)
 
 
 class Formatter(logging.Formatter):
-    """Lines of a log without secrets, tracebacks too."""
+    """Formats lines of a log, and tracebacks, without secrets."""
 
     def format(self, record: logging.LogRecord) -> str:
         return redacted_text(super().format(record))
@@ -103,7 +105,7 @@ class Formatter(logging.Formatter):
 
 @contextmanager
 def redacted_argv() -> Iterator[None]:
-    """The command line of this process without secrets, for a library that sends it."""
+    """Takes secrets out of `sys.argv` meanwhile, for a library that sends it."""
     typed = sys.argv
     sys.argv = redacted(typed)
     try:
@@ -114,7 +116,7 @@ def redacted_argv() -> Iterator[None]:
 
 @contextmanager
 def redacted_config(argv: Sequence[str]) -> Iterator[None]:
-    """Takes secrets out of the config that Hydra prints after `--cfg`, `--help` and `--info`."""
+    """Takes secrets out of the config that Hydra prints after `--cfg` and `--info`."""
     if not any(PRINTS.fullmatch(word) for word in argv):
         yield
         return
@@ -128,22 +130,21 @@ def redacted_config(argv: Sequence[str]) -> Iterator[None]:
             node = OmegaConf.to_container(OmegaConf.create(text))
             clean = redacted(node)
             text = text if clean == node else OmegaConf.to_yaml(OmegaConf.create(clean))
-        except (YAMLError, OmegaConfBaseException):  # help
+        except (YAMLError, OmegaConfBaseException):  # --info prints more than a config
             text = redacted_text(text)
         print(text, end="")
 
 
 def redact_file(path: Path) -> bool:
-    """Takes secrets out of a YAML file; whether there were any."""
+    """Takes secrets out of a YAML file, and returns whether there were any."""
     if not path.is_file():
         return False
     node = OmegaConf.to_container(OmegaConf.load(path))
     clean = redacted(node)
     if clean == node:
         return False
-    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    OmegaConf.save(OmegaConf.create(clean), aside)
-    os.replace(aside, path)
+    with atomic(path, shared=True) as partial:
+        OmegaConf.save(OmegaConf.create(clean), partial)
     return True
 
 
@@ -168,16 +169,15 @@ class Redaction(Callback):
         redact_file(Path(config.hydra.sweep.dir) / "multirun.yaml")
 
 
-def require_whole(words: Sequence[str], given: Sequence[str], origin: Path) -> None:
-    """Raises ThawError if a run's words lack a secret that was not given again.
+def require_whole(overrides: Sequence[str], argv: Sequence[str], origin: Path) -> None:
+    """Raises ThawError if kept overrides lack a secret that is not typed again.
 
     Args:
-        words: of the run, as they were kept.
-        given: now.
-        origin: of the words.
+        overrides: overrides as they were kept.
+        argv: command line of now.
+        origin: directory that they were kept in.
     """
-    keys = {word.lstrip("+~").partition("=")[0] for word in given}
-    for word in words:
-        key, _, value = word.lstrip("+~").partition("=")
-        if HIDDEN in value and key not in keys:
+    typed = {key_of(word) for word in argv}
+    for key, value in map(split_override, overrides):
+        if HIDDEN in value and key not in typed:
             raise ThawError(f"{origin} was kept without the secret of {key}: give {key}= again.")

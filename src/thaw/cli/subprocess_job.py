@@ -1,4 +1,4 @@
-"""A job of a sweep that takes several devices, as a process of its own.
+"""Runs a job of a sweep that takes several devices as a process of its own.
 
 Lightning starts the other processes of a run with the command line of the first; with `-m` in it,
 each of them would sweep again (lightning#11300).
@@ -19,102 +19,103 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from thaw.cli.conf import conf_dir, own_dirs, search
+from thaw.cli.conf import conf_dir, own_dirs, search_path
+from thaw.cli.overrides import key_of, quote
 from thaw.cli.processes import launch
-from thaw.cli.resume import quoted
 from thaw.errors import ThawError
 
 
 def takes_processes(cfg: DictConfig) -> bool:
-    """Whether a run may have more than one process."""
+    """Returns whether a run may have more than one process."""
     return str(cfg.trainer.devices) != "1" or cfg.trainer.num_nodes > 1
 
 
 def runs_apart(cfg: DictConfig) -> bool:
-    """Whether this is a job of a sweep whose processes must not see the sweep's command line.
-
-    They do not where a launcher such as submitit has started all of them.
+    """Returns whether this is a job of a sweep whose processes must not see the sweep's command
+    line. They do not where a launcher such as submitit has started all of them.
     """
     alone = launch() is None
     return HydraConfig.get().mode == RunMode.MULTIRUN and takes_processes(cfg) and alone
 
 
 def run_apart(cfg: DictConfig) -> float | None:
-    """Runs a job of a sweep as `python train.py` with the words that are left of it.
+    """Runs a job of a sweep as `python train.py` with the overrides of the job.
 
     Returns:
-        The watched metric.
+        The watched metric, None if it was not measured.
 
     Raises:
-        ThawError: the job failed; the message is its own.
+        ThawError: the job failed; the message is that of the job.
     """
     directory = Path(cfg.run_dir).absolute()
-    words = [w for w in HydraConfig.get().overrides.task if not w.startswith("resume=")]
+    overrides = [o for o in HydraConfig.get().overrides.task if key_of(o) != "resume"]
     if cfg.resume is not None and (directory / "versions.json").exists():
-        words.append(f"resume={quoted(directory)}")
+        overrides.append(f"resume={quote(directory)}")
     # An experiment may ask for a sweep: not again here.
     command = [
         sys.executable,
         str(conf_dir().parent / "train.py"),
-        *words,
-        *search(own_dirs()),
+        *overrides,
+        *search_path(own_dirs()),
         "hydra.mode=RUN",
-        f"hydra.run.dir={quoted(directory)}",
+        f"hydra.run.dir={quote(directory)}",
     ]
-    # Line by line: what it says is seen while it runs, and the reason of a failure is kept.
-    said: deque[str] = deque(maxlen=100)
+    # Line by line: its errors are seen while it runs, and the reason of a failure is kept.
+    last_lines: deque[str] = deque(maxlen=100)
     with (
         subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=os.getcwd()) as process,
-        passed_on(process) as asked,
+        signals_passed_on(process) as received,
     ):
         assert process.stderr is not None
         for line in process.stderr:
             sys.stderr.write(line)
-            said.append(line)
-    if asked:
-        raise SystemExit(128 + asked[0])
+            last_lines.append(line)
+    if received:
+        raise SystemExit(128 + received[0])
     if process.returncode:
-        raise ThawError(reason_of(list(said), process.returncode))
+        raise ThawError(failure_of(list(last_lines), process.returncode))
     metrics = json.loads((directory / "metrics.json").read_text(encoding="utf-8"))
     return metrics.get(cfg.monitor)
 
 
 @contextmanager
-def passed_on(process: subprocess.Popen) -> Iterator[list[int]]:
-    """Has a process end, after it has saved, when this one is asked to; a second time at once.
+def signals_passed_on(process: subprocess.Popen) -> Iterator[list[int]]:
+    """Passes SIGTERM and Ctrl-C on to a process, which saves and ends; a second one kills it.
+
+    Ctrl-C reaches both processes, so it is passed on as SIGTERM, which a process that is stopping
+    already ignores.
 
     Yields:
-        The signals that came. Ctrl-C reaches both processes, so it is passed on as SIGTERM, which
-        one that stops already does not mind.
+        The signals received.
     """
-    asked: list[int] = []
+    received: list[int] = []
 
-    def hear(number: int, frame: object) -> None:
-        asked.append(number)
-        process.send_signal(signal.SIGTERM if len(asked) == 1 else signal.SIGKILL)
+    def pass_on(number: int, frame: object) -> None:
+        received.append(number)
+        process.send_signal(signal.SIGTERM if len(received) == 1 else signal.SIGKILL)
 
     if threading.current_thread() is not threading.main_thread():
-        yield asked
+        yield received
         return
-    before = {n: signal.signal(n, hear) for n in (signal.SIGTERM, signal.SIGINT)}
+    before = {n: signal.signal(n, pass_on) for n in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield asked
+        yield received
         process.wait()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def reason_of(said: list[str], code: int) -> str:
-    """Why a command failed: thaw's message, else the last line that it said.
+def failure_of(lines: list[str], code: int) -> str:
+    """Returns why a command failed: the message of thaw, else the last line.
 
     Args:
-        said: the end of its standard error.
-        code: its exit code.
+        lines: end of its standard error.
+        code: exit code, negative for a signal.
     """
-    starts = [i for i, line in enumerate(said) if line.startswith("thaw: ")]
+    starts = [i for i, line in enumerate(lines) if line.startswith("thaw: ")]
     if code == 2 and starts:
-        return "".join(said[starts[-1] :]).removeprefix("thaw: ").strip()
-    last = next((line.strip() for line in reversed(said) if line.strip()), "it said nothing")
+        return "".join(lines[starts[-1] :]).removeprefix("thaw: ").strip()
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "it printed nothing")
     how = f"signal {-code}" if code < 0 else f"exit code {code}"
     return f"{how}: {last}"

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Sampler
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from thaw.data.batch.by_length import LengthGroupedBatches
-from thaw.data.encode.token_cache import Rows, keep, key_of
+from thaw.data.encode.token_cache import Rows, cache_key, cached_rows
 from thaw.data.read.folds import fold_split, held_out, require_fold
 from thaw.data.read.formats.options import FormatName, Quoting, Reading
 from thaw.data.read.splits import cut
@@ -33,7 +33,8 @@ log = logging.getLogger(__name__)
 class EncoderData(LightningDataModule):
     """Reads, checks, encodes and batches the splits of a data set.
 
-    Every argument but `tokenizer` and `seed` is an option, described in `conf/data/files.yaml`.
+    Every argument but `tokenizer`, `seed`, `only` and `trained` is an option, described in
+    `conf/data/files.yaml`.
 
     A split is named (a file, or one on the Hub), or a fraction of `train`. With `folds`, all of
     `train` is dealt out into that many folds; the one that `fold` numbers from 0 is the test split,
@@ -43,6 +44,8 @@ class EncoderData(LightningDataModule):
     Args:
         tokenizer: the model's directory.
         seed: of the order of batches.
+        only: the one split that is read, and tested, where a finished run is evaluated; None: all.
+        trained: the config of the finished run's model, which the data must fit.
 
     Attributes:
         rows: what was read, by split.
@@ -77,9 +80,13 @@ class EncoderData(LightningDataModule):
         eval_batch_size: PositiveInt = 64,
         num_workers: NonNegativeInt = 0,
         seed: int = 0,
+        only: str | None = None,
+        trained: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.name = name
+        self.only = only
+        self.trained = trained
         self.sources = {
             "train": at_home(train),
             "validation": at_home(validation),
@@ -119,6 +126,11 @@ class EncoderData(LightningDataModule):
                 f"{self.tokenizer.model_max_length}."
             )
 
+    def setup(self, stage: str) -> None:
+        """Reads the splits, unless they have been read: Lightning calls it for each stage."""
+        if not self.rows:
+            self.read(self.only, self.trained)
+
     def read(self, only: str | None = None, trained: Mapping[str, Any] | None = None) -> None:
         """Reads, checks and encodes the splits, and finds the labels.
 
@@ -146,8 +158,8 @@ class EncoderData(LightningDataModule):
 
     def encode(self, rows: Any, split: str) -> Dataset:
         """Tokenizes a split, or finds it as it was tokenized before; says what there is to say."""
-        key = key_of(self.recipe(split), vocabulary(self.tokenizer), rows.texts, rows.labels)
-        encoded, about = keep(key, lambda about: self.pieces(rows, split, about))
+        key = cache_key(self.recipe(split), vocabulary(self.tokenizer), rows.texts, rows.labels)
+        encoded, about = cached_rows(key, lambda about: self.pieces(rows, split, about))
         self.report(split, len(rows), about)
         return encoded
 
@@ -276,7 +288,8 @@ class EncoderData(LightningDataModule):
         return self.loader("validation", self.eval_batch_size) if "validation" in self.rows else []
 
     def test_dataloader(self) -> DataLoader | list:
-        return self.loader("test", self.eval_batch_size) if "test" in self.rows else []
+        split = self.only or "test"
+        return self.loader(split, self.eval_batch_size) if split in self.rows else []
 
     def loader(self, split: str, batch_size: int, shuffle: bool = False) -> DataLoader:
         """Batches of `collate`, with `row` (B,) among them."""

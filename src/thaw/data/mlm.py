@@ -251,7 +251,9 @@ class MaskedLanguageModelData(EncoderData):
                 yield text, row.get("document", number)
 
     def setup(self, stage: str) -> None:
-        """Raises ThawError where a stream's unknown length leaves the trainer without an end."""
+        """Reads the splits; raises ThawError where a stream's unknown length leaves the trainer
+        without an end."""
+        super().setup(stage)
         if not self.streaming or self.trainer is None or stage == "test":
             return
         every = self.trainer.val_check_interval

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from thaw.errors import ThawError
-from thaw.storage.files import put
+from thaw.storage.files import partial_name, put
 
 FORMATS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 BATCH = 4096  # rows that are held back
@@ -35,7 +35,7 @@ class RowWriter:
         self.suffix = ".jsonl" if self.stdout else self.path.suffix.lower()
         if self.suffix not in FORMATS:
             raise ThawError(f"{path}: unknown format; thaw writes {', '.join(FORMATS)}, or -.")
-        self.aside = self.path.with_name(f".{self.path.name}.partial")
+        self.aside = partial_name(self.path)
         self.columns = None if columns is None else list(columns)
         self.file: IO[Any] | None = None
         self.table: Any = None

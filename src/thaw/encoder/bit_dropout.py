@@ -21,9 +21,9 @@ ATTENTION = "sdpa_bit_dropout"
 
 def use_bits(model: PreTrainedModel) -> None:
     """Makes a model's dropout draw bits, in its modules and in scaled dot-product attention."""
-    for module in model.modules():
+    for name, module in list(model.named_modules(remove_duplicate=False)):
         if type(module) is nn.Dropout:
-            module.__class__ = BitDropout
+            model.set_submodule(name, BitDropout(module.p).train(module.training))
     if model.config._attn_implementation == "sdpa":
         model.set_attn_implementation(ATTENTION)
 
@@ -49,13 +49,13 @@ class BitDropout(nn.Dropout):
 
 
 def draw(shape: torch.Size) -> Tensor:
-    """Sixteen random bits an element."""
+    """Returns sixteen random bits for each element."""
     bits = torch.empty((shape.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
     return bits.view(torch.int16)[: shape.numel()].view(shape)
 
 
 def factors(drawn: Tensor, dropped: int, dtype: torch.dtype) -> Tensor:
-    """What dropout multiplies by: 0 for `dropped` of 65536 numbers, else what keeps the mean."""
+    """Returns dropout's factors: 0 for `dropped` of 65536 numbers, else what keeps the mean."""
     out = torch.empty(drawn.shape, dtype=dtype)
     torch.ge(drawn, dropped - LEVELS // 2, out=out)
     return out.mul_(LEVELS / (LEVELS - dropped))

@@ -31,7 +31,7 @@ AFTER = ("final_norm",)  # of ModernBERT: trains with the last block
 
 
 @dataclass(frozen=True)
-class Parts:
+class EncoderParts:
     """An encoder's modules.
 
     Attributes:
@@ -44,8 +44,8 @@ class Parts:
     blocks: list[list[nn.Module]]
 
 
-def find(model: PreTrainedModel) -> Parts:
-    """The parts of a model with or without a head.
+def encoder_parts(model: PreTrainedModel) -> EncoderParts:
+    """Returns the parts of a model with or without a head.
 
     Raises:
         ThawError: thaw does not know the architecture, or its blocks share weights.
@@ -70,47 +70,49 @@ def find(model: PreTrainedModel) -> Parts:
     if parent:
         siblings += [(n, m) for n, m in base.get_submodule(parent).named_children() if n != name]
     blocks[-1] += [module for n, module in siblings if n in AFTER]
-    return Parts([module for n, module in siblings if n not in AFTER], blocks)
+    return EncoderParts([module for n, module in siblings if n not in AFTER], blocks)
 
 
-def names_of_parts(model: PreTrainedModel) -> dict[str, str]:
-    """The part of each parameter, by the parameter's name.
+def part_of_each_parameter(model: PreTrainedModel) -> dict[str, str]:
+    """Returns the part of each parameter, by the parameter's name.
 
     Raises:
-        ThawError: see `find`.
+        ThawError: see `encoder_parts`.
     """
-    parts = find(model)
+    parts = encoder_parts(model)
     named = [("embeddings", parts.embeddings)]
     named += [(f"block {i}", block) for i, block in enumerate(parts.blocks)]
-    return label(model, named)
+    return name_of_each_parameter(model, named)
 
 
-def names_of_halves(model: PreTrainedModel) -> dict[str, str]:
-    """`encoder` or `head` for each parameter of any architecture, by the parameter's name."""
-    return label(model, [("encoder", encoder(model))])
+def half_of_each_parameter(model: PreTrainedModel) -> dict[str, str]:
+    """Returns `encoder` or `head` for each parameter of any architecture, by its name."""
+    return name_of_each_parameter(model, [("encoder", encoder(model))])
 
 
 def encoder(model: PreTrainedModel) -> list[nn.Module]:
-    """The modules of a model's encoder, whatever the architecture: all but head and pooler."""
+    """Returns the modules of any architecture's encoder: all but head and pooler."""
     return [module for name, module in model.base_model.named_children() if name != POOLER]
 
 
-def label(model: nn.Module, named: list[tuple[str, list[nn.Module]]]) -> dict[str, str]:
-    """The name of the modules that hold each parameter, `head` for the rest."""
+def name_of_each_parameter(
+    model: nn.Module, named: list[tuple[str, list[nn.Module]]]
+) -> dict[str, str]:
+    """Returns the name of the modules that hold each parameter, `head` for the rest."""
     part = {
         id(p): name for name, modules in named for module in modules for p in module.parameters()
     }
     return {name: part.get(id(p), "head") for name, p in model.named_parameters()}
 
 
-def rate_factors(parts: Mapping[str, str], layer_decay: float) -> dict[str, float]:
-    """What each part's learning rate is multiplied with: 1 for the head, `layer_decay` for the last
+def factor_of_each_part(parts: Mapping[str, str], layer_decay: float) -> dict[str, float]:
+    """Returns the factor of each part's learning rate: 1 for the head, `layer_decay` for the last
     block, its square for the one below, and so on down to the embeddings.
 
     Layer-wise decay as in ELECTRA (Clark et al. 2020, appendix A) and BEiT.
 
     Args:
-        parts: the part of each parameter, of `names_of_parts`.
+        parts: the part of each parameter, of `part_of_each_parameter`.
         layer_decay: between 0 and 1.
     """
     found = list(dict.fromkeys(parts.values()))
@@ -119,30 +121,30 @@ def rate_factors(parts: Mapping[str, str], layer_decay: float) -> dict[str, floa
     return {part: layer_decay**height for height, part in enumerate(ladder)}
 
 
-def factors_of(model: PreTrainedModel, layer_decay: float) -> dict[str, float] | None:
-    """What each parameter's learning rate is multiplied with, by name; None: nothing.
+def learning_rate_factors(model: PreTrainedModel, layer_decay: float) -> dict[str, float] | None:
+    """Returns the factor of each parameter's learning rate, by name; None if all are 1.
 
     Raises:
-        ThawError: the architecture has no blocks that thaw knows, see `find`.
+        ThawError: the architecture has no blocks that thaw knows, see `encoder_parts`.
     """
     if layer_decay == 1:
         return None
-    parts = names_of_parts(model)
-    factors = rate_factors(parts, layer_decay)
+    parts = part_of_each_parameter(model)
+    factors = factor_of_each_part(parts, layer_decay)
     return {name: factors[part] for name, part in parts.items()}
 
 
-def table(task: Any) -> str:
-    """`rows` as text, a line each.
+def parameter_table(task: Any) -> str:
+    """Returns `parameter_rows` as text, a line each.
 
     Args:
         task: frozen as it trains.
     """
-    return "\n".join(columns(rows(task)))
+    return "\n".join(aligned(parameter_rows(task)))
 
 
-def rows(task: Any) -> list[tuple[str, ...]]:
-    """For each part: how many parameters it has, whether they train, and how fast.
+def parameter_rows(task: Any) -> list[tuple[str, ...]]:
+    """Returns, for each part, its number of parameters, whether they train, and how fast.
 
     Args:
         task: frozen as it trains.
@@ -152,11 +154,13 @@ def rows(task: Any) -> list[tuple[str, ...]]:
     """
     model = task.model
     try:
-        parts = names_of_parts(model)
+        parts = part_of_each_parameter(model)
     except ThawError:
-        parts = names_of_halves(model)
-    factors = rate_factors(parts, task.layer_decay)
-    later = {id(p): i for i, s in enumerate(task.stages, 1) for m in s for p in m.parameters()}
+        parts = half_of_each_parameter(model)
+    factors = factor_of_each_part(parts, task.layer_decay)
+    later = {
+        id(p): i for i, s in enumerate(task.unfreeze_stages, 1) for m in s for p in m.parameters()
+    }
     lines: list[tuple[str, ...]] = [("part", "parameters", "trains", "learning rate")]
     for part in in_order(set(parts.values())):
         own = [p for n, p in model.named_parameters() if parts[n] == part]
@@ -174,13 +178,13 @@ def rows(task: Any) -> list[tuple[str, ...]]:
 
 
 def in_order(parts: Iterable[str]) -> list[str]:
-    """Parts from the embeddings up."""
+    """Returns parts from the embeddings up."""
     ranks = {"embeddings": -1, "encoder": -1, "head": 10**6}
     return sorted(parts, key=lambda p: ranks[p] if p in ranks else int(p.removeprefix("block ")))
 
 
-def columns(lines: Iterable[tuple[str, ...]]) -> list[str]:
-    """Cells of one width a column."""
+def aligned(lines: Iterable[tuple[str, ...]]) -> list[str]:
+    """Returns lines of text whose columns are aligned."""
     lines = list(lines)
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return [

@@ -1,5 +1,5 @@
-"""Which modules train. A strategy takes a task's Hugging Face model, freezes modules of it, and
-says which open later; the task keeps frozen ones in eval mode, without dropout."""
+"""Which modules train. A strategy freezes modules of a task's Hugging Face model, and says which of
+them are unfrozen later; the task keeps frozen modules in eval mode, without dropout."""
 
 import fnmatch
 from collections.abc import Sequence
@@ -9,50 +9,59 @@ from pydantic import Field, NonNegativeInt, PositiveFloat
 from torch import nn
 from transformers import PreTrainedModel
 
-from thaw.encoder.blocks import encoder, find
+from thaw.encoder.blocks import encoder, encoder_parts
 from thaw.errors import ThawError
 
 Count = Annotated[NonNegativeInt, Field(strict=True)]
 
 
-class Nothing:
-    """Freezes nothing: every parameter trains.
+class FreezeStrategy:
+    """Which modules of a model train; the base class freezes nothing.
+
+    A strategy overrides `__call__`, and `stages` if modules start to train later.
 
     Args:
-        cache: a `thaw.encoder.prefix_cache.Cache` for what frozen blocks give; False: they run
-            every time.
+        cache: a `thaw.encoder.prefix_cache.Cache` for the states after the frozen blocks, which are
+            then computed once; False: frozen blocks run in every step.
 
     Attributes:
-        stages: of gradual unfreezing: modules that are frozen at first, in the order of opening.
-        every: how many steps, or which share of them, lie between two stages.
+        unfreeze_every: number of steps between two stages; below 1, a fraction of all steps.
     """
+
+    unfreeze_every: float = 1
 
     def __init__(self, cache: Any = False) -> None:
         self.cache = cache or None
-        self.stages: list[list[nn.Module]] = []
-        self.every: float = 1
 
     def __call__(self, model: PreTrainedModel) -> None:
-        """Freezes what the strategy says.
+        """Freezes modules of `model`.
 
         Raises:
             ThawError: the options do not fit the model.
         """
 
+    def stages(self, model: PreTrainedModel) -> list[list[nn.Module]]:
+        """Returns the modules that are frozen at first and unfrozen later, in that order."""
+        return []
 
-class Head(Nothing):
+
+class NoFreezing(FreezeStrategy):
+    """Every parameter trains."""
+
+
+class HeadOnly(FreezeStrategy):
     """Only the head trains, and the pooler, which belongs to it."""
 
     def __call__(self, model: PreTrainedModel) -> None:
         freeze(encoder(model))
 
 
-class Last(Nothing):
+class LastBlocks(FreezeStrategy):
     """The last blocks and the head train.
 
     Args:
-        blocks: how many.
-        embeddings: whether they are frozen.
+        blocks: number of blocks that train.
+        embeddings: whether the embeddings are frozen.
     """
 
     def __init__(self, blocks: Count, embeddings: bool = True, **options: Any) -> None:
@@ -61,7 +70,7 @@ class Last(Nothing):
         self.embeddings = embeddings
 
     def __call__(self, model: PreTrainedModel) -> None:
-        parts = find(model)
+        parts = encoder_parts(model)
         require(self.blocks, len(parts.blocks))
         for block in parts.blocks[: len(parts.blocks) - self.blocks]:
             freeze(block)
@@ -69,15 +78,17 @@ class Last(Nothing):
             freeze(parts.embeddings)
 
 
-class Gradual(Nothing):
-    """From the head down, a block more every so often (Howard and Ruder 2018, section 3.3).
+class GradualUnfreezing(FreezeStrategy):
+    """The head trains first, then one block more at a time, from the last block down (Howard and
+    Ruder 2018, section 3.3).
 
     The optimizer holds all that ever trains from the first step on.
 
     Args:
-        every: steps between two blocks; below 1, a share of all steps.
-        blocks: how many open in the end; None: all.
-        embeddings: whether they stay frozen; else they open after the first block.
+        every: number of steps between two blocks; below 1, a fraction of all steps.
+        blocks: number of blocks that train in the end; None: all.
+        embeddings: whether the embeddings stay frozen; else they are unfrozen after the first
+            block.
     """
 
     def __init__(
@@ -88,22 +99,25 @@ class Gradual(Nothing):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        self.every = every
+        self.unfreeze_every = every
         self.blocks = blocks
         self.embeddings = embeddings
 
     def __call__(self, model: PreTrainedModel) -> None:
-        parts = find(model)
-        count = len(parts.blocks) if self.blocks is None else self.blocks
-        require(count, len(parts.blocks))
-        Last(count, self.embeddings)(model)
-        self.stages = parts.blocks[::-1][:count]
-        if not self.embeddings:
-            self.stages = [*self.stages, parts.embeddings]
+        LastBlocks(self.count(model), self.embeddings)(model)
+
+    def count(self, model: PreTrainedModel) -> int:
+        """Returns the number of blocks that train in the end."""
+        return len(encoder_parts(model).blocks) if self.blocks is None else self.blocks
+
+    def stages(self, model: PreTrainedModel) -> list[list[nn.Module]]:
+        parts = encoder_parts(model)
+        found = parts.blocks[::-1][: self.count(model)]
+        return found if self.embeddings else [*found, parts.embeddings]
 
 
-class Names(Nothing):
-    """The parameters whose names fit a pattern train.
+class ByName(FreezeStrategy):
+    """The parameters whose names match a pattern train.
 
     Args:
         train: patterns of names, with `*`, as `python -m thaw.parameters` prints them.
@@ -128,7 +142,7 @@ class Names(Nothing):
 
 
 def freeze(modules: Sequence[nn.Module], frozen: bool = True) -> None:
-    """Freezes modules, or opens them."""
+    """Freezes modules, or unfreezes them."""
     for module in modules:
         module.requires_grad_(not frozen)
 
@@ -149,10 +163,10 @@ def frozen_modules(module: nn.Module) -> list[nn.Module]:
 
 
 def interval(every: float, steps: int) -> int:
-    """Steps between two stages, at least 1.
+    """Returns the number of steps between two stages, at least 1.
 
     Args:
-        every: steps; below 1, a share.
-        steps: of the whole training.
+        every: number of steps; below 1, a fraction of all steps.
+        steps: number of steps of the whole training.
     """
     return max(1, round(every * steps if every < 1 else every))

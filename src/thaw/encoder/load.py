@@ -1,4 +1,4 @@
-"""How a checkpoint is loaded, and how an exported one predicts."""
+"""Loads a checkpoint for a task."""
 
 import logging
 from pathlib import Path

@@ -7,8 +7,6 @@ Shapes: B batch, T tokens, C labels.
 import importlib.util
 import json
 import logging
-import os
-import shutil
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +19,7 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer
 
 from thaw.errors import ThawError
+from thaw.storage.files import atomic
 
 NEEDS = ("onnx", "onnxscript", "onnxruntime")
 OPSET = 18  # of 2023: what runtimes of phones and browsers know by now
@@ -92,17 +91,11 @@ def export_onnx(
     # Attention in plain products: every exporter and runtime knows them.
     plain, reference = predictor.graph(model, "eager").eval(), predictor.graph(model, None).eval()
     about = describe(config, logits_of(reference, batches[0]).shape[-1], tokenizer, max_tokens)
-    aside = directory.with_name(f".{directory.name}.partial")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    try:
-        write_graph(Graph(plain, about.get("activation", "")), batches[0], about, aside)
-        difference = compare(aside / "model.onnx", reference, batches, tolerance)
-        tokenizer.save_pretrained(aside)
-        shutil.rmtree(directory, ignore_errors=True)
-        os.replace(aside, directory)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    with atomic(directory) as partial:
+        partial.mkdir(parents=True)
+        write_graph(Graph(plain, about.get("activation", "")), batches[0], about, partial)
+        difference = compare(partial / "model.onnx", reference, batches, tolerance)
+        tokenizer.save_pretrained(partial)
     return difference
 
 

@@ -39,8 +39,8 @@ AFTER_PADDING = ("camembert", "roberta", "xlm-roberta")  # positions count from 
 HALF = ("16-mixed", "16-true", "bf16-mixed", "bf16-true")
 
 
-def obstacle(model: PreTrainedModel, device: torch.device, precision: str) -> str:
-    """Why a model cannot run packed, "" if it can.
+def why_not_packed(model: PreTrainedModel, device: torch.device, precision: str) -> str:
+    """Returns why a model cannot run packed, "" if it can.
 
     Args:
         model: with thaw's dropout.
@@ -61,7 +61,9 @@ def obstacle(model: PreTrainedModel, device: torch.device, precision: str) -> st
     width = model.config.hidden_size // model.config.num_attention_heads
     if width % 8 or width > 128:
         return f"flash attention knows no heads of {width}"
-    return fault(device, torch.bfloat16 if precision.startswith("bf16") else torch.float16)
+    return flash_attention_error(
+        device, torch.bfloat16 if precision.startswith("bf16") else torch.float16
+    )
 
 
 class Layout:
@@ -103,18 +105,18 @@ class Layout:
 
 
 def moved(tensor: Tensor, device: torch.device) -> Tensor:
-    """A tensor of the CPU on another device, without waiting for it there."""
+    """Returns a tensor of the CPU on another device, without waiting for it there."""
     return pinned(tensor, device).to(device, non_blocking=device.type == "cuda")
 
 
 def pinned(tensor: Tensor, device: torch.device) -> Tensor:
-    """A tensor of the CPU in memory that a GPU copies from while the CPU goes on."""
+    """Returns a tensor of the CPU in memory that a GPU copies from while the CPU goes on."""
     return tensor.pin_memory() if device.type == "cuda" and torch.cuda.is_available() else tensor
 
 
 @contextmanager
 def packed(model: PreTrainedModel, real: np.ndarray) -> Iterator[Layout]:
-    """The model's forward passes of one padded batch run packed.
+    """Makes the model's forward passes of one padded batch run packed.
 
     Args:
         model: of an architecture in `LAST`.
@@ -177,7 +179,7 @@ def attend_within(
     sliding_window: int | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Attention within each text of a packed row; the arguments are transformers'.
+    """Computes attention within each text of a packed row; the arguments are transformers'.
 
     Args:
         module: the attention.
@@ -233,9 +235,11 @@ def flash(
 
 
 @cache
-def fault(device: torch.device, dtype: torch.dtype) -> str:
-    """What is wrong with a device's flash attention, "" if two texts in a row have the outputs and
-    gradients that they have apart: a kernel is not believed on its name.
+def flash_attention_error(device: torch.device, dtype: torch.dtype) -> str:
+    """Returns what is wrong with a device's flash attention, or "".
+
+    A kernel is not believed on its name: two texts in a row must have the outputs and gradients
+    that they have apart.
 
     Args:
         device: that computes.
@@ -273,7 +277,7 @@ def text_by_text(
     scaling: float | None,
     window: int | None,
 ) -> Tensor:
-    """Each text's attention by itself: (1, Q, A, D)."""
+    """Computes each text's attention by itself: (1, Q, A, D)."""
     out = []
     for (a, b), (c, d) in zip(*(pairwise(e.tolist()) for e in ends), strict=True):
         mask = None

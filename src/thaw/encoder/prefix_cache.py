@@ -1,68 +1,136 @@
-"""Options of the cache of frozen blocks' states."""
+"""The states of frozen blocks on disk: options of the cache, and the files of an entry.
 
-import os
-import shutil
-from contextlib import suppress
+The states of all texts lie in one file, one text after the other and without padding, and are
+memory-mapped. A text is found by the hash of its tokens.
+
+Shapes: H width, M texts, N tokens of all texts.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
-from filelock import FileLock, Timeout
+import numpy as np
+import torch
+from torch import Tensor
 
-from thaw.storage.cache import cache_dir
+from thaw.encoder.prefix_texts import DIGEST
+from thaw.storage.cache import DiskCache, NoRoom, cache_dir, gib
+
+VERSION = 3  # of the format, part of the key
+
+
+class PrefixUnavailable(Exception):
+    """The states of frozen blocks are not cached; the message says why."""
 
 
 @dataclass(frozen=True)
 class Cache:
-    """Where states are kept.
+    """Options of the cache of states.
 
     Attributes:
-        budget_gib: of all that is kept; what was used least recently goes first.
-        path: a directory; None: `prefix/` of thaw's cache.
+        budget_gib: size of all states together; the least recently used are deleted first.
+        path: directory of the cache; None: `prefix/` of thaw's cache.
     """
 
     budget_gib: float = 8.0
     path: str | None = None
 
     @property
-    def root(self) -> Path:
-        return Path(self.path).expanduser() if self.path else cache_dir() / "prefix"
+    def disk(self) -> DiskCache:
+        root = Path(self.path).expanduser() if self.path else cache_dir() / "prefix"
+        return DiskCache(root, int(self.budget_gib * 2**30))
 
-    def make_room(self, size: int) -> None:
-        """Deletes what was used least recently until `size` bytes fit.
-
-        A process that has a deleted file mapped keeps it.
+    def reserve(self, size: int) -> None:
+        """Deletes the least recently used states until `size` bytes fit.
 
         Raises:
-            Off: they never fit.
+            PrefixUnavailable: they do not fit.
         """
-        budget = int(self.budget_gib * 2**30)
-        free = shutil.disk_usage(self.root).free
-        if size > budget:
-            raise Off(f"it takes {gib(size)}, freeze.cache.budget_gib is {self.budget_gib}")
-        kept = sorted(self.root.glob("*.states"), key=lambda p: p.stat().st_mtime)
-        sizes = {place: sum(f.stat().st_size for f in place.iterdir()) for place in kept}
-        total = sum(sizes.values())
-        for place in kept:
-            if total + size <= budget and size <= free:
-                break
-            with suppress(Timeout), FileLock(place.with_suffix(".lock"), timeout=0):
-                aside = place.with_suffix(".partial")
-                os.replace(place, aside)
-                shutil.rmtree(aside)
-                total, free = total - sizes[place], free + sizes[place]
-        if total + size > budget:
-            raise Off(f"it takes {gib(size)}, and other runs use the rest of the budget")
-        if size > free:
-            raise Off(f"it takes {gib(size)}, {self.root} has {gib(free)} left")
-        for aside in self.root.glob("*.partial"):
-            with suppress(Timeout), FileLock(aside.with_suffix(".lock"), timeout=0):
-                shutil.rmtree(aside, ignore_errors=True)  # its writer was killed
+        disk = self.disk
+        assert disk.budget is not None
+        if size > disk.budget:
+            raise PrefixUnavailable(
+                f"it takes {gib(size)}, freeze.cache.budget_gib is {self.budget_gib}"
+            )
+        try:
+            disk.make_room(size)
+        except NoRoom as error:
+            raise PrefixUnavailable(f"it takes {gib(size)}, and {error}") from error
 
 
-class Off(Exception):
-    """States are not kept; the message says why."""
+@dataclass(frozen=True)
+class MappedStates:
+    """The states of texts, mapped into memory.
+
+    Attributes:
+        states: (N, H) of all texts.
+        rows: first row and one past the last of each text, by its digest.
+        bytes: size of the file.
+    """
+
+    states: Tensor
+    rows: dict[bytes, tuple[int, int]]
+    bytes: int
 
 
-def gib(size: int) -> str:
-    """Bytes for people."""
-    return f"{size / 2**30:.2f} GiB"
+def map_states(directory: Path) -> MappedStates:
+    """Maps the states of an entry into memory."""
+    about = json.loads((directory / "about.json").read_text(encoding="utf-8"))
+    ends = np.load(directory / "ends.npy").tolist()
+    digests = np.load(directory / "digests.npy").tobytes()
+    file, width = directory / "states.bin", about["width"]
+    states = torch.from_file(
+        str(file), shared=False, size=ends[-1] * width, dtype=getattr(torch, about["dtype"])
+    )
+    rows = {
+        digests[text * DIGEST : (text + 1) * DIGEST]: span
+        for text, span in enumerate(pairwise(ends))
+    }
+    return MappedStates(states.view(-1, width), rows, file.stat().st_size)
+
+
+def write_states(
+    directory: Path,
+    digests: Sequence[bytes],
+    lengths: Sequence[int],
+    batches: Iterable[Tensor],
+    reserve: Callable[[int], None],
+) -> None:
+    """Writes the states of an entry.
+
+    Args:
+        directory: of the entry.
+        digests: the M texts.
+        lengths: number of states of each text.
+        batches: their states in the same order, padded on the right: (B, T, H) each.
+        reserve: makes room for as many bytes as it is called with.
+    """
+    left = iter(lengths)
+    states = torch.empty(0)
+    with open(directory / "states.bin", "wb") as file:
+        for states in batches:
+            if file.tell() == 0:
+                reserve(sum(lengths) * states.shape[2] * states.element_size())
+            for state in states:
+                kept = state[: next(left)].contiguous()
+                file.write(kept.view(torch.uint8).numpy().tobytes())
+    np.save(directory / "ends.npy", np.cumsum([0, *lengths]))
+    np.save(directory / "digests.npy", np.frombuffer(b"".join(digests), dtype=np.uint8))
+    about = {"dtype": str(states.dtype).removeprefix("torch."), "width": states.shape[2]}
+    (directory / "about.json").write_text(json.dumps(about), encoding="utf-8")
+
+
+def entry_key(prefix: str, texts: Mapping[bytes, Any]) -> str:
+    """Returns the key of the states of some texts.
+
+    Args:
+        prefix: hash of all that decides a state but the text.
+        texts: by their digests.
+    """
+    data = hashlib.sha256(b"".join(sorted(texts))).hexdigest()
+    return hashlib.sha256(f"{VERSION} {prefix} {data}".encode()).hexdigest()[:32]

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 
-from thaw.encoder.blocks import find
+from thaw.encoder.blocks import encoder_parts
 from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)
@@ -21,12 +21,12 @@ STEPS = ("training_step", "validation_step", "test_step")
 
 
 def sharded(task: Any) -> bool:
-    """Whether a task's weights are shared out."""
+    """Returns whether a task's weights are sharded."""
     return isinstance(task, FSDPModule)
 
 
 def shard(task: Any) -> None:
-    """Shares a task's weights out, block by block, unless they are already.
+    """Shards a task's weights block by block, unless they are already.
 
     Args:
         task: whose `device_mesh` Lightning has set.
@@ -35,7 +35,7 @@ def shard(task: Any) -> None:
         return
     mesh = task.device_mesh["data_parallel"]
     try:
-        blocks = [modules[0] for modules in find(task.model).blocks]
+        blocks = [modules[0] for modules in encoder_parts(task.model).blocks]
     except ThawError:
         log.warning("the blocks of this model are not known: all its weights come together")
         blocks = []

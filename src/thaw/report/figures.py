@@ -19,8 +19,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from thaw.data.entities import KINDS
-from thaw.report.sections import cell_text, scores_of
-from thaw.storage.files import whole
+from thaw.report.sections import scores_of, shown_number
+from thaw.storage.files import atomic
 
 Panel = Callable[[Axes], None]  # draws on the axes it is given
 
@@ -57,8 +57,8 @@ def confusion_figure(confusion: Sequence[Sequence[int]], labels: Sequence[str], 
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Writes a figure to a PNG file."""
-    with whole(path) as aside:
+    """Writes a figure as PNG."""
+    with atomic(path) as aside:
         figure.savefig(aside, dpi=150, format="png")
 
 
@@ -185,5 +185,5 @@ def metrics_table(metrics: Mapping[str, float], console: Console | None = None) 
         for number, name in enumerate(scores.columns):
             table.add_column(name, justify="right" if number else "left")
         for label, *values in scores.rows[:50]:
-            table.add_row(escape(label), *map(cell_text, values))  # [a] is a name, not a style
+            table.add_row(escape(label), *map(shown_number, values))  # [a] is a name, not a style
         console.print(table)

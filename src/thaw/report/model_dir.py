@@ -7,9 +7,16 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from thaw.storage.files import put
+from thaw.storage.files import atomic
 
 LISTED = 20  # labels in a model card
+STRATEGIES = {  # the name of a strategy's file in conf/freeze, by its class
+    "NoFreezing": "none",
+    "HeadOnly": "head",
+    "LastBlocks": "last",
+    "GradualUnfreezing": "gradual",
+    "ByName": "names",
+}
 LOADING = {
     "transformers": """from transformers import pipeline
 
@@ -36,21 +43,20 @@ def export(
         directory: directory to write, which appears whole or not at all.
         complete: function that adds a task's own files to a directory.
     """
-    aside = directory.with_name(f".{directory.name}.partial")
-    shutil.rmtree(aside, ignore_errors=True)
-    model.save_pretrained(aside)
-    tokenizer.save_pretrained(aside)
-    (aside / "README.md").write_text(card, encoding="utf-8")
-    complete(aside)
-    for file in aside.glob("*.safetensors"):  # which safetensors writes with mode 600
-        shutil.copymode(aside / "README.md", file)
-    put(aside, directory)
+    with atomic(directory) as partial:
+        model.save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
+        (partial / "README.md").write_text(card, encoding="utf-8")
+        complete(partial)
+        for file in partial.glob("*.safetensors"):  # written for their owner alone
+            shutil.copymode(partial / "README.md", file)
 
 
 def frozen_as(freeze: Mapping[str, Any]) -> str:
-    """A strategy and its options, for people."""
+    """Returns a strategy and its options in words that a user types, such as "last, blocks 2"."""
     options = [f"{k} {v}" for k, v in freeze.items() if k not in ("_target_", "cache")]
-    return ", ".join([freeze["_target_"].rsplit(".", 1)[-1].lower(), *options])
+    name = freeze["_target_"].rsplit(".", 1)[-1]
+    return ", ".join([STRATEGIES.get(name, name.lower()), *options])
 
 
 def model_card(

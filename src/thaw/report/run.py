@@ -12,12 +12,14 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
-from thaw.encoder.blocks import rows as part_rows
+from thaw.encoder.blocks import parameter_rows
 from thaw.report.figures import curves, learning_curve_figure, metrics_table, svg
 from thaw.report.html_page import now, run_page
 from thaw.report.model_dir import LOADING, export, frozen_as, model_card
-from thaw.report.sections import Findings, Table, headline, scores_of
-from thaw.storage.files import write_whole
+from thaw.report.sections import Findings, Section, Table, headline, scores_of
+from thaw.report.test_results import TestResults
+from thaw.storage.files import write_atomic
+from thaw.training.run_dir import Run
 
 log = logging.getLogger(__name__)
 
@@ -33,59 +35,54 @@ TOOK = (  # of metrics.json: key, name, unit, digits
 
 
 def write_run(
-    run_dir: Path,
-    task: Any,
-    data: Any,
-    cfg: Mapping[str, Any],
-    metrics: dict[str, float],
-    results: Mapping[str, Any] | None,
-) -> Findings:
+    run: Run, task: Any, data: Any, best: Mapping[str, float], test: TestResults | None
+) -> tuple[dict[str, float], Findings]:
     """Writes metrics, predictions, figures, `report.html` and `model/`, and prints the closing
     table.
 
     Args:
-        run_dir: of the run.
-        task: with the weights to export.
+        run: the run.
+        task: the task with the weights to export.
         data: the datamodule.
-        cfg: the composed config, plain.
-        metrics: flat names to numbers.
-        results: of `task.test_results()`, if there was a test.
+        best: metrics of these weights and of training, flat names to numbers.
+        test: the results of the test; None: there was none.
 
     Returns:
-        What the report shows.
+        All metrics, as metrics.json holds them, and what the report shows.
     """
-    if results is not None:
-        metrics |= results["metrics"]
-    metrics |= task.finish(run_dir)
+    directory = run.dir
+    metrics = {**best, **(test.metrics if test else {}), **task.frozen_blocks.metrics()}
+    metrics |= task.finish(directory)
     card = model_card(
-        cfg, metrics, task.library, task.pipeline, task.pipeline_options, data.labels, data.sizes()
+        run.config,
+        metrics,
+        task.library,
+        task.pipeline,
+        task.pipeline_options,
+        data.labels,
+        data.sizes(),
     )
     # First: what would be missed most.
-    export(task.model, data.tokenizer, card, run_dir / "model", task.complete_export)
-    if results is not None:
-        task.write_test(run_dir, data, results)
-    if (run_dir / "metrics.csv").exists():
-        learning_curve_figure(run_dir / "metrics.csv", run_dir / "learning_curve.png")
-    found = findings_of(run_dir, task, data, cfg, metrics, results)
-    write_whole(run_dir / "report.html", run_page(found))
+    export(task.model, data.tokenizer, card, directory / "model", task.complete_export)
+    sections = task.write_test(directory, data, test) if test else []
+    if (directory / "metrics.csv").exists():
+        learning_curve_figure(directory / "metrics.csv", directory / "learning_curve.png")
+    findings = findings_of(run, task, data, metrics, [*sections, *task.findings(metrics)])
+    write_atomic(directory / "report.html", run_page(findings))
     # Last: its presence says that the run is finished.
-    write_whole(run_dir / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    write_atomic(directory / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     metrics_table(metrics)
-    print(f"run directory: {run_dir}")
-    return found
+    print(f"run directory: {directory}")
+    return metrics, findings
 
 
 def findings_of(
-    run_dir: Path,
-    task: Any,
-    data: Any,
-    cfg: Mapping[str, Any],
-    metrics: Mapping[str, float],
-    results: Mapping[str, Any] | None,
+    run: Run, task: Any, data: Any, metrics: Mapping[str, float], sections: list[Section]
 ) -> Findings:
-    """What the report shows of a run; for the arguments see `write_run`."""
+    """Returns what the report shows of a run; for the arguments see `write_run`."""
+    run_dir, cfg = run.dir, run.config
     score = headline(metrics, cfg["monitor"])
-    names, *parts = part_rows(task)
+    names, *parts = parameter_rows(task)
     csv_file = run_dir / "metrics.csv"
     return Findings(
         title=f"{task_name(cfg)} on {data.name}",
@@ -99,7 +96,7 @@ def findings_of(
         headline=None if score is None else (score, metrics[score]),
         numbers=[(n, f"{metrics[k]:,.{d}f}{unit}") for k, n, unit, d in TOOK if k in metrics],
         scores=scores_of(metrics),
-        sections=task.findings(data, metrics, results),
+        sections=sections,
         curves=[svg(panel) for panel in curves(csv_file)] if csv_file.exists() else [],
         trains=Table("what trained", names, parts),
         usage=usage(run_dir, task),

@@ -187,7 +187,7 @@ def scores_of(metrics: Mapping[str, float]) -> list[Table]:
     return found
 
 
-def cell_text(value: Any) -> str:
+def shown_number(value: Any) -> str:
     """Returns a cell as text: numbers with four decimal places, lists with commas."""
     if isinstance(value, float):
         return f"{value:.4f}" if abs(value) < 1000 else f"{value:,.1f}"

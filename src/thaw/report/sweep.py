@@ -17,13 +17,13 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from thaw.cli.exit import fail
 from thaw.cli.jobs import FAILED, Job, read_jobs
-from thaw.cli.messages import fail
 from thaw.cli.processes import launch
 from thaw.cli.secrets import redacted_text
 from thaw.errors import ThawError
 from thaw.report.sections import Table, headline
-from thaw.storage.files import whole, write_whole
+from thaw.storage.files import atomic, write_atomic
 
 log = logging.getLogger(__name__)
 SECONDS = "fit_seconds"
@@ -60,7 +60,7 @@ class Summary(Callback):
         error = job_return._return_value
         reason = str(error) if isinstance(error, ThawError) else f"{type(error).__name__}: {error}"
         directory = Path(config.hydra.runtime.output_dir)
-        write_whole(directory / FAILED, json.dumps({"reason": redacted_text(reason)}) + "\n")
+        write_atomic(directory / FAILED, json.dumps({"reason": redacted_text(reason)}) + "\n")
         log.error("failed: %s", reason, exc_info=None if isinstance(error, ThawError) else error)
         # Hydra would raise the error after all jobs, and would not call on_multirun_end.
         job_return.status, job_return.return_value = JobStatus.COMPLETED, float("nan")
@@ -89,7 +89,7 @@ def summarize(sweep: Path, jobs: Sequence[Job], monitor: str) -> None:
     score = score_of(jobs, monitor)
     write_csv(sweep / "summary.csv", jobs, keys)
     table = groups(jobs, keys, score)
-    write_whole(sweep / "summary.md", markdown(jobs, keys, table, score))
+    write_atomic(sweep / "summary.md", markdown(jobs, keys, table, score))
     print("\n" + (sweep / "summary.md").read_text(encoding="utf-8"))
     panels: list[str] = []
     if table:
@@ -151,7 +151,7 @@ def sortable(value: str) -> tuple[bool, float, str]:
 def write_csv(path: Path, jobs: Sequence[Job], keys: Sequence[str]) -> None:
     """Writes a row for each job: status, swept values, metrics, and why it failed."""
     metrics = list(dict.fromkeys(key for job in jobs for key in job.metrics))
-    with whole(path) as aside, open(aside, "w", newline="", encoding="utf-8") as file:
+    with atomic(path) as aside, open(aside, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["job", "status", *keys, *metrics, "reason"])
         for job in jobs:
@@ -207,7 +207,7 @@ def log_summary_to_wandb(config: DictConfig, sweep: Path) -> None:
     from thaw.training.loggers import wandb_logger
 
     options = {"project": node["project"], "group": sweep.name, "name": "summary"}
-    run = wandb_logger(str(sweep), job_type="summary", **options).experiment
+    run = wandb_logger(str(sweep), job_type="summary", **options).start()
     with open(sweep / "summary.csv", newline="", encoding="utf-8") as file:
         header, *rows = csv.reader(file)
     run.log(

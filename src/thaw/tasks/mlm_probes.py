@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from thaw.encoder.masked_logits import fill, with_mask
 from thaw.report.sections import Table as FoundTable
-from thaw.storage.files import write_whole
+from thaw.storage.files import write_atomic
 
 
 class Probes:
@@ -76,7 +76,7 @@ class Probes:
 
     def write(self, path: Path) -> None:
         """Writes every stage as JSON: stage, probe, number of the mask, five tokens."""
-        write_whole(path, json.dumps(self.rows, indent=2, ensure_ascii=False) + "\n")
+        write_atomic(path, json.dumps(self.rows, indent=2, ensure_ascii=False) + "\n")
 
     def table(self) -> FoundTable:
         """The likeliest words of each mask before training and at the end."""

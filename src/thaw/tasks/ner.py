@@ -26,7 +26,9 @@ from thaw.data.write import RowWriter
 from thaw.encoder.load import load
 from thaw.errors import ThawError
 from thaw.report.sections import Counts, Piece, Section, Sentences, pieces
-from thaw.tasks.base import Decay, EncoderTask, Share, split_inputs, weigh
+from thaw.report.test_results import TestResults
+from thaw.tasks.base import EncoderTask
+from thaw.tasks.losses import class_weight_tensor, labels_and_inputs, scale_for_ddp
 from thaw.tasks.metrics import EntityF1
 from thaw.tasks.predictor import CHUNK, Predictor
 
@@ -123,15 +125,12 @@ class TokenClassification(EncoderTask):
         labels: O, and B- and I- of each type: C of them.
         label_counts: how many tokens of train have each, for balanced weights.
         fine_words: how a raw text is split into words, see `thaw.data.read.spans.words_of`.
-        learning_rate: at the end of warm-up.
-        weight_decay: of all parameters but biases and norms.
-        warmup_ratio: share of all steps with a rising learning rate.
-        layer_decay: what a block's learning rate is of that of the block above.
         label_subwords: whether "all" subwords of a word train, or its "first".
         class_weights: None; "balanced", inversely proportional to frequency (King and Zeng 2001);
             or C numbers.
         focal_gamma: of the focal loss (Lin et al. 2017, equation 4); 0: cross-entropy.
         strict: whether a predicted I- without its B- is no entity, see `EntityF1`.
+        options: options of `EncoderTask`.
 
     Raises:
         ThawError: `class_weights` fits neither form.
@@ -147,14 +146,11 @@ class TokenClassification(EncoderTask):
         labels: Sequence[str],
         label_counts: Sequence[int] = (),
         fine_words: bool = False,
-        learning_rate: NonNegativeFloat = 2e-5,
-        weight_decay: NonNegativeFloat = 0.01,
-        warmup_ratio: Share = 0.1,
-        layer_decay: Decay = 1.0,
         label_subwords: str = "all",
         class_weights: str | Sequence[float] | None = None,
         focal_gamma: NonNegativeFloat = 0.0,
         strict: bool = False,
+        **options: Any,
     ) -> None:
         model = load(
             AutoModelForTokenClassification,
@@ -164,10 +160,10 @@ class TokenClassification(EncoderTask):
             label2id={name: i for i, name in enumerate(labels)},
         )
         model.config.fine_words = fine_words
-        super().__init__(model, learning_rate, weight_decay, warmup_ratio, layer_decay)
+        super().__init__(model, **options)
         self.labels = list(labels)
         self.focal_gamma = focal_gamma
-        weights = weigh(class_weights, labels, label_counts)
+        weights = class_weight_tensor(class_weights, labels, label_counts)
         self.register_buffer("class_weights", weights, persistent=False)
         self.class_weights: Tensor | None
         # "simple" asks every subword; with "first" only the first of a word has learned its tag.
@@ -200,10 +196,10 @@ class TokenClassification(EncoderTask):
         return labelled * self.class_weights[labels.clamp(min=0)]
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        labels, inputs = split_inputs(batch)
+        labels, inputs = labels_and_inputs(batch)
         loss = self.loss(self(**inputs), labels)
         self.log("train/loss", loss, batch_size=len(labels))
-        return self.share(loss, self.weights(labels).sum())
+        return scale_for_ddp(loss, self.weights(labels).sum())
 
     def evaluate(self, batch: dict[str, Tensor]) -> dict[int, tuple[list[str], list[str]]]:
         """Predicted and gold tags of a batch's sentences, by row; adds loss and scores.
@@ -211,7 +207,7 @@ class TokenClassification(EncoderTask):
         A batch holds all windows of its sentences. As many go through the model at a time as there
         are sentences, so that a long text needs no more memory.
         """
-        labels, inputs = split_inputs(batch)
+        labels, inputs = labels_and_inputs(batch)
         size = len(batch["row"].unique())
         logits = torch.cat(
             [
@@ -238,89 +234,62 @@ class TokenClassification(EncoderTask):
         self.log_scores("val", self.entity_f1)
 
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        self.tested += [(row, ours) for row, (ours, _) in self.evaluate(batch).items()]
+        self.test_outputs += [(row, ours) for row, (ours, _) in self.evaluate(batch).items()]
 
     def on_test_epoch_end(self) -> None:
         self.test_scores = self.log_scores("test", self.entity_f1)
 
-    def test_results(self) -> dict[str, Any]:
-        """What the test gave, after `trainer.test`: call it on every rank.
-
-        Returns:
-            `metrics`; and `predicted`, the tags of each sentence, in the order of the data.
-        """
+    def test_results(self) -> TestResults:
+        """Returns scores of all entities and of each type, and the tags of each sentence."""
         types = self.entity_f1.types
         # Logged numbers are rounded to float32, these are not.
         metrics = {f"test/{k}": float(v) for k, v in self.test_scores.items() if k != "per_type"}
         for name, values in self.test_scores["per_type"].items():
             metrics |= {f"test/{name}/{k}": v for k, v in zip(types, values, strict=True)}
-        return {"metrics": metrics, "predicted": dict(sorted(self.gather_tested()))}
+        return TestResults(metrics, dict(sorted(self.gather_test_outputs())))
 
-    def write_test(self, run_dir: Path, data: Any, results: Mapping[str, Any]) -> None:
+    def write_test(self, run_dir: Path, data: Any, test: TestResults) -> list[Section]:
         """Writes `predictions.jsonl`, a sentence a row, `errors.jsonl`, an entity a row, and
-        `errors.png`."""
+        `errors.png`; returns what became of the entities, and the sentences with most errors."""
         from thaw.report.figures import error_figure
 
-        sentences = data.rows["test"]
+        sentences, strict = data.rows["test"], self.entity_f1.strict
+        counts = {kind: Counter[str]() for kind in self.entity_f1.types}
+        wrong: list[tuple[int, int, list[Difference]]] = []
         with (
             RowWriter(run_dir / "predictions.jsonl") as predictions,
             RowWriter(run_dir / "errors.jsonl") as errors,
         ):
-            for row, differences in self.compared(data, results):
+            for row, predicted in test.outputs.items():
+                gold = sentences.labels[row]
+                differences = compare(entities(gold, strict), entities(predicted, strict))
+                for found in differences:
+                    counts[found.entity.type][found.kind] += 1
                 text, places = sentences.originals[row], sentences.places[row]
                 predictions.write(
                     {
                         "text": text,
                         "tokens": list(sentences.texts[row]),
-                        "gold": sentences.labels[row],
-                        "predicted": results["predicted"][row],
+                        "gold": gold,
+                        "predicted": predicted,
                         "offsets": [list(place) for place in places],
                     }
                 )
-                for found in differences:
-                    if found.kind != "right":
-                        sides = (found.gold, found.predicted)
-                        ours = [e and spell(text, places, e) for e in sides]
-                        errors.write(
-                            {"kind": found.kind, "sentence": row, "gold": ours[0]}
-                            | {"predicted": ours[1], "text": text}
-                        )
-        error_figure(self.outcomes(data, results), run_dir / "errors.png")
-
-    def compared(
-        self, data: Any, results: Mapping[str, Any]
-    ) -> Iterator[tuple[int, list[Difference]]]:
-        """The row of each sentence of the test, and its entities, gold beside predicted."""
-        strict = self.entity_f1.strict
-        for row, predicted in results["predicted"].items():
-            gold = data.rows["test"].labels[row]
-            yield row, compare(entities(gold, strict), entities(predicted, strict))
-
-    def outcomes(self, data: Any, results: Mapping[str, Any]) -> dict[str, Counter[str]]:
-        """How many entities of each type were right, missed and so on."""
-        counts = {kind: Counter[str]() for kind in self.entity_f1.types}
-        for _, differences in self.compared(data, results):
-            for found in differences:
-                counts[found.entity.type][found.kind] += 1
-        return counts
-
-    def findings(
-        self, data: Any, metrics: Mapping[str, float], results: Mapping[str, Any] | None
-    ) -> list[Section]:
-        """What became of the entities, and the sentences with the most errors."""
-        if results is None:
-            return []
-        wrong = [
-            (sum(d.kind != "right" for d in found), -row, found)
-            for row, found in self.compared(data, results)
-        ]
-        wrong = [sentence for sentence in wrong if sentence[0]]
+                found_errors = [found for found in differences if found.kind != "right"]
+                for found in found_errors:
+                    ours = [e and spell(text, places, e) for e in (found.gold, found.predicted)]
+                    errors.write(
+                        {"kind": found.kind, "sentence": row, "gold": ours[0]}
+                        | {"predicted": ours[1], "text": text}
+                    )
+                if found_errors:
+                    wrong.append((len(found_errors), -row, differences))
+        error_figure(counts, run_dir / "errors.png")
         shown = heapq.nlargest(SHOWN, wrong, key=lambda sentence: sentence[:2])
-        note = f"{len(wrong):,} of {len(results['predicted']):,} sentences of the test have errors"
+        note = f"{len(wrong):,} of {len(test.outputs):,} sentences of the test have errors"
         note += f"; the {SHOWN} with the most." if len(wrong) > SHOWN else "; most errors first."
-        counts = self.outcomes(data, results)
         table = [[counts[kind][k] for k in KINDS] for kind in counts]
-        pairs = [self.side_by_side(data.rows["test"], -row, found) for _, row, found in shown]
+        pairs = [self.side_by_side(sentences, -row, found) for _, row, found in shown]
         return [
             Counts("entities", "type", "outcome", list(counts), KINDS, table),
             Sentences("errors", pairs, note),

@@ -9,21 +9,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import PositiveFloat
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoModel
 
-from thaw.data.batch.pairs import Sampling
-from thaw.encoder.freeze import Nothing
 from thaw.encoder.linear_heads import as_sklearn, differentiable_head, logistic_head
 from thaw.encoder.load import load
 from thaw.encoder.pooling import read_pooling, write_pooling
 from thaw.errors import ThawError
-from thaw.tasks.base import Decay, EncoderTask, Share, split_inputs
+from thaw.tasks.base import Fraction
 from thaw.tasks.contrastive import LOSSES, all_pairs, pair_loss, shared_labels
-from thaw.tasks.metrics import classification_metrics, per_class_metrics
-from thaw.tasks.sequence import SequenceClassification, SequencePredictor
+from thaw.tasks.losses import labels_and_inputs, scale_for_ddp
+from thaw.tasks.sequence import SequencePredictor
+from thaw.tasks.text_classifier import TextClassifier
 
 HEAD = "head.safetensors"
 PART = 8  # texts that a CPU encodes together in training
@@ -72,37 +71,28 @@ class Classifier(nn.Module):
         return self.head(self.pooling(states, inputs["attention_mask"]))
 
 
-class SetFit(SequenceClassification):
+class SetFit(TextClassifier):
     """A sentence encoder tuned on pairs of texts, and a linear head on its embeddings.
 
-    The head is fitted to train anew before each validation, so that the watched metric and the best
-    checkpoint are the classifier's. It lies in the checkpoint as tensors.
+    The head is fitted to train again before each validation, so that the watched metric and the
+    best checkpoint are the classifier's. It lies in the checkpoint as tensors.
 
     Where the whole encoder is frozen, the head is all that is fitted.
 
     Args:
         checkpoint: a model directory: of sentence-transformers, or any encoder (mean pooling).
-        labels: the classes' names, C of them.
+        labels: names of the classes, C of them.
         multi_label: whether a text has several labels: pairs then share one of them, and the head
             decides for each label on its own.
-        max_tokens: of a text.
-        shots: texts a label, which the data draws.
-        steps: of an epoch; see `thaw.data.sequence.SequenceData`.
-        pairs: all of a batch, or those that the data samples; with those, the loss is cosine.
-        num_iterations: see `thaw.data.setfit.SetFitData`, as of the following four.
-        sampling: of pairs.
-        zero_shot: whether train is made of the labels' names.
-        templates: for zero-shot.
-        label_texts: for zero-shot.
-        loss: of the embeddings; see `thaw.tasks.contrastive`.
+        max_tokens: largest number of tokens of a text.
+        pairs: whether a batch has all pairs of its texts, or those that the data samples; with
+            those, the loss is cosine.
+        loss: loss of the embeddings; see `thaw.tasks.contrastive`.
         head: logistic, fitted by scikit-learn; differentiable, fitted by gradient.
-        joint_ratio: share of the steps, the last ones, that train a differentiable head and the
+        joint_ratio: fraction of the steps, the last ones, that train a differentiable head and the
             encoder together by cross-entropy.
-        learning_rate: at the end of warm-up.
-        head_learning_rate: of a differentiable head.
-        weight_decay: of all parameters but biases and norms.
-        warmup_ratio: share of all steps with a rising learning rate.
-        layer_decay: what a block's learning rate is of that of the block above.
+        head_learning_rate: learning rate of a differentiable head.
+        options: options of `EncoderTask`.
 
     Raises:
         ThawError: the checkpoint lacks weights, its pooling is not known, or options do not fit.
@@ -117,22 +107,12 @@ class SetFit(SequenceClassification):
         labels: Sequence[str],
         multi_label: bool = False,
         max_tokens: int = 128,
-        shots: PositiveInt | None = 16,
-        steps: PositiveInt | None = None,
         pairs: Literal["all", "sampled"] = "all",
-        num_iterations: PositiveInt | None = None,
-        sampling: Sampling = "oversampling",
-        zero_shot: bool = False,
-        templates: Sequence[str] = ("This sentence is {}",),
-        label_texts: Sequence[str] | None = None,
         loss: Literal["cosine", "supcon", "triplet"] = "cosine",
         head: Literal["logistic", "differentiable"] = "logistic",
-        joint_ratio: Share = 0.0,
-        learning_rate: NonNegativeFloat = 2e-5,
+        joint_ratio: Fraction = 0.0,
         head_learning_rate: PositiveFloat = 1e-2,
-        weight_decay: NonNegativeFloat = 0.01,
-        warmup_ratio: Share = 0.1,
-        layer_decay: Decay = 1.0,
+        **options: Any,
     ) -> None:
         model = load(
             AutoModel,
@@ -145,8 +125,7 @@ class SetFit(SequenceClassification):
             raise ThawError(f"task.loss={loss} is over all pairs: leave task.pairs=sampled out.")
         if joint_ratio and head != "differentiable":
             raise ThawError("task.joint_ratio needs task.head=differentiable.")
-        # Not SequenceClassification's own: what is shared with it is the evaluation.
-        EncoderTask.__init__(self, model, learning_rate, weight_decay, warmup_ratio, layer_decay)
+        super().__init__(model, labels, multi_label, **options)
         if multi_label:
             self.pipeline_options["multi_target_strategy"] = "one-vs-rest"
         self.pooling = read_pooling(checkpoint)
@@ -154,24 +133,14 @@ class SetFit(SequenceClassification):
         self.head_kind = head
         self.joint_ratio = joint_ratio
         self.head_learning_rate = head_learning_rate
-        self.labels = list(labels)
-        self.multi_label = multi_label
-        self.class_weights = None
         self.max_tokens = max_tokens
-        self.scores = classification_metrics(labels, multi_label)
-        self.per_class = per_class_metrics(labels, multi_label)
+        if (pooler := getattr(model, "pooler", None)) is not None:
+            pooler.requires_grad_(False)  # embeddings do not pass it
         self.head = nn.Linear(model.config.hidden_size, len(labels))
         if (Path(checkpoint) / HEAD).exists():
             tensors = load_file(Path(checkpoint) / HEAD)
             if tensors["weight"].shape == self.head.weight.shape:
                 self.head.load_state_dict(tensors)
-
-    def freeze_with(self, strategy: Nothing) -> None:
-        """Applies a strategy; embeddings do not pass a pooler, so it is frozen."""
-        super().freeze_with(strategy)
-        pooler = getattr(self.model, "pooler", None)
-        if pooler is not None:
-            pooler.requires_grad_(False)
 
     def configure_model(self) -> None:
         if self._device_mesh is not None:
@@ -216,11 +185,11 @@ class SetFit(SequenceClassification):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         pairs = batch.pop("pairs", None)
-        labels, inputs = split_inputs(batch)
+        labels, inputs = labels_and_inputs(batch)
         # DDP waits for a gradient of each parameter.
         loss = 0.0 * (self.head.weight.sum() + self.head.bias.sum())
         if self.joint_ratio and self.global_step >= self.joint_from():
-            loss = loss + self.share(self.loss(self(**inputs), labels), len(labels))
+            loss = loss + scale_for_ddp(self.loss(self(**inputs), labels), len(labels))
         elif any(p.requires_grad for p in self.model.parameters()):
             loss = loss + self.embedding_loss(self.embed_by_length(**inputs), labels, pairs)
         self.log("train/loss", loss, batch_size=len(labels))
@@ -237,7 +206,7 @@ class SetFit(SequenceClassification):
         with torch.autocast(self.device.type, enabled=False):  # sums in float32
             if pairs is not None:
                 same = shared_labels(labels[pairs[:, 0]], labels[pairs[:, 1]])
-                return self.share(pair_loss(embeddings, pairs, same), len(pairs))
+                return scale_for_ddp(pair_loss(embeddings, pairs, same), len(pairs))
             if self.trainer.world_size > 1:
                 embeddings, labels = self.everywhere(embeddings), self.everywhere(labels)
             return self.pair_loss(embeddings, all_pairs(labels))
@@ -277,7 +246,7 @@ class SetFit(SequenceClassification):
         embedded, labels = [], []
         for begin in range(0, len(rows), data.eval_batch_size):
             batch = data.collate(rows[begin : begin + data.eval_batch_size])
-            wanted, inputs = split_inputs(self.on_before_batch_transfer(batch, 0))
+            wanted, inputs = labels_and_inputs(self.on_before_batch_transfer(batch, 0))
             with self.trainer.precision_plugin.forward_context():
                 inputs = self.transfer_batch_to_device(inputs, self.device, 0)
                 embedded.append(self.embed_by_length(**inputs))

@@ -1,9 +1,14 @@
-"""SIGTERM and Ctrl-C: a run saves what it has and ends, with the code that a shell expects."""
+"""SIGTERM and Ctrl-C: a run saves what it has and ends, with the code that a shell expects.
 
+Lightning's own handlers are not used: they exit with code 0 or 1, save nothing (lightning#21623),
+and may hang with several processes (#20806).
+"""
+
+import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,17 +16,46 @@ import lightning.pytorch as pl
 
 from thaw.training.resumable_checkpoint import Checkpoint, between_steps
 
+log = logging.getLogger(__name__)
+
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+Handlers = dict[signal.Signals, Any]
 
 
-class Stop(pl.Callback):
-    """Ends training after a step, or within a validation, when a signal came; elsewhere at once.
+def set_handlers(handler: Callable[[int, Any], None]) -> Handlers:
+    """Has a function handle `SIGNALS`, and returns the handlers before; in the main thread only, as
+    Python allows no other."""
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    return {number: signal.signal(number, handler) for number in SIGNALS}
 
-    A second Ctrl-C ends at once everywhere. Lightning's own handlers are not used: they exit with
-    code 0 or 1, save nothing (lightning#21623) and may hang with several processes (#20806).
+
+def restore(handlers: Handlers) -> None:
+    """Brings back the handlers that `set_handlers` replaced."""
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@contextmanager
+def exit_on_signals() -> Iterator[None]:
+    """Ends the process within by SystemExit when a signal comes, so that locks and files close."""
+
+    def handle(number: int, frame: Any) -> None:
+        raise SystemExit(128 + number)
+
+    before = set_handlers(handle)
+    try:
+        yield
+    finally:
+        restore(before)
+
+
+class GracefulStop(pl.Callback):
+    """Ends training after a step, or within a validation, when a signal came; before the first step
+    at once. A second Ctrl-C ends at once everywhere.
 
     Attributes:
-        asked: the signal that came.
+        asked: number of the signal that came; 0: none.
         waits: whether it waits for the end of a step.
         speaks: whether this process says so.
     """
@@ -30,28 +64,17 @@ class Stop(pl.Callback):
         self.asked = 0
         self.waits = False
         self.speaks = True
+        self.before: Handlers = {}
 
-    @contextmanager
-    def listening(self, trainer: pl.Trainer) -> Iterator[None]:
-        """Has signals end what runs within."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {number: signal.signal(number, self.hear) for number in SIGNALS}
+    def setup(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
         trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
         trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
         self.speaks = trainer.is_global_zero
-        try:
-            yield
-        except SystemExit:
-            leave_no_process(trainer)
-            raise
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        if stage == "fit":
+            self.before = set_handlers(self.handle)
 
-    def hear(self, number: int, frame: Any) -> None:
-        """Takes note of a signal, or ends at once."""
+    def handle(self, number: int, frame: Any) -> None:
+        """Takes note of a signal, or ends the process at once."""
         if self.asked and number == signal.SIGTERM:
             return  # a process gets it twice where its group and its parent are told
         if self.asked or not self.waits:
@@ -65,37 +88,49 @@ class Stop(pl.Callback):
 
     def on_train_batch_start(self, trainer: pl.Trainer, *args: Any) -> None:
         if between_steps(trainer):
-            self.end(trainer, "batch")
+            self.end_if_asked(trainer, "batch")
 
     def on_validation_batch_start(self, trainer: pl.Trainer, *args: Any) -> None:
         if self.waits and not trainer.fit_loop._should_accumulate():
-            self.end(trainer, "validation")
+            self.end_if_asked(trainer, "validation")
 
-    def on_exception(self, *args: Any) -> None:
-        self.waits = False
+    def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:
+        self.ignore()
+        if isinstance(exception, SystemExit):
+            kill_child_processes(trainer)
 
-    def after_training(self, trainer: pl.Trainer) -> None:
+    def teardown(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
         """Ends if a signal came after the last step."""
-        self.waits = False
-        self.end(trainer)
+        self.ignore()
+        if stage == "fit":
+            self.end_if_asked(trainer)
 
-    def end(self, trainer: pl.Trainer, moment: Any = None) -> None:
-        """Saves and ends if a signal came, to any rank; call it on every rank.
+    def ignore(self) -> None:
+        """Leaves signals to the handlers before."""
+        self.waits = False
+        restore(self.before)
+        self.before = {}
+
+    def end_if_asked(self, trainer: pl.Trainer, moment: Any = None) -> None:
+        """Saves and ends if a signal came, to any process; call it on every process.
 
         Args:
-            trainer: that trains.
-            moment: of `Checkpoint.save`; None: all is saved.
+            trainer: the Trainer that trains.
+            moment: moment of `Checkpoint.save`; None: all is saved.
         """
         if not trainer.strategy.reduce_boolean_decision(bool(self.asked), all=False):
             return
-        saver = next((c for c in trainer.callbacks if isinstance(c, Checkpoint)), None)  # type: ignore[attr-defined]
-        # Without a step, a resumed run begins anew, and so does one that keeps no checkpoint.
-        if saver and moment and trainer.global_step:
-            saver.save(trainer, moment)
+        callbacks = trainer.callbacks  # type: ignore[attr-defined]
+        checkpoint = next((c for c in callbacks if isinstance(c, Checkpoint)), None)
+        # Without a step, a resumed run starts again, and so does one that keeps no checkpoint.
+        if checkpoint and moment and trainer.global_step:
+            checkpoint.save(trainer, moment)
+        if trainer.is_global_zero:
+            log.warning("stopped after step %d", trainer.global_step)
         raise SystemExit(128 + (self.asked or signal.SIGTERM))
 
 
-def leave_no_process(trainer: pl.Trainer) -> None:
+def kill_child_processes(trainer: pl.Trainer) -> None:
     """Ends the processes that Lightning started; its observer would kill this one for theirs."""
     processes = getattr(trainer.strategy.launcher, "procs", [])
     for process in processes:

@@ -7,7 +7,7 @@ import platform
 import warnings
 
 
-def keep_pages() -> None:
+def keep_freed_memory() -> None:
     """Lets glibc keep the memory that a step frees for the next one, for as long as the run.
 
     By default it gives each large tensor back to the system, which then clears its pages anew: some
@@ -19,7 +19,7 @@ def keep_pages() -> None:
         libc.mallopt(-1, -1)  # M_TRIM_THRESHOLD: never
 
 
-def quieten() -> None:
+def silence_libraries() -> None:
     """Silences what libraries say at every start and a user cannot act on."""
     import transformers
 

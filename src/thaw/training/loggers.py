@@ -5,7 +5,6 @@ import logging
 import netrc
 import os
 import secrets
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.utilities import rank_zero_only
 
 from thaw.cli.secrets import redacted_argv
-from thaw.storage.files import whole, write_whole
+from thaw.storage.files import atomic, write_atomic
 
 log = logging.getLogger(__name__)
 
@@ -66,13 +65,13 @@ def keep_rows(path: Path, below: int | None, columns: Sequence[str] = ()) -> Non
     if below is not None:
         # A row that a kill cut off comes after the last checkpoint.
         rows = [row for row in rows if (row["step"] or "").isdigit() and int(row["step"]) < below]
-    with whole(path) as aside, open(aside, "w", newline="", encoding="utf-8") as file:
+    with atomic(path) as aside, open(aside, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, names)
         writer.writeheader()
         writer.writerows(rows)
 
 
-def wandb_logger(save_dir: str, log_model: bool = False, **kwargs: Any) -> WandbLogger:
+def wandb_logger(save_dir: str, log_model: bool = False, **kwargs: Any) -> "LateWandb":
     """Weights & Biases: offline unless `WANDB_MODE`, an API key or a login says otherwise.
 
     Args:
@@ -82,31 +81,28 @@ def wandb_logger(save_dir: str, log_model: bool = False, **kwargs: Any) -> Wandb
     """
     mode = os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
     Path(save_dir).mkdir(parents=True, exist_ok=True)
-    logger = LateWandb(save_dir=save_dir, offline=mode == "offline", mode=mode, **kwargs)
-    logger.log_exported_model = log_model
-    return logger
+    offline = mode == "offline"
+    return LateWandb(mode, log_model, save_dir=save_dir, offline=offline, **kwargs)
 
 
 class LateWandb(WandbLogger):
     """Starts its W&B run when the first numbers come, not before the first step: importing and
-    starting W&B takes 1.5 seconds. Its id stays in the run directory, and a run that goes on
-    is the same one there.
+    starting W&B takes 1.5 seconds. Its id stays in the run directory, and a resumed run is the same
+    one there.
 
     Args:
-        mode: of W&B: online, offline, disabled.
-        options: of `lightning.pytorch.loggers.WandbLogger`.
-
-    Attributes:
+        mode: mode of W&B: online, offline, disabled.
         log_exported_model: whether the run's model/ is sent; Lightning's own `log_model` would send
             checkpoints.
+        options: options of `lightning.pytorch.loggers.WandbLogger`.
     """
 
-    log_exported_model = False
-
-    def __init__(self, mode: str, **options: Any) -> None:
+    def __init__(self, mode: str, log_exported_model: bool = False, **options: Any) -> None:
         super().__init__(**options)
         self.mode = mode
+        self.log_exported_model = log_exported_model
         self.waiting: list[Any] = []
+        self.wanted = False
 
     def log_hyperparams(self, params: Any) -> None:
         if self._experiment is None:
@@ -114,18 +110,31 @@ class LateWandb(WandbLogger):
         else:
             super().log_hyperparams(params)
 
+    def log_metrics(self, metrics: Any, step: int | None = None) -> None:
+        self.start()
+        super().log_metrics(metrics, step)
+
+    def start(self) -> Any:
+        """Starts the W&B run, unless it has started, and returns it."""
+        self.wanted = True
+        return self.experiment
+
     @property
     def experiment(self) -> Any:
-        """The run; see WandbLogger."""
+        """The W&B run; see WandbLogger.
+
+        Raises:
+            AttributeError: it has not started. Lightning starts every logger that has an
+                experiment before the first step.
+        """
         if self._experiment is not None or rank_zero_only.rank:  # type: ignore[attr-defined]
             return super().experiment
-        if sys._getframe(1).f_code.co_name == "_call_setup_hook":
-            # There Lightning starts every logger that has one, before the first step.
-            raise AttributeError("W&B starts with the first numbers")
+        if not self.wanted:
+            raise AttributeError("W&B starts with the first numbers; start() starts it before.")
         if self._wandb_init.get("id") is None:
             kept = Path(str(self.save_dir)) / "wandb_id.txt"
             if not kept.exists():
-                write_whole(kept, secrets.token_hex(4))
+                write_atomic(kept, secrets.token_hex(4))
             self._wandb_init["id"] = kept.read_text(encoding="utf-8")
         with redacted_argv():  # W&B keeps the command line
             run = self.started()

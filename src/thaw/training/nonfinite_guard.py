@@ -17,7 +17,7 @@ Batch = tuple[Tensor, Tensor | None]  # whether its loss is not finite, and its 
 SHOWN = 20  # rows in a message
 
 
-class NonFinite(pl.Callback):
+class NonFiniteGuard(pl.Callback):
     """Leaves out each optimizer step with a loss or gradient that is not finite.
 
     Whether it is left out is decided on the device, in the fused step itself (`found_inf`, as a
@@ -28,19 +28,31 @@ class NonFinite(pl.Callback):
     failure; only the loss counts here.
 
     Args:
-        action: "stop" raises ThawError with step and rows; "skip" counts and goes on.
+        action: "stop" raises ThawError with step and rows; "skip" counts and goes on; None: as the
+            trainer's `on_nonfinite` says.
 
     Attributes:
-        steps: how many were left out.
+        steps: number of steps that were left out.
     """
 
-    def __init__(self, action: Action = "stop") -> None:
+    def __init__(self, action: Action | None = None) -> None:
         self.action = action
         self.steps = 0
         self.rows: Tensor | None = None
         self.judged: list[tuple[int, Tensor]] = []  # step and flag, since the last look
         self.batches: list[Batch] = []  # of these steps
         self.open: list[Batch] = []  # of the coming step
+
+    @property
+    def state_key(self) -> str:
+        return "NonFinite"  # in checkpoints of thaw 0.1
+
+    def setup(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
+        self.action = self.action or getattr(trainer, "on_nonfinite", "stop")
+
+    def metrics(self) -> dict[str, float]:
+        """Returns what metrics.json says: the number of steps left out, if such steps may be."""
+        return {"nonfinite_steps": self.steps} if self.action == "skip" else {}
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, module: Any, batch: Any, batch_idx: int
@@ -122,6 +134,12 @@ class NonFinite(pl.Callback):
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         self.steps = state_dict["steps"]
+
+
+def guard_of(trainer: pl.Trainer) -> NonFiniteGuard | None:
+    """Returns the guard among a trainer's callbacks, or None."""
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    return next((c for c in callbacks if isinstance(c, NonFiniteGuard)), None)
 
 
 def of_rows(batches: list[Batch]) -> str:

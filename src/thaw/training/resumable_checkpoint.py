@@ -15,8 +15,8 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from pydantic import PositiveInt
 
-from thaw.storage.files import sync, whole
-from thaw.training.timer import Clock
+from thaw.storage.files import atomic, sync
+from thaw.training.timer import TrainingTimer
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class WholeCheckpoints(TorchCheckpointIO):
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
     ) -> None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        with whole(Path(path)) as aside:
+        with atomic(Path(path)) as aside:
             torch.save(checkpoint, aside)
 
 
@@ -48,14 +48,12 @@ class Checkpoint(pl.callbacks.Checkpoint):
         every_n_train_steps: writes after so many optimizer steps, too.
 
     Attributes:
-        start: metrics of the validation before the first step.
         rows: logged steps below this number are done; see `thaw.training.loggers.keep_rows`.
     """
 
     def __init__(self, dirpath: str, every_n_train_steps: PositiveInt | None = None) -> None:
         self.directory = Path(dirpath)
         self.every = every_n_train_steps
-        self.start: dict[str, float] = {}
         self.rows = 0
         self.moment: Literal["batch", "validation", "end", ""] = ""
         self.due = self.restored = False
@@ -101,7 +99,7 @@ class Checkpoint(pl.callbacks.Checkpoint):
             sync(self.directory)
         trainer.strategy.barrier()
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, Clock) and moment == "batch":
+            if isinstance(callback, TrainingTimer) and moment == "batch":
                 callback.go()
 
     def on_save_checkpoint(
@@ -127,11 +125,10 @@ class Checkpoint(pl.callbacks.Checkpoint):
             loops["epoch_loop.state_dict"]["_batches_that_stepped"] -= int(steps)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"start": self.start, "rows": self.rows, "step": self.step}
+        return {"rows": self.rows, "step": self.step}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.start, self.rows = state_dict["start"], state_dict["rows"]
-        self.step, self.restored = state_dict["step"], True
+        self.rows, self.step, self.restored = state_dict["rows"], state_dict["step"], True
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -163,20 +160,23 @@ def between_steps(trainer: pl.Trainer) -> bool:
     return done % trainer.accumulate_grad_batches == 0
 
 
-def newest(saver: Checkpoint) -> tuple[Path, dict[str, Any]] | None:
-    """The newest whole checkpoint, and what its `Checkpoint` kept; None: there is none.
+def newest(directory: Path) -> tuple[Path, dict[str, Any]] | None:
+    """Returns the newest whole checkpoint, and the state of its `Checkpoint`; None: there is none.
 
     A damaged one is passed over, and said. The best one must be whole, too: without it, the run
-    begins anew.
+    starts from the beginning.
+
+    Args:
+        directory: directory of the checkpoints.
     """
-    for path in (saver.directory / LAST, saver.directory / PREVIOUS):
+    for path in (directory / LAST, directory / PREVIOUS):
         state = read(path) if path.exists() else None
         if state is None:
             continue
         bests = [s["best_model_path"] for s in state["callbacks"].values() if "dirpath" in s]
-        best = saver.directory / Path(bests[0]).name if bests and bests[0] else None
+        best = directory / Path(bests[0]).name if bests and bests[0] else None
         if best is None or (best.exists() and read(best) is not None):
-            return path, state["callbacks"][saver.state_key]
+            return path, state["callbacks"][Checkpoint.__qualname__]
         log.warning("without %s the run begins anew", best.name)
         return None
     return None
@@ -197,7 +197,7 @@ def read(path: Path) -> dict[str, Any] | None:
 
 
 def forget(directory: Path) -> None:
-    """Removes the checkpoints of a run that begins anew; those that it would go on from first."""
+    """Removes the checkpoints of a run that starts again; those that it would resume from first."""
     for name in (LAST, PREVIOUS, NEXT):
         (directory / name).unlink(missing_ok=True)
     for path in directory.glob("*.ckpt"):

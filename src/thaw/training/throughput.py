@@ -70,6 +70,8 @@ class Throughput(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, *_: Any
     ) -> None:
+        if not trainer.loggers:
+            return
         self.tokens = self.tokens + real_tokens(batch)
         if not trainer._logger_connector.should_update_logs:
             return

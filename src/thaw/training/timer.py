@@ -6,9 +6,13 @@ from typing import Any
 import lightning.pytorch as pl
 
 
-class Clock(pl.Callback):
-    """Seconds spent in training batches, validation and checkpoints apart, and samples trained; of
-    all parts of a run that was stopped."""
+class TrainingTimer(pl.Callback):
+    """Measures the seconds spent in training batches, validation and checkpoints apart, and counts
+    the samples trained; of all parts of a run that was stopped."""
+
+    @property
+    def state_key(self) -> str:
+        return "Clock"  # in checkpoints of thaw 0.1
 
     def __init__(self) -> None:
         self.seconds = self.fit_seconds = 0.0
@@ -24,7 +28,7 @@ class Clock(pl.Callback):
         self.go()
 
     def on_train_batch_start(self, *args: Any) -> None:
-        self.go()  # after a checkpoint, or in a run that goes on within an epoch
+        self.go()  # after a checkpoint, or in a run that is resumed within an epoch
 
     def on_validation_start(self, trainer: pl.Trainer, *args: Any) -> None:
         if trainer.training or trainer.validating:
@@ -39,11 +43,11 @@ class Clock(pl.Callback):
         self.samples += len(batch["row"]) * trainer.world_size
 
     def go(self) -> None:
-        """Counts from now on."""
+        """Starts to count, unless it does already."""
         self.began = self.began or time.monotonic()
 
     def pause(self) -> None:
-        """Counts no more."""
+        """Stops counting."""
         if self.began:
             self.seconds += time.monotonic() - self.began
         self.began = 0.0
@@ -54,10 +58,11 @@ class Clock(pl.Callback):
         return {"seconds": self.seconds, "fit_seconds": fit_seconds, "samples": self.samples}
 
     def load_state_dict(self, state_dict: dict[str, float]) -> None:
-        vars(self).update(state_dict)
+        self.seconds, self.samples = state_dict["seconds"], int(state_dict["samples"])
+        self.fit_seconds = state_dict["fit_seconds"]
 
     def metrics(self) -> dict[str, float]:
-        """What metrics.json says of them."""
+        """Returns what metrics.json says of them."""
         return {
             "fit_seconds": round(self.fit_seconds + time.monotonic() - self.fit_began, 2),
             "train_seconds": round(self.seconds, 2),

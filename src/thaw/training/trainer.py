@@ -1,5 +1,5 @@
-"""Lightning's Trainer, with what this machine decides (precision, packing, compilation), a guard of
-each step, and checkpoints that are whole."""
+"""Lightning's Trainer, with what this machine decides (precision, packing, compilation), and
+checkpoints that are whole."""
 
 import logging
 from pathlib import Path
@@ -11,7 +11,7 @@ from lightning.fabric.connector import _PRECISION_INPUT
 from lightning.fabric.plugins import CheckpointIO
 
 from thaw.errors import ThawError
-from thaw.training.nonfinite_guard import Action, NonFinite
+from thaw.training.nonfinite_guard import Action
 from thaw.training.resumable_checkpoint import WholeCheckpoints
 
 log = logging.getLogger(__name__)
@@ -29,12 +29,10 @@ class Trainer(pl.Trainer):
         packed: whether encoders run without padding, see `thaw.encoder.packed_attention`;
             "auto": on CUDA, where they can.
         compile: whether `torch.compile` compiles the blocks that train.
-        on_nonfinite: what follows a step whose loss or gradient is not finite, which is left out in
-            any case: "stop" ends the run with a message, "skip" counts it and goes on.
-        options: of `lightning.pytorch.Trainer`.
-
-    Attributes:
-        nonfinite: the callback that does so.
+        on_nonfinite: what `thaw.training.nonfinite_guard.NonFiniteGuard` does after a step whose
+            loss or gradient is not finite: "stop" ends the run with a message, "skip" counts it and
+            goes on.
+        options: options of `lightning.pytorch.Trainer`.
 
     Raises:
         ThawError: gradients cannot be clipped by value in float16, or nothing is to train.
@@ -70,16 +68,12 @@ class Trainer(pl.Trainer):
             from thaw.training.fsdp import FullySharded
 
             options["strategy"] = FullySharded()
-        self.nonfinite = NonFinite(on_nonfinite)
-        others = options.pop("callbacks", None) or []
-        others = [others] if isinstance(others, pl.Callback) else others
-        options["callbacks"] = [self.nonfinite, *others]
         plugins = options.pop("plugins", None) or []
         plugins = [*plugins] if isinstance(plugins, list | tuple) else [plugins]
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             plugins.append(WholeCheckpoints())
         super().__init__(precision=chosen, plugins=plugins, **options)  # type: ignore[arg-type]
-        self.packed, self.compile = packed, compile
+        self.packed, self.compile, self.on_nonfinite = packed, compile, on_nonfinite
         if not self.is_global_zero:
             return
         if why:

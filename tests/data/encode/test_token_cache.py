@@ -1,14 +1,12 @@
 """Tokens on disk: made once, found again, the same as they were."""
 
-import os
 import pickle
 
 import numpy as np
 import pytest
-from datasets import Dataset
 
-from thaw.data.encode import token_cache as encoded
-from thaw.data.encode.token_cache import keep, key_of, make_room
+from thaw.data.encode import token_cache
+from thaw.data.encode.token_cache import cache_key, cached_rows
 from thaw.data.sequence import SequenceData
 
 ROWS = {
@@ -33,8 +31,8 @@ def pieces(about):
 
 @pytest.mark.parametrize("part", [1, 2, 10])
 def test_rows_come_back_as_they_were_however_they_are_cut(cache, monkeypatch, part):
-    monkeypatch.setattr(encoded, "PART", part)
-    rows, about = keep("key", pieces)
+    monkeypatch.setattr(token_cache, "PART", part)
+    rows, about = cached_rows("key", pieces)
     assert about == {"longest": 3}
     assert (len(rows), rows.column_names) == (3, list(ROWS))
     assert list(rows) == [{k: v[i] for k, v in ROWS.items()} for i in range(3)]
@@ -46,8 +44,8 @@ def test_rows_come_back_as_they_were_however_they_are_cut(cache, monkeypatch, pa
 
 
 def test_rows_are_made_once(cache):
-    keep("key", pieces)
-    rows, about = keep("key", lambda about: pytest.fail("made again"))
+    cached_rows("key", pieces)
+    rows, about = cached_rows("key", lambda about: pytest.fail("made again"))
     assert (rows[0]["input_ids"], about) == ([1, 2, 3], {"longest": 3})
 
 
@@ -57,34 +55,31 @@ def test_a_failure_leaves_nothing_behind(cache):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        keep("key", broken)
+        cached_rows("key", broken)
     assert not [p for p in cache.iterdir() if p.is_dir()]
-    assert len(keep("key", pieces)[0]) == 3
+    assert len(cached_rows("key", pieces)[0]) == 3
 
 
 def test_a_key_follows_from_every_row_and_option():
     keys = [
-        key_of({"a": 1}, ["x", "y"]),
-        key_of({"a": 2}, ["x", "y"]),
-        key_of({"a": 1}, ["x", "z"]),
-        key_of({"a": 1}, ["y", "x"]),
-        key_of({"a": 1}, ["xy"]),
-        key_of({"a": 1}, ["x"]),
+        cache_key({"a": 1}, ["x", "y"]),
+        cache_key({"a": 2}, ["x", "y"]),
+        cache_key({"a": 1}, ["x", "z"]),
+        cache_key({"a": 1}, ["y", "x"]),
+        cache_key({"a": 1}, ["xy"]),
+        cache_key({"a": 1}, ["x"]),
     ]
     assert len(set(keys)) == len(keys)
-    assert key_of({"a": 1}, iter(["x", "y"])) == keys[0]
-    assert key_of("\ud800")  # half of a surrogate pair, as JSON may hold it
+    assert cache_key({"a": 1}, iter(["x", "y"])) == keys[0]
+    assert cache_key("\ud800")  # half of a surrogate pair, as JSON may hold it
 
 
-def test_what_was_used_least_recently_goes_first(cache):
-    for age, key in enumerate(["new", "mine", "old"]):
-        keep(key, pieces)
-        os.utime(cache / key, (1000 - age, 1000 - age))
-    mapped = Dataset.from_file(str(cache / "old" / "rows.arrow"))
-    size = sum(f.stat().st_size for f in (cache / "new").iterdir())
-    make_room(cache, size, cache / "mine")
-    assert sorted(p.name for p in cache.iterdir() if p.is_dir()) == ["mine"]
-    assert mapped[0]["input_ids"] == [1, 2, 3]
+def test_rows_stay_readable_when_they_are_deleted_for_others(cache, monkeypatch):
+    first, _ = cached_rows("first", pieces)
+    monkeypatch.setattr(token_cache, "BUDGET_GIB", 0)
+    cached_rows("second", pieces)
+    assert [p.name for p in cache.iterdir() if p.is_dir()] == ["second"]
+    assert first[0]["input_ids"] == [1, 2, 3]
 
 
 def data_of(tiny_bert, reviews, **options):
@@ -139,23 +134,23 @@ def garble(path, by=0):
 @pytest.mark.parametrize("name", ["rows.arrow", "about.json"])
 @pytest.mark.parametrize("harm", [truncate, garble, lambda path: path.unlink()])
 def test_damaged_tokens_are_noticed_and_made_anew(cache, caplog, name, harm):
-    keep("key", pieces)
+    cached_rows("key", pieces)
     harm(cache / "key" / name)
-    rows, about = keep("key", pieces)
+    rows, about = cached_rows("key", pieces)
     assert (list(rows["input_ids"]), about) == (ROWS["input_ids"], {"longest": 3})
-    assert caplog.text.count("kept tokens are damaged and made anew") == 1
-    keep("key", lambda about: pytest.fail("made again"))
+    assert caplog.text.count("is damaged and made again") == 1
+    cached_rows("key", lambda about: pytest.fail("made again"))
 
 
 def test_damage_that_leaves_the_size_is_what_reading_raises(cache, caplog):
-    keep("key", pieces)
+    cached_rows("key", pieces)
     path = cache / "key" / "rows.arrow"
     path.write_bytes(bytes(path.stat().st_size))
-    assert len(keep("key", pieces)[0]) == 3
-    assert "made anew" in caplog.text
+    assert len(cached_rows("key", pieces)[0]) == 3
+    assert "made again" in caplog.text
 
 
 def test_a_file_in_the_place_of_tokens_is_no_tokens(cache):
     cache.mkdir(parents=True)
     (cache / "key").write_text("")
-    assert len(keep("key", pieces)[0]) == 3
+    assert len(cached_rows("key", pieces)[0]) == 3

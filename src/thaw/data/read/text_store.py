@@ -1,48 +1,77 @@
-"""Texts in a file while a data set is large: memory takes 8 bytes a text, whatever its length."""
+"""Texts in a file while a data set is large: memory does not grow with their length."""
 
-import os
+import mmap
 import tempfile
 from array import array
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import Any, overload
 
 import numpy as np
+import pyarrow as pa
 
-from thaw.errors import ThawError
 from thaw.storage.cache import cache_dir, disk_errors
 
 Text = tuple[str, ...]
 FEW = 20_000  # texts that stay in memory
+BATCH = 1000  # texts written at a time
+READS = 100_000  # after which pages are given back
 
 
 class Spool(Sequence[Text]):
-    """Texts, or pairs of them, in a file without a name that is gone with the process.
+    """Texts, or pairs of them, in a memory-mapped Arrow file that is gone with the process.
 
     Args:
-        texts: the first ones.
+        texts: the first ones; none can be added once one was read.
 
     Raises:
         ThawError: there is no room on the disk.
     """
 
     def __init__(self, texts: Sequence[Text]) -> None:
-        self.width = len(texts[0])
-        self.ends = array("q", [0])
+        # Bytes and not strings: JSON may hold half an emoji, which is not UTF-8.
+        self.schema = pa.schema([(str(i), pa.binary()) for i in range(len(texts[0]))])
         with disk_errors(cache_dir(), "THAW_CACHE"):
             cache_dir().mkdir(parents=True, exist_ok=True)
             self.file = tempfile.TemporaryFile(dir=cache_dir())  # noqa: SIM115  (stays open)
-        for text in texts:
-            self.append(text)
+            self.writer: Any = pa.ipc.new_file(self.file, self.schema)
+        self.unwritten: list[Text] = list(texts)
+        self.written = self.reads = 0
 
     def append(self, text: Text) -> None:
         """Adds a text."""
+        if self.writer is None:
+            raise ValueError("texts cannot be added once one was read")
+        self.unwritten.append(text)
+        if len(self.unwritten) >= BATCH:
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes the texts that are still in memory."""
+        columns = [
+            pa.array([part.encode("utf-8", "surrogatepass") for part in column], pa.binary())
+            for column in zip(*self.unwritten, strict=True)
+        ]
+        self.written += len(self.unwritten)
+        self.unwritten = []
         with disk_errors(cache_dir(), "THAW_CACHE"):
-            for part in text:
-                size = self.file.write(part.encode("utf-8", "surrogatepass"))
-                self.ends.append(self.ends[-1] + size)
+            self.writer.write_batch(pa.record_batch(columns, schema=self.schema))
+
+    @cached_property
+    def columns(self) -> list[pa.ChunkedArray]:
+        """The columns of all texts, mapped into memory: the file ends here."""
+        if self.unwritten:
+            self.flush()
+        with disk_errors(cache_dir(), "THAW_CACHE"):
+            self.writer.close()
+            self.file.flush()
+        self.writer = None
+        # By its descriptor: the file has no name that pyarrow could open.
+        self.mapped = mmap.mmap(self.file.fileno(), 0, access=mmap.ACCESS_READ)
+        return pa.ipc.open_file(pa.BufferReader(pa.py_buffer(self.mapped))).read_all().columns
 
     def __len__(self) -> int:
-        return (len(self.ends) - 1) // self.width
+        return self.written + len(self.unwritten)
 
     @overload
     def __getitem__(self, key: int) -> Text: ...
@@ -51,26 +80,19 @@ class Spool(Sequence[Text]):
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, slice):
             return [self[row] for row in range(len(self))[key]]
-        first = range(len(self))[key] * self.width
-        ends = self.ends[first : first + self.width + 1]
-        with disk_errors(cache_dir(), "THAW_CACHE"):
-            self.file.flush()
-        # Not seek and read: a loader's workers have the file in common.
-        whole = os.pread(self.file.fileno(), ends[-1] - ends[0], ends[0])
-        if len(whole) != ends[-1] - ends[0]:
-            raise ThawError(f"texts in {cache_dir()} were cut off while they were in use.")
-        cuts = [end - ends[0] for end in ends]
-        return tuple(
-            whole[cuts[i] : cuts[i + 1]].decode("utf-8", "surrogatepass") for i in range(self.width)
-        )
+        row, columns = range(len(self))[key], self.columns
+        self.reads += 1
+        if self.reads % READS == 0:  # the system keeps the pages, and this process does not
+            self.mapped.madvise(mmap.MADV_DONTNEED)
+        return tuple(column[row].as_py().decode("utf-8", "surrogatepass") for column in columns)
 
 
 class Picked(Sequence[Text]):
-    """Some rows of a spool, in an order of their own.
+    """Some of the texts, in an order of their own.
 
     Args:
-        texts: all of them.
-        rows: the numbers of these.
+        texts: all texts.
+        rows: indices of some of them.
     """
 
     def __init__(self, texts: Sequence[Text], rows: Iterable[int]) -> None:
@@ -91,5 +113,5 @@ class Picked(Sequence[Text]):
 
 
 def hashes(texts: Sequence[Text]) -> np.ndarray:
-    """A number of 64 bits for each text, the same for the same text in this process."""
+    """Returns a number of 64 bits for each text, the same for the same text in this process."""
     return np.fromiter(map(hash, texts), dtype=np.int64, count=len(texts))

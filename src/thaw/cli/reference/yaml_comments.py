@@ -1,4 +1,4 @@
-"""Files of `conf/` with their comments, which YAML's readers leave out."""
+"""Reads files of `conf/` with their comments, which YAML's readers leave out."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,9 +13,9 @@ class File:
     """A file of `conf/`.
 
     Attributes:
-        header: the comment at its top.
+        header: comment at its top.
         everywhere: whether its keys are those of the whole config.
-        tree: of its keys.
+        tree: its keys.
     """
 
     header: str
@@ -25,12 +25,12 @@ class File:
 
 @dataclass
 class Node:
-    """A key of a file.
+    """A key of a file, or its root.
 
     Attributes:
-        text: its value as written.
-        comment: beside it.
-        children: by key, of a mapping.
+        text: value as written.
+        comment: comment beside it.
+        children: keys of a mapping.
         block: whether these stand on lines of their own.
     """
 
@@ -41,35 +41,36 @@ class Node:
 
     @property
     def target(self) -> str | None:
-        """The constructor that the mapping is for."""
+        """Dotted name of the constructor that the mapping is for."""
         node = self.children.get("_target_")
         return node.text if node else None
 
 
 def read(path: Path) -> File:
-    """A file of `conf/` with its comments."""
+    """Returns a file of `conf/` with its comments."""
     text = path.read_text(encoding="utf-8")
     lines = text.splitlines()
     top = [line[1:].strip() for line in lines[: next_key(lines)]]
     everywhere = any(line.startswith("@package _global_") for line in top)
-    header = " ".join(line for line in top if line and not line.startswith("@package"))
+    not_words = ("@package", "yaml-language-server:")
+    header = " ".join(line for line in top if line and not line.startswith(not_words))
     root = yaml.compose(text, yaml.SafeLoader)
     return File(header, everywhere, node_of(root, text, lines))
 
 
 def next_key(lines: Sequence[str]) -> int:
-    """The number of comment lines that a file begins with."""
+    """Returns the number of comment lines that a file begins with."""
     return next((i for i, line in enumerate(lines) if not line.startswith("#")), len(lines))
 
 
 def node_of(found: Any, text: str, lines: Sequence[str], after: Any = None) -> Node:
-    """What was written, as a tree.
+    """Returns a node of PyYAML with its comments.
 
     Args:
-        found: of PyYAML.
-        text: of the file.
-        lines: of the text.
-        after: where the key of it ends.
+        found: node of PyYAML, None for an empty file.
+        text: text of the file.
+        lines: lines of the text.
+        after: mark where the key of the node ends.
     """
     if found is None:
         return Node()
@@ -87,7 +88,7 @@ def node_of(found: Any, text: str, lines: Sequence[str], after: Any = None) -> N
 
 
 def comment_at(lines: Sequence[str], mark: Any) -> str:
-    """The comment right of a place, with what goes on below it."""
+    """Returns the comment right of a mark, with the lines below that continue it."""
     rest = lines[mark.line][mark.column :].lstrip(": ") if mark.line < len(lines) else ""
     if not rest.startswith("#"):
         return ""

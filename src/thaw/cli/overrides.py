@@ -1,0 +1,94 @@
+"""Reads `key=value` words: overrides of `train.py`, and arguments of the other commands."""
+
+import sys
+from collections.abc import Collection, Mapping, Sequence
+
+from thaw.cli.messages import did_you_mean
+from thaw.errors import ThawError
+
+
+def split_override(override: str) -> tuple[str, str]:
+    """Returns the key and the value of an override: `+task.lr=1` is `task.lr` and `1`."""
+    key, _, value = override.lstrip("+~").partition("=")
+    return key, value
+
+
+def key_of(override: str) -> str:
+    """Returns the key of an override."""
+    return split_override(override)[0]
+
+
+def value_of(override: str) -> str:
+    """Returns the value of an override, without the quotes of Hydra's grammar."""
+    return unquote(split_override(override)[1])
+
+
+def group_of(override: str) -> str:
+    """Returns the first part of an override's key: `data` of `data.label=stars`."""
+    return key_of(override).partition(".")[0]
+
+
+def replace(own: Sequence[str], new: Sequence[str]) -> list[str]:
+    """Returns overrides where new ones stand in for those of the same keys."""
+    keys = {key_of(override) for override in new}
+    return [*(override for override in own if key_of(override) not in keys), *new]
+
+
+def quote(value: object) -> str:
+    """Returns a value, such as a path, quoted for Hydra's grammar, whatever is in it."""
+    escaped = str(value).replace("'", r"\'")
+    return f"'{escaped}'"
+
+
+def unquote(value: str) -> str:
+    """Returns a value without the quotes of Hydra's grammar."""
+    if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
+        return value[1:-1].replace(r"\'", "'")
+    return value
+
+
+def read_arguments(
+    argv: Sequence[str],
+    known: Mapping[str, str | None],
+    usage: str,
+    groups: Collection[str] = (),
+) -> tuple[dict[str, str], list[str]]:
+    """Reads the command line of a command other than `train.py`.
+
+    Args:
+        argv: command line without the program. `-h` and `--help` print the usage and exit.
+        known: keys with their defaults; None: the key must be given.
+        usage: text shown for `--help` and when something is wrong.
+        groups: config groups whose overrides the command takes too.
+
+    Returns:
+        A value for each key, and the overrides.
+
+    Raises:
+        ThawError: a word is not `key=value`, or a key is unknown or missing.
+    """
+    show_usage(argv, usage)
+    values = dict(known)
+    overrides = []
+    for word in argv:
+        key, equals, value = word.partition("=")
+        if group_of(word) in groups:
+            overrides.append(word)
+        elif not equals:
+            raise ThawError(f"got {word!r}, expected key=value.\n{usage}")
+        elif key not in known:
+            hint = did_you_mean(key, [*known, *groups])
+            raise ThawError(f"there is no option {key}.{hint}\n{usage}")
+        else:
+            values[key] = value
+    missing = [key for key, value in values.items() if value is None]
+    if missing:
+        raise ThawError(f"{', '.join(missing)} must be given.\n{usage}")
+    return {key: str(value) for key, value in values.items()}, overrides
+
+
+def show_usage(argv: Sequence[str], usage: str) -> None:
+    """Prints the usage and exits if the command line asks for it."""
+    if {"-h", "--help"} & set(argv):
+        print(usage)
+        sys.exit(0)

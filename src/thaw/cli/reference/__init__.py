@@ -1,0 +1,1 @@
+"""Writes `conf/schema.json` and `docs/options.md`: `python -m thaw.cli.reference`."""

@@ -1,0 +1,185 @@
+"""The page `docs/options.md`: every option with its type, default and meaning."""
+
+import importlib
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+import yaml
+
+from thaw.cli.conf import conf_dir
+from thaw.cli.reference.constructors import fragment
+from thaw.cli.reference.schema_file import BASE, COMMAND, PLAIN, choices, data_targets, definitions
+from thaw.cli.reference.yaml_comments import File, Node, read
+from thaw.cli.schema import describe, join_types
+
+GROUPS = (
+    "task",
+    "data",
+    "model",
+    "freeze",
+    "trainer",
+    "callbacks",
+    "logger",
+    "experiment",
+    "hparams_search",
+    "debug",
+)
+COMMANDS = ("predict", "evaluate", "export", "parameters")
+INTRODUCTION = f"""# Options
+
+`python train.py GROUP=CHOICE KEY=VALUE`. This page is written by `{COMMAND}` from
+`conf/` and the constructors that options are for. `${{...}}` is the value of another option.
+`+KEY=VALUE` sets an argument that a class of another library takes and no file names, and Hydra has
+options of its own (`--hydra-help`).
+
+The same command writes `conf/schema.json`, a JSON Schema from which an editor with a YAML language
+server completes configs. The first line of a config names it:
+`# yaml-language-server: $schema=<thaw>/conf/schema.json` in an experiment,
+`# yaml-language-server: $schema=<thaw>/conf/schema.json#/definitions/data` in a file of the group
+`data` (`model`, `freeze`, `trainer`, `callbacks` and `logger` likewise).
+"""
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option that can be typed.
+
+    Attributes:
+        name: dotted path.
+        kind: type in words.
+        default: value as written in `conf/`.
+        meaning: a line of explanation.
+    """
+
+    name: str
+    kind: str
+    default: str
+    meaning: str
+
+
+def options_in(
+    node: Node, path: str, targets: Sequence[str] = (), whole: Collection[str] = PLAIN
+) -> Iterator[Option]:
+    """Yields the options below a key.
+
+    Args:
+        node: the key in its file.
+        path: dotted path of the key.
+        targets: constructors that the options are for, where the file does not say.
+        whole: names whose value may be a mapping, and is one option.
+    """
+    targets = [node.target] if node.target else targets
+    for key, child in node.children.items():
+        if key in ("_target_", "defaults"):
+            continue
+        name = f"{path}.{key}".lstrip(".")
+        known = [definitions()[target]["properties"].get(key, {}) for target in targets]
+        kind = join_types(map(describe, [fragment(PLAIN[name])] if name in PLAIN else known))
+        if kind in ("", "null") and not child.children:
+            kind = guess_type(child.text)
+        documented = (option.get("description", "") for option in known)
+        meaning = child.comment or next(filter(None, documented), "")
+        if child.target or (child.block and child.children and name not in whole):
+            if meaning:
+                default = "as below" if len(child.children) > 1 else str(child.target)
+                yield Option(name, "mapping or null", default, meaning)
+            yield from options_in(child, name, whole=whole)
+        else:
+            yield Option(name, kind, child.text or "null", meaning)
+
+
+def guess_type(text: str) -> str:
+    """Returns the type of a value as it is written, where nothing else says it."""
+    kind = type(yaml.safe_load(text or "null")).__name__
+    return {"NoneType": "any", "dict": "mapping", "list": "list"}.get(kind, kind)
+
+
+def options_by_choice(group: str) -> dict[str, list[Option]]:
+    """Returns the options of a group by the choice that has them."""
+    found: dict[str, list[Option]] = {}
+    first: set[str] = set()
+    for name, file in choices(group).items():
+        targets = list(data_targets().values()) if group == "data" else []
+        if file.everywhere:
+            mine = [k for k in file.tree.children if k == group or k not in (*GROUPS, *PLAIN)]
+            mine = [k for k in mine if k not in ("defaults", "hydra")]
+            found[name] = [o for k in mine for o in options_in(file.tree.children[k], k)]
+        else:
+            rows = options_in(file.tree, group, targets, {*PLAIN, *first})
+            found[name] = [row for row in rows if row.name not in first]
+        if name == BASE.get(group):
+            first = {row.name for row in found[name]}  # others give values to these
+    return found
+
+
+def all_options() -> list[Option]:
+    """Returns every option; one that two choices of a group have, such as two tasks, twice."""
+    tables = [options_by_choice(group) for group in GROUPS]
+    return [*run_options(), *(o for table in tables for part in table.values() for o in part)]
+
+
+def run_options() -> list[Option]:
+    """Returns the options of `conf/train.yaml` itself."""
+    return list(options_in(read(conf_dir() / "train.yaml").tree, ""))
+
+
+def other_groups(file: File, group: str) -> list[str]:
+    """Returns the options of other groups that a choice sets, as they would be typed."""
+
+    def leaves(node: Node, path: str) -> Iterator[str]:
+        if not node.children and not node.text.startswith("${"):
+            yield f"{path}={node.text}"
+        for key, child in node.children.items():
+            if key != "_target_":
+                yield from leaves(child, f"{path}.{key}")
+
+    tops = {k: n for k, n in file.tree.children.items() if k not in (group, "defaults", "hydra")}
+    return [override for key, node in tops.items() for override in leaves(node, key)]
+
+
+def table(rows: Sequence[Option]) -> list[str]:
+    """Returns the lines of a Markdown table of options."""
+    lines = ["| option | type | default | meaning |", "|---|---|---|---|"]
+    for row in rows:
+        cells = [f"`{row.name}`", row.kind, f"`{row.default}`", row.meaning]
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return [*lines, ""]
+
+
+def data_tables(rows: Sequence[Option]) -> list[str]:
+    """Returns tables of the options of data, one for each set of tasks that read them."""
+    read_by: dict[str, list[str]] = {}
+    for task, target in data_targets().items():
+        for key in definitions()[target]["properties"]:
+            read_by.setdefault(f"data.{key}", []).append(task)
+    everyone = tuple(data_targets())
+    tables: dict[tuple[str, ...], list[Option]] = {}
+    for row in rows:
+        tables.setdefault(tuple(read_by.get(row.name, everyone)), []).append(row)
+    lines = []
+    for tasks in sorted(tables, key=len, reverse=True):
+        who = "Every task" if tasks == everyone else f"task={', '.join(tasks)}"
+        lines += [f"{who}:", "", *table(tables[tasks])]
+    return lines
+
+
+def page_text() -> str:
+    """Returns all of `docs/options.md`."""
+    lines = [INTRODUCTION, "## The run", "", *table(run_options())]
+    for group in GROUPS:
+        found, files = options_by_choice(group), choices(group)
+        lines += [f"## {group}", "", f"| `{group}=` | |", "|---|---|"]
+        lines += [f"| `{name}` | {file.header} |" for name, file in files.items()]
+        lines.append("")
+        for name, rows in found.items():
+            if not rows:
+                continue
+            lines += [f"### {group}={name}", ""] if len(found) > 1 else []
+            lines += data_tables(rows) if group == "data" else table(rows)
+            if group == "task":
+                overrides = ", ".join(f"`{word}`" for word in other_groups(files[name], group))
+                lines += [f"It sets {overrides}.", ""]
+    lines += ["## Commands", ""]
+    for command in COMMANDS:
+        lines += ["```", importlib.import_module(f"thaw.{command}").USAGE, "```", ""]
+    return "\n".join(lines).rstrip() + "\n"

@@ -1,0 +1,66 @@
+"""What the losses of several tasks share.
+
+Shapes: B batch, C labels.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from thaw.errors import ThawError
+
+NOT_INPUTS = ("labels", "row", "word")  # of a batch: what the model does not take
+
+
+def labels_and_inputs(batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    """Returns the labels of a batch, and the inputs of the model."""
+    return batch["labels"], {k: v for k, v in batch.items() if k not in NOT_INPUTS}
+
+
+def scale_for_ddp(loss: Tensor, weight: Tensor | float) -> Tensor:
+    """Scales a process's mean loss, so that DDP's mean over processes is that of the global batch.
+
+    DDP takes the mean of the gradients of all processes, which have different numbers of texts,
+    labelled tokens or masks.
+
+    Args:
+        loss: mean over the batch of this process, a scalar.
+        weight: total weight (texts, tokens) that `loss` is averaged over.
+    """
+    if not torch.distributed.is_available() or not torch.distributed.is_initialized():
+        return loss
+    own = torch.zeros((), device=loss.device) + weight  # a copy to a GPU would wait for it
+    total = own.clone()
+    torch.distributed.all_reduce(total)
+    return loss * (own * torch.distributed.get_world_size() / total.clamp(min=1e-12))
+
+
+def class_weight_tensor(
+    class_weights: str | Sequence[float] | None, labels: Sequence[str], counts: Sequence[int]
+) -> Tensor | None:
+    """Returns the weight of each class in the loss (C,), or None if all weigh the same.
+
+    Balanced weights are n / (C * count), as in scikit-learn; a class that does not occur gets the
+    weight 0. Without counts, as where a finished run is evaluated, they are None.
+
+    Args:
+        class_weights: None, "balanced", or a number for each label.
+        labels: names of the classes.
+        counts: how often each class occurs in train.
+
+    Raises:
+        ThawError: `class_weights` is neither "balanced" nor one number for each label.
+    """
+    if class_weights is None or (class_weights == "balanced" and not counts):
+        return None
+    if class_weights == "balanced":
+        count = torch.tensor(counts, dtype=torch.float32)
+        return torch.where(count > 0, count.sum() / (len(labels) * count.clamp(min=1)), 0.0)
+    weights = [] if isinstance(class_weights, str) else list(class_weights)
+    if len(weights) != len(labels) or min(weights) < 0 or not any(weights):
+        raise ThawError(
+            f"task.class_weights={class_weights}: expected balanced, or {len(labels)} numbers "
+            f"from 0, not all 0, in the order of {', '.join(labels)}."
+        )
+    return torch.tensor(weights, dtype=torch.float32)

@@ -1,0 +1,187 @@
+"""A classifier of whole texts: what fine-tuning and SetFit share.
+
+Shapes: B batch, T tokens, C labels.
+"""
+
+import heapq
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import PreTrainedModel
+
+from thaw.data.write import RowWriter
+from thaw.report.sections import ERRORS, Counts, Section, Table, shortened
+from thaw.report.test_results import TestResults
+from thaw.tasks.base import EncoderTask
+from thaw.tasks.losses import labels_and_inputs
+from thaw.tasks.metrics import (
+    classification_metrics,
+    per_class_metrics,
+    predicted_classes,
+    probabilities,
+)
+
+
+class TextClassifier(EncoderTask):
+    """A task whose model gives a logit for each label of a text.
+
+    Args:
+        model: a Hugging Face model.
+        labels: names of the classes, C of them.
+        multi_label: whether a text has several labels.
+        loss_weights: weight of each class in the loss (C,), of the positive terms with several
+            labels a text; None: all weigh the same.
+        options: options of `EncoderTask`.
+    """
+
+    pipeline = "text-classification"
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        labels: Sequence[str],
+        multi_label: bool,
+        loss_weights: Tensor | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(model, **options)
+        self.labels = list(labels)
+        self.multi_label = multi_label
+        self.register_buffer("class_weights", loss_weights, persistent=False)
+        self.class_weights: Tensor | None
+        self.scores = classification_metrics(labels, multi_label)
+        self.per_class = per_class_metrics(labels, multi_label)
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Computes the mean cross-entropy, or the mean binary cross-entropy over texts and labels.
+
+        Args:
+            logits: (B, C).
+            labels: (B,) of int64, or (B, C) of 0.0/1.0.
+        """
+        if self.multi_label:
+            return F.binary_cross_entropy_with_logits(
+                logits, labels.to(logits.dtype), pos_weight=self.class_weights
+            )
+        return F.cross_entropy(logits, labels, weight=self.class_weights)
+
+    def evaluate(self, batch: dict[str, Tensor]) -> Tensor:
+        """Returns the logits (B, C) of a batch; adds its loss to the mean and its scores."""
+        labels, inputs = labels_and_inputs(batch)
+        logits = self(**inputs)
+        self.eval_loss.update(self.loss(logits, labels), len(labels))
+        self.scores.update(predicted_classes(logits, self.multi_label), labels.long())
+        return logits
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        self.evaluate(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        self.log_scores("val", self.scores)
+
+    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        logits = self.evaluate(batch)
+        predicted = predicted_classes(logits, self.multi_label)
+        self.per_class.update(predicted, batch["labels"].long())
+        found = probabilities(logits, self.multi_label).cpu()
+        self.test_outputs.append((batch["row"].cpu(), found))
+
+    def on_test_epoch_end(self) -> None:
+        self.log_scores("test", self.scores)
+
+    def test_results(self) -> TestResults:
+        """Returns scores of each class, and the probabilities (C,) of each text of the test."""
+        per_class = {k: v.cpu() for k, v in self.per_class.compute().items()}
+        self.per_class.reset()
+        parts = self.gather_test_outputs()
+        rows = torch.cat([r for r, _ in parts])
+        order = rows.argsort()
+        found = torch.cat([p for _, p in parts])[order].tolist()
+        confusion = per_class.pop("confusion", None)
+        return TestResults(
+            metrics={
+                f"test/{name}/{label}": value
+                for name, values in per_class.items()
+                for label, value in zip(self.labels, values.reshape(-1).tolist(), strict=True)
+            },
+            outputs=dict(zip(rows[order].tolist(), found, strict=True)),
+            confusion=None if confusion is None else confusion.tolist(),
+        )
+
+    def write_test(self, run_dir: Path, data: Any, test: TestResults) -> list[Section]:
+        """Writes `predictions.parquet`, one row a text, and `confusion.png`; returns the confusion
+        matrix, and the wrong predictions that the model was surest of."""
+        texts, wrong = data.rows["test"], []
+        with RowWriter(run_dir / "predictions.parquet") as writer:
+            for row, p in test.outputs.items():
+                columns = dict(zip(data.columns.text, texts.texts[row], strict=True))
+                columns = {
+                    f"text_{k}" if k in ("label", "prediction") else k: v
+                    for k, v in columns.items()
+                }
+                label, found = (
+                    texts.labels[row],
+                    prediction_columns(p, self.labels, self.multi_label),
+                )
+                writer.write(columns | {"label": label} | found)
+                if sure := sureness(p, self.labels, found["prediction"], label):
+                    wrong.append((sure, -row, found["prediction"]))
+        sections = list[Section]()
+        if test.confusion is not None:
+            from thaw.report.figures import confusion_figure
+
+            confusion_figure(test.confusion, self.labels, run_dir / "confusion.png")
+            sides = (self.labels, self.labels, test.confusion)
+            sections.append(Counts("confusion matrix", "gold", "predicted", *sides))
+        rows = [
+            [*map(shortened, texts.texts[-row]), texts.labels[-row], prediction, sure]
+            for sure, row, prediction in heapq.nlargest(ERRORS, wrong, key=lambda w: w[:2])
+        ]
+        note = f"{len(wrong):,} of {len(test.outputs):,} texts of the test are wrong"
+        note += f"; the {ERRORS} surest." if len(wrong) > ERRORS else "; the surest first."
+        names = [*data.columns.text, "gold", "predicted", "probability"]
+        return [*sections, Table("errors", names, rows, note, examples=True)]
+
+
+def sureness(
+    probabilities: Sequence[float], labels: Sequence[str], prediction: Any, gold: Any
+) -> float:
+    """Returns the probability of a wrong prediction, of several labels that of the surest wrong
+    one; 0 if it is right.
+
+    Args:
+        probabilities: probability of each class (C,).
+        labels: names of the classes.
+        prediction: the predicted label, or labels.
+        gold: the right label, or labels.
+    """
+    if isinstance(prediction, str):
+        return max(probabilities) if prediction != gold else 0.0
+    wrong = set(prediction) ^ set(gold)
+    return max(
+        (max(p, 1 - p) for n, p in zip(labels, probabilities, strict=True) if n in wrong),
+        default=0.0,
+    )
+
+
+def prediction_columns(
+    probabilities: Sequence[float], labels: Sequence[str], multi_label: bool
+) -> dict[str, Any]:
+    """Returns the columns of a prediction: the label's name, or names, and the probability of each
+    class.
+
+    Args:
+        probabilities: probability of each class (C,).
+        labels: names of the classes.
+        multi_label: whether a text has several labels.
+    """
+    if multi_label:
+        prediction: Any = [n for n, p in zip(labels, probabilities, strict=True) if p > 0.5]
+    else:
+        prediction = labels[max(range(len(labels)), key=probabilities.__getitem__)]
+    named = {f"probability/{n}": p for n, p in zip(labels, probabilities, strict=True)}
+    return {"prediction": prediction} | named

@@ -1,0 +1,161 @@
+"""A run's directory: one process at a time, one run, and the checkpoint that it resumes from."""
+
+import json
+import logging
+import platform
+import shlex
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from lightning.pytorch.utilities import rank_zero_only
+
+from thaw import __version__
+from thaw.cli.check import plain
+from thaw.cli.secrets import redacted
+from thaw.errors import ThawError
+from thaw.storage.files import write_atomic
+from thaw.training.graceful_stop import exit_on_signals
+from thaw.training.loggers import keep_rows
+from thaw.training.resumable_checkpoint import Checkpoint, forget, newest
+
+log = logging.getLogger(__name__)
+
+LIBRARIES = ("torch", "lightning", "transformers", "datasets", "torchmetrics", "hydra-core")
+CHECKPOINT = f"{Checkpoint.__module__}.{Checkpoint.__qualname__}"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that this process takes part in.
+
+    Attributes:
+        dir: the run directory, absolute.
+        config: the composed config as plain containers, without secrets.
+        writes: whether this process writes there, as the first one does.
+        ckpt_path: the checkpoint to resume from; None: the run starts at the first step.
+        logged_rows: of a resumed run, number of steps whose logged numbers stay; None: a new run.
+    """
+
+    dir: Path
+    config: Mapping[str, Any]
+    writes: bool
+    ckpt_path: Path | None = None
+    logged_rows: int | None = None
+
+
+@contextmanager
+def open_run(cfg: Any) -> Iterator[Run]:
+    """Opens the directory of a run, new or resumed, and keeps other processes out of it.
+
+    Within, SIGTERM and Ctrl-C end the run, and the log says what to type to resume it.
+
+    Args:
+        cfg: the composed config, of `checked`.
+
+    Raises:
+        ThawError: another process or another run is there, or it cannot be written.
+    """
+    writes = not rank_zero_only.rank  # type: ignore[attr-defined]
+    if not writes:
+        logging.getLogger().setLevel(logging.ERROR)  # the first process says it for all
+    directory = Path(cfg.run_dir).absolute()
+    # A job of a sweep that is resumed may be new.
+    resumed = cfg.resume is not None and (directory / "versions.json").exists()
+    with locked(directory, writes):
+        start_run_dir(directory, writes, resumed)
+        path, rows = resume_from(cfg, directory, writes) if resumed else (None, None)
+        try:
+            with exit_on_signals():
+                yield Run(directory, redacted(plain(cfg)), writes, path, rows)
+        except SystemExit:
+            if writes:
+                log.warning("To go on:\n  %s", resume_command(directory))
+            raise
+
+
+@contextmanager
+def locked(directory: Path, writes: bool) -> Iterator[None]:
+    """Makes a run directory, and keeps other runs out of it while this one writes there.
+
+    Raises:
+        ThawError: another process is writing there, or it cannot be written.
+    """
+    if not writes:
+        yield
+        return
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(directory / ".lock")
+        lock.acquire(timeout=10)  # seconds: workers of a run that was killed end by themselves
+    except Timeout:
+        raise ThawError(
+            f"{directory}: another process is writing to this run directory; wait until it ends."
+        ) from None
+    except OSError as error:
+        raise ThawError(
+            f"{directory} cannot be written: {error.strerror}. hydra.run.dir=<directory> names "
+            "another."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def start_run_dir(directory: Path, writes: bool = True, resumed: bool = False) -> None:
+    """Makes a run directory this run's own: notes versions, or compares them where it is resumed.
+
+    Args:
+        directory: the run directory, which is there.
+        writes: whether this process writes.
+        resumed: whether this run began there before.
+
+    Raises:
+        ThawError: another run has been there before.
+    """
+    if not writes:
+        return
+    path = directory / "versions.json"
+    names = {name: version(name) for name in LIBRARIES}
+    names |= {"thaw": __version__, "python": platform.python_version()}
+    if path.exists() and not resumed:
+        raise ThawError(
+            f"{directory} holds a run already: leave hydra.run.dir out, name a new directory, or "
+            f"go on with it: {resume_command(directory)}"
+        )
+    if path.exists():
+        began = json.loads(path.read_text(encoding="utf-8"))
+        if other := [f"{k} {began.get(k)}, now {v}" for k, v in names.items() if began.get(k) != v]:
+            log.warning("the run began with %s: its end may differ in bits", "; ".join(other))
+    else:
+        write_atomic(path, json.dumps(names, indent=2))
+
+
+def resume_from(cfg: Any, directory: Path, writes: bool) -> tuple[Path | None, int]:
+    """Returns the checkpoint that a run resumes from, None if there is none, and the number of
+    steps whose logged numbers stay; removes what was logged after it."""
+    nodes = [node for node in plain(cfg.callbacks).values() if node]
+    own = next((n for n in nodes if n["_target_"] == CHECKPOINT), None)
+    found = newest(Path(own["dirpath"])) if own else None
+    rows = found[1]["rows"] if found else 0
+    if writes:
+        keep_rows(directory / "metrics.csv", rows)
+        if found is None and own:
+            forget(Path(own["dirpath"]))
+    if found is None:
+        log.info("no checkpoint: the run starts from the beginning")
+        return None, rows
+    log.info("going on after step %d, from %s", found[1]["step"], found[0].name)
+    return found[0], rows
+
+
+def resume_command(directory: Path) -> str:
+    """Returns what to type to resume a run, or its sweep."""
+    sweeps = (directory.parent / "multirun.yaml").is_file()
+    target = directory.parent if sweeps else directory
+    return shlex.join(["python", "train.py", f"resume={target}"])
