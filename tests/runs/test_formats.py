@@ -5,7 +5,7 @@ import json
 import pytest
 
 from helpers.tiny import sentences
-from thaw.cli.resume import words_to_go_on
+from thaw.cli.resume import command_to_resume
 from thaw.data.read.tables import read_rows
 from thaw.errors import ThawError
 from thaw.evaluate import main as evaluate
@@ -94,7 +94,7 @@ def test_a_reader_that_a_run_names_is_run_where_it_is_trusted(run, tmp_path, mon
         evaluate([f"run={trained}"])
     assert evaluate([f"run={trained}", "trust=bar_reader", "trainer.accelerator=cpu"])
     with pytest.raises(ThawError, match=r"names code to run: type data\.reader=bar_reader\.rows"):
-        words_to_go_on([f"resume={trained}"])
+        command_to_resume([f"resume={trained}"])
 
 
 def test_words_of_a_run_are_found_in_files_of_its_kind(run, tmp_path, capsys):
