@@ -101,8 +101,8 @@ def run_overrides(run: Path, data: str | None) -> list[str]:
 
 
 def run_config(run: Path) -> Any:
-    """Returns the config of a run: as it was resolved when the run began, or, of an older run, as far
-    as it can be resolved here."""
+    """Returns the config of a run: as it was resolved when the run began, or, of an older run, as
+    far as it can be resolved here."""
     from omegaconf import OmegaConf
 
     path = run / ".hydra" / "config.yaml"
