@@ -5,8 +5,8 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
+from thaw.cli.compose import register_resolvers
 from thaw.cli.exit import exit_clearly
-from thaw.cli.resolvers import register_resolvers
 from thaw.cli.resume import command_to_resume
 from thaw.cli.secrets import redacted_config
 

@@ -4,15 +4,37 @@ import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from thaw.cli.conf import choices, conf_dir, own_dirs, search_path, tasks
 from thaw.cli.messages import did_you_mean
-from thaw.cli.resolvers import register_resolvers
 from thaw.errors import ThawError
 
 ENGINES = ("joblib", "submitit", "ray", "optuna")  # launchers and sweepers that are extras of thaw
+
+
+def register_resolvers() -> None:
+    """Registers `${thaw.stamp:}`, which keeps run directories apart, and the others."""
+    from thaw.cli.jobs import direction, group, job_dir, run_name, sweep_dir
+    from thaw.cli.processes import first_only, stamp
+
+    OmegaConf.register_new_resolver("thaw.stamp", stamp, use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("thaw.first_only", first_only, replace=True)
+    OmegaConf.register_new_resolver("thaw.sweep", sweep_dir, replace=True)
+    OmegaConf.register_new_resolver("thaw.job", job_dir, replace=True)
+    OmegaConf.register_new_resolver("thaw.options", options_of, replace=True)
+    OmegaConf.register_new_resolver("thaw.group", group, replace=True)
+    OmegaConf.register_new_resolver("thaw.name", run_name, replace=True)
+    OmegaConf.register_new_resolver("thaw.task", lambda t: t.split(".")[-2], replace=True)
+    OmegaConf.register_new_resolver("thaw.direction", direction, replace=True)
+
+
+def options_of(*, _root_: DictConfig) -> str:
+    """Returns the options of a config for `--help`, see `thaw.cli.help.options_help`."""
+    from thaw.cli.help import options_help  # not loaded without --help
+
+    return options_help(_root_)
 
 
 def compose(overrides: list[str]) -> DictConfig:

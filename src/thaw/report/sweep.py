@@ -38,7 +38,7 @@ class Summary(Callback):
     """
 
     def __init__(self) -> None:
-        from thaw.cli.resolvers import register_resolvers
+        from thaw.cli.compose import register_resolvers
 
         register_resolvers()
 
