@@ -11,10 +11,7 @@ from thaw.cli.compose import compose
 from thaw.cli.conf import config_dir_of
 from thaw.cli.exit import exit_clearly
 from thaw.cli.finished_run import finished_model, refuse_code, refuse_reader, run_overrides
-<<<<<<< HEAD
 from thaw.cli.kept_config import restore
-=======
->>>>>>> formats
 from thaw.cli.overrides import key_of, read_arguments
 from thaw.cli.secrets import require_whole
 from thaw.errors import ThawError
@@ -60,19 +57,11 @@ def main(argv: list[str]) -> dict[str, float]:
     kept = run_overrides(run, next((o for o in reversed(typed) if key_of(o) == "data"), None))
     require_whole(kept, typed, run)
     kept.append("trainer.default_root_dir=null")
-<<<<<<< HEAD
     began = restore(compose(kept), run, kept, [])
     refuse_code(began, run, ("data", "task", "trainer"), given["trust"])
     cfg = restore(compose([*kept, *typed]), run, kept, typed)
     if not any(key_of(override) == "data.reader" for override in typed):
         refuse_reader(began.data.get("reader"), run, given["trust"])
-=======
-    ran = compose(kept)
-    refuse_code(ran, run, ("data", "task", "trainer"), given["trust"])
-    cfg = compose([*kept, *typed])
-    if not any(key_of(override) == "data.reader" for override in typed):
-        refuse_reader(ran.data.get("reader"), run, given["trust"])
->>>>>>> formats
 
     from hydra.utils import instantiate
     from rich.console import Console

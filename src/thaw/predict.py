@@ -12,7 +12,6 @@ from typing import Any
 from thaw.cli.exit import exit_clearly
 from thaw.cli.finished_run import finished_model, refuse_code, refuse_reader, run_config
 from thaw.cli.overrides import read_arguments
-<<<<<<< HEAD
 from thaw.data.added_columns import AddedColumns
 from thaw.data.read.formats.arrow_files import BATCH
 from thaw.data.read.formats.of_a_run import reading_of
@@ -20,11 +19,6 @@ from thaw.data.read.formats.options import Reading
 from thaw.data.read.formats.registry import rows_of
 from thaw.data.read.standard_input import standard_input_rows
 from thaw.data.read.surrogates import replace_surrogates
-=======
-from thaw.data.read.formats.of_a_run import reading_of
-from thaw.data.read.formats.options import Reading
-from thaw.data.read.formats.registry import rows_of
->>>>>>> formats
 from thaw.data.write import RowWriter
 from thaw.errors import ThawError
 

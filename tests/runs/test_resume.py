@@ -169,9 +169,17 @@ def cut_off(path: Path) -> None:
     ("damaged", "how", "said"),
     [
         (["last.ckpt"], damage, "going on after step 4, from previous.ckpt"),
-        (["last.ckpt", "previous.ckpt"], cut_off, "no checkpoint: the run starts from the beginning"),
+        (
+            ["last.ckpt", "previous.ckpt"],
+            cut_off,
+            "no checkpoint: the run starts from the beginning",
+        ),
         (["best.ckpt"], damage, "without best.ckpt the run starts from the beginning"),
-        (["best.ckpt", "last.ckpt", "previous.ckpt"], Path.unlink, "the run starts from the beginning"),
+        (
+            ["best.ckpt", "last.ckpt", "previous.ckpt"],
+            Path.unlink,
+            "the run starts from the beginning",
+        ),
     ],
 )
 def test_damaged_checkpoints_are_passed_over(run, signal_at, caplog, damaged, how, said):

@@ -124,15 +124,9 @@ def run_overrides(run: Path, data: str | None) -> list[str]:
 
 
 def run_config(run: Path) -> Any:
-<<<<<<< HEAD
     """Returns the config of a run as it was resolved when the run began; that of an older run as
     far as it can be resolved here."""
     from omegaconf import DictConfig, OmegaConf
-=======
-    """Returns the config of a run: as it was resolved when the run began, or, of an older run, as
-    far as it can be resolved here."""
-    from omegaconf import OmegaConf
->>>>>>> runs18
 
     path = run / ".hydra" / "config.yaml"
     if not path.exists():

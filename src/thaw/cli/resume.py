@@ -125,11 +125,7 @@ def require_own(own: Sequence[str], argv: Sequence[str], origin: Path) -> None:
         for w in own
         if "_target_" in w
         or group_of(w) in ("program", "hydra")
-<<<<<<< HEAD
         or "data.reader=" in w  # also within the overrides that a program of several runs is given
-=======
-        or "data.reader=" in w  # also within overrides that a program of several runs passes on
->>>>>>> formats
         or (key_of(w) == "data" and "reader" in w)
     ]
     if code := [w for w in code if w not in argv]:
