@@ -57,8 +57,10 @@ def main(argv: list[str]) -> dict[str, float]:
     kept = run_overrides(run, next((o for o in reversed(typed) if key_of(o) == "data"), None))
     require_whole(kept, typed, run)
     kept.append("trainer.default_root_dir=null")
-    began = restore(compose(kept), run, kept, [])
-    refuse_code(began, run, ("data", "task", "trainer"), given["trust"])
+    composed = compose(kept)
+    began = restore(composed.copy(), run, kept, [])
+    for ran in (composed, began):
+        refuse_code(ran, run, ("data", "task", "trainer"), given["trust"])
     cfg = restore(compose([*kept, *typed]), run, kept, typed)
     if not any(key_of(override) == "data.reader" for override in typed):
         refuse_reader(began.data.get("reader"), run, given["trust"])

@@ -179,12 +179,14 @@ def test_a_run_directory_that_names_code_is_refused(run, reviews, marker):
         OmegaConf.save(OmegaConf.create([*words, word.replace("MARKER", str(marker))]), path)
         with pytest.raises(ThawError, match=r"names code to run|does not fit"):
             evaluate([f"run={directory}"])
-    path = directory / ".hydra" / "config.yaml"
-    cfg = OmegaConf.load(path)
-    cfg.task._target_ = "os.system"
-    OmegaConf.save(cfg, path)
-    with pytest.raises(ThawError, match=r"names code to run, os\.system"):
-        predict([f"run={directory}", f"input={reviews}/test.csv"])
+    for name in ("resolved.yaml", "config.yaml"):  # runs of thaw 0.1 have the second one alone
+        path = directory / ".hydra" / name
+        cfg = OmegaConf.load(path)
+        cfg.task._target_ = "os.system"
+        OmegaConf.save(cfg, path)
+        with pytest.raises(ThawError, match=r"names code to run, os\.system"):
+            predict([f"run={directory}", f"input={reviews}/test.csv"])
+        (directory / ".hydra" / "resolved.yaml").unlink(missing_ok=True)
 
 
 def test_nothing_trusts_code_from_the_hub():

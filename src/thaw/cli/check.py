@@ -186,9 +186,7 @@ def leave_to_data(cfg: DictConfig) -> None:
         cfg: the composed config, changed in place.
     """
     takes = definition(cfg.task._target_)["properties"]
-    data = OmegaConf.to_container(cfg.data, resolve=False)
-    assert isinstance(data, dict)
-    keys = [key for key in cfg.task if key not in takes and data.get(key) == f"${{task.{key}}}"]
+    keys = [k for k in cfg.task if k not in takes and k in cfg.data and cfg.data[k] == cfg.task[k]]
     with open_dict(cfg):
         for key in keys:
             cfg.data[key] = cfg.task[key]

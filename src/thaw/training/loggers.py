@@ -162,7 +162,7 @@ class LateWandb(WandbLogger):
         self._wandb_init["settings"] = wandb_settings(self.mode)
         try:
             return super().experiment
-        except wandb.Error as error:
+        except Exception as error:  # W&B's own process raises none of wandb's errors
             if "is in use" not in str(error):
                 raise
         # The start that was refused still holds the id in W&B's own process, now and then.
