@@ -213,7 +213,7 @@ def test_windows_of_a_sentence_are_scored_as_one(tiny_bert, tmp_path):
             for row, (ours, gold) in task.evaluate(batch).items():
                 assert gold == data.rows["validation"].labels[row]
                 assert len(ours) == len(gold)
-    assert int(task.entity_f1.counts[2].sum()) == sum(
+    assert int(task.scores.counts[2].sum()) == sum(
         tag.startswith("B-") for tags in data.rows["validation"].labels for tag in tags
     )
 

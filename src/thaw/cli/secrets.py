@@ -46,8 +46,8 @@ SHAPES = re.compile(
     r"|sk-[\w-]{20,}|AKIA[0-9A-Z]{16}|wandb_v1_\w{20,}"
     r"|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]+)"
 )
-# Hydra prints the config; after --help thaw does (thaw.cli.reference.help), where meanings look like
-# secrets.
+# Hydra prints the config; after --help thaw does (thaw.cli.reference.help), and meanings of options
+# look like secrets.
 PRINTS = re.compile(r"--(?:cfg|info)(?:=[\w-]+)?|-[ci](?:job|hydra|all)?")
 # names a variable and not its value
 FROM_OUTSIDE = re.compile(r"[\"']?\$\{oc\.env:\w+(?:,null)?\}[\"']?")

@@ -1,6 +1,7 @@
 """Loads a checkpoint for a task."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,15 @@ log = logging.getLogger(__name__)
 def load(auto_class: type, checkpoint: str | Path, **config: Any) -> PreTrainedModel:
     """Loads a checkpoint for a task; see `load_fresh`."""
     return load_fresh(auto_class, checkpoint, **config)[0]
+
+
+def load_labelled(
+    auto_class: type, checkpoint: str | Path, labels: Sequence[str], **config: Any
+) -> PreTrainedModel:
+    """Loads a checkpoint whose config has the names of the labels; see `load_fresh`."""
+    numbers = {name: i for i, name in enumerate(labels)}
+    names = {"id2label": dict(enumerate(labels)), "label2id": numbers}
+    return load(auto_class, checkpoint, **names, **config)
 
 
 def load_fresh(

@@ -19,7 +19,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from thaw.data.entities import KINDS
-from thaw.report.sections import scores_of, shown_number
+from thaw.report.sections import cell_text, score_tables
 from thaw.storage.files import atomic
 
 Panel = Callable[[Axes], None]  # draws on the axes it is given
@@ -180,10 +180,10 @@ def metrics_table(metrics: Mapping[str, float], console: Console | None = None) 
         console: console to print to; None: standard output.
     """
     console = console or Console()
-    for scores in scores_of(metrics):
+    for scores in score_tables(metrics):
         table = Table(title=scores.title, title_justify="left")
         for number, name in enumerate(scores.columns):
             table.add_column(name, justify="right" if number else "left")
         for label, *values in scores.rows[:50]:
-            table.add_row(escape(label), *map(shown_number, values))  # [a] is a name, not a style
+            table.add_row(escape(label), *map(cell_text, values))  # [a] is a name, not a style
         console.print(table)

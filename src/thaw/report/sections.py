@@ -181,7 +181,7 @@ def data_tables(summary: DataSummary) -> list[Table]:
     return found + ([Table("labels", ("label", *summary.splits), labels)] if labels else [])
 
 
-def scores_of(metrics: Mapping[str, float]) -> list[Table]:
+def score_tables(metrics: Mapping[str, float]) -> list[Table]:
     """Returns a table of the scores and, if there are any, a table of the scores of each label.
 
     The scores are those of the test; without a test, of validation or training.
@@ -204,7 +204,7 @@ def scores_of(metrics: Mapping[str, float]) -> list[Table]:
     return found
 
 
-def shown_number(value: Any) -> str:
+def cell_text(value: Any) -> str:
     """Returns a cell as text: numbers with four decimal places, lists with commas."""
     if isinstance(value, float):
         return f"{value:.4f}" if abs(value) < 1000 else f"{value:,.1f}"

@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from thaw.report.sections import Counts, Findings, Sentences, Table, shown_number
+from thaw.report.sections import Counts, Findings, Sentences, Table, cell_text
 from thaw.training.loggers import LateWandb
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def as_wandb(table: Table) -> Any:
 
     names: list[str | int] = [*table.columns]
     rows = [
-        [cell if isinstance(cell, int | float) else shown_number(cell) for cell in row]
+        [cell if isinstance(cell, int | float) else cell_text(cell) for cell in row]
         for row in table.rows
     ]
     return wandb.Table(columns=names, data=rows, allow_mixed_types=True)

@@ -53,6 +53,7 @@ class EncoderTask(EncoderModule):
             the data decides on is left out by `logged_metrics`. Empty: not known.
         validates_first: whether the weights are validated before the first step, too.
         inputs_change: why a text is not the same in every epoch; "" if it is.
+        scores: metrics of an evaluation, which `evaluate` updates; None: the task logs its own.
         start_metrics: metrics of the validation before the first step, as `start/<name>`.
     """
 
@@ -85,6 +86,8 @@ class EncoderTask(EncoderModule):
         self.layer_decay = layer_decay
         self.pipeline_options: dict[str, str] = {}
         self.eval_loss = WeightedMean()
+        self.scores: Any = None
+        self.test_scores: dict[str, Any] = {}
         self.test_outputs: list[Any] = []
         self.start_metrics: dict[str, float] = {}
         self.resumed_val_metrics: dict[str, float] = {}
@@ -176,6 +179,24 @@ class EncoderTask(EncoderModule):
         metrics.reset()
         self.eval_loss.reset()
         return values
+
+    def evaluate(self, batch: dict[str, Tensor]) -> Any:
+        """Adds a batch to `eval_loss` and `scores`; returns what the model predicts for it."""
+        raise NotImplementedError
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        self.evaluate(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        if self.scores is not None:
+            self.log_scores("val", self.scores)
+
+    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        self.evaluate(batch)
+
+    def on_test_epoch_end(self) -> None:
+        if self.scores is not None:
+            self.test_scores = self.log_scores("test", self.scores)
 
     def gather_test_outputs(self) -> list[Any]:
         """Returns what test steps kept in `test_outputs`, of all processes, and forgets it.

@@ -156,7 +156,7 @@ class MaskedLanguageModel(EncoderTask):
         self.log("train/loss", loss, batch_size=len(batch["row"]))
         return scale_for_ddp(loss, len(batch["labels"]))
 
-    def evaluation_step(self, batch: dict[str, Tensor]) -> None:
+    def evaluate(self, batch: dict[str, Tensor]) -> None:
         """Adds a batch to the means over masked tokens."""
         loss, right = self.loss(batch)
         if count := len(batch["labels"]):
@@ -176,14 +176,8 @@ class MaskedLanguageModel(EncoderTask):
         self.eval_loss.reset()
         self.eval_accuracy.reset()
 
-    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        self.evaluation_step(batch)
-
     def on_validation_epoch_end(self) -> None:
         self.log_evaluation("val")
-
-    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        self.evaluation_step(batch)
 
     def on_test_epoch_end(self) -> None:
         self.log_evaluation("test")

@@ -15,12 +15,11 @@ from transformers import AutoModelForSequenceClassification
 from thaw.data.base import names_of
 from thaw.data.read.row_values import as_text
 from thaw.encoder.first_token import first_token_only
-from thaw.encoder.load import load
 from thaw.errors import ThawError
 from thaw.tasks.losses import class_weight_tensor, labels_and_inputs, scale_for_ddp
 from thaw.tasks.metrics import probabilities
 from thaw.tasks.predictor import CHUNK, Predictor
-from thaw.tasks.text_classifier import TextClassifier, prediction_columns
+from thaw.tasks.text_classifier import TextClassifier, load_classifier, prediction_columns
 
 
 class SequencePredictor(Predictor):
@@ -121,14 +120,7 @@ class SequenceClassification(TextClassifier):
         class_weights: str | Sequence[float] | None = None,
         **options: Any,
     ) -> None:
-        model = load(
-            AutoModelForSequenceClassification,
-            checkpoint,
-            num_labels=len(labels),
-            id2label=dict(enumerate(labels)),
-            label2id={name: i for i, name in enumerate(labels)},
-            problem_type=f"{'multi' if multi_label else 'single'}_label_classification",
-        )
+        model = load_classifier(AutoModelForSequenceClassification, checkpoint, labels, multi_label)
         if multi_label and class_weights == "balanced":
             raise ThawError("task.class_weights=balanced is for one label a text.")
         weights = class_weight_tensor(class_weights, labels, label_counts)

@@ -15,60 +15,15 @@ from torch import Tensor, nn
 from transformers import AutoModel
 
 from thaw.encoder.linear_heads import as_sklearn, differentiable_head, logistic_head
-from thaw.encoder.load import load
 from thaw.encoder.pooling import read_pooling, write_pooling
 from thaw.errors import ThawError
 from thaw.tasks.base import Fraction
 from thaw.tasks.contrastive import LOSSES, all_pairs, pair_loss, shared_labels
 from thaw.tasks.losses import labels_and_inputs, scale_for_ddp
-from thaw.tasks.sequence import SequencePredictor
-from thaw.tasks.text_classifier import TextClassifier
+from thaw.tasks.setfit_predictor import HEAD, SetFitPredictor
+from thaw.tasks.text_classifier import TextClassifier, load_classifier
 
-HEAD = "head.safetensors"
 PART = 8  # texts that a CPU encodes together in training
-
-
-class SetFitPredictor(SequencePredictor):
-    """Labels and probabilities for texts, from the encoder and the head's tensors."""
-
-    auto_class = AutoModel
-
-    def prepare(self) -> None:
-        self.whole = Classifier(self.model, Path(self.model.name_or_path)).to(self.device)
-
-    @classmethod
-    def graph(cls, model: Path, attention: str | None) -> nn.Module:
-        return Classifier(load(AutoModel, model, attn_implementation=attention), model)
-
-    def logits(self, **inputs: Tensor) -> Tensor:
-        return self.whole(**inputs)
-
-
-class Classifier(nn.Module):
-    """Encoder, pooling and head of an exported directory.
-
-    Args:
-        model: the encoder.
-        directory: with the pooling and the head's tensors.
-
-    Raises:
-        ThawError: it has no head.
-    """
-
-    def __init__(self, model: nn.Module, directory: Path) -> None:
-        super().__init__()
-        if not (directory / HEAD).exists():
-            raise ThawError(f"{directory} has no {HEAD}: was it made by task=setfit?")
-        self.model = model
-        self.pooling = read_pooling(directory)
-        tensors = load_file(directory / HEAD)
-        self.head = nn.Linear(tensors["weight"].shape[1], tensors["weight"].shape[0])
-        self.head.load_state_dict(tensors)
-
-    def forward(self, **inputs: Tensor) -> Tensor:
-        """Logits (B, C) of padded tokens."""
-        states = self.model(**inputs).last_hidden_state
-        return self.head(self.pooling(states, inputs["attention_mask"]))
 
 
 class SetFit(TextClassifier):
@@ -114,13 +69,7 @@ class SetFit(TextClassifier):
         head_learning_rate: PositiveFloat = 1e-2,
         **options: Any,
     ) -> None:
-        model = load(
-            AutoModel,
-            checkpoint,
-            id2label=dict(enumerate(labels)),
-            label2id={name: i for i, name in enumerate(labels)},
-            problem_type=f"{'multi' if multi_label else 'single'}_label_classification",
-        )
+        model = load_classifier(AutoModel, checkpoint, labels, multi_label)
         if pairs == "sampled" and loss != "cosine":
             raise ThawError(f"task.loss={loss} is over all pairs: leave task.pairs=sampled out.")
         if joint_ratio and head != "differentiable":

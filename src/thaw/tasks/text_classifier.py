@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from thaw.cli.watched_metric import CLASSIFICATION
 from thaw.data.write import RowWriter
+from thaw.encoder.load import load_labelled
 from thaw.report.sections import ERRORS, Counts, Section, Table, shortened
 from thaw.report.test_results import TestResults
 from thaw.tasks.base import EncoderTask
@@ -84,21 +85,12 @@ class TextClassifier(EncoderTask):
         self.scores.update(predicted_classes(logits, self.multi_label), labels.long())
         return logits
 
-    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        self.evaluate(batch)
-
-    def on_validation_epoch_end(self) -> None:
-        self.log_scores("val", self.scores)
-
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         logits = self.evaluate(batch)
         predicted = predicted_classes(logits, self.multi_label)
         self.per_class.update(predicted, batch["labels"].long())
         found = probabilities(logits, self.multi_label).cpu()
         self.test_outputs.append((batch["row"].cpu(), found))
-
-    def on_test_epoch_end(self) -> None:
-        self.log_scores("test", self.scores)
 
     def test_results(self) -> TestResults:
         """Returns scores of each class, and the probabilities (C,) of each text of the test."""
@@ -152,6 +144,14 @@ class TextClassifier(EncoderTask):
         note += f"; the {ERRORS} surest." if len(wrong) > ERRORS else "; the surest first."
         names = [*data.columns.text, "gold", "predicted", "probability"]
         return [*sections, Table("errors", names, rows, note, examples=True)]
+
+
+def load_classifier(
+    auto_class: type, checkpoint: str | Path, labels: Sequence[str], multi_label: bool
+) -> PreTrainedModel:
+    """Loads a checkpoint whose config says what is classified; see `thaw.encoder.load.load`."""
+    problem = f"{'multi' if multi_label else 'single'}_label_classification"
+    return load_labelled(auto_class, checkpoint, labels, problem_type=problem)
 
 
 def sureness(
