@@ -2,7 +2,7 @@
 
 import errno
 
-# Of the operating system, where a place cannot be written.
+# Of the operating system, where a path cannot be written.
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
 
 

@@ -11,7 +11,7 @@ from helpers.sweeps import job
 from helpers.tiny import write_csv
 from thaw.cli.jobs import read_jobs
 from thaw.report.html_page import run_page
-from thaw.report.sections import Counts, Findings, Sentences, Table, pieces, score_tables, cell_text
+from thaw.report.sections import Counts, Findings, Sentences, Table, cell_text, pieces, score_tables
 from thaw.report.sweep import summarize
 
 VOID = ("meta", "link", "img", "br", "hr")

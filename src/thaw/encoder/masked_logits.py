@@ -179,8 +179,8 @@ def fill(
     batch = tokenizer(
         list(texts), truncation=True, max_length=max_tokens, padding=True, return_tensors="pt"
     )
-    places = batch["input_ids"].flatten() == tokenizer.mask_token_id
-    counts = places.view(len(texts), -1).sum(1).tolist()
+    is_mask = batch["input_ids"].flatten() == tokenizer.mask_token_id
+    counts = is_mask.view(len(texts), -1).sum(1).tolist()
     for text, count in zip(texts, counts, strict=True):
         if not count:
             raise ThawError(
@@ -188,7 +188,7 @@ def fill(
             )
     with torch.inference_mode():
         logits = masked_logits(
-            model, batch.to(model.device), places.nonzero()[:, 0].to(model.device)
+            model, batch.to(model.device), is_mask.nonzero()[:, 0].to(model.device)
         )
         values, ids = logits.float().softmax(-1).topk(top)
     found = [

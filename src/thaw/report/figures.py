@@ -37,11 +37,11 @@ def confusion_figure(confusion: Sequence[Sequence[int]], labels: Sequence[str], 
         path: PNG file to write.
     """
     counts = np.asarray(confusion)
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    fractions = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     size = min(3.2 + 0.5 * len(labels), 16)
     figure = Figure(figsize=(size + 0.8, size), layout="constrained")
     axes = figure.subplots()
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    image = axes.imshow(fractions, cmap="Blues", vmin=0, vmax=1)
     figure.colorbar(image, label="share of the true class", shrink=0.8)
     if len(labels) <= 30:
         short = tick_labels(labels)
@@ -49,7 +49,7 @@ def confusion_figure(confusion: Sequence[Sequence[int]], labels: Sequence[str], 
         axes.set_yticks(range(len(labels)), short)
     if len(labels) <= 15:
         for (i, j), count in np.ndenumerate(counts):
-            colour = "white" if shares[i, j] > 0.5 else "black"
+            colour = "white" if fractions[i, j] > 0.5 else "black"
             axes.text(j, i, f"{count:,}", ha="center", va="center", color=colour)
     which = "" if len(labels) <= 30 else ", by number in the order of labels"
     axes.set(xlabel=f"predicted{which}", ylabel=f"true{which}", title="Confusion matrix, test")

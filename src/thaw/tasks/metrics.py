@@ -27,16 +27,16 @@ from thaw.data.entities import entities
 
 
 def classification_metrics(labels: Sequence[str], multi_label: bool) -> MetricCollection:
-    """Accuracy, F1, precision and recall of a classifier.
+    """Returns accuracy, F1, precision and recall of a classifier.
 
     `f1`, `precision` and `recall` are those of the second class where there are two (binary F1),
     and the mean over classes otherwise (macro F1). `f1_macro` is always the mean over classes,
-    `f1_binary` exists for two classes. With several labels a text, accuracy is the share of texts
-    with exactly the right set (subset accuracy), and `f1_micro` counts all labels alike.
+    `f1_binary` exists for two classes. With several labels a text, accuracy is the fraction of
+    texts with exactly the right set (subset accuracy), and `f1_micro` counts all labels alike.
 
     Args:
-        labels: their names.
-        multi_label: whether a text has several.
+        labels: names of the classes.
+        multi_label: whether a text has several labels.
     """
     count = len(labels)
     if multi_label:
@@ -71,8 +71,8 @@ def classification_metrics(labels: Sequence[str], multi_label: bool) -> MetricCo
 
 
 def per_class_metrics(labels: Sequence[str], multi_label: bool) -> MetricCollection:
-    """F1, precision and recall of each class (C,), and without `multi_label` the confusion matrix
-    (C, C), true classes in rows."""
+    """Returns F1, precision and recall of each class (C,), and without `multi_label` the confusion
+    matrix (C, C), true classes in rows."""
     count = len(labels)
     if multi_label:
         return unchecked(
@@ -94,17 +94,17 @@ def per_class_metrics(labels: Sequence[str], multi_label: bool) -> MetricCollect
 
 
 def unchecked(metrics: dict[str, Any], **options: Any) -> MetricCollection:
-    """Metrics that trust what they get: labels were checked as they were read, and each check of a
-    tensor's values would wait for a GPU."""
+    """Returns metrics that do not check their inputs: labels are checked when they are read, and a
+    check of a tensor's values would wait for a GPU."""
     for metric in metrics.values():
         metric.validate_args = False
     return MetricCollection(metrics, **options)
 
 
 class WeightedMean(MeanMetric):
-    """torchmetrics' mean, which asks the device for no number; a NaN shows.
+    """torchmetrics' mean without a check for NaN, which would wait for a GPU.
 
-    Its own `nan_strategy="disable"` leaves the weights out (torchmetrics 1.9).
+    torchmetrics 1.9 ignores the weights with `nan_strategy="disable"`.
     """
 
     def update(self, value: Tensor, weight: Tensor | float) -> None:  # type: ignore[override]
@@ -113,12 +113,13 @@ class WeightedMean(MeanMetric):
 
 
 def predicted_classes(logits: Tensor, multi_label: bool) -> Tensor:
-    """Predicted classes: (B,) of int64, or (B, C) of 0/1 where the probability exceeds 0.5."""
+    """Returns the predicted classes: (B,) of int64, or (B, C) of 0/1 where the probability exceeds
+    0.5."""
     return (logits > 0).long() if multi_label else logits.argmax(dim=-1)
 
 
 def probabilities(logits: Tensor, multi_label: bool) -> Tensor:
-    """Probability of each class, (B, C) in float32."""
+    """Returns the probability of each class, (B, C) in float32."""
     logits = logits.float()
     return torch.sigmoid(logits) if multi_label else torch.softmax(logits, dim=-1)
 
@@ -128,11 +129,11 @@ class EntityF1(Metric):
 
     Equal to seqeval's `classification_report`, in default and strict mode (conlleval; Tjong Kim
     Sang and De Meulder 2003). The state is integer counts, summed over ranks; scores are float64.
-    What has no entity to divide by is 0.
+    A score without an entity to divide by is 0.
 
     Args:
-        types: the entity types, K of them.
-        strict: an I- without its B- is no entity.
+        types: names of the K entity types.
+        strict: whether an I- without its B- is no entity.
     """
 
     counts: Tensor
@@ -149,13 +150,10 @@ class EntityF1(Metric):
         """Adds sentences.
 
         Args:
-            predicted: IOB2 tags of each sentence's words.
-            gold: likewise.
-
-        Raises:
-            ValueError: a sentence has more predicted tags than gold ones, or fewer.
+            predicted: predicted IOB2 tags of each sentence's words.
+            gold: right IOB2 tags of the same words.
         """
-        places = {name: i for i, name in enumerate(self.types)}
+        index = {name: i for i, name in enumerate(self.types)}
         counts = [[0] * len(self.types) for _ in range(3)]
         for ours, true in zip(predicted, gold, strict=True):
             if len(ours) != len(true):
@@ -163,22 +161,23 @@ class EntityF1(Metric):
             found, wanted = (set(entities(tags, self.strict)) for tags in (ours, true))
             for row, group in zip(counts, (found & wanted, found, wanted), strict=True):
                 for entity in group:
-                    row[places[entity.type]] += 1
+                    row[index[entity.type]] += 1
         self.counts += torch.tensor(counts, device=self.counts.device)
 
     def compute(self) -> dict[str, Any]:
-        """`f1`, `precision`, `recall` over all entities (micro), and `per_type`: the same and
-        `support`, the number of gold entities, as K plain numbers each."""
+        """Returns `f1`, `precision`, `recall` over all entities (micro), and `per_type`: the same
+        and `support`, the number of gold entities, as K plain numbers each."""
         right, found, wanted = self.counts.cpu()
         per_type = scores(right, found, wanted) | {"support": wanted}
         return scores(right.sum(), found.sum(), wanted.sum()) | {
-            # Lists: torchmetrics takes the dimension away from a tensor of one number.
+            # Lists: torchmetrics squeezes a tensor of one number.
             "per_type": {name: values.tolist() for name, values in per_type.items()}
         }
 
 
 def scores(right: Tensor, found: Tensor, wanted: Tensor) -> dict[str, Tensor]:
-    """F1, precision and recall (float64) from counts; 0 where there is nothing to divide by."""
+    """Returns F1, precision and recall (float64) from counts; 0 where there is nothing to divide
+    by."""
     precision = right.double() / found.clamp(min=1)
     recall = right.double() / wanted.clamp(min=1)
     total = precision + recall

@@ -29,23 +29,23 @@ from thaw.tasks.losses import class_weight_tensor, labels_and_inputs, scale_for_
 from thaw.tasks.metrics import EntityF1
 from thaw.tasks.token_predictor import TokenPredictor
 
-SHOWN = 100  # sentences with errors in the report
+SHOWN = 100  # most sentences with errors in the report
 
 
 class TokenClassification(EncoderTask):
     """A classifier on each token's output (Devlin et al. 2019, section 5.3).
 
-    A word's tag is that of its first subword. Scores are of words, and of whole sentences.
+    A word's tag is that of its first subword. Scores are those of whole sentences.
 
     Args:
-        checkpoint: a model directory.
-        labels: O, and B- and I- of each type: C of them.
-        label_counts: how many tokens of train have each, for balanced weights.
-        fine_words: how a raw text is split into words, see `thaw.data.read.spans.words_of`.
-        label_subwords: whether "all" subwords of a word train, or its "first".
-        class_weights: None; "balanced", inversely proportional to frequency (King and Zeng 2001);
-            or C numbers.
-        focal_gamma: of the focal loss (Lin et al. 2017, equation 4); 0: cross-entropy.
+        checkpoint: model directory.
+        labels: names of the C tags: O, and B- and I- of each type.
+        label_counts: number of tokens of train with each tag, for balanced weights.
+        fine_words: whether a raw text is split finely, see `thaw.data.read.spans.words_of`.
+        label_subwords: subwords of a word that have a label in training, "all" or "first".
+        class_weights: weights of the tags in the loss: None, C numbers, or "balanced", inversely
+            proportional to frequency (King and Zeng 2001).
+        focal_gamma: exponent of the focal loss (Lin et al. 2017, equation 4); 0: cross-entropy.
         strict: whether a predicted I- without its B- is no entity, see `EntityF1`.
         options: options of `EncoderTask`.
 
@@ -78,18 +78,19 @@ class TokenClassification(EncoderTask):
         weights = class_weight_tensor(class_weights, labels, label_counts)
         self.register_buffer("class_weights", weights, persistent=False)
         self.class_weights: Tensor | None
-        # "simple" asks every subword; with "first" only the first of a word has learned its tag.
+        # "simple" reads every subword; with "first", only the first of a word learns its tag.
         strategy = "simple" if label_subwords == "all" else "first"
         self.pipeline_options = {"aggregation_strategy": strategy}
         types = [name[2:] for name in labels if name.startswith("B-")]
         self.scores = EntityF1(types, strict)
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Mean cross-entropy, or focal loss, over labelled tokens; 0 where there are none.
+        """Computes the mean cross-entropy, or focal loss, over labelled tokens; 0 if there are
+        none.
 
         Args:
             logits: (B, T, C).
-            labels: (B, T), -100 of what is not labelled.
+            labels: (B, T), -100 for tokens without a label.
         """
         labels = labels.flatten()
         loss = F.cross_entropy(logits.flatten(0, 1), labels, reduction="none", ignore_index=IGNORED)
@@ -100,7 +101,7 @@ class TokenClassification(EncoderTask):
         return (loss * weights).sum() / weights.sum().clamp(min=1e-9)
 
     def weights(self, labels: Tensor) -> Tensor:
-        """What each token counts in the loss: 0 of what is not labelled."""
+        """Returns the weight of each token in the loss, 0 for tokens without a label."""
         labelled = (labels != IGNORED).float()
         if self.class_weights is None:
             return labelled
@@ -113,10 +114,10 @@ class TokenClassification(EncoderTask):
         return scale_for_ddp(loss, self.weights(labels).sum())
 
     def evaluate(self, batch: dict[str, Tensor]) -> dict[int, tuple[list[str], list[str]]]:
-        """Predicted and gold tags of a batch's sentences, by row; adds loss and scores.
+        """Returns predicted and gold tags of a batch's sentences, by row; adds loss and scores.
 
-        A batch holds all windows of its sentences. As many go through the model at a time as there
-        are sentences, so that a long text needs no more memory.
+        A batch holds all windows of its sentences. The model gets as many windows at a time as
+        there are sentences, so that a long text needs no more memory.
         """
         labels, inputs = labels_and_inputs(batch)
         size = len(batch["row"].unique())
@@ -200,7 +201,7 @@ class TokenClassification(EncoderTask):
     def side_by_side(
         self, sentences: Any, row: int, differences: Sequence[Difference]
     ) -> tuple[list[Piece], list[Piece]]:
-        """A sentence with its gold entities, and with the predicted ones."""
+        """Returns a sentence with its gold entities, and with the predicted ones."""
         text, places = sentences.originals[row], sentences.places[row]
         sides = []
         for side in ("gold", "predicted"):

@@ -18,7 +18,7 @@ HEAD = "head.safetensors"
 
 
 class SetFitPredictor(SequencePredictor):
-    """Labels and probabilities for texts, from the encoder and the head's tensors."""
+    """Predicts labels and probabilities of texts with the encoder and the head's tensors."""
 
     auto_class = AutoModel
 
@@ -37,11 +37,11 @@ class Classifier(nn.Module):
     """Encoder, pooling and head of an exported directory.
 
     Args:
-        model: the encoder.
-        directory: with the pooling and the head's tensors.
+        model: encoder.
+        directory: exported directory with the pooling and the head's tensors.
 
     Raises:
-        ThawError: it has no head.
+        ThawError: the directory has no head.
     """
 
     def __init__(self, model: nn.Module, directory: Path) -> None:
@@ -55,6 +55,6 @@ class Classifier(nn.Module):
         self.head.load_state_dict(tensors)
 
     def forward(self, **inputs: Tensor) -> Tensor:
-        """Logits (B, C) of padded tokens."""
+        """Returns the logits (B, C) of padded tokens."""
         states = self.model(**inputs).last_hidden_state
         return self.head(self.pooling(states, inputs["attention_mask"]))

@@ -1,4 +1,4 @@
-"""A classifier of whole texts: what fine-tuning and SetFit share.
+"""A classifier of whole texts, which fine-tuning and SetFit build on.
 
 Shapes: B batch, T tokens, C labels.
 """
@@ -29,11 +29,11 @@ from thaw.tasks.metrics import (
 
 
 class TextClassifier(EncoderTask):
-    """A task whose model gives a logit for each label of a text.
+    """A task whose model returns a logit for each label of a text.
 
     Args:
-        model: a Hugging Face model.
-        labels: names of the classes, C of them.
+        model: Hugging Face model.
+        labels: names of the C classes.
         multi_label: whether a text has several labels.
         loss_weights: weight of each class in the loss (C,), of the positive terms with several
             labels a text; None: all weigh the same.

@@ -41,9 +41,9 @@ class TokenPredictor(Predictor):
     def predict(
         self, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]
     ) -> Iterator[dict[str, Any]]:
-        """`entities` of each row: label, text, score, start and end in the row's text.
+        """Yields `entities` of each row: label, text, score, start and end in the row's text.
 
-        Rows that hold lists of words get `predicted` tags too, and `text`, the words joined by
+        For a list of words, it also yields their `predicted` tags, and `text`, the words joined by
         spaces.
         """
         rows = iter(rows)
@@ -59,7 +59,7 @@ class TokenPredictor(Predictor):
                 yield extra | ({"predicted": tags} if extra else {}) | {"entities": found}
 
     def read(self, value: Any) -> tuple[str, list[tuple[int, int]], dict[str, str]]:
-        """Text, places of its words, and what the output row gets where words were given."""
+        """Returns a text, the offsets of its words, and the columns to add for a list of words."""
         if isinstance(value, list):
             words = [str(word) for word in value]
             return " ".join(words), places_of(words), {"text": " ".join(words)}
@@ -67,7 +67,7 @@ class TokenPredictor(Predictor):
         return text, words_of(text, self.model.config.fine_words), {}
 
     def tag(self, sentences: Sequence[Sequence[str]]) -> list[list[tuple[str, float]]]:
-        """The tag of each word and its probability."""
+        """Returns the tag of each word and its probability."""
         out = [[("O", 1.0)] * len(words) for words in sentences]
         there = [i for i, words in enumerate(sentences) if words]
         pieces = (

@@ -45,11 +45,11 @@ def what_to_lower(cfg: Any) -> str:
     data, trainer = cfg.data, cfg.trainer
     batch, times = data.batch_size, trainer.accumulate_grad_batches
     half = max(1, batch // 2)
-    words = [f"data.batch_size={half}"]
+    changes = [f"data.batch_size={half}"]
     if half < batch:
-        words.append(f"trainer.accumulate_grad_batches={times * 2}")
+        changes.append(f"trainer.accumulate_grad_batches={times * 2}")
     hints = [
-        f"{' '.join(words)} makes the same steps of half as much at a time (now {batch} and "
+        f"{' '.join(changes)} makes the same steps of half as much at a time (now {batch} and "
         f"{times}); or a lower data.max_tokens (now {data.max_tokens}) or data.eval_batch_size "
         f"(now {data.eval_batch_size})"
     ]
