@@ -1,8 +1,7 @@
-"""The states after the leading frozen blocks, computed once for each text.
+"""Computes the states after the leading frozen blocks once for each text.
 
-They are cached on disk, and a batch starts from them: embeddings and frozen blocks are skipped. A
-text is known by the hash of its tokens, so that epochs, validation, test, windows of long sentences
-and other runs share its states.
+They are cached on disk, and a batch starts from them, without embeddings and frozen blocks. A text
+is identified by the hash of its tokens, so epochs, windows and other runs use the same states.
 
 Shapes: B batch, T tokens, H width.
 """

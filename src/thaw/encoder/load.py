@@ -33,9 +33,9 @@ def load_fresh(
     """Loads a checkpoint for a task, in float32, from safetensors.
 
     Args:
-        auto_class: such as `AutoModelForSequenceClassification`.
-        checkpoint: a directory.
-        config: overrides of the model's config, such as `num_labels`.
+        auto_class: class of the model, such as `AutoModelForSequenceClassification`.
+        checkpoint: model directory.
+        config: values for the model's config, such as `num_labels`.
 
     Returns:
         The model, and the names of the weights that the checkpoint lacks.

@@ -1,9 +1,8 @@
-"""Logits at masked positions alone, and never all of them at once.
+"""Computes logits at masked positions alone, and never all of them at once.
 
-A head of 30,522 logits costs MiniLM more than half of a step, and its memory, although six of seven
-are never read. Every encoder of transformers hands its head the last hidden state, and every head
-works position by position; so the state is cut down to the masked positions on its way there. The
-loss takes the decoder in pieces and keeps their gradients instead of their logits.
+A head of 30,522 logits takes MiniLM more than half of a step, although six of seven are never read.
+Heads of transformers work position by position, so only the last hidden states at masked positions
+are passed to the head. The loss computes the decoder in pieces and keeps gradients, not logits.
 
 Shapes: B batch, T tokens, H width, N masked tokens, V vocabulary.
 """

@@ -1,4 +1,4 @@
-"""A run's directory: one process at a time, one run, and the checkpoint that it resumes from."""
+"""Opens the directory of a run: locks it, and finds the checkpoint to resume from."""
 
 import json
 import logging
