@@ -88,10 +88,6 @@ def run(overrides: Sequence[str], directory: Path) -> Mapping[str, float]:
 
     A run that is finished, as it may be under `resume=`, is not repeated.
 
-    Args:
-        overrides: overrides of the run.
-        directory: directory of the run.
-
     Returns:
         The metrics of the run.
     """

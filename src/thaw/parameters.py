@@ -15,9 +15,6 @@ The overrides are those of train.py."""
 def frozen_task(overrides: list[str]) -> Any:
     """Returns a task, frozen as it would train, without reading data.
 
-    Args:
-        overrides: overrides of `train.py`.
-
     Raises:
         ThawError: an option is wrong, or the checkpoint does not fit the task.
     """

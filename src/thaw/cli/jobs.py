@@ -118,9 +118,6 @@ def run_name(run_dir: str) -> str | None:
 
     A job of a sweep is named after the overrides that tell it from the others, another run after
     all that were typed. A run in a chain also has its path within the chain.
-
-    Args:
-        run_dir: directory of the run.
     """
     if not HydraConfig.initialized():
         return None

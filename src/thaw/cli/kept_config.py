@@ -24,10 +24,6 @@ def keep_config(cfg: DictConfig, run_dir: Path) -> None:
 
     Interpolations are resolved and paths absolute. Secrets are left out; what comes from a variable
     that is called as a secret stays an interpolation.
-
-    Args:
-        cfg: the config, checked.
-        run_dir: the run directory.
     """
     path = run_dir / KEPT
     kept = {part: resolved(cfg[part]) for part in PARTS}

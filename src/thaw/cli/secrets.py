@@ -171,13 +171,7 @@ class Redaction(Callback):
 
 
 def require_whole(overrides: Sequence[str], argv: Sequence[str], origin: Path) -> None:
-    """Raises ThawError if kept overrides lack a secret that is not typed again.
-
-    Args:
-        overrides: overrides as they were kept.
-        argv: command line of now.
-        origin: directory that they were kept in.
-    """
+    """Raises ThawError if kept overrides lack a secret that is not typed again."""
     typed = {key_of(word) for word in argv}
     for key, value in map(split_override, overrides):
         if HIDDEN in value and key not in typed:

@@ -124,10 +124,6 @@ class DecoderLoss(torch.autograd.Function):
 def tie_head(model: PreTrainedModel, fresh: Sequence[str]) -> bool:
     """Ties a fresh head's decoder to the embeddings.
 
-    Args:
-        model: as loaded.
-        fresh: names of the parameters that the checkpoint lacks.
-
     Returns:
         Whether the head is fresh.
     """

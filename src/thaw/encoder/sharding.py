@@ -26,11 +26,7 @@ def sharded(task: Any) -> bool:
 
 
 def shard(task: Any) -> None:
-    """Shards a task's weights block by block, unless they are already.
-
-    Args:
-        task: whose `device_mesh` Lightning has set.
-    """
+    """Shards a task's weights block by block, unless they are already."""
     if sharded(task):
         return
     mesh = task.device_mesh["data_parallel"]

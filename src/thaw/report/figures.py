@@ -30,11 +30,6 @@ def confusion_figure(confusion: Sequence[Sequence[int]], labels: Sequence[str], 
 
     The colour of a cell is its fraction of the row. Names are drawn for up to 30 classes, counts
     for up to 15.
-
-    Args:
-        confusion: counts of texts, (C, C).
-        labels: names of the C classes.
-        path: PNG file to write.
     """
     counts = np.asarray(confusion)
     fractions = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -66,10 +61,6 @@ def error_figure(counts: Mapping[str, Mapping[str, int]], path: Path) -> None:
     """Draws, for each entity type, how many entities were found and which errors were made.
 
     Only the 40 types with the most entities are drawn.
-
-    Args:
-        counts: numbers of entities by type, then by kind (`thaw.data.entities.KINDS`).
-        path: PNG file to write.
     """
     types = sorted(counts, key=lambda kind: sum(counts[kind].values()))[-40:]
     figure = Figure(figsize=(8, 1.6 + 0.4 * len(types)), layout="constrained")
@@ -93,12 +84,7 @@ def tick_labels(names: Sequence[str]) -> list[str]:
 
 
 def learning_curve_figure(metrics_csv: Path, path: Path) -> None:
-    """Draws training loss, validation loss and validation scores against optimizer steps.
-
-    Args:
-        metrics_csv: file that Lightning's CSVLogger wrote.
-        path: PNG file to write.
-    """
+    """Draws training loss, validation loss and validation scores against optimizer steps."""
     save(draw_beside(curves(metrics_csv)), path)
 
 
@@ -131,9 +117,6 @@ def svg(draw: Panel, height: float = 3.4) -> str:
 
 def curves(metrics_csv: Path) -> list[Panel]:
     """Returns panels of the loss and of the validation scores against optimizer steps.
-
-    Args:
-        metrics_csv: file that Lightning's CSVLogger wrote.
 
     Returns:
         One panel, or two if the file has validation scores.
@@ -173,12 +156,7 @@ def curves(metrics_csv: Path) -> list[Panel]:
 
 
 def metrics_table(metrics: Mapping[str, float], console: Console | None = None) -> None:
-    """Prints the scores of the test, and below them those of each class (50 classes at most).
-
-    Args:
-        metrics: contents of `metrics.json`.
-        console: console to print to; None: standard output.
-    """
+    """Prints the scores of the test, and below them those of each class (50 classes at most)."""
     console = console or Console()
     for scores in score_tables(metrics):
         table = Table(title=scores.title, title_justify="left")

@@ -19,14 +19,7 @@ def log_run_to_wandb(
     logger: "WandbLogger", found: Findings, metrics: Mapping[str, float], run_dir: Path
 ) -> None:
     """Sends tables, charts and report of a run, and with `logger.wandb.log_model=true` its model;
-    then ends the run of W&B, which the next job of a sweep would go on with.
-
-    Args:
-        logger: the logger of W&B.
-        found: what report.html shows.
-        metrics: what metrics.json holds; they become the run's summary.
-        run_dir: of the run.
-    """
+    then ends the run of W&B, which the next job of a sweep would go on with."""
     import wandb
 
     run = logger.start() if isinstance(logger, LateWandb) else logger.experiment

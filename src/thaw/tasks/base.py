@@ -230,11 +230,6 @@ class EncoderTask(EncoderModule):
     def write_test(self, run_dir: Path, data: Any, test: TestResults) -> list[Section]:
         """Writes predictions and figures of the test into a run directory.
 
-        Args:
-            run_dir: run directory.
-            data: datamodule.
-            test: results of the test.
-
         Returns:
             Sections of the report, such as the errors.
         """

@@ -25,6 +25,17 @@ from torchmetrics.classification import (
 
 from thaw.data.entities import entities
 
+MULTICLASS: dict[str, Any] = {
+    "f1": MulticlassF1Score,
+    "precision": MulticlassPrecision,
+    "recall": MulticlassRecall,
+}
+MULTILABEL: dict[str, Any] = {
+    "f1": MultilabelF1Score,
+    "precision": MultilabelPrecision,
+    "recall": MultilabelRecall,
+}
+
 
 def classification_metrics(labels: Sequence[str], multi_label: bool) -> MetricCollection:
     """Returns accuracy, F1, precision and recall of a classifier.
@@ -33,64 +44,35 @@ def classification_metrics(labels: Sequence[str], multi_label: bool) -> MetricCo
     and the mean over classes otherwise (macro F1). `f1_macro` is always the mean over classes,
     `f1_binary` exists for two classes. With several labels a text, accuracy is the fraction of
     texts with exactly the right set (subset accuracy), and `f1_micro` counts all labels alike.
-
-    Args:
-        labels: names of the classes.
-        multi_label: whether a text has several labels.
     """
     count = len(labels)
+    found = averaged(count, multi_label, "macro")
+    found["f1_macro"] = averaged(count, multi_label, "macro")["f1"]
     if multi_label:
-        return unchecked(
-            {
-                "accuracy": MultilabelExactMatch(num_labels=count),
-                "f1": MultilabelF1Score(num_labels=count, average="macro"),
-                "f1_macro": MultilabelF1Score(num_labels=count, average="macro"),
-                "f1_micro": MultilabelF1Score(num_labels=count, average="micro"),
-                "precision": MultilabelPrecision(num_labels=count, average="macro"),
-                "recall": MultilabelRecall(num_labels=count, average="macro"),
-            }
-        )
-    shared: dict[str, Any] = {
-        "accuracy": MulticlassAccuracy(num_classes=count, average="micro"),
-        "f1_macro": MulticlassF1Score(num_classes=count, average="macro"),
-    }
+        found["accuracy"] = MultilabelExactMatch(num_labels=count)
+        found["f1_micro"] = averaged(count, multi_label, "micro")["f1"]
+        return unchecked(found)
+    found["accuracy"] = MulticlassAccuracy(num_classes=count, average="micro")
     if count == 2:
-        headline: dict[str, Any] = {
-            "f1": BinaryF1Score(),
-            "f1_binary": BinaryF1Score(),
-            "precision": BinaryPrecision(),
-            "recall": BinaryRecall(),
-        }
-    else:
-        headline = {
-            "f1": MulticlassF1Score(num_classes=count, average="macro"),
-            "precision": MulticlassPrecision(num_classes=count, average="macro"),
-            "recall": MulticlassRecall(num_classes=count, average="macro"),
-        }
-    return unchecked(shared | headline)
+        found |= {"f1": BinaryF1Score(), "f1_binary": BinaryF1Score()}
+        found |= {"precision": BinaryPrecision(), "recall": BinaryRecall()}
+    return unchecked(found)
+
+
+def averaged(count: int, multi_label: bool, average: str) -> dict[str, Any]:
+    """Returns F1, precision and recall of `count` classes with an average of torchmetrics."""
+    kinds, size = (MULTILABEL, "num_labels") if multi_label else (MULTICLASS, "num_classes")
+    return {name: kind(**{size: count, "average": average}) for name, kind in kinds.items()}
 
 
 def per_class_metrics(labels: Sequence[str], multi_label: bool) -> MetricCollection:
     """Returns F1, precision and recall of each class (C,), and without `multi_label` the confusion
     matrix (C, C), true classes in rows."""
-    count = len(labels)
+    found = averaged(len(labels), multi_label, "none")
     if multi_label:
-        return unchecked(
-            {
-                "f1": MultilabelF1Score(num_labels=count, average="none"),
-                "precision": MultilabelPrecision(num_labels=count, average="none"),
-                "recall": MultilabelRecall(num_labels=count, average="none"),
-            }
-        )
-    return unchecked(
-        {
-            "f1": MulticlassF1Score(num_classes=count, average="none"),
-            "precision": MulticlassPrecision(num_classes=count, average="none"),
-            "recall": MulticlassRecall(num_classes=count, average="none"),
-            "confusion": ConfusionMatrix(task="multiclass", num_classes=count),
-        },
-        compute_groups=[["f1", "precision", "recall"], ["confusion"]],
-    )
+        return unchecked(found)
+    found["confusion"] = ConfusionMatrix(task="multiclass", num_classes=len(labels))
+    return unchecked(found, compute_groups=[["f1", "precision", "recall"], ["confusion"]])
 
 
 def unchecked(metrics: dict[str, Any], **options: Any) -> MetricCollection:
@@ -147,12 +129,7 @@ class EntityF1(Metric):
         )
 
     def update(self, predicted: Iterable[Sequence[str]], gold: Iterable[Sequence[str]]) -> None:
-        """Adds sentences.
-
-        Args:
-            predicted: predicted IOB2 tags of each sentence's words.
-            gold: right IOB2 tags of the same words.
-        """
+        """Adds sentences."""
         index = {name: i for i, name in enumerate(self.types)}
         counts = [[0] * len(self.types) for _ in range(3)]
         for ours, true in zip(predicted, gold, strict=True):

@@ -40,14 +40,7 @@ class Probes:
     def ask(
         self, model: PreTrainedModel, stage: str, loggers: Sequence[Any] = (), step: int = 0
     ) -> None:
-        """Fills the probes, prints a table, and logs all stages so far to W&B.
-
-        Args:
-            model: left in the modes it was in.
-            stage: such as "start".
-            loggers: of the trainer.
-            step: of the trainer.
-        """
+        """Fills the probes, prints a table, and logs all stages so far to W&B."""
         if not self.texts:
             return
         modes = {module: module.training for module in model.modules()}

@@ -77,10 +77,5 @@ class Predictor:
         self, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]
     ) -> Iterator[dict[str, Any]]:
         """Yields the columns that are added to each row, in the order of the rows; reads a piece of
-        the input at a time.
-
-        Args:
-            rows: rows of the input.
-            columns: names of the columns that hold the text.
-        """
+        the input at a time."""
         raise NotImplementedError

@@ -158,14 +158,7 @@ def sureness(
     probabilities: Sequence[float], labels: Sequence[str], prediction: Any, gold: Any
 ) -> float:
     """Returns the probability of a wrong prediction, of several labels that of the surest wrong
-    one; 0 if it is right.
-
-    Args:
-        probabilities: probability of each class (C,).
-        labels: names of the classes.
-        prediction: the predicted label, or labels.
-        gold: the right label, or labels.
-    """
+    one; 0 if it is right."""
     if isinstance(prediction, str):
         return max(probabilities) if prediction != gold else 0.0
     wrong = set(prediction) ^ set(gold)
@@ -179,13 +172,7 @@ def prediction_columns(
     probabilities: Sequence[float], labels: Sequence[str], multi_label: bool
 ) -> dict[str, Any]:
     """Returns the columns of a prediction: the label's name, or names, and the probability of each
-    class.
-
-    Args:
-        probabilities: probability of each class (C,).
-        labels: names of the classes.
-        multi_label: whether a text has several labels.
-    """
+    class."""
     if multi_label:
         prediction: Any = [n for n, p in zip(labels, probabilities, strict=True) if p > 0.5]
     else:

@@ -168,11 +168,7 @@ class LateWandb(WandbLogger):
         return super().experiment
 
     def kept_id(self, new: bool = False) -> str:
-        """Returns the id of the W&B run that the run directory keeps.
-
-        Args:
-            new: whether it is replaced by another one.
-        """
+        """Returns the id of the W&B run that the run directory keeps, a `new` one if asked for."""
         kept = Path(str(self.save_dir)) / "wandb_id.txt"
         if new or not kept.exists():
             write_atomic(kept, secrets.token_hex(4))

@@ -111,12 +111,8 @@ def written(option: dict[str, Any]) -> dict[str, Any]:
 
 
 def plain_options(prefix: str, node: Node) -> dict[str, Any]:
-    """Returns the options below a key that no constructor takes.
-
-    Args:
-        prefix: what their names in `PLAIN` begin with.
-        node: the key, with comments.
-    """
+    """Returns the options below a key that no constructor takes: `prefix` begins their names in
+    `PLAIN`."""
     found = {}
     for name, hint in PLAIN.items():
         if name.startswith(prefix) and "." not in (key := name[len(prefix) :]):
