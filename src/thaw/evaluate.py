@@ -26,13 +26,7 @@ was measured is printed, and written where output= says."""
 
 
 def run_test(trainer: Any, task: Any, data: Any) -> TestResults:
-    """Tests a task and returns its results; call it on every process.
-
-    Args:
-        trainer: the Trainer.
-        task: the task with the weights to test.
-        data: the datamodule.
-    """
+    """Tests a task and returns its results; call it on every process."""
     trainer.test(task, datamodule=data, verbose=False)
     logged = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("test/")}
     found = task.test_results()
@@ -41,9 +35,6 @@ def run_test(trainer: Any, task: Any, data: Any) -> TestResults:
 
 def main(argv: list[str]) -> dict[str, float]:
     """Evaluates `model/` of a run.
-
-    Args:
-        argv: command line, see `USAGE`.
 
     Returns:
         What was printed: metrics prefixed `test/`, `val/` or `train/`.

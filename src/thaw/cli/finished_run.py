@@ -11,17 +11,8 @@ from thaw.storage.checkpoints import checked_model
 
 BATCHING = ("max_tokens", "eval_batch_size", "encoding")  # options of data that other data keeps
 SOURCES = (  # options of data that name what is read
-    "path",
-    "config",
-    "revision",
-    "train",
-    "validation",
-    "test",
-    "cut_from",
-    "folds",
-    "fold",
-    "shots",
-    "steps",
+    *("path", "config", "revision", "train", "validation", "test"),
+    *("cut_from", "folds", "fold", "shots", "steps"),
 )
 OWN = {"data": "thaw.data.", "task": "thaw.tasks.", "trainer": "thaw.training.trainer."}
 
