@@ -1,4 +1,4 @@
-"""What every data set shares: where its splits come from, and batches on any number of ranks."""
+"""What every data module shares: where its splits come from, and what is said of them."""
 
 import json
 import logging
@@ -8,18 +8,15 @@ from typing import Annotated, Any
 
 import numpy as np
 import tokenizers
-import torch
 import transformers
 from datasets import Dataset
-from lightning.pytorch import LightningDataModule
 from pydantic import Field, NonNegativeInt, PositiveInt
-from torch.utils.data import DataLoader, Sampler
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from thaw.data.batch.by_length import LengthGroupedBatches
 from thaw.data.contents import require_same_contents
 from thaw.data.encode.positions import require_room
 from thaw.data.encode.token_cache import Rows, cache_key, cached_rows
+from thaw.data.loaders import Loaders
 from thaw.data.read.folds import fold_split, held_out, require_fold
 from thaw.data.read.formats.content import suffix_of
 from thaw.data.read.formats.options import FormatName, Quoting, Reading
@@ -37,7 +34,7 @@ from thaw.storage.wheels import fetch_wheels
 log = logging.getLogger(__name__)
 
 
-class EncoderData(LightningDataModule):
+class EncoderData(Loaders):
     """Reads, checks, encodes and batches the splits of a data set.
 
     Every argument but `tokenizer`, `seed`, `only` and `trained` is an option, described in
@@ -56,7 +53,6 @@ class EncoderData(LightningDataModule):
 
     Attributes:
         rows: what was read, by split.
-        encoded: what batches are made of, by split, with a column `length` in tokens.
 
     Raises:
         ThawError: options do not fit each other, or the model.
@@ -90,15 +86,11 @@ class EncoderData(LightningDataModule):
         only: str | None = None,
         trained: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(batch_size, eval_batch_size, num_workers, seed, only)
         self.name = name
-        self.only = only
         self.trained = trained
-        self.sources = {
-            "train": at_home(train),
-            "validation": at_home(validation),
-            "test": at_home(test),
-        }
+        named = {"train": train, "validation": validation, "test": test}
+        self.sources = {split: at_home(source) for split, source in named.items()}
         self.cut_from = at_home(cut_from) if train is None else self.sources["train"]
         require_fold(folds, fold, self.sources)
         self.folds, self.fold = folds, fold
@@ -116,40 +108,40 @@ class EncoderData(LightningDataModule):
             reader=reader,
         )
         self.max_tokens = max_tokens
-        self.batch_size = batch_size
-        self.eval_batch_size = eval_batch_size
-        self.num_workers = num_workers
-        self.seed = seed
         self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             tokenizer, trust_remote_code=False
         )
         self.labels: list[str] = []
         self.rows: dict[str, Any] = {}
-        self.encoded: dict[str, Dataset] = {}
-        self.token_facts: dict[str, Mapping[str, Any]] = {}
+        self.token_statistics: dict[str, Mapping[str, int]] = {}
         self.contents: dict[str, dict[str, Any]] = {}
-        self.epoch = self.start = 0
         require_room(max_tokens, self.tokenizer.model_max_length, Path(tokenizer))
 
     def setup(self, stage: str) -> None:
         """Reads the splits, unless they have been read: Lightning calls it for each stage."""
         if not self.rows:
-            self.read(self.only, self.trained)
+            self.read()
 
-    def read(self, only: str | None = None, trained: Mapping[str, Any] | None = None) -> None:
+    def read(self) -> None:
         """Reads, checks and encodes the splits, and finds the labels.
-
-        Args:
-            only: one split, for evaluation: a fraction is cut as in training.
-            trained: the config of a trained model, which the data must fit; None: train's labels.
 
         Raises:
             ThawError: the data cannot be read, or lacks what the task needs.
         """
-        raise NotImplementedError
+        self.rows = self.read_splits(self.only)
+        self.find_labels()
+        if self.only is None and "train" in self.rows:
+            self.warn_of_leaks()
+        for split, rows in self.rows.items():
+            self.encoded[split] = self.encode(rows, split)
+        if self.only is None:
+            log.info("%s", self.summary().text())
 
-    def for_task(self) -> dict[str, Any]:
-        """Arguments of the task that follow from the data, such as its labels."""
+    def find_labels(self) -> None:
+        """Sets `labels` to those of train, or of the trained model, and checks each split."""
+
+    def task_kwargs(self) -> dict[str, Any]:
+        """Returns the arguments of the task that follow from the data, such as its labels."""
         raise NotImplementedError
 
     def pick(self, rows: Iterable[Mapping[str, Any]], origin: str) -> Any:
@@ -162,69 +154,71 @@ class EncoderData(LightningDataModule):
         raise NotImplementedError
 
     def encode(self, rows: Any, split: str) -> Dataset:
-        """Tokenizes a split, or finds it as it was tokenized before; says what there is to say."""
+        """Tokenizes a split, or finds it as it was tokenized before, and reports on its tokens."""
         content = cache_key(rows.texts, rows.labels)
         self.contents[split] = {"rows": len(rows), "hash": content}
-        key = cache_key(self.recipe(split), vocabulary(self.tokenizer), content)
-        encoded, about = cached_rows(key, lambda about: self.pieces(rows, split, about))
-        self.report(split, len(rows), about)
-        self.token_facts[split] = about
+        key = cache_key(self.cache_key_parts(split), vocabulary(self.tokenizer), content)
+        encoded, statistics = cached_rows(key, lambda: self.tokenize(rows, split))
+        self.report(split, len(rows), statistics)
+        self.token_statistics[split] = statistics
         return encoded
+
+    def cache_key_parts(self, split: str) -> dict[str, Any]:
+        """Returns what the tokens of a split follow from, besides its rows and the vocabulary."""
+        raise NotImplementedError
+
+    def tokenize(self, rows: Any, split: str) -> Iterator[tuple[Rows, dict[str, int]]]:
+        """Yields encoded rows of a split in batches of columns, with statistics of all so far."""
+        raise NotImplementedError
+
+    def report(self, split: str, count: int, statistics: Mapping[str, int], hint: str = "") -> None:
+        """Warns of texts that are cut.
+
+        Args:
+            split: name of the split.
+            count: number of its texts.
+            statistics: what `tokenize` counted.
+            hint: what to do about it.
+        """
+        if statistics.get("cut"):
+            log.warning(
+                "%s: %d of %d texts are longer than data.max_tokens=%d and cut (the longest: %d)%s",
+                split,
+                statistics["cut"],
+                count,
+                self.max_tokens,
+                statistics["longest"],
+                hint,
+            )
 
     def summary(self) -> DataSummary:
         """Returns what was read, left out and cut, and the labels of each split, after `read`."""
         sources = {rows.source.origin: rows.source for rows in self.rows.values() if rows.source}
-        return DataSummary(
-            str(self.name),
-            self.max_tokens,
-            [source_summary(source, self.format_of(source)) for source in sources.values()],
-            {
-                split: split_summary(
-                    rows,
-                    self.counts(rows),
-                    self.encoded.get(split),
-                    self.token_facts.get(split, {}),
-                )
-                for split, rows in self.rows.items()
-            },
-        )
+        splits = {
+            split: split_summary(
+                rows,
+                self.counts(rows),
+                self.encoded.get(split),
+                self.token_statistics.get(split, {}),
+            )
+            for split, rows in self.rows.items()
+        }
+        read = [source_summary(source, self.format_of(source)) for source in sources.values()]
+        return DataSummary(str(self.name), self.max_tokens, read, splits)
 
     def format_of(self, source: Source) -> str:
         """Returns how a source is read, for people."""
         if isinstance(self.root(), str):
             return "Hugging Face Hub"
-        path, _ = split_part(Path(source.origin))
-        found = self.reading.reader or self.reading.format
-        return found or suffix_of(path).lstrip(".") or "directory"
+        suffix = suffix_of(split_part(Path(source.origin))[0]).lstrip(".")
+        return self.reading.reader or self.reading.format or suffix or "directory"
 
     def counts(self, rows: Any) -> Mapping[str, int]:
         """Returns how many texts have each label."""
         return label_counts(rows.labels)
 
-    def recipe(self, split: str) -> dict[str, Any]:
-        """What the tokens of a split follow from, besides its rows and the vocabulary."""
-        raise NotImplementedError
-
-    def pieces(self, rows: Any, split: str, about: dict[str, Any]) -> Iterator[Rows]:
-        """Encoded rows of a split as columns, some at a time.
-
-        Args:
-            rows: of the split.
-            split: its name.
-            about: gets what `report` says of them.
-        """
-        raise NotImplementedError
-
-    def report(self, split: str, count: int, about: Mapping[str, Any]) -> None:
-        """Says in the log what a user should know about the tokens of a split."""
-        raise NotImplementedError
-
-    def collate(self, batch: dict[str, list] | list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """A batch of encoded rows (see `rowwise`) as tensors."""
-        raise NotImplementedError
-
     def read_splits(self, only: str | None = None) -> dict[str, Any]:
-        """The rows of each split, fractions cut from train."""
+        """Returns the rows of each split, or of one, with fractions cut from train."""
         train = self.sources["train"]
         fractions = {s: v for s, v in self.sources.items() if isinstance(v, (int, float))}
         if only is not None and self.sources[only] is None:
@@ -246,59 +240,45 @@ class EncoderData(LightningDataModule):
         return {s: out[s] for s in SPLITS if s in out and (only is None or s == only)}
 
     def cut(self, whole: Any, fractions: dict[str, float]) -> dict[str, Any]:
-        """The splits that are cut from one source: a fold of it, and fractions of the rest.
-
-        Args:
-            whole: its rows.
-            fractions: by split; a fold's is the share of one fold.
-        """
+        """Returns the splits that are cut from one source: a fold, and fractions of the rest."""
         if self.folds is None or self.fold is None:
             return cut(whole, fractions, self.split_seed, labels=self.strata(whole))
         split = fold_split(self.sources)
         labels = self.strata(whole)
         rows = held_out(whole, labels, self.folds, self.fold, self.split_seed)
-        log.info(
-            "%s is fold %d of 0 to %d: %d of %d texts",
-            split,
-            self.fold,
-            self.folds - 1,
-            len(rows),
-            len(whole),
-        )
+        said = f"{split} is fold {self.fold} of 0 to {self.folds - 1}"
+        log.info("%s: %d of %d texts", said, len(rows), len(whole))
         rest = {s: v for s, v in fractions.items() if s != split}
         return cut(whole, rest, self.split_seed, {split: rows}, labels)
 
     def strata(self, rows: Any) -> list[Any]:
-        """What splits have equal shares of, and train all of: the labels of each row; see
-        `thaw.data.read.splits.cut`."""
+        """Returns the labels of each row, of which splits have equal shares and train has all."""
         return rows.labels
 
     def example(self) -> str:
-        """How a command with this task's own files looks, for messages."""
+        """Returns how a command with this task's own files looks, for messages."""
         return "."
 
     def read_one(self, root: Path | str | None, split: str) -> Any:
-        """What `pick` makes of one file, or of one split on the Hub."""
+        """Returns what `pick` makes of one file, or of one split on the Hub."""
         origin = (
             f"{root}, split {split}" if isinstance(root, str) else str((root or Path()) / split)
         )
         return self.pick(replace_surrogates(self.source_rows(root, split), origin), origin)
 
     def source_rows(self, root: Path | str | None, split: str) -> Iterable[Mapping[str, Any]]:
-        """The rows of one file, or of one split on the Hub."""
+        """Returns the rows of one file, or of one split on the Hub."""
         return read_split(root, split, self.reading, **self.hub)
 
     def root(self) -> Path | str | None:
-        """Where the splits are: a directory, or the Hub's owner/name as a string."""
+        """Returns where the splits are: a directory, or the Hub's owner/name as a string."""
         if isinstance(self.path, Mapping):
             found = fetch_wheels(self.path["wheels"], self.path["member"])
             return found if found.is_dir() else found.parent
-        if self.path is None or Path(self.path).is_dir():
-            return None if self.path is None else Path(self.path)
-        return self.path
+        return Path(self.path) if self.path and Path(self.path).is_dir() else self.path
 
     def sizes(self) -> dict[str, str]:
-        """How many texts each split has, for people."""
+        """Returns how many texts each split has, for people."""
         return {split: f"{len(rows):,}" for split, rows in self.rows.items()}
 
     def warn_of_leaks(self) -> None:
@@ -310,73 +290,10 @@ class EncoderData(LightningDataModule):
             if n := int(np.isin(hashes(self.rows[split].texts), train).sum()):
                 log.warning("%s: %d of %d texts are in train too", split, n, len(self.rows[split]))
 
-    def train_dataloader(self) -> DataLoader:
-        """Batches of similar length in an order of (seed, epoch)."""
-        loader = self.loader("train", self.batch_size, shuffle=True)
-        sampler: Any = loader.sampler
-        if hasattr(sampler, "start"):
-            sampler.start = self.start
-            sampler.set_epoch(self.first_epoch())  # workers do not wait for Lightning to set it
-        self.start = 0
-        return loader
-
-    def first_epoch(self) -> int:
-        """The epoch of a new loader: a run that goes on makes it before the trainer knows."""
-        return max(self.epoch, self.trainer.current_epoch) if self.trainer else self.epoch
-
-    def val_dataloader(self) -> DataLoader | list:
-        return self.loader("validation", self.eval_batch_size) if "validation" in self.rows else []
-
-    def test_dataloader(self) -> DataLoader | list:
-        split = self.only or "test"
-        return self.loader(split, self.eval_batch_size) if split in self.rows else []
-
-    def loader(self, split: str, batch_size: int, shuffle: bool = False) -> DataLoader:
-        """Batches of `collate`, with `row` (B,) among them."""
-        data: Any = self.encoded[split]
-        world_size = self.trainer.world_size if self.trainer else 1
-        rank = self.trainer.global_rank if self.trainer else 0
-        if len(data) < world_size:
-            raise ThawError(f"{split} has {len(data)} texts, fewer than {world_size} processes.")
-        batches = self.batches(split, batch_size, shuffle, rank, world_size)
-        if self.trainer and self.trainer.overfit_batches:  # type: ignore[attr-defined]
-            # The same batches in every epoch; Lightning wants a SequentialSampler for it.
-            return DataLoader(data, batch_size, collate_fn=self.collate)
-        # The sampler gives whole batches, so batch_size is None: one fetch a batch.
-        return DataLoader(
-            data,
-            batch_size=None,
-            sampler=batches,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
-            collate_fn=self.collate,
-        )
-
-    def batches(
-        self, split: str, batch_size: int, shuffle: bool, rank: int, world_size: int
-    ) -> Sampler[list[int]]:
-        """The rows of each batch of a rank."""
-        return LengthGroupedBatches(
-            self.encoded[split].data.column("length").to_numpy(),
-            batch_size,
-            seed=self.seed,
-            shuffle=shuffle,
-            rank=rank,
-            world_size=world_size,
-        )
-
     def state_dict(self) -> dict[str, Any]:
-        """The epoch, how many batches of it are done, and what the data is, for a checkpoint."""
-        contents = {"contents": {"labels": self.labels, "splits": self.contents}}
-        if self.trainer is None:
-            return {"epoch": 0, "start": 0} | contents
-        loop = self.trainer.fit_loop.epoch_loop
-        progress: Any = loop.batch_progress.current
-        # After the last batch there is a validation at most, and then another epoch.
-        over = progress.ready == progress.completed and loop._num_ready_batches_reached()
-        start = 0 if over else progress.completed
-        return {"epoch": self.trainer.current_epoch, "start": start} | contents
+        """Returns the place in the epoch, and what the data is, for a checkpoint."""
+        contents = {"labels": self.labels, "splits": self.contents}
+        return {**super().state_dict(), "contents": contents}
 
     def require_same(self, checkpoint: Mapping[str, Any]) -> None:
         """Raises ThawError unless the data is that which a checkpoint's run began with."""
@@ -390,12 +307,9 @@ class EncoderData(LightningDataModule):
         now = {"labels": self.labels, "splits": self.contents}
         require_same_contents(state["contents"], now, self.sources)
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.epoch, self.start = state_dict["epoch"], state_dict["start"]
-
 
 def vocabulary(tokenizer: PreTrainedTokenizerBase) -> str:
-    """All that decides how a tokenizer cuts a text."""
+    """Returns all that decides how a tokenizer cuts a text."""
     if not tokenizer.is_fast:
         words = sorted(tokenizer.get_vocab().items())
         return f"{type(tokenizer).__name__} {transformers.__version__} {words}"
@@ -405,14 +319,7 @@ def vocabulary(tokenizer: PreTrainedTokenizerBase) -> str:
     return f"{tokenizers.__version__} {tokenizer.model_input_names} {json.dumps(state)}"
 
 
-def rowwise(batch: dict[str, list] | list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A batch as rows: `datasets` gives columns where several rows are asked for at once."""
-    if isinstance(batch, list):
-        return batch
-    return [dict(zip(batch, row, strict=True)) for row in zip(*batch.values(), strict=True)]
-
-
 def names_of(config: Mapping[str, Any]) -> list[str]:
-    """The label names of a model's config in their order."""
+    """Returns the label names of a model's config in their order."""
     names = config["id2label"]
     return [names[key] for key in sorted(names, key=int)]

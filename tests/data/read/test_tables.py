@@ -107,7 +107,11 @@ def test_a_missing_file_names_its_neighbours(tmp_path):
         ("a.parquet", "PAR1 no", "cannot be read as Parquet"),
         ("a.csv.gz", "no gzip", "cannot be read, is it damaged"),
         ("a.csv.gz", gzip.compress(b"text\na\n", mtime=0)[:-4], "cannot be read, is it damaged"),
-        ("a.csv.gz", gzip.compress(b"text\na\n", mtime=0)[:10] + b"\xff" * 20, "cannot be read, is it dam"),
+        (
+            "a.csv.gz",
+            gzip.compress(b"text\na\n", mtime=0)[:10] + b"\xff" * 20,
+            "cannot be read, is it dam",
+        ),
         ("a.csv.xz", lzma.compress(b"text\na\n")[:-4], "cannot be read, is it damaged"),
     ],
 )
