@@ -13,11 +13,11 @@ from tokenizers.pre_tokenizers import ByteLevel, Metaspace
 from transformers import AutoModelForTokenClassification, AutoTokenizer, PreTrainedTokenizerFast
 from transformers import pipeline as hf_pipeline
 
+from helpers.tables import read_rows
 from helpers.tiny import REPOSITORY, tagged_sentences, write_columns
 from thaw.data.encode.windows import owned, prefix_spaces, windows
 from thaw.data.ner import TokenData, align
 from thaw.data.read.spans import words_of
-from thaw.data.read.tables import read_rows
 from thaw.errors import ThawError
 from thaw.evaluate import main as evaluate
 from thaw.predict import main as predict
