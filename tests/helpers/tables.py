@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from thaw.data.read.formats.options import Reading
 from thaw.data.read.formats.registry import rows_of
+from thaw.data.read.reading import Reading
 
 
 def read_rows(path: str | Path, encoding: str = "utf-8") -> Iterator[dict[str, Any]]:

@@ -13,8 +13,8 @@ from thaw.cli.check import plain
 from thaw.cli.compose import compose
 from thaw.data.encode import blocks as packing
 from thaw.data.ner import TokenData
-from thaw.data.read.sentences import read_sentences
-from thaw.data.read.spans import words_of
+from thaw.data.read.entities.sentences import read_sentences
+from thaw.data.read.entities.spans import words_of
 from thaw.data.read.texts import Texts
 from thaw.data.sequence import SequenceData
 from thaw.data.write import RowWriter

@@ -17,7 +17,7 @@ from helpers.tables import read_rows
 from helpers.tiny import REPOSITORY, tagged_sentences, write_columns
 from thaw.data.encode.windows import owned, prefix_spaces, windows
 from thaw.data.ner import TokenData, align
-from thaw.data.read.spans import words_of
+from thaw.data.read.entities.spans import words_of
 from thaw.errors import ThawError
 from thaw.evaluate import main as evaluate
 from thaw.predict import main as predict

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from lightning.pytorch import LightningDataModule
+from pydantic import NonNegativeInt, PositiveInt
 from torch.utils.data import DataLoader, Sampler
 
 from thaw.data.batch.by_length import LengthGroupedBatches
@@ -19,14 +20,19 @@ class Loaders(LightningDataModule):
         eval_batch_size: likewise, of the other splits.
         num_workers: number of processes that make batches.
         seed: of the order of batches.
-        only: the one split that is tested; None: test.
+        only: the one split that is read, and tested, where a finished run is evaluated; None: all.
 
     Attributes:
         encoded: what batches are made of, by split, with a column `length` in tokens.
     """
 
     def __init__(
-        self, batch_size: int, eval_batch_size: int, num_workers: int, seed: int, only: str | None
+        self,
+        batch_size: PositiveInt = 16,
+        eval_batch_size: PositiveInt = 64,
+        num_workers: NonNegativeInt = 0,
+        seed: int = 0,
+        only: str | None = None,
     ) -> None:
         super().__init__()
         self.batch_size = batch_size

@@ -19,9 +19,9 @@ from thaw.data.encode.token_cache import Rows
 from thaw.data.encode.windows import prefix_spaces, windows
 from thaw.data.entities import entities
 from thaw.data.loaders import rowwise
-from thaw.data.read.sentences import Sentences, read_sentences
-from thaw.data.read.spans import OVERLAPS, Overlaps
-from thaw.data.read.tag_schemes import SCHEMES, Scheme, split_tag
+from thaw.data.read.entities.sentences import Sentences, read_sentences
+from thaw.data.read.entities.spans import OVERLAPS, Overlaps
+from thaw.data.read.entities.tag_schemes import SCHEMES, Scheme, split_tag
 from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)

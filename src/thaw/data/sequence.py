@@ -19,7 +19,7 @@ from thaw.data.encode.blocks import portions
 from thaw.data.encode.token_cache import Rows
 from thaw.data.loaders import rowwise
 from thaw.data.read.few_shots import distinct, draw
-from thaw.data.read.label_names import (
+from thaw.data.read.labels.names import (
     counted,
     label_counts,
     label_names,

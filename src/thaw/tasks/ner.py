@@ -22,7 +22,7 @@ from thaw.data.base import names_of
 from thaw.data.encode.windows import prefix_spaces, windows
 from thaw.data.entities import KINDS, Difference, compare, entities, spell
 from thaw.data.ner import IGNORED, firsts
-from thaw.data.read.spans import places_of, words_of
+from thaw.data.read.entities.spans import places_of, words_of
 from thaw.data.write import RowWriter
 from thaw.encoder.load import load
 from thaw.errors import ThawError
@@ -125,7 +125,7 @@ class TokenClassification(EncoderTask):
         checkpoint: a model directory.
         labels: O, and B- and I- of each type: C of them.
         label_counts: how many tokens of train have each, for balanced weights.
-        fine_words: how a raw text is split into words, see `thaw.data.read.spans.words_of`.
+        fine_words: how a raw text is split into words, see `data.read.entities.spans.words_of`.
         label_subwords: whether "all" subwords of a word train, or its "first".
         class_weights: None; "balanced", inversely proportional to frequency (King and Zeng 2001);
             or C numbers.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from thaw.data.read.formats.json_files import json_lines, json_records
-from thaw.data.read.formats.options import Reading
+from thaw.data.read.reading import Reading
 from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)

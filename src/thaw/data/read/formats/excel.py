@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from thaw.data.read.formats.csv_files import cell_rows
-from thaw.data.read.formats.options import Reading
+from thaw.data.read.reading import Reading
 from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from thaw.data.read.formats.content import is_fasttext, looks_tagged, suffix_of
-from thaw.data.read.formats.options import FormatName, Quoting, Reading
 from thaw.data.read.formats.registry import BY_SUFFIX
+from thaw.data.read.reading import FormatName, Quoting, Reading
 from thaw.data.read.text_files import split_part
 from thaw.errors import ThawError
 

@@ -5,9 +5,9 @@ import logging
 
 import pytest
 
-from thaw.data.read.formats.options import Reading
+from thaw.data.read.entities.tag_schemes import find_scheme, to_iob2
 from thaw.data.read.formats.registry import rows_of
-from thaw.data.read.tag_schemes import find_scheme, to_iob2
+from thaw.data.read.reading import Reading
 from thaw.errors import ThawError
 
 CONLL = """-DOCSTART- -X- -X- O

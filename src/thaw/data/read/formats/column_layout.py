@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from thaw.data.read.formats.options import Reading
-from thaw.data.read.tag_schemes import MEANING, is_tag
+from thaw.data.read.entities.tag_schemes import MEANING, is_tag
+from thaw.data.read.reading import Reading
 from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)
