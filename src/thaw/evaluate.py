@@ -83,7 +83,7 @@ def main(argv: list[str]) -> dict[str, float]:
     if split not in data.sources:
         raise ThawError(f"split={split}: expected one of {', '.join(data.sources)}.")
     data.setup("test")
-    task = instantiate(cfg.task, checkpoint=model, _convert_="all", **data.for_task())
+    task = instantiate(cfg.task, checkpoint=model, _convert_="all", **data.task_kwargs())
     metrics = run_test(trainer, task, data).metrics
     part = "val/" if split == "validation" else f"{split}/"
     metrics = {k.replace("test/", part, 1): v for k, v in metrics.items()}

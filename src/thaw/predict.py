@@ -14,9 +14,9 @@ from thaw.cli.finished_run import finished_model, refuse_code, refuse_reader, ru
 from thaw.cli.overrides import read_arguments
 from thaw.data.added_columns import AddedColumns
 from thaw.data.read.formats.arrow_files import BATCH
-from thaw.data.read.formats.of_a_run import reading_of
-from thaw.data.read.formats.options import Reading
 from thaw.data.read.formats.registry import rows_of
+from thaw.data.read.input_reading import reading_of
+from thaw.data.read.reading import Reading
 from thaw.data.read.standard_input import standard_input_rows
 from thaw.data.read.surrogates import replace_surrogates
 from thaw.data.write import RowWriter

@@ -75,7 +75,7 @@ def build_task(cfg: DictConfig, checkpoint: Any, data: Any, freeze: FreezeStrate
     # After the data, so that the head's weights follow from the seed alone.
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     given = {"checkpoint": checkpoint, "freeze": freeze, "seed": cfg.task.get("seed", cfg.seed)}
-    return instantiate(cfg.task, _convert_="all", **given, **data.for_task())
+    return instantiate(cfg.task, _convert_="all", **given, **data.task_kwargs())
 
 
 def validates(cfg: DictConfig, data: Any) -> bool:

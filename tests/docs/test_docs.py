@@ -13,8 +13,8 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 
+from helpers.tables import read_rows
 from helpers.tiny import REPOSITORY
-from thaw.data.read.tables import read_rows
 
 DOCS = REPOSITORY / "docs"
 PAGES = sorted(path.stem for path in DOCS.glob("adding-a-*.md"))

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
+from helpers.tables import read_rows
 from helpers.tiny import sentences
 from thaw.cli.resume import command_to_resume
-from thaw.data.read.tables import read_rows
 from thaw.errors import ThawError
 from thaw.evaluate import main as evaluate
 from thaw.predict import main as predict

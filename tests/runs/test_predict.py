@@ -8,8 +8,8 @@ import sys
 import pyarrow.parquet as pq
 import pytest
 
+from helpers.tables import read_rows
 from helpers.tiny import sentences, write_csv
-from thaw.data.read.tables import read_rows
 from thaw.errors import ThawError
 from thaw.evaluate import main as evaluate
 from thaw.predict import main as predict

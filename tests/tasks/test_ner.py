@@ -13,11 +13,11 @@ from tokenizers.pre_tokenizers import ByteLevel, Metaspace
 from transformers import AutoModelForTokenClassification, AutoTokenizer, PreTrainedTokenizerFast
 from transformers import pipeline as hf_pipeline
 
+from helpers.tables import read_rows
 from helpers.tiny import REPOSITORY, tagged_sentences, write_columns
 from thaw.data.encode.windows import owned, prefix_spaces, windows
 from thaw.data.ner import TokenData, align
-from thaw.data.read.spans import words_of
-from thaw.data.read.tables import read_rows
+from thaw.data.read.entities.spans import words_of
 from thaw.errors import ThawError
 from thaw.evaluate import main as evaluate
 from thaw.predict import main as predict
@@ -272,7 +272,7 @@ def test_class_weights_weigh_tokens_as_in_torch(tiny_bert, batch):
 
 
 def test_balanced_weights_follow_the_tags_of_train(tiny_bert, tagged):
-    given = make_data(tiny_bert, str(tagged)).for_task()
+    given = make_data(tiny_bert, str(tagged)).task_kwargs()
     task = TokenClassification(tiny_bert, **given, class_weights="balanced")
     weights = dict(zip(given["labels"], task.class_weights.tolist(), strict=True))
     assert weights["O"] < 1 < weights["B-LOC"]
@@ -282,7 +282,7 @@ def test_balanced_weights_count_subwords_so_that_names_of_one_word_can_be_learne
     tiny_bert, tmp_path
 ):
     (tmp_path / "a.conll").write_text("maarten B-PER\n\na O\n")
-    given = make_data(tiny_bert, str(tmp_path), train="a.conll", validation=None).for_task()
+    given = make_data(tiny_bert, str(tmp_path), train="a.conll", validation=None).task_kwargs()
     assert dict(zip(given["labels"], given["label_counts"], strict=True)) == {
         "O": 1,
         "B-PER": 1,
@@ -332,7 +332,7 @@ def test_options_out_of_range_are_refused(tiny_bert, tagged):
 def test_labels_come_from_the_data(tiny_bert, tagged):
     data = make_data(tiny_bert, str(tagged))
     assert data.labels == LABELS
-    assert data.for_task()["label_counts"][0] > 100
+    assert data.task_kwargs()["label_counts"][0] > 100
 
 
 def jsonl(path, rows):

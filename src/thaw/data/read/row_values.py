@@ -8,8 +8,8 @@ from hashlib import sha256
 from typing import Any
 
 from thaw.data.read.formats.csv_files import header_hint
-from thaw.data.read.label_names import normalized
-from thaw.data.read.labels import is_missing
+from thaw.data.read.labels.names import normalized
+from thaw.data.read.labels.reader import is_missing
 from thaw.data.read.text_store import Text
 from thaw.errors import ThawError
 
