@@ -6,11 +6,12 @@ Shapes: B windows, T tokens, C labels.
 import heapq
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import groupby, islice
+from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from pydantic import NonNegativeFloat
 from torch import Tensor
@@ -31,7 +32,7 @@ from thaw.report.test_results import TestResults
 from thaw.tasks.base import EncoderTask
 from thaw.tasks.losses import class_weight_tensor, labels_and_inputs, scale_for_ddp
 from thaw.tasks.metrics import EntityF1
-from thaw.tasks.predictor import CHUNK, Predictor
+from thaw.tasks.predictor import Predictor
 
 SHOWN = 100  # sentences with errors in the report
 
@@ -43,10 +44,12 @@ class TokenPredictor(Predictor):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.labels = names_of(self.model.config.to_dict())
+        config = self.model.config.to_dict()
+        self.labels = names_of(config)
+        self.fine_words = bool(config.get("fine_words"))  # not of a model that thaw did not train
         prefix_spaces(self.tokenizer)
-        stride = self.data["stride"]
-        self.stride = self.data["max_tokens"] // 4 if stride is None else stride
+        stride = self.data.get("stride")
+        self.stride = self.max_tokens // 4 if stride is None else stride
 
     def columns(self, row: Mapping[str, Any], asked: Sequence[str]) -> list[str]:
         choices = list(asked) or [self.data["tokens"], "tokens", self.data["text"], "text"]
@@ -66,9 +69,8 @@ class TokenPredictor(Predictor):
         Rows that hold lists of words get `predicted` tags too, and `text`, the words joined by
         spaces.
         """
-        rows = iter(rows)
-        while chunk := list(islice(rows, self.batch_size * CHUNK)):
-            read = [self.read(row[columns[0]]) for row in chunk]
+        for piece in self.pieces(rows):
+            read = [self.read(row[columns[0]]) for row in piece]
             tagged = self.tag([[text[a:b] for a, b in places] for text, places, _ in read])
             for (text, places, extra), words in zip(read, tagged, strict=True):
                 tags = [tag for tag, _ in words]
@@ -84,16 +86,26 @@ class TokenPredictor(Predictor):
             words = [str(word) for word in value]
             return " ".join(words), places_of(words), {"text": " ".join(words)}
         text = "" if value is None else str(value)
-        return text, words_of(text, self.model.config.fine_words), {}
+        return text, words_of(text, self.fine_words), {}
 
     def tag(self, sentences: Sequence[Sequence[str]]) -> list[list[tuple[str, float]]]:
         """The tag of each word and its probability."""
-        out = [[("O", 1.0)] * len(words) for words in sentences]
-        there = [i for i, words in enumerate(sentences) if words]
+        return [
+            [(self.labels[p.argmax()], float(p.max())) for p in words]
+            for words in self.mean_probabilities(sentences)
+        ]
+
+    def probabilities(self, inputs: Sequence[Sequence[str]]) -> list[Any]:
+        """Returns the probability of each tag for each word, an array (W, C) a sentence.
+
+        Args:
+            inputs: sentences of words. A word that is in no window is outside for certain.
+        """
+        outside = np.array([name == "O" for name in self.labels], dtype=np.float32)
+        out = [np.tile(outside, (len(words), 1)) for words in inputs]
+        there = [i for i, words in enumerate(inputs) if words]
         pieces = (
-            windows(
-                self.tokenizer, [sentences[i] for i in there], self.data["max_tokens"], self.stride
-            )
+            windows(self.tokenizer, [inputs[i] for i in there], self.max_tokens, self.stride)
             if there
             else []
         )
@@ -105,14 +117,13 @@ class TokenPredictor(Predictor):
             batch = self.tokenizer.pad([piece for _, piece in part], return_tensors="pt")
             with torch.inference_mode():
                 logits = self.model(**batch.to(self.device)).logits
-            best = torch.softmax(logits.float(), dim=-1).cpu().max(dim=-1)
+            found = torch.softmax(logits.float(), dim=-1).cpu().numpy()
             right = self.tokenizer.padding_side == "right"
             for n, (i, _) in enumerate(part):
                 shift = 0 if right else logits.shape[1] - len(word[n])
                 for at, w in enumerate(word[n]):
                     if w >= 0:
-                        label = self.labels[int(best.indices[n, at + shift])]
-                        out[i][w] = (label, float(best.values[n, at + shift]))
+                        out[i][w] = found[n, at + shift]
         return out
 
 

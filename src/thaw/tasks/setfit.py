@@ -4,7 +4,7 @@ Shapes: B batch, T tokens, C labels, D width, P pairs, N texts of train.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -43,6 +43,13 @@ class SetFitPredictor(SequencePredictor):
     def logits(self, **inputs: Tensor) -> Tensor:
         return self.whole(**inputs)
 
+    def embeddings(
+        self, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]
+    ) -> Iterator[list[float]]:
+        """Yields the embedding of each row, D numbers, in their order."""
+        for texts in self.texts(rows, columns):
+            yield from self.by_length(texts, lambda batch: self.whole.embed(**batch))
+
 
 class Classifier(nn.Module):
     """Encoder, pooling and head of an exported directory.
@@ -65,10 +72,14 @@ class Classifier(nn.Module):
         self.head = nn.Linear(tensors["weight"].shape[1], tensors["weight"].shape[0])
         self.head.load_state_dict(tensors)
 
+    def embed(self, **inputs: Tensor) -> Tensor:
+        """Embeddings (B, D) of padded tokens."""
+        states = self.model(**inputs).last_hidden_state
+        return self.pooling(states, inputs["attention_mask"])
+
     def forward(self, **inputs: Tensor) -> Tensor:
         """Logits (B, C) of padded tokens."""
-        states = self.model(**inputs).last_hidden_state
-        return self.head(self.pooling(states, inputs["attention_mask"]))
+        return self.head(self.embed(**inputs))
 
 
 class SetFit(TextClassifier):
