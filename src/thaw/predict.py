@@ -45,8 +45,9 @@ USAGE = """usage: python -m thaw.predict run=<run directory> input=<file> [outpu
        [reader=<module.function>] [batch_size=64] [accelerator=auto]
        [trust=<module of your own>]
 run= is also the directory of a sweep, whose finished runs are averaged, a model directory, or
-owner/name on the Hub. The input is read as the run's own files are, in any format of docs/data.md; of a .txt and of -
-(standard input) a line is a text. Output is a table; - is standard output, JSONL."""
+owner/name on the Hub. The input is read as the run's own files are, in any format of docs/data.md;
+of a .txt and of - (standard input) a line is a text. Output is a table; - is standard output,
+JSONL."""
 
 
 def main(argv: list[str]) -> int:

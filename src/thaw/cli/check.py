@@ -186,12 +186,14 @@ def leave_to_data(cfg: DictConfig) -> None:
         cfg: the composed config, changed in place.
     """
     takes = definition(cfg.task._target_)["properties"]
+    reads = definition(cfg.data._target_)["properties"]
     data = OmegaConf.to_container(cfg.data, resolve=False)
     assert isinstance(data, dict)
-    keys = [key for key in cfg.task if key not in takes and data.get(key) == f"${{task.{key}}}"]
+    keys = [key for key in cfg.task if key not in takes and key in data and key in reads]
     with open_dict(cfg):
         for key in keys:
-            cfg.data[key] = cfg.task[key]
+            if data[key] == f"${{task.{key}}}":  # else a value of its own, as a kept config has
+                cfg.data[key] = cfg.task[key]
             del cfg.task[key]
 
 

@@ -184,6 +184,7 @@ class EncoderData(LightningDataModule):
                     self.counts(rows),
                     self.encoded.get(split),
                     self.token_facts.get(split, {}),
+                    str(self.contents.get(split, {}).get("hash", "")),
                 )
                 for split, rows in self.rows.items()
             },
