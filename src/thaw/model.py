@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from itertools import chain, islice
 from typing import Any
 
@@ -151,7 +151,7 @@ class Model:
         """
         if isinstance(texts, str | bytes) or not isinstance(texts, Iterable):
             raise ThawError(f"got {texts!r:.60}; expected a list of texts, such as ['a text'].")
-        count = len(texts) if hasattr(texts, "__len__") else None
+        count = len(texts) if isinstance(texts, Sized) else None
         items = table_rows(texts, "texts") if is_table(texts) else iter(texts)
         first = list(islice(items, 1))
         if not first:

@@ -1,18 +1,21 @@
-"""Progress: a Rich bar on a terminal, plain lines elsewhere. Neither reads the loss from the device
-more often than metrics are logged anyway: Lightning's `prog_bar=True` does at every step."""
+"""Progress: a Rich bar on a terminal, a notebook's bar there, plain lines elsewhere. None reads the
+loss from the device more often than metrics are logged anyway: Lightning's `prog_bar=True` does at
+every step."""
 
 import sys
 import time
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
+from lightning.pytorch.callbacks import ProgressBar, RichProgressBar, TQDMProgressBar
 
 SHOWN = ("val/loss", "val/f1")
 
 
 def progress() -> ProgressBar:
     """The progress report that fits standard output."""
+    if "ipykernel" in sys.modules:
+        return NotebookBar(leave=True)
     return Bar(leave=True) if sys.stdout.isatty() else Lines()
 
 
@@ -32,11 +35,15 @@ class LastLoss:
         return self.value
 
 
-class Bar(RichProgressBar):
-    """Lightning's Rich bar, with the loss and the last validation beside it."""
+class Scores(ProgressBar):
+    """What stands beside a bar: the loss and the last validation.
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    Args:
+        options: options of Lightning's bar.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
         self.loss = LastLoss()
         self.validation: dict[str, str] = {}
 
@@ -48,6 +55,14 @@ class Bar(RichProgressBar):
         metrics = trainer.callback_metrics
         self.validation = {k: f"{float(metrics[k]):.3f}" for k in SHOWN if k in metrics}
         super().on_validation_end(trainer, pl_module)
+
+
+class Bar(Scores, RichProgressBar):
+    """Lightning's Rich bar, with the loss and the last validation beside it."""
+
+
+class NotebookBar(Scores, TQDMProgressBar):
+    """Lightning's bar for notebooks, with the loss and the last validation beside it."""
 
 
 class Lines(ProgressBar):
