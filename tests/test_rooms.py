@@ -74,7 +74,8 @@ def test_there_is_no_cycle_of_imports():
 def test_packages_are_empty_so_that_importing_a_module_loads_that_module_alone():
     for path in SOURCE.rglob("__init__.py"):
         body = ast.parse(path.read_text(encoding="utf-8")).body
-        allowed = 2 if path.parent == SOURCE else 1  # the package itself has its version
+        # The package itself has its version, and a function that imports what is asked for.
+        allowed = 3 if path.parent == SOURCE else 1
         assert len(body) <= allowed, path
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from thaw.cli.exit import exit_clearly
-from thaw.cli.finished_run import finished_model, refuse_code, refuse_reader, run_config
+from thaw.cli.finished_run import finished, refuse_reader
 from thaw.cli.overrides import read_arguments
 from thaw.data.added_columns import AddedColumns
 from thaw.data.read.formats.arrow_files import BATCH
@@ -33,8 +33,10 @@ USAGE = """usage: python -m thaw.predict run=<run directory> input=<file> [outpu
        [quoting=csv|none] [token_column=<number>] [sentence=<column>] [encoding=<encoding>]
        [reader=<module.function>] [batch_size=64] [accelerator=auto]
        [trust=<module of your own>]
-The input is read as the run's own files are, in any format of docs/data.md; of a .txt and of -
-(standard input) a line is a text. Output is a table; - is standard output, JSONL."""
+run= is also the directory of a sweep, whose finished runs are averaged, a model directory, or
+owner/name on the Hub. The input is read as the run's own files are, in any format of docs/data.md;
+of a .txt and of - (standard input) a line is a text. Output is a table; - is standard output,
+JSONL."""
 
 
 def main(argv: list[str]) -> int:
@@ -47,16 +49,12 @@ def main(argv: list[str]) -> int:
         ThawError: an option, the run or the file is not what it should be.
     """
     given, _ = read_arguments(argv, KNOWN, USAGE)
-    model = finished_model(Path(given["run"]))
     if not given["batch_size"].isdigit() or int(given["batch_size"]) < 1:
         raise ThawError(f"batch_size={given['batch_size']}: expected a whole number from 1.")
+    found = finished(given["run"], given["trust"])
     asked = [c for c in given["text"].strip("[]").split(",") if c]
-    cfg = run_config(model.parent)
-    refuse_code(cfg, model.parent, ["task"], given["trust"])
-    from thaw.cli.check import plain
-
-    refuse_reader(cfg.data.get("reader"), model.parent, given["trust"], given)
-    data = plain(cfg.data)
+    data = found[0].data
+    refuse_reader(data.get("reader"), Path(given["run"]), given["trust"], given)
     column = data.get("text")
     text = asked[0] if asked else str(column) if isinstance(column, str | int) else "text"
     words = str(data.get("_target_")).startswith("thaw.data.ner.")
@@ -68,22 +66,16 @@ def main(argv: list[str]) -> int:
     head = list(islice(rows, BATCH))  # errors of the input show before the model is loaded
     if not head:
         raise ThawError(f"{origin} has no rows.")
+    from thaw.model import Model
 
-    from hydra.utils import get_class
-
-    from thaw.training.libraries import silence_libraries
-
-    silence_libraries()
-    predictor = get_class(cfg.task._target_).predictor(  # type: ignore[attr-defined]
-        model, int(given["batch_size"]), given["accelerator"], data
-    )
+    predictor = Model(found, int(given["batch_size"]), given["accelerator"]).predictor
     columns = predictor.columns(head[0], asked)
     added = AddedColumns({name for row in head for name in row}, origin)
     kept, fed = tee(with_columns(chain(head, rows), columns, origin))
     count = empty = 0
     with RowWriter(given["output"]) as writer:
-        for row, found in zip(kept, predictor.predict(fed, columns), strict=True):
-            writer.write(added.add(row, found))
+        for row, found_of_row in zip(kept, predictor.predict(fed, columns), strict=True):
+            writer.write(added.add(row, found_of_row))
             count += 1
             empty += not any(str(row[c]).strip() for c in columns)
     if empty:

@@ -161,10 +161,14 @@ def leave_to_data(cfg: DictConfig) -> None:
     """Leaves out of `cfg.task` what its file hands to `cfg.data` and the task does not take, such
     as `task.shots` of `task=setfit`: an option is read by one object."""
     takes = definition(cfg.task._target_)["properties"]
-    keys = [k for k in cfg.task if k not in takes and k in cfg.data and cfg.data[k] == cfg.task[k]]
+    reads = definition(cfg.data._target_)["properties"]
+    data = OmegaConf.to_container(cfg.data, resolve=False)
+    assert isinstance(data, dict)
+    keys = [key for key in cfg.task if key not in takes and key in data and key in reads]
     with open_dict(cfg):
         for key in keys:
-            cfg.data[key] = cfg.task[key]
+            if data[key] == f"${{task.{key}}}":  # else a value of its own, as a kept config has
+                cfg.data[key] = cfg.task[key]
             del cfg.task[key]
 
 

@@ -1,7 +1,8 @@
 """Composes the config of a run, and explains what an override got wrong."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 
 from omegaconf import DictConfig, OmegaConf
@@ -46,20 +47,30 @@ def compose(overrides: list[str]) -> DictConfig:
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
-    from hydra.errors import HydraException
 
     register_resolvers()
     overrides = [*search_path(own_dirs()), *overrides]
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        try:
-            return hydra_compose("train", overrides)
-        except (HydraException, OmegaConfBaseException) as error:
-            raise ThawError(explain(error)) from error
-        except Exception as error:
-            if not hydras_own(error):
-                raise
-            raise ThawError(unreadable(overrides, error)) from error
+    with (
+        initialize_config_dir(str(conf_dir()), version_base="1.3"),
+        explained_overrides(overrides),
+    ):
+        return hydra_compose("train", overrides)
+
+
+@contextmanager
+def explained_overrides(overrides: Iterable[str]) -> Iterator[None]:
+    """Turns what Hydra raises of overrides into a ThawError that says what they got wrong."""
+    from hydra.errors import HydraException
+
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ThawError(explain(error)) from error
+    except Exception as error:
+        if not hydras_own(error):
+            raise
+        raise ThawError(unreadable(overrides, error)) from error
 
 
 def hydras_own(error: BaseException) -> bool:

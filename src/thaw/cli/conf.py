@@ -6,19 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from thaw.errors import ThawError
-
-
-def conf_dir() -> Path:
-    """Returns the directory of configs beside `train.py`.
-
-    Raises:
-        ThawError: thaw was installed without its checkout.
-    """
-    path = Path(__file__).parents[3] / "conf"
-    if not path.is_dir():
-        raise ThawError(f"no configs at {path}: install thaw from a clone with `pip install -e .`")
-    return path
+from thaw.storage.files import conf_dir
 
 
 def own_dirs() -> list[str]:

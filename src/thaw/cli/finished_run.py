@@ -1,13 +1,15 @@
 """Reads how a finished run was made, from its directory. No torch here."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from thaw.cli.kept_config import PARTS, kept_config, resolved
 from thaw.cli.overrides import key_of
 from thaw.errors import ThawError
-from thaw.storage.checkpoints import checked_model
+from thaw.storage.checkpoints import checked_model, fetch_model
 
 BATCHING = ("max_tokens", "eval_batch_size", "encoding")  # options of data that other data keeps
 SOURCES = (  # options of data that name what is read
@@ -15,6 +17,86 @@ SOURCES = (  # options of data that name what is read
     *("cut_from", "folds", "fold", "shots", "steps"),
 )
 OWN = {"data": "thaw.data.", "task": "thaw.tasks.", "trainer": "thaw.training.trainer."}
+
+
+# What a model directory without a run holds: end of its architecture's name, task, data module.
+KINDS = (
+    ("ForSequenceClassification", "sequence.SequenceClassification", "sequence.SequenceData"),
+    ("ForTokenClassification", "ner.TokenClassification", "ner.TokenData"),
+    ("ForMaskedLM", "mlm.MaskedLanguageModel", "mlm.MaskedLanguageModelData"),
+)
+SETFIT = ("setfit.SetFit", "setfit.SetFitData")
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A model that can predict.
+
+    Attributes:
+        model: its directory.
+        task: path of the task's class, which is thaw's own or of a module that the user trusts.
+        data: options of data that it was trained with; of a model without a run, those that the
+            directory tells.
+    """
+
+    model: Path
+    task: str
+    data: Mapping[str, Any]
+
+
+def finished(place: str | Path, trust: str = "") -> list[Finished]:
+    """Returns the models at a place: one, or those of a sweep's finished runs.
+
+    Args:
+        place: a run directory, the directory of a sweep, a model directory, or owner/name on the
+            Hub.
+        trust: module of the user's own that a run directory may name, "" for none.
+
+    Raises:
+        ThawError: nothing is there, no run finished there, or it names code to run.
+    """
+    path = Path(place).expanduser()
+    if (path / "multirun.yaml").is_file():
+        from thaw.cli.jobs import read_jobs  # loads more of Hydra than a run needs
+
+        done = [path / job.name for job in read_jobs(path) if job.status == "done"]
+        if not done:
+            raise ThawError(f"{path}: no run of this sweep has finished.")
+        return [found for run in done for found in finished(run, trust)]
+    if not path.is_dir() and len(path.parts) == 2 and "." not in str(place)[:1]:
+        return [of_model(fetch_model(str(place)))]
+    if (path / "config.json").is_file():
+        whole = path.name == "model" and (path.parent / ".hydra").is_dir()
+        if not whole:
+            return [of_model(checked_model(path))]
+        path = path.parent
+    return [of_run(path, finished_model(path), trust)]
+
+
+def of_run(run: Path, model: Path, trust: str) -> Finished:
+    """Returns the model of a run, which may name no code but thaw's; see `finished`."""
+    from thaw.cli.check import plain
+
+    cfg = run_config(run)
+    refuse_code(cfg, run, ["task"], trust)
+    return Finished(model, str(cfg.task._target_), plain(cfg.data))
+
+
+def of_model(model: Path) -> Finished:
+    """Returns a model without a run, whose task its files tell."""
+    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    names = [str(name) for name in config.get("architectures") or ()]
+    kinds = [(task, data) for end, task, data in KINDS if any(n.endswith(end) for n in names)]
+    if (model / "head.safetensors").is_file():
+        kinds = [SETFIT]
+    if not kinds:
+        raise ThawError(
+            f"{model} holds {', '.join(names) or 'a model of no known architecture'}; expected a "
+            f"model that thaw exported, or one of {', '.join(f'*{end}' for end, *_ in KINDS)}."
+        )
+    [(task, data)] = kinds[:1]
+    columns = {"text": "text", "tokens": "tokens"}
+    return Finished(model, f"thaw.tasks.{task}", {"_target_": f"thaw.data.{data}"} | columns)
 
 
 def finished_model(run: Path) -> Path:

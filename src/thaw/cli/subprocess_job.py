@@ -19,7 +19,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from thaw.cli.conf import conf_dir, own_dirs, search_path
+from thaw.cli.conf import own_dirs, search_path
 from thaw.cli.overrides import key_of, quote
 from thaw.cli.processes import launch
 from thaw.errors import ThawError
@@ -39,7 +39,7 @@ def runs_apart(cfg: DictConfig) -> bool:
 
 
 def run_apart(cfg: DictConfig) -> float | None:
-    """Runs a job of a sweep as `python train.py` with the overrides of the job.
+    """Runs a job of a sweep as `python -m thaw.start` with the overrides of the job.
 
     Returns:
         The watched metric, None if it was not measured.
@@ -54,7 +54,8 @@ def run_apart(cfg: DictConfig) -> float | None:
     # An experiment may ask for a sweep: not again here.
     command = [
         sys.executable,
-        str(conf_dir().parent / "train.py"),
+        "-m",
+        "thaw.start",
         *overrides,
         *search_path(own_dirs()),
         "hydra.mode=RUN",

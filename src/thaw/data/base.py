@@ -131,6 +131,7 @@ class EncoderData(SplitData):
                 self.counts(rows),
                 self.encoded.get(split),
                 self.token_statistics.get(split, {}),
+                str(self.contents.get(split, {}).get("hash", "")),
             )
             for split, rows in self.rows.items()
         }

@@ -43,6 +43,7 @@ class SplitSummary:
         mean_tokens: mean length in tokens as they are trained on, cut at `max_tokens`.
         longest: length of the longest text in tokens, uncut; None where it is not known.
         cut: number of texts that are longer than `max_tokens`, and cut.
+        hash: of its texts and labels in their order; "" where they are not known.
     """
 
     texts: int
@@ -51,6 +52,7 @@ class SplitSummary:
     mean_tokens: float | None = None
     longest: int | None = None
     cut: int = 0
+    hash: str = ""
 
     @property
     def cut_share(self) -> float:
@@ -157,7 +159,11 @@ def source_summary(source: Source, form: str) -> SourceSummary:
 
 
 def split_summary(
-    rows: Texts, labels: Mapping[str, int], encoded: "Dataset | None", about: Mapping[str, Any]
+    rows: Texts,
+    labels: Mapping[str, int],
+    encoded: "Dataset | None",
+    about: Mapping[str, Any],
+    content: str = "",
 ) -> SplitSummary:
     """Returns the summary of a split.
 
@@ -166,9 +172,10 @@ def split_summary(
         labels: number of texts with each label.
         encoded: its tokens, with a column `length`; None where they are not known.
         about: what tokenizing them found: `longest` and `cut`, where a task cuts texts.
+        content: their hash.
     """
     mean = None
     if encoded is not None and len(rows):
         mean = float(encoded.data.column("length").to_numpy().sum()) / len(rows)
     longest, cut = about.get("longest"), about.get("cut", 0)
-    return SplitSummary(len(rows), rows.repeats, dict(labels), mean, longest, cut)
+    return SplitSummary(len(rows), rows.repeats, dict(labels), mean, longest, cut, content)

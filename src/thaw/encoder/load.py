@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
 from thaw.errors import ThawError
@@ -53,7 +54,7 @@ def load_fresh(
             output_loading_info=True,
             **config,
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise ThawError(f"{checkpoint} cannot be loaded: {error}") from error
     prefix = "" if model.base_model is model else f"{model.base_model_prefix}."
     encoder = {prefix + name for name, _ in model.base_model.named_parameters()}

@@ -7,6 +7,26 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from thaw.errors import ThawError
+
+
+def conf_dir() -> Path:
+    """Returns the directory of configs: within the package that a wheel installs, or beside
+    `train.py` in a clone.
+
+    Raises:
+        ThawError: there is neither.
+    """
+    package = Path(__file__).parents[1]
+    places = (package / "conf", package.parents[1] / "conf")
+    for place in places:
+        if (place / "train.yaml").is_file():
+            return place
+    raise ThawError(
+        f"no configs at {' or '.join(map(str, places))}: install thaw from a wheel, or from a "
+        "clone with `pip install -e .`"
+    )
+
 
 def at_home(path: Any) -> Any:
     """Returns a path with ~ replaced, as a shell does it; what is not a string is left alone."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from thaw.errors import ThawError
 from thaw.storage.cache import disk_errors
+from thaw.storage.files import conf_dir
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -25,7 +26,7 @@ def require_repository(name: str, option: str, kind: str) -> None:
     """Raises ThawError unless a name has the form owner/name."""
     if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name):
         return
-    known = [p.stem for p in (Path(__file__).parents[3] / "conf" / kind).glob("*.yaml")]
+    known = [p.stem for p in (conf_dir() / kind).glob("*.yaml")]
     near = difflib.get_close_matches(name.replace("-", "_"), known, n=1)
     raise ThawError(
         f"{option}={name}: no such directory, and on the Hub a name is owner/name. "

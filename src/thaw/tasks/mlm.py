@@ -5,7 +5,6 @@ Shapes: B batch, T tokens, N masked tokens of the batch, V vocabulary.
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -51,11 +50,16 @@ class MaskedPredictor(Predictor):
     ) -> Iterator[dict[str, Any]]:
         """Yields `prediction`, the text of a row filled in, and `masks`, five tokens and their
         probabilities for each mask."""
-        rows, [column] = iter(rows), columns
+        [column] = columns
         own = str(self.tokenizer.mask_token)
-        while part := list(islice(rows, self.batch_size)):
+        parts = (
+            piece[begin : begin + self.batch_size]
+            for piece in self.pieces(rows)
+            for begin in range(0, len(piece), self.batch_size)
+        )
+        for part in parts:
             texts = [with_mask(str(row[column] or ""), self.tokenizer) for row in part]
-            filled = fill(self.model, self.tokenizer, texts, self.data["max_tokens"])
+            filled = fill(self.model, self.tokenizer, texts, self.max_tokens)
             for text, masks in zip(texts, filled, strict=True):
                 for top in masks:
                     text = text.replace(own, top[0][0], 1)

@@ -1,12 +1,15 @@
 """Predicts with an exported model over a stream of rows."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 from torch import Tensor, nn
 from transformers import AutoTokenizer
 
+from thaw.data.encode.positions import most_tokens
 from thaw.encoder.load import load
 from thaw.errors import ThawError
 
@@ -32,16 +35,27 @@ class Predictor:
         model: exported directory.
         batch_size: number of texts in a forward pass.
         accelerator: accelerator of lightning.fabric: auto, cpu, cuda or mps.
-        data: options of the run's data, such as max_tokens.
+        data: options of the run's data, such as max_tokens; without it, the model's
+            limit counts.
+        stream: whether each row is answered before the next one is read, without waiting for others
+            of its length.
+        others: predictors of the same labels, whose probabilities are averaged with this one's.
 
     Raises:
-        ThawError: there is no such accelerator, or the model cannot be loaded.
+        ThawError: there is no such accelerator, the model cannot be loaded, or labels differ.
     """
 
     auto_class: ClassVar[type]
+    labels: Sequence[str] = ()
 
     def __init__(
-        self, model: Path, batch_size: int, accelerator: str, data: Mapping[str, Any]
+        self,
+        model: Path,
+        batch_size: int,
+        accelerator: str,
+        data: Mapping[str, Any],
+        stream: bool = False,
+        others: Sequence["Predictor"] = (),
     ) -> None:
         from lightning.fabric import Fabric
 
@@ -53,6 +67,30 @@ class Predictor:
         self.model = load(self.auto_class, model).eval().to(self.device)
         self.batch_size = batch_size
         self.data = data
+        self.max_tokens = int(
+            data.get("max_tokens") or most_tokens(self.tokenizer.model_max_length, model)
+        )
+        self.stream = stream
+        self.others = list(others)
+
+    def pieces(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
+        """Yields rows in lists: as many as are sorted by length together, or one each."""
+        rows = iter(rows)
+        size = 1 if self.stream else self.batch_size * CHUNK
+        while piece := list(islice(rows, size)):
+            yield piece
+
+    def probabilities(self, inputs: Any) -> list[Any]:
+        """Returns the probability of each label, for each input of this task."""
+        raise NotImplementedError
+
+    def mean_probabilities(self, inputs: Any) -> list[Any]:
+        """Returns `probabilities`, averaged with those of the other predictors."""
+        own = self.probabilities(inputs)
+        if not self.others:
+            return own
+        every = [own, *(other.probabilities(inputs) for other in self.others)]
+        return [np.mean(same, axis=0) for same in zip(*every, strict=True)]
 
     @classmethod
     def graph(cls, model: Path, attention: str | None) -> nn.Module:

@@ -3,8 +3,7 @@
 Shapes: B batch, T tokens, C labels.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,7 +17,7 @@ from thaw.encoder.first_token import first_token_only
 from thaw.errors import ThawError
 from thaw.tasks.losses import class_weight_tensor, labels_and_inputs, scale_for_ddp
 from thaw.tasks.metrics import probabilities
-from thaw.tasks.predictor import CHUNK, Predictor
+from thaw.tasks.predictor import Predictor
 from thaw.tasks.text_classifier import TextClassifier, load_classifier, prediction_columns
 
 
@@ -54,27 +53,51 @@ class SequencePredictor(Predictor):
         self, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]
     ) -> Iterator[dict[str, Any]]:
         """Yields `prediction` and the probability of each class, for each row."""
-        rows = iter(rows)
+        for p in self.scores(rows, columns):
+            yield prediction_columns(p, self.labels, self.multi_label)
+
+    def scores(
+        self, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]
+    ) -> Iterator[list[float]]:
+        """Yields the probability of each class, C numbers for each row in their order."""
+        for texts in self.texts(rows, columns):
+            yield from (list(map(float, p)) for p in self.mean_probabilities(texts))
+
+    def texts(
+        self, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]
+    ) -> Iterator[list[list[str]]]:
+        """Yields the texts of rows, some at a time: one list of texts, or two for pairs."""
         count = 0
-        while chunk := list(islice(rows, self.batch_size * CHUNK)):
-            texts = [
+        for piece in self.pieces(rows):
+            yield [
                 [
                     as_text(r.get(c), c, f"the input: row {n}")
-                    for n, r in enumerate(chunk, count + 1)
+                    for n, r in enumerate(piece, count + 1)
                 ]
                 for c in columns
             ]
-            count += len(chunk)
-            for p in self.probabilities(texts):
-                yield prediction_columns(p, self.labels, self.multi_label)
+            count += len(piece)
 
-    def probabilities(self, texts: list[list[str]]) -> list[list[float]]:
-        """Returns the probabilities of the C classes for each text.
+    def probabilities(self, inputs: list[list[str]]) -> list[list[float]]:
+        """Returns the probability of each class for each text: a list of C numbers each.
+
+        Args:
+            inputs: one list of texts, or two for pairs.
+        """
+        return self.by_length(
+            inputs, lambda batch: probabilities(self.logits(**batch), self.multi_label)
+        )
+
+    def by_length(
+        self, texts: list[list[str]], compute: Callable[[Any], Tensor]
+    ) -> list[list[float]]:
+        """Returns what is computed of each text, in batches of texts of similar length.
 
         Args:
             texts: one list of texts, or two for pairs.
+            compute: makes rows of numbers (B, N) of a batch's padded tokens.
         """
-        encoded = self.tokenizer(*texts, truncation=True, max_length=self.data["max_tokens"])
+        encoded = self.tokenizer(*texts, truncation=True, max_length=self.max_tokens)
         order = sorted(range(len(texts[0])), key=lambda i: len(encoded["input_ids"][i]))
         out: list[list[float]] = [[]] * len(order)
         for begin in range(0, len(order), self.batch_size):
@@ -83,8 +106,8 @@ class SequencePredictor(Predictor):
                 {k: [v[i] for i in rows] for k, v in encoded.items()}, return_tensors="pt"
             ).to(self.device)
             with torch.inference_mode():
-                logits = self.logits(**batch)
-            for i, p in zip(rows, probabilities(logits, self.multi_label).tolist(), strict=True):
+                found = compute(batch)
+            for i, p in zip(rows, found.tolist(), strict=True):
                 out[i] = p
         return out
 

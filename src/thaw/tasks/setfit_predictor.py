@@ -3,7 +3,9 @@
 Shapes: B batch, T tokens, C labels.
 """
 
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -32,6 +34,13 @@ class SetFitPredictor(SequencePredictor):
     def logits(self, **inputs: Tensor) -> Tensor:
         return self.whole(**inputs)
 
+    def embeddings(
+        self, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]
+    ) -> Iterator[list[float]]:
+        """Yields the embedding of each row, D numbers, in their order."""
+        for texts in self.texts(rows, columns):
+            yield from self.by_length(texts, lambda batch: self.whole.embed(**batch))
+
 
 class Classifier(nn.Module):
     """Encoder, pooling and head of an exported directory.
@@ -54,7 +63,11 @@ class Classifier(nn.Module):
         self.head = nn.Linear(tensors["weight"].shape[1], tensors["weight"].shape[0])
         self.head.load_state_dict(tensors)
 
+    def embed(self, **inputs: Tensor) -> Tensor:
+        """Returns the embeddings (B, D) of padded tokens."""
+        states = self.model(**inputs).last_hidden_state
+        return self.pooling(states, inputs["attention_mask"])
+
     def forward(self, **inputs: Tensor) -> Tensor:
         """Returns the logits (B, C) of padded tokens."""
-        states = self.model(**inputs).last_hidden_state
-        return self.head(self.pooling(states, inputs["attention_mask"]))
+        return self.head(self.embed(**inputs))

@@ -1,9 +1,9 @@
 """Predicts entities with an exported model of `task=ner`."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import AutoModelForTokenClassification
 
@@ -13,7 +13,7 @@ from thaw.data.entities import entities, spell
 from thaw.data.ner import firsts
 from thaw.data.read.entities.spans import places_of, words_of
 from thaw.errors import ThawError
-from thaw.tasks.predictor import CHUNK, Predictor
+from thaw.tasks.predictor import Predictor
 
 
 class TokenPredictor(Predictor):
@@ -23,10 +23,12 @@ class TokenPredictor(Predictor):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.labels = names_of(self.model.config.to_dict())
+        config = self.model.config.to_dict()
+        self.labels = names_of(config)
+        self.fine_words = bool(config.get("fine_words"))  # not of a model that thaw did not train
         prefix_spaces(self.tokenizer)
-        stride = self.data["stride"]
-        self.stride = self.data["max_tokens"] // 4 if stride is None else stride
+        stride = self.data.get("stride")
+        self.stride = self.max_tokens // 4 if stride is None else stride
 
     def columns(self, row: Mapping[str, Any], asked: Sequence[str]) -> list[str]:
         choices = list(asked) or [self.data["tokens"], "tokens", self.data["text"], "text"]
@@ -43,12 +45,11 @@ class TokenPredictor(Predictor):
     ) -> Iterator[dict[str, Any]]:
         """Yields `entities` of each row: label, text, score, start and end in the row's text.
 
-        For a list of words, it also yields their `predicted` tags, and `text`, the words joined by
+        Rows that hold lists of words get `predicted` tags too, and `text`, the words joined by
         spaces.
         """
-        rows = iter(rows)
-        while chunk := list(islice(rows, self.batch_size * CHUNK)):
-            read = [self.read(row[columns[0]]) for row in chunk]
+        for piece in self.pieces(rows):
+            read = [self.read(row[columns[0]]) for row in piece]
             tagged = self.tag([[text[a:b] for a, b in places] for text, places, _ in read])
             for (text, places, extra), words in zip(read, tagged, strict=True):
                 tags = [tag for tag, _ in words]
@@ -59,21 +60,31 @@ class TokenPredictor(Predictor):
                 yield extra | ({"predicted": tags} if extra else {}) | {"entities": found}
 
     def read(self, value: Any) -> tuple[str, list[tuple[int, int]], dict[str, str]]:
-        """Returns a text, the offsets of its words, and the columns to add for a list of words."""
+        """Returns the text, the offsets of its words, and columns added where words were given."""
         if isinstance(value, list):
             words = [str(word) for word in value]
             return " ".join(words), places_of(words), {"text": " ".join(words)}
         text = "" if value is None else str(value)
-        return text, words_of(text, self.model.config.fine_words), {}
+        return text, words_of(text, self.fine_words), {}
 
     def tag(self, sentences: Sequence[Sequence[str]]) -> list[list[tuple[str, float]]]:
         """Returns the tag of each word and its probability."""
-        out = [[("O", 1.0)] * len(words) for words in sentences]
-        there = [i for i, words in enumerate(sentences) if words]
+        return [
+            [(self.labels[p.argmax()], float(p.max())) for p in words]
+            for words in self.mean_probabilities(sentences)
+        ]
+
+    def probabilities(self, inputs: Sequence[Sequence[str]]) -> list[Any]:
+        """Returns the probability of each tag for each word, an array (W, C) a sentence.
+
+        Args:
+            inputs: sentences of words. A word that is in no window is outside for certain.
+        """
+        outside = np.array([name == "O" for name in self.labels], dtype=np.float32)
+        out = [np.tile(outside, (len(words), 1)) for words in inputs]
+        there = [i for i, words in enumerate(inputs) if words]
         pieces = (
-            windows(
-                self.tokenizer, [sentences[i] for i in there], self.data["max_tokens"], self.stride
-            )
+            windows(self.tokenizer, [inputs[i] for i in there], self.max_tokens, self.stride)
             if there
             else []
         )
@@ -85,12 +96,11 @@ class TokenPredictor(Predictor):
             batch = self.tokenizer.pad([piece for _, piece in part], return_tensors="pt")
             with torch.inference_mode():
                 logits = self.model(**batch.to(self.device)).logits
-            best = torch.softmax(logits.float(), dim=-1).cpu().max(dim=-1)
+            found = torch.softmax(logits.float(), dim=-1).cpu().numpy()
             right = self.tokenizer.padding_side == "right"
             for n, (i, _) in enumerate(part):
                 shift = 0 if right else logits.shape[1] - len(word[n])
                 for at, w in enumerate(word[n]):
                     if w >= 0:
-                        label = self.labels[int(best.indices[n, at + shift])]
-                        out[i][w] = (label, float(best.values[n, at + shift]))
+                        out[i][w] = found[n, at + shift]
         return out

@@ -1,6 +1,6 @@
-"""Shows progress as a Rich bar on a terminal and as plain lines elsewhere.
+"""Shows progress as a Rich bar on a terminal, a notebook's bar there, and plain lines elsewhere.
 
-Both read the loss from the device only when metrics are logged; Lightning's `prog_bar=True` reads
+They read the loss from the device only when metrics are logged; Lightning's `prog_bar=True` reads
 it in every step.
 """
 
@@ -9,13 +9,15 @@ import time
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
+from lightning.pytorch.callbacks import ProgressBar, RichProgressBar, TQDMProgressBar
 
 SHOWN = ("val/loss", "val/f1")
 
 
 def progress() -> ProgressBar:
     """Returns the callback that fits standard output."""
+    if "ipykernel" in sys.modules:
+        return NotebookBar(leave=True)
     return Bar(leave=True) if sys.stdout.isatty() else Lines()
 
 
@@ -35,11 +37,15 @@ class LastLoss:
         return self.value
 
 
-class Bar(RichProgressBar):
-    """Lightning's Rich bar with the loss and the last validation."""
+class Scores(ProgressBar):
+    """Shows the loss and the last validation beside a bar.
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    Args:
+        options: options of Lightning's bar.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
         self.loss = LastLoss()
         self.validation: dict[str, str] = {}
 
@@ -51,6 +57,14 @@ class Bar(RichProgressBar):
         metrics = trainer.callback_metrics
         self.validation = {k: f"{float(metrics[k]):.3f}" for k in SHOWN if k in metrics}
         super().on_validation_end(trainer, pl_module)
+
+
+class Bar(Scores, RichProgressBar):
+    """Lightning's Rich bar, with the loss and the last validation beside it."""
+
+
+class NotebookBar(Scores, TQDMProgressBar):
+    """Lightning's bar for notebooks, with the loss and the last validation beside it."""
 
 
 class Lines(ProgressBar):

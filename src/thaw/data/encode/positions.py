@@ -23,6 +23,7 @@ AFTER_PADDING = {
     "xmod",
 }
 KEYS = ("max_position_embeddings", "n_positions")
+UNLIMITED = 8192  # tokens of a text for a model that takes any number of them
 
 
 def require_room(max_tokens: int, model_max_length: int, model: Path) -> None:
@@ -33,17 +34,38 @@ def require_room(max_tokens: int, model_max_length: int, model: Path) -> None:
         model_max_length: that the tokenizer states; 1e30 where it states none.
         model: the model's directory.
     """
-    path = model / "config.json"
-    config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    config = config_of(model)
     table = table_size(config)
-    limit = model_max_length if table is None else min(model_max_length, table - reserved(config))
+    # What a tokenizer states may be no more than how long the texts of an earlier training were.
+    stated = max(model_max_length, *(int(config.get(key) or 0) for key in KEYS))
+    limit = stated if table is None else table - reserved(config)
     if 3 <= max_tokens <= limit:
         return
     why = ""
-    if table is not None and limit < model_max_length:
+    if table is not None and limit != model_max_length:
         kept = reserved(config)
         why = f": it has {table} positions" + (f", {kept} of which are not for tokens" * bool(kept))
     raise ThawError(f"data.max_tokens={max_tokens}: this model takes 3 to {limit}{why}.")
+
+
+def most_tokens(model_max_length: int, model: Path) -> int:
+    """Returns how long texts may be for a model whose training is not known.
+
+    Args:
+        model_max_length: that the tokenizer states, which is the training's `max_tokens` where thaw
+            exported the model; 1e30 where it states none.
+        model: the model's directory.
+    """
+    config = config_of(model)
+    table = table_size(config)
+    limit = model_max_length if table is None else min(model_max_length, table - reserved(config))
+    return min(limit, UNLIMITED)
+
+
+def config_of(model: Path) -> dict[str, Any]:
+    """Returns the config of a model directory, {} where there is none."""
+    path = model / "config.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def table_size(config: Mapping[str, Any]) -> int | None:

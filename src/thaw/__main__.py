@@ -1,0 +1,44 @@
+"""The console script: `thaw train task=ner`, `thaw predict run=... input=...`, and the others."""
+
+import runpy
+import sys
+
+from thaw import __version__
+from thaw.cli.exit import exit_clearly
+from thaw.cli.messages import did_you_mean
+from thaw.errors import ThawError
+
+# Each module is a command of its own: `thaw predict ...` is `python -m thaw.predict ...`.
+COMMANDS = {
+    "train": ("start", "trains; GROUP=CHOICE KEY=VALUE, as python train.py"),
+    "predict": ("predict", "predicts for the rows of a file with a finished run"),
+    "evaluate": ("evaluate", "scores a finished run on any data set"),
+    "export": ("export", "writes a finished run as ONNX"),
+    "parameters": ("parameters", "lists what would train"),
+    "dashboard": ("dashboard", "makes a workspace on W&B"),
+}
+USAGE = "usage: thaw <command> [...]; thaw <command> --help says more\n\n" + "\n".join(
+    f"  {name:<11} {about}" for name, (_, about) in COMMANDS.items()
+)
+
+
+def main() -> None:
+    """Runs the command that the first word of this process's command line names."""
+    name = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if name in ("-h", "--help"):
+        print(USAGE)
+        return
+    if name == "--version":
+        print(f"thaw {__version__}")
+        return
+    with exit_clearly():
+        if name not in COMMANDS:
+            hint = did_you_mean(name, list(COMMANDS))
+            raise ThawError(f"there is no command {name!r}.{hint}\n{USAGE}")
+    del sys.argv[1]
+    # As `python -m` runs it, so that the processes of a run with several devices start alike.
+    runpy.run_module(f"thaw.{COMMANDS[name][0]}", run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""Tables that a Python program holds: DataFrames, data sets, and lists, as rows and as files."""
+
+import hashlib
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from thaw.data.read.formats.arrow_files import names_of_features, with_names
+from thaw.errors import ThawError
+from thaw.storage.cache import cache_dir
+from thaw.storage.files import partial_name, put
+
+EXPECTED = (
+    "expected a pandas DataFrame, a datasets.Dataset, a dictionary of columns, a list of "
+    "dictionaries, two lists (texts, labels), or the name of a file"
+)
+
+
+def is_table(data: Any) -> bool:
+    """Returns whether data has named columns: a DataFrame, or a data set."""
+    return is_frame(data) or is_data_set(data)
+
+
+def is_frame(data: Any) -> bool:
+    """Returns whether data is a DataFrame of pandas, which is not imported for it."""
+    pandas = sys.modules.get("pandas")
+    return pandas is not None and isinstance(data, pandas.DataFrame)
+
+
+def is_data_set(data: Any) -> bool:
+    """Returns whether data is a `datasets.Dataset`, which is not imported for it."""
+    datasets = sys.modules.get("datasets")
+    return datasets is not None and isinstance(data, datasets.Dataset | datasets.IterableDataset)
+
+
+def table_rows(data: Any, name: str) -> Iterator[dict[str, Any]]:
+    """Yields the rows of data that a program holds.
+
+    Args:
+        data: a DataFrame, a `datasets.Dataset`, a mapping of columns, an iterable of mappings, or
+            a pair of lists: texts and labels.
+        name: what it is, for messages.
+
+    Raises:
+        ThawError: it is none of these, or its columns are of different lengths.
+    """
+    rows: Iterable[Any]
+    if is_frame(data):
+        columns = list(map(str, data.columns))
+        rows = (dict(zip(columns, r, strict=True)) for r in data.itertuples(index=False, name=None))
+    elif is_data_set(data):
+        rows = with_names(data, names_of_features(data.features or {}), name)
+    elif isinstance(data, Mapping):
+        rows = column_rows(data, name)
+    elif isinstance(data, tuple) and len(data) == 2 and not isinstance(data[0], str | Mapping):
+        rows = column_rows({"text": data[0], "label": data[1]}, name)
+    elif isinstance(data, str | bytes) or not isinstance(data, Iterable):
+        raise ThawError(f"{name} is {type(data).__name__}; {EXPECTED}.")
+    else:
+        rows = data
+    for number, row in enumerate(rows):
+        if not isinstance(row, Mapping):
+            raise ThawError(f"{name}: row {number}, counted from 0, is {row!r:.60}; {EXPECTED}.")
+        yield {str(key): plain_value(value) for key, value in row.items()}
+
+
+def column_rows(columns: Mapping[str, Any], name: str) -> Iterator[dict[str, Any]]:
+    """Returns rows of columns, which must be of one length."""
+    lists = {str(key): list(values) for key, values in columns.items()}
+    if len({len(values) for values in lists.values()}) > 1:
+        lengths = ", ".join(f"{key!r} has {len(values)}" for key, values in lists.items())
+        raise ThawError(f"{name}: columns are of different lengths: {lengths}.")
+    return (dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True))
+
+
+def plain_value(value: Any) -> Any:
+    """Returns a value as JSON has it: arrays and numbers of NumPy as Python's, and None for what
+    pandas writes where nothing is."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [plain_value(part) for part in value]
+    missing = type(value).__name__ in ("NAType", "NaTType")
+    return None if missing or (isinstance(value, float) and value != value) else value
+
+
+def keep_table(data: Any, split: str) -> Path:
+    """Writes data that a program holds as JSONL into the cache, where every process of a run reads
+    it as any file, and returns its path, which follows from the content.
+
+    Args:
+        data: see `table_rows`.
+        split: train, validation or test.
+
+    Raises:
+        ThawError: see `table_rows`.
+    """
+    root = cache_dir() / "tables"
+    root.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256()
+    aside = partial_name(root / f"{split}-{id(data)}.jsonl")
+    try:
+        with open(aside, "w", encoding="utf-8") as file:
+            for row in table_rows(data, split):
+                # Escaped: half an emoji is no UTF-8, and is counted where the file is read.
+                line = json.dumps(row, default=str) + "\n"
+                digest.update(line.encode())
+                file.write(line)
+        path = root / digest.hexdigest()[:16] / f"{split}.jsonl"
+        if not aside.stat().st_size:
+            raise ThawError(f"{split} has no rows.")
+        path.parent.mkdir(exist_ok=True)
+        put(aside, path)
+        return path
+    finally:
+        aside.unlink(missing_ok=True)

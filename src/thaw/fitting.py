@@ -1,0 +1,254 @@
+"""Training from Python: `thaw.fit`, which does what `python train.py` does, and its `Run`."""
+
+import json
+import logging
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from thaw.cli.compose import explained_overrides, register_resolvers
+from thaw.cli.conf import conf_dir, search_path
+from thaw.cli.overrides import key_of, quote
+from thaw.cli.resume import command_to_resume
+from thaw.cli.secrets import Formatter
+from thaw.data.python_tables import keep_table
+from thaw.errors import ThawError
+from thaw.start import run_composed
+from thaw.storage.files import remove
+
+if TYPE_CHECKING:
+    from thaw.model import Model
+
+PLAIN = re.compile(r"(?!(?:null|true|false|nan|inf)$)[A-Za-z_][\w./-]*", re.IGNORECASE)
+
+
+class Run:
+    """A finished run.
+
+    Args:
+        directory: the run directory, as `thaw.fit` or `python train.py` left it.
+
+    Attributes:
+        directory: the run directory, absolute.
+        metrics: metrics by name, such as test/f1.
+        report: the page with scores, figures and errors.
+
+    Raises:
+        ThawError: no run finished there.
+    """
+
+    def __init__(self, directory: str | os.PathLike) -> None:
+        self.directory = Path(directory).expanduser().absolute()
+        self.report = self.directory / "report.html"
+        path = self.directory / "metrics.json"
+        if not path.is_file():
+            raise ThawError(f"{self.directory}: no run finished there, as it has no metrics.json.")
+        self.metrics: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
+
+    def load(self, **options: Any) -> "Model":
+        """Returns the run's model, which predicts; for the options see `thaw.load`."""
+        from thaw.model import load
+
+        return load(self.directory, **options)
+
+    def __fspath__(self) -> str:
+        return str(self.directory)
+
+    def __repr__(self) -> str:
+        scores = (f"{k}={v:.4f}" for k, v in self.scores().items())
+        return f"<run {self.directory}: {', '.join(scores)}>"
+
+    def _repr_html_(self) -> str:
+        """Returns the scores as a table, for a notebook."""
+        rows = "".join(f"<tr><td>{k}</td><td>{v:.4f}</td></tr>" for k, v in self.scores().items())
+        return f"<table><tr><th>{self.directory.name}</th><th></th></tr>{rows}</table>"
+
+    def scores(self) -> dict[str, float]:
+        """Returns the metrics of the test, or of the validation if nothing was tested."""
+        for part in ("test/", "val/"):
+            found = {k: v for k, v in self.metrics.items() if k.startswith(part)}
+            if found := {k: v for k, v in found.items() if k.count("/") == 1}:
+                return found
+        return {}
+
+
+def fit(
+    *overrides: str,
+    train: Any = None,
+    validation: Any = None,
+    test: Any = None,
+    resume: str | os.PathLike | None = None,
+    config_dir: str | os.PathLike | None = None,
+    keep_data: bool = False,
+    **options: Any,
+) -> Run:
+    """Trains as `python train.py` does, and returns the finished run.
+
+    Args:
+        overrides: words as on the command line, such as "task=ner" or "trainer.max_epochs=3".
+        train: data to train on: a pandas DataFrame, a `datasets.Dataset`, a dictionary of columns,
+            a list of dictionaries, two lists (texts, labels), or a file.
+        validation: likewise, or the fraction of train that is cut off for it.
+        test: likewise.
+        resume: directory of a run to go on with.
+        config_dir: directory of your own configs.
+        keep_data: whether data from Python stays in thaw's cache, so that `evaluate` and `resume=`
+            on the command line find it. Else the run keeps its number of rows and its hash alone.
+        options: options by group or name: task="ner", trainer={"max_epochs": 3}, seed=1.
+
+    Raises:
+        ThawError: an option, the data or the checkpoint does not fit, or the machine gives up.
+    """
+    given = {"train": train, "validation": validation, "test": test}
+    tables: dict[str, Path] = {}
+    try:
+        tables = {s: keep_table(v, s) for s, v in given.items() if is_held(v)}
+        words = [*overrides, *words_of(options)]
+        words = [*data_words({**given, **tables}, words), *words]
+        if resume is not None:
+            words = command_to_resume([*words, f"resume={quote(os.fspath(resume))}"])
+        if config_dir is not None:
+            words += search_path([os.path.abspath(config_dir)])
+        return Run(start(words))
+    except ThawError as error:
+        text = str(error)
+        for split, path in tables.items():
+            text = text.replace(str(path), f"{split} (from Python)")
+        raise ThawError(text) from error
+    finally:
+        for path in tables.values():
+            if not keep_data:
+                remove(path.parent)
+
+
+def is_held(value: Any) -> bool:
+    """Returns whether a split is data of this program, and not a file or a fraction."""
+    return value is not None and not isinstance(value, str | os.PathLike | int | float)
+
+
+def data_words(given: Mapping[str, Any], words: Sequence[str]) -> list[str]:
+    """Returns the overrides that name the splits.
+
+    Args:
+        given: a file or a fraction for each split, None where nothing was given.
+        words: overrides of the user, who may have chosen a data set's file.
+    """
+    found = {split: value for split, value in given.items() if value is not None}
+    own = any(key_of(word) == "data" for word in words) or given["train"] is None
+    chosen = [] if own else ["data=files"]
+    paths = {s: os.fspath(v) if isinstance(v, os.PathLike) else v for s, v in found.items()}
+    return [*chosen, *(f"data.{split}={literal(value)}" for split, value in paths.items())]
+
+
+def words_of(options: Mapping[str, Any]) -> list[str]:
+    """Returns keyword options as overrides: `data={"text": "review"}` is `data.text=review`."""
+    found = []
+    for key, value in options.items():
+        inner = value.items() if isinstance(value, Mapping) else ()
+        found += [f"{key}.{name}={literal(part)}" for name, part in inner]
+        found += [] if isinstance(value, Mapping) else [f"{key}={literal(value)}"]
+    return found
+
+
+def literal(value: Any) -> str:
+    """Returns a value as Hydra's grammar writes it.
+
+    Raises:
+        ThawError: no config holds such a value.
+    """
+    value = value.tolist() if hasattr(value, "tolist") else value
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if isinstance(value, str):
+        return value if PLAIN.fullmatch(value) else quote(value)
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{literal(k)}:{literal(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(map(literal, value)) + "]"
+    raise ThawError(f"{value!r:.60} is no value of an option; expected text, numbers or lists.")
+
+
+def start(words: Sequence[str]) -> Path:
+    """Runs `conf/train.yaml` with overrides as a job of Hydra, and returns the run directory.
+
+    Raises:
+        ThawError: see `fit`.
+        KeyboardInterrupt: Ctrl-C, or a notebook's stop, ended the run; it can be resumed.
+    """
+    place: list[Path] = []
+    errors: list[BaseException] = []
+
+    def job(cfg: DictConfig) -> None:
+        place.append(Path(cfg.run_dir).absolute())
+        with run_log(place[0]):
+            try:
+                run_composed(cfg, apart=True)
+            except Exception as error:  # Hydra would print the command line first
+                errors.append(error)
+
+    register_resolvers()
+    try:
+        with (
+            own_hydra(),
+            initialize_config_dir(str(conf_dir()), version_base="1.3"),
+            explained_overrides(words),
+        ):
+            hydra = GlobalHydra.instance().hydra
+            assert hydra is not None
+            hydra.run("train", job, list(words), with_log_configuration=False)
+            if errors:
+                raise errors[0]
+    except SystemExit as stop:
+        if stop.code != 130:
+            raise
+        raise KeyboardInterrupt(f"go on with thaw.fit(resume={str(place[0])!r})") from stop
+    return place[0]
+
+
+@contextmanager
+def own_hydra() -> Iterator[None]:
+    """Gives a run a Hydra of its own, and the program back the one that it had."""
+    hydra, config = GlobalHydra.instance().hydra, HydraConfig.instance().cfg
+    GlobalHydra.instance().clear()
+    try:
+        yield
+    finally:
+        GlobalHydra.instance().hydra = hydra
+        HydraConfig.instance().cfg = config
+
+
+@contextmanager
+def run_log(directory: Path) -> Iterator[None]:
+    """Writes what a run logs into its train.log, and prints it unless the program logs itself."""
+    root, own = logging.getLogger(), logging.getLogger("thaw")
+    dated = logging.FileHandler(directory / "train.log", encoding="utf-8", delay=True)
+    dated.setFormatter(Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handlers: list[logging.Handler] = [dated]
+    if not root.handlers:
+        plain = logging.StreamHandler(sys.stdout)
+        plain.setFormatter(Formatter("%(message)s"))
+        handlers.append(plain)
+    level = own.level
+    own.setLevel(logging.INFO)
+    for handler in handlers:
+        root.addHandler(handler)
+    try:
+        yield
+    finally:
+        own.setLevel(level)
+        for handler in handlers:
+            root.removeHandler(handler)
+            handler.close()

@@ -1,0 +1,266 @@
+"""A finished run, or any model directory, as an object that predicts: `thaw.load`."""
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from itertools import chain, islice
+from typing import Any
+
+import numpy as np
+from hydra.utils import get_class
+
+from thaw.cli.finished_run import Finished, finished
+from thaw.data.python_tables import is_table, plain_value, table_rows
+from thaw.data.read.surrogates import replace_surrogates
+from thaw.errors import ThawError
+from thaw.tasks.predictor import Predictor
+from thaw.training.libraries import silence_libraries
+
+log = logging.getLogger(__name__)
+
+PATIENCE = 2.0  # seconds before a progress bar appears
+Place = str | os.PathLike
+
+
+class Model:
+    """A model that predicts, or several whose probabilities are averaged.
+
+    Args:
+        found: where the models are, of one task and with the same labels.
+        batch_size: number of texts in a forward pass.
+        accelerator: hardware that computes: auto, cpu, cuda or mps.
+        stream: whether each row is answered before the next one is read.
+
+    Attributes:
+        task: sequence, setfit, ner, mlm, or the name of a task of the user's own.
+        labels: names of the labels, in the order of `predict_proba`'s columns.
+
+    Raises:
+        ThawError: an option does not fit, a model cannot be loaded, or the models differ in task
+            or labels.
+    """
+
+    def __init__(
+        self,
+        found: Sequence[Finished],
+        batch_size: int = 64,
+        accelerator: str = "auto",
+        stream: bool = False,
+    ) -> None:
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise ThawError(f"batch_size={batch_size}: expected a whole number from 1.")
+        silence_libraries()
+        first, *rest = found
+        if other := next((f for f in rest if f.task != first.task), None):
+            raise ThawError(f"{first.model} is of {first.task}, {other.model} of {other.task}.")
+        made = get_class(first.task).predictor  # type: ignore[attr-defined]
+        others = [made(f.model, batch_size, accelerator, f.data) for f in rest]
+        self.predictor: Predictor = made(
+            first.model, batch_size, accelerator, first.data, stream=stream, others=others
+        )
+        self.task = first.task.split(".")[-2]
+        self.labels = list(self.predictor.labels)
+        for place, other in zip(rest, others, strict=True):
+            require_same_labels(self.predictor, other, first, place)
+
+    def predict(
+        self, texts: Any, *, text: str | Sequence[str] = (), progress: bool | None = None
+    ) -> list[Any]:
+        """Returns what the model predicts, in the order of the texts.
+
+        Args:
+            texts: a list or any other iterable of texts, of pairs for a model of pairs, or of lists
+                of words for entities; a pandas column, a DataFrame, a `datasets.Dataset`, or
+                dictionaries, of which the columns are read that the run was trained on.
+            text: other columns to read.
+            progress: whether a bar is shown; None: in a terminal or notebook, after two seconds.
+
+        Returns:
+            A label for each text, or a list of labels; of task=ner the entities, see `entities`; of
+            task=mlm the text with its masks filled in.
+
+        Raises:
+            ThawError: there is no text, or something else where a text should be.
+        """
+        if self.task == "ner":
+            return self.entities(texts, text=text, progress=progress)
+        rows, columns, count = self.read(texts, text)
+        found = self.predictor.predict(rows, columns)
+        return [row["prediction"] for row in self.shown(found, count, progress)]
+
+    def predict_proba(
+        self, texts: Any, *, text: str | Sequence[str] = (), progress: bool | None = None
+    ) -> np.ndarray:
+        """Returns the probability of each label, an array (texts, labels); see `predict`."""
+        return np.array(self.numbers("scores", texts, text, progress), dtype=np.float32)
+
+    def embed(
+        self, texts: Any, *, text: str | Sequence[str] = (), progress: bool | None = None
+    ) -> np.ndarray:
+        """Returns the embeddings of a model of task=setfit, an array (texts, width); see
+        `predict`."""
+        return np.array(self.numbers("embeddings", texts, text, progress), dtype=np.float32)
+
+    def entities(
+        self, texts: Any, *, text: str | Sequence[str] = (), progress: bool | None = None
+    ) -> list[list[dict[str, Any]]]:
+        """Returns the entities of each text, each with `label`, `text`, `start`, `end` and `score`;
+        `start` and `end` are places in the text, of words in the words joined by spaces."""
+        if self.task != "ner":
+            raise ThawError(f"entities are of task=ner, and this model is of task={self.task}.")
+        rows, columns, count = self.read(texts, text)
+        found = self.predictor.predict(rows, columns)
+        return [row["entities"] for row in self.shown(found, count, progress)]
+
+    def numbers(
+        self, method: str, texts: Any, text: str | Sequence[str], progress: bool | None
+    ) -> list[list[float]]:
+        """Returns what a method of the predictor gives for each text.
+
+        Raises:
+            ThawError: the predictor of this task has no such method, or see `predict`.
+        """
+        if not hasattr(self.predictor, method) or (method == "embeddings" and self.others):
+            kinds = {
+                "scores": "task=sequence and task=setfit",
+                "embeddings": "a run of task=setfit",
+            }
+            raise ThawError(f"{method} are of {kinds[method]}, and this is {self}.")
+        rows, columns, count = self.read(texts, text)
+        found = getattr(self.predictor, method)(rows, columns)
+        return list(self.shown(found, count, progress))
+
+    @property
+    def others(self) -> list[Predictor]:
+        """The predictors that are averaged with the first one."""
+        return self.predictor.others
+
+    def __repr__(self) -> str:
+        several = f"{len(self.others) + 1} models" if self.others else "a model"
+        return f"<{several} of task={self.task} with {len(self.labels)} labels>"
+
+    def read(
+        self, texts: Any, text: str | Sequence[str]
+    ) -> tuple[Iterator[Mapping[str, Any]], list[str], int | None]:
+        """Returns texts as rows, the columns of the texts, and how many rows there are, if known.
+
+        Raises:
+            ThawError: there are none, or they are not texts.
+        """
+        if isinstance(texts, str | bytes) or not isinstance(texts, Iterable):
+            raise ThawError(f"got {texts!r:.60}; expected a list of texts, such as ['a text'].")
+        count = len(texts) if isinstance(texts, Sized) else None
+        items = table_rows(texts, "texts") if is_table(texts) else iter(texts)
+        first = list(islice(items, 1))
+        if not first:
+            raise ThawError("got no texts; expected at least one.")
+        items = chain(first, items)
+        asked = [text] if isinstance(text, str) else list(text)
+        if isinstance(first[0], Mapping):
+            columns = self.predictor.columns(first[0], asked)
+        elif asked:
+            raise ThawError(f"text={text} names columns, and these texts have none.")
+        else:
+            columns = self.names()
+        rows = checked_rows(items, columns, words=self.task == "ner")
+        return replace_surrogates(rows, "the texts"), columns, count
+
+    def names(self) -> list[str]:
+        """Returns the columns that plain texts become: two for a model of pairs."""
+        column = self.predictor.data.get("text", "text")
+        return [str(c) for c in ([column] if isinstance(column, str | int) else column)]
+
+    def shown(
+        self, found: Iterable[Any], count: int | None, progress: bool | None
+    ) -> Iterable[Any]:
+        """Returns predictions, with a bar on long work."""
+        notebook = "ipykernel" in sys.modules
+        wanted = (notebook or sys.stderr.isatty()) if progress is None else progress
+        if not wanted:
+            return found
+        with warnings.catch_warnings():  # that ipywidgets would draw a nicer one
+            warnings.simplefilter("ignore")
+            from tqdm.auto import tqdm
+
+            return tqdm(found, total=count, unit=" texts", delay=PATIENCE)
+
+
+def checked_rows(
+    items: Iterable[Any], columns: Sequence[str], words: bool
+) -> Iterator[Mapping[str, Any]]:
+    """Yields a row for each text.
+
+    Args:
+        items: texts, pairs of texts, lists of words, or mappings of column to value.
+        columns: names of the columns of the texts.
+        words: whether lists of words are texts.
+
+    Raises:
+        ThawError: something else is there; names its place.
+    """
+    for number, item in enumerate(items):
+        value = plain_value(item)
+        if isinstance(item, Mapping):
+            row = {str(key): plain_value(v) for key, v in item.items()}
+        elif len(columns) == 1:
+            row = {columns[0]: value}
+        elif isinstance(value, list) and len(value) == len(columns):
+            row = dict(zip(columns, value, strict=True))
+        else:
+            raise ThawError(f"text {number}, counted from 0, is {value!r:.60}; expected a pair.")
+        for column in columns:
+            if not is_text(row.get(column), words):
+                kind = "a text, or a list of words" if words else "a text"
+                where = f" in column {column!r}" if isinstance(item, Mapping) else ""
+                raise ThawError(
+                    f"text {number}, counted from 0, is {row.get(column)!r:.60}{where}; expected "
+                    f"{kind}."
+                )
+        yield row
+
+
+def is_text(value: Any, words: bool) -> bool:
+    """Returns whether a value is a text, or, where `words` says so, a list of words."""
+    if isinstance(value, list) and words:
+        return all(isinstance(word, str) for word in value)
+    return isinstance(value, str)
+
+
+def require_same_labels(one: Any, two: Any, first: Finished, second: Finished) -> None:
+    """Raises ThawError unless two predictors can be averaged."""
+    if not one.labels:
+        raise ThawError("models without labels, as those of task=mlm, cannot be averaged.")
+    same = ("labels", "multi_label", "fine_words")
+    if any(getattr(one, name, None) != getattr(two, name, None) for name in same):
+        raise ThawError(
+            f"the models do not agree: {first.model} has the labels {', '.join(one.labels)}, and "
+            f"{second.model} {', '.join(two.labels)}."
+        )
+
+
+def load(
+    place: Place | Sequence[Place],
+    *,
+    batch_size: int = 64,
+    accelerator: str = "auto",
+    trust: str = "",
+) -> Model:
+    """Loads a model to predict with.
+
+    Args:
+        place: a run directory, the directory of a sweep, a model directory, owner/name on the Hub,
+            or several of these, whose probabilities are averaged.
+        batch_size: number of texts in a forward pass.
+        accelerator: hardware that computes: auto, cpu, cuda or mps.
+        trust: module of your own whose task a run directory may name; no other code is run.
+
+    Raises:
+        ThawError: nothing is there, no run finished there, or labels do not agree.
+    """
+    places = [place] if isinstance(place, str | os.PathLike) else list(place)
+    if not places:
+        raise ThawError("got no directory to load a model from.")
+    found = [one for p in places for one in finished(os.fspath(p), trust)]
+    return Model(found, batch_size, accelerator)

@@ -1,0 +1,70 @@
+"""Trains: `python train.py`, `thaw train` and `python -m thaw.start` all come here."""
+
+import sys
+from collections.abc import Sequence
+
+import hydra
+from omegaconf import DictConfig
+
+from thaw.cli.compose import register_resolvers
+from thaw.cli.conf import conf_dir
+from thaw.cli.exit import exit_clearly
+from thaw.cli.resume import command_to_resume
+from thaw.cli.secrets import redacted_config
+
+
+def run_composed(cfg: DictConfig, apart: bool = False) -> float | None:
+    """Hands the composed config to its program, `thaw.train.train` by default, after checking it.
+
+    Args:
+        cfg: the composed config, of a job that Hydra runs.
+        apart: whether a run of several processes is started as processes of its own, as Lightning
+            would start the command line of this process again. A job of a sweep always is.
+
+    Returns:
+        The watched metric; None if it was not measured, or the run had finished before.
+
+    Raises:
+        ThawError: the config, the data or the checkpoint does not fit.
+    """
+    from thaw.cli.check import checked
+    from thaw.cli.jobs import is_done
+    from thaw.cli.processes import finish_process_group, require_world
+    from thaw.cli.subprocess_job import run_apart, runs_apart, takes_processes
+
+    if is_done(cfg):
+        return None
+    require_world(cfg)
+    cfg = checked(cfg)
+    if runs_apart(cfg) or (apart and takes_processes(cfg)):
+        return run_apart(cfg)
+    # Imported here: --help and a mistake in an option are answered without loading torch.
+    value = hydra.utils.get_method(cfg.program)(cfg)
+    finish_process_group()
+    return value
+
+
+def show_blocks(argv: Sequence[str]) -> None:
+    """Prints after `--cfg job` which blocks train, as comments below the config."""
+    if "job" in argv and argv[argv.index("job") - 1] in ("--cfg", "-c"):
+        from thaw.encoder.blocks import parameter_table
+        from thaw.parameters import frozen_task
+
+        words = [word for word in argv if "=" in word and not word.startswith(("-", "hydra."))]
+        table = parameter_table(frozen_task(words))
+        print("".join(f"# {line}\n" for line in table.splitlines()), end="")
+
+
+def main() -> None:
+    """Runs the command line of this process: Hydra reads its words, which `--help` lists."""
+    register_resolvers()
+    with exit_clearly():
+        sys.argv[1:] = command_to_resume(sys.argv[1:])
+        decorate = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")
+        with redacted_config(sys.argv[1:]):
+            decorate(run_composed)()
+        show_blocks(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    main()

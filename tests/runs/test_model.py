@@ -1,0 +1,190 @@
+"""Using models from Python."""
+
+import datasets
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+import thaw
+from helpers.tiny import sentences, write_csv
+from thaw.predict import main as predict
+
+
+@pytest.fixture
+def trained(run):
+    return run("trainer.max_epochs=1")
+
+
+def test_texts_of_every_form_get_the_runs_own_predictions_in_their_order(trained, monkeypatch):
+    monkeypatch.setattr("thaw.tasks.predictor.CHUNK", 2)
+    ours = pq.read_table(trained / "predictions.parquet").to_pylist()
+    texts = [row["text"] for row in ours]
+    model = thaw.load(trained, accelerator="cpu", batch_size=3)
+    wanted = [row["prediction"] for row in ours]
+    frame = pd.DataFrame({"id": range(len(texts)), "text": texts})
+    forms = [
+        texts,
+        tuple(texts),
+        iter(texts),
+        np.array(texts),
+        frame["text"],
+        frame,
+        frame.rename(columns={"text": "review"}),
+        datasets.Dataset.from_pandas(frame),
+        datasets.Dataset.from_pandas(frame)["text"],
+        [{"text": text} for text in texts],
+    ]
+    for form in forms:
+        other = {"text": "review"} if "review" in getattr(form, "columns", ()) else {}
+        assert model.predict(form, **other) == wanted
+    found = model.predict_proba(texts)
+    assert found[:, 1] == pytest.approx([row["probability/pos"] for row in ours], abs=1e-5)
+    assert model.labels == ["neg", "pos"]
+
+
+def test_a_model_directory_predicts_as_its_run_does(trained, tmp_path):
+    (trained / "model").rename(tmp_path / "moved")
+    moved = thaw.load(tmp_path / "moved", accelerator="cpu")
+    (tmp_path / "moved").rename(trained / "model")
+    texts = [text for text, _ in sentences(20, seed=4)] + ["a very good film " * 100]
+    whole = thaw.load(trained, accelerator="cpu").predict_proba(texts)
+    assert moved.predict_proba(texts) == pytest.approx(whole, abs=1e-6)
+    inside = thaw.load(trained / "model", accelerator="cpu")
+    assert inside.predict_proba(texts) == pytest.approx(whole, abs=1e-6)
+
+
+def test_pairs_are_read_as_pairs(run, tmp_path):
+    rows = [(a, b, y) for (a, y), (b, _) in zip(sentences(40), sentences(40, seed=8), strict=True)]
+    path = write_csv(tmp_path / "pairs.csv", rows, ["one", "two", "label"])
+    own = [f"data.train={path}", "data.path=null", "data.text=[one,two]", "data.validation=0.2"]
+    model = thaw.load(run(*own, "data.test=null", "trainer.max_epochs=1"), accelerator="cpu")
+    pairs = [(a, b) for a, b, _ in rows]
+    frame = pd.DataFrame(pairs, columns=["one", "two"])
+    assert model.predict_proba(pairs) == pytest.approx(model.predict_proba(frame))
+    with pytest.raises(thaw.ThawError, match="text 1, counted from 0, is 'b'; expected a pair"):
+        model.predict([("a", "b"), "b"])
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ([], "got no texts"),
+        (iter(()), "got no texts"),
+        ("a film", r"expected a list of texts, such as \['a text'\]"),
+        (None, "got None; expected a list of texts"),
+        (7, "got 7; expected a list of texts"),
+        (["a", None], "text 1, counted from 0, is None; expected a text"),
+        (["a", 3.5], "text 1, counted from 0, is 3.5; expected a text"),
+        (["a", ["b"]], r"text 1, counted from 0, is \['b'\]; expected a text"),
+        (pd.Series(["a", None]), "text 1, counted from 0, is None; expected a text"),
+        (pd.DataFrame({"text": ["a", np.nan]}), "text 1, .* is None in column 'text'"),
+        (pd.DataFrame({"review": ["a"]}), "no column 'text'; it has 'review'"),
+    ],
+)
+def test_what_is_no_text_is_refused_with_its_place(shared, texts, message):
+    with pytest.raises(thaw.ThawError, match=message):
+        shared.predict(texts)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory, tiny_bert):
+    directory = tmp_path_factory.mktemp("shared")
+    rows = [{"text": text, "label": label} for text, label in sentences(40)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(directory)
+        patch.setenv("THAW_CACHE", str(directory / "cache"))
+        run = thaw.fit(
+            train=rows,
+            model={"checkpoint": tiny_bert},
+            data={"max_tokens": 64},
+            trainer={"accelerator": "cpu", "precision": "32-true"},
+            logger="none",
+        )
+    return run.load(accelerator="cpu")
+
+
+def test_what_a_task_does_not_have_is_refused(shared):
+    with pytest.raises(thaw.ThawError, match=r"embeddings are of a run of task=setfit"):
+        shared.embed(["a"])
+    with pytest.raises(thaw.ThawError, match="entities are of task=ner"):
+        shared.entities(["a"])
+
+
+def test_an_unfinished_or_damaged_run_is_refused(trained, tmp_path):
+    with pytest.raises(thaw.ThawError, match="no run finished there"):
+        thaw.Run(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(thaw.ThawError, match="has no model/, so no run finished there"):
+        thaw.load(tmp_path / "empty")
+    with pytest.raises(thaw.ThawError, match="nowhere: no such directory"):
+        thaw.load(tmp_path / "nowhere")
+    (trained / "model" / "model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(thaw.ThawError, match="cannot be loaded"):
+        thaw.load(trained)
+
+
+def test_a_run_that_names_code_is_not_loaded(trained):
+    path = trained / ".hydra" / "resolved.yaml"
+    path.write_text(path.read_text().replace("thaw.tasks.sequence.SequenceC", "os.system.C"))
+    with pytest.raises(thaw.ThawError, match="names code to run"):
+        thaw.load(trained)
+
+
+def test_probabilities_of_several_runs_are_averaged(run, tmp_path, capsys):
+    runs = [run("trainer.max_epochs=1", f"seed={seed}", name=f"{seed}") for seed in (1, 2)]
+    texts = [text for text, _ in sentences(30, seed=6)]
+    each = [thaw.load(r, accelerator="cpu").predict_proba(texts) for r in runs]
+    assert np.abs(each[0] - each[1]).max() > 1e-3
+    both = thaw.load(runs, accelerator="cpu")
+    assert both.predict_proba(texts) == pytest.approx((each[0] + each[1]) / 2, abs=1e-6)
+    # A sweep is the directory of its runs; one that did not finish is left out.
+    (tmp_path / "multirun.yaml").write_text("hydra: {}")
+    (tmp_path / "3" / ".hydra").mkdir(parents=True)
+    (tmp_path / "3" / ".hydra" / "overrides.yaml").write_text("[]")
+    sweep = thaw.load(tmp_path, accelerator="cpu")
+    assert sweep.predict_proba(texts) == pytest.approx(both.predict_proba(texts))
+    path = write_csv(tmp_path / "new.csv", [(text,) for text in texts], ["text"])
+    out = tmp_path / "out.csv"
+    predict([f"run={tmp_path}", f"input={path}", f"output={out}", "accelerator=cpu"])
+    assert pd.read_csv(out)["probability/pos"].to_numpy() == pytest.approx(
+        both.predict_proba(texts)[:, 1], abs=1e-6
+    )
+
+
+def test_entities_of_several_runs_come_from_the_mean(run_ner):
+    runs = [run_ner("trainer.max_epochs=2", f"seed={seed}", name=f"{seed}") for seed in (1, 2)]
+    text = ["jan was in oslo and eva was in tilburg"]
+    one = thaw.load(runs[:1], accelerator="cpu")
+    same = thaw.load([runs[0], runs[0]], accelerator="cpu")
+    scores = [[e["score"] for e in m.entities(text)[0]] for m in (one, same)]
+    assert scores[0] == pytest.approx(scores[1])
+    assert (
+        one.entities([["jan", "was", "in", "oslo"]])[0] == one.predict([["jan was in oslo"]][0])[0]
+    )
+    with pytest.raises(
+        thaw.ThawError, match="text 0, counted from 0, is None; expected a text, or"
+    ):
+        one.entities([None])
+
+
+def test_runs_whose_labels_differ_are_not_averaged(run, tmp_path):
+    path = write_csv(
+        tmp_path / "other.csv", [(t, y * 2) for t, y in sentences(40)], ["text", "label"]
+    )
+    own = [f"data.train={path}", "data.path=null", "data.validation=0.2", "data.test=null"]
+    runs = [run("trainer.max_epochs=1"), run(*own, "trainer.max_epochs=1", name="other")]
+    with pytest.raises(
+        thaw.ThawError, match=r"the models do not agree: .* neg, pos, .* negneg, pos"
+    ):
+        thaw.load(runs)
+
+
+def test_setfit_embeds(run):
+    done = run("task=setfit", "task.shots=8", "data.steps=2", "trainer.max_epochs=1")
+    model = thaw.load(done, accelerator="cpu")
+    texts = ["a good film", "a bad film", "a good film"]
+    found = model.embed(texts)
+    assert found.shape == (3, 32)
+    assert found[0] == pytest.approx(found[2])
+    assert model.predict_proba(texts).sum(1) == pytest.approx([1, 1, 1])
