@@ -21,8 +21,7 @@ from thaw.data.encode.token_cache import Rows as Encodings
 from thaw.data.encode.words import word_numbers
 from thaw.data.loaders import rowwise
 from thaw.data.read.corpus import corpus_rows, joined
-from thaw.data.read.labels.reader import is_missing
-from thaw.data.read.row_values import Columns, as_text, require_columns
+from thaw.data.read.row_values import Columns, as_text, is_missing, require_columns
 from thaw.data.read.splits import split_of
 from thaw.data.read.surrogates import replace_surrogates
 from thaw.data.read.texts import Texts, read_texts
