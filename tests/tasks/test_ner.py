@@ -213,7 +213,7 @@ def test_windows_of_a_sentence_are_scored_as_one(tiny_bert, tmp_path):
             for row, (ours, gold) in task.evaluate(batch).items():
                 assert gold == data.rows["validation"].labels[row]
                 assert len(ours) == len(gold)
-    assert int(task.entity_f1.counts[2].sum()) == sum(
+    assert int(task.scores.counts[2].sum()) == sum(
         tag.startswith("B-") for tags in data.rows["validation"].labels for tag in tags
     )
 
@@ -291,12 +291,12 @@ def test_balanced_weights_count_subwords_so_that_names_of_one_word_can_be_learne
 
 
 @pytest.mark.parametrize("weights", [[-1, 1, 1, 1, 1], [0] * 5, [1, 2], "even"])
-def test_weights_that_make_no_sense_are_refused(tiny_bert, weights):
+def test_invalid_class_weights_are_refused(tiny_bert, weights):
     with pytest.raises(ThawError, match="expected balanced, or 5 numbers from 0, not all 0"):
         make_task(tiny_bert, class_weights=weights)
 
 
-def test_the_focal_loss_is_the_papers(tiny_bert):
+def test_the_focal_loss_equals_the_formula_of_the_paper(tiny_bert):
     task = make_task(tiny_bert, focal_gamma=2.0)
     logits = torch.tensor([[[2.0, 0, 0, 0, 0], [0.0, 0, 0, 3.0, 0], [1.0, 1, 1, 1, 1]]])
     p = torch.softmax(logits, -1)
@@ -449,7 +449,7 @@ def test_without_a_forced_scheme_it_is_counted(tiny_bert, tmp_path, caplog):
     assert data.rows["train"].labels[1] == ["O", "B-PER"]
 
 
-def test_a_type_that_train_lacks_is_warned_of_and_missed(tiny_bert, tmp_path, caplog):
+def test_a_type_that_train_lacks_gives_a_warning_and_counts_as_missed(tiny_bert, tmp_path, caplog):
     (tmp_path / "a.conll").write_text("maarten B-PER\n")
     (tmp_path / "b.conll").write_text("oslo B-LOC\n")
     data = make_data(tiny_bert, str(tmp_path), train="a.conll", validation=None, test="b.conll")
@@ -534,7 +534,7 @@ def trained(tmp_path_factory, tiny_bert, tagged):
     """A run that has learned the names."""
     from helpers.tiny import runner
 
-    words = [
+    overrides = [
         "task=ner",
         "data=conll",
         f"data.path={tagged}",
@@ -550,7 +550,7 @@ def trained(tmp_path_factory, tiny_bert, tagged):
         "trainer.max_epochs=25",
         "callbacks=none",
     ]
-    return runner(words, tmp_path_factory.mktemp("ner"))()
+    return runner(overrides, tmp_path_factory.mktemp("ner"))()
 
 
 def test_the_exported_model_finds_one_entity_for_maarten_in_a_pipeline(trained):
@@ -712,7 +712,7 @@ def test_in_a_sweep_the_command_lines_data_wins_over_the_tasks(ner_overrides, tm
 
 @pytest.mark.slow
 def test_two_processes_give_the_scores_of_one(ner_overrides, tmp_path):
-    words = [
+    overrides = [
         *ner_overrides,
         "trainer=ddp",
         "trainer.accelerator=cpu",
@@ -722,7 +722,7 @@ def test_two_processes_give_the_scores_of_one(ner_overrides, tmp_path):
     ]
     directory = tmp_path / "run"
     done = subprocess.run(
-        [sys.executable, "train.py", *words, f"hydra.run.dir={directory}"],
+        [sys.executable, "train.py", *overrides, f"hydra.run.dir={directory}"],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
