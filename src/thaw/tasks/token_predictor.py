@@ -11,7 +11,7 @@ from thaw.data.base import names_of
 from thaw.data.encode.windows import prefix_spaces, windows
 from thaw.data.entities import entities, spell
 from thaw.data.ner import firsts
-from thaw.data.read.spans import places_of, words_of
+from thaw.data.read.entities.spans import places_of, words_of
 from thaw.errors import ThawError
 from thaw.tasks.predictor import CHUNK, Predictor
 
