@@ -41,7 +41,8 @@ class TokenClassification(EncoderTask):
         checkpoint: model directory.
         labels: names of the C tags: O, and B- and I- of each type.
         label_counts: number of tokens of train with each tag, for balanced weights.
-        fine_words: whether a raw text is split finely, see `data.read.entities.spans.words_of`.
+        fine_words: whether a raw text is split finely, see
+            `thaw.data.read.entities.spans.words_of`.
         label_subwords: subwords of a word that have a label in training, "all" or "first".
         class_weights: weights of the tags in the loss: None, C numbers, or "balanced", inversely
             proportional to frequency (King and Zeng 2001).
