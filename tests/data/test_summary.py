@@ -7,8 +7,9 @@ import pytest
 
 from helpers.tiny import write_csv
 from thaw.data.read.labels.names import label_counts
+from thaw.data.read.texts import Source
 from thaw.data.sequence import SequenceData
-from thaw.data.summary import DataSummary, SourceSummary, SplitSummary
+from thaw.data.summary import DataSummary, SplitSummary
 from thaw.errors import ThawError
 
 
@@ -58,7 +59,7 @@ def test_what_is_read_left_out_and_cut_is_counted(sequence, caplog):
 
 def test_of_many_labels_the_most_frequent_are_in_the_table():
     split = SplitSummary(300, 0, {f"n{i:02}": i + 1 for i in range(24)})
-    source = SourceSummary("a.csv", "csv", {"text": ["a", "b"]}, 300, {})
+    source = Source("a.csv", {"text": ["a", "b"]}, 300, {}, "csv")
     found = DataSummary("own", 64, [source], {"train": split})
     lines = found.text().splitlines()
     assert lines[0] == "  a.csv: csv, 300 rows, left out: none; text: a, b"

@@ -15,8 +15,8 @@ from transformers import pipeline as hf_pipeline
 
 from helpers.tables import read_rows
 from helpers.tiny import REPOSITORY, tagged_sentences, write_columns
-from thaw.data.encode.windows import owned, prefix_spaces, windows
-from thaw.data.ner import TokenData, align
+from thaw.data.encode.windows import align, owned, prefix_spaces, windows
+from thaw.data.ner import TokenData
 from thaw.data.read.entities.spans import words_of
 from thaw.errors import ThawError
 from thaw.evaluate import main as evaluate

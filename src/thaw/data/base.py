@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from thaw.data.read.labels.names import label_counts
 from thaw.data.read.text_files import split_part
 from thaw.data.read.texts import Source
 from thaw.data.split_data import SplitData
-from thaw.data.summary import DataSummary, source_summary, split_summary
+from thaw.data.summary import DataSummary, split_summary
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +136,7 @@ class EncoderData(SplitData):
             )
             for split, rows in self.rows.items()
         }
-        read = [source_summary(source, self.format_of(source)) for source in sources.values()]
+        read = [replace(source, format=self.format_of(source)) for source in sources.values()]
         return DataSummary(str(self.name), self.max_tokens, read, splits)
 
     def format_of(self, source: Source) -> str:

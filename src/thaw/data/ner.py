@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 from thaw.data.base import EncoderData, names_of
 from thaw.data.encode.blocks import portions
 from thaw.data.encode.token_cache import Rows
-from thaw.data.encode.windows import prefix_spaces, windows
+from thaw.data.encode.windows import align, firsts, prefix_spaces, windows
 from thaw.data.entities import entities
 from thaw.data.loaders import rowwise
 from thaw.data.read.entities.sentences import Sentences, read_sentences
@@ -29,28 +29,6 @@ log = logging.getLogger(__name__)
 IGNORED = -100  # what cross_entropy leaves out
 
 
-def align(word_ids: Sequence[int | None], tags: Sequence[str], label_subwords: str) -> list[str]:
-    """Returns the tag of each subword; "" for those that train and score nothing.
-
-    The first subword of a word has the word's tag. The others have I- of the same type with
-    `label_subwords="all"`, and none with "first". Special tokens (word None) have none.
-    """
-    out = []
-    last = None
-    for word in word_ids:
-        if word is None:
-            out.append("")
-        elif word != last:
-            out.append(tags[word])
-        elif label_subwords == "first":
-            out.append("")
-        else:
-            _, kind = split_tag(tags[word])
-            out.append(f"I-{kind}" if kind else "O")
-        last = word
-    return out
-
-
 class TokenData(EncoderData):
     """Reads, checks, encodes and batches sentences with entity tags.
 
@@ -58,7 +36,7 @@ class TokenData(EncoderData):
     here are `EncoderData`'s.
 
     Args:
-        label_subwords: see `align`.
+        label_subwords: see `thaw.data.encode.windows.align`.
     """
 
     def __init__(
@@ -239,14 +217,6 @@ class TokenData(EncoderData):
         }
         row = torch.tensor([row["row"] for row in rows for _ in row["input_ids"]])
         return dict(self.tokenizer.pad(flat, return_tensors="pt")) | extra | {"row": row}
-
-
-def firsts(word_ids: Sequence[int | None]) -> list[int]:
-    """Returns the word of each token that is a word's first, -1 at others."""
-    return [
-        -1 if word is None or (at and word_ids[at - 1] == word) else word
-        for at, word in enumerate(word_ids)
-    ]
 
 
 def types_of(sentences: Iterable[Sequence[str]]) -> Counter[str]:

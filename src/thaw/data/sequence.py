@@ -110,9 +110,8 @@ class SequenceData(EncoderData):
         warn_of_undropped(self.columns.drop_labels, label_counts(train.labels), train.origin)
         sources = [rows.source for rows in self.rows.values() if rows.source]
         if sources and not any("data.drop_labels" in source.left_out for source in sources):
-            log.warning(
-                "no row has a label of data.drop_labels: %s", listed(self.columns.drop_labels)
-            )
+            named = listed(self.columns.drop_labels)
+            log.warning("no row has a label of data.drop_labels: %s", named)
 
     def read_splits(self, only: str | None = None) -> dict[str, Texts]:
         out = super().read_splits(only)
@@ -194,15 +193,11 @@ def as_lists(texts: Texts, split: str, multi_label: bool) -> None:
     """Makes a list of each label, in place, where texts have several; raises ThawError if only
     those of another split than train have."""
     if not multi_label and has_lists(texts):
-        raise ThawError(
-            f"{texts.origin}: texts of {split} have several labels, those of train one."
-        )
+        what = f"texts of {split} have several labels, those of train one."
+        raise ThawError(f"{texts.origin}: {what}")
     if multi_label:
-        lists: dict[str, list[str]] = {}
-        texts.labels = [
-            lists.setdefault(label, [label]) if isinstance(label, str) else label
-            for label in texts.labels
-        ]
+        lists = {label: [label] for label in texts.labels if isinstance(label, str)}
+        texts.labels = [lists[x] if isinstance(x, str) else x for x in texts.labels]
 
 
 def trained_labels(config: Mapping[str, Any], multi_label: bool) -> list[str]:

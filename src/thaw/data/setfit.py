@@ -77,11 +77,7 @@ class SetFitData(SequenceData):
         return out
 
     def from_names(self) -> dict[str, Texts]:
-        """Returns train from the labels' names, and the evaluated splits as they are.
-
-        Raises:
-            ThawError: there are no names, or names that say nothing.
-        """
+        """Returns train from the labels' names, and the evaluated splits as they are."""
         splits = [s for s in ("validation", "test") if self.sources[s] is not None]
         if self.cut_from is None and not isinstance(self.sources["validation"], str):
             splits = [s for s in splits if s != "validation"]  # a share of what is not there

@@ -14,25 +14,6 @@ LABELS = 20  # in a table
 
 
 @dataclass(frozen=True)
-class SourceSummary:
-    """What was read of one file, or of one split on the Hub.
-
-    Attributes:
-        origin: name of the file or data set.
-        format: as it was read.
-        columns: names of the columns that were read, by option.
-        rows: number of rows.
-        left_out: number of rows that were left out, by reason.
-    """
-
-    origin: str
-    format: str
-    columns: Mapping[str, Sequence[str]]
-    rows: int
-    left_out: Mapping[str, int]
-
-
-@dataclass(frozen=True)
 class SplitSummary:
     """What a split holds.
 
@@ -73,7 +54,7 @@ class DataSummary:
 
     name: str
     max_tokens: int
-    sources: Sequence[SourceSummary]
+    sources: Sequence[Source]
     splits: Mapping[str, SplitSummary]
 
     def numbers(self) -> dict[str, Any]:
@@ -148,14 +129,6 @@ def aligned(rows: Sequence[Sequence[Any]]) -> list[str]:
         ).rstrip()
         for row in cells
     ]
-
-
-def source_summary(source: Source, form: str) -> SourceSummary:
-    """Returns the summary of a source that was read as a format."""
-    columns: dict[str, list[str]] = {}
-    for option, column in source.columns:
-        columns.setdefault(option, []).append(column)
-    return SourceSummary(source.origin, form, columns, source.rows, source.left_out)
 
 
 def split_summary(

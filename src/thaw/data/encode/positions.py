@@ -69,11 +69,7 @@ def config_of(model: Path) -> dict[str, Any]:
 
 
 def table_size(config: Mapping[str, Any]) -> int | None:
-    """The number of positions that a model has learned; None where any length can be computed.
-
-    Args:
-        config: of the model.
-    """
+    """Returns how many positions a model has learned; None where any length can be computed."""
     size = next((config[key] for key in KEYS if isinstance(config.get(key), int)), None)
     kind = str(config.get("position_embedding_type") or "absolute")
     rotary = any("rope" in key for key in config) or kind.startswith(("rope", "rotary", "alibi"))
@@ -82,7 +78,7 @@ def table_size(config: Mapping[str, Any]) -> int | None:
 
 
 def reserved(config: Mapping[str, Any]) -> int:
-    """The number of positions before the first token's."""
+    """Returns the number of positions before the first token's."""
     if config.get("model_type") not in AFTER_PADDING:
         return 0
     return int(config.get("pad_token_id") or 0) + 1

@@ -6,6 +6,8 @@ from typing import Any
 from tokenizers import pre_tokenizers
 from transformers import PreTrainedTokenizerBase
 
+from thaw.data.read.entities.tag_schemes import split_tag
+
 
 def prefix_spaces(tokenizer: Any) -> None:
     """Makes a byte-level tokenizer see a space before every word, as it does within a text.
@@ -84,12 +86,7 @@ def tokenize(
 
 
 def owned(pieces: Sequence[Sequence[int | None]], stride: int) -> list[list[int | None]]:
-    """The word ids of a sentence's windows, each word in one window only.
-
-    Args:
-        pieces: the word of each token of each window, None of special tokens.
-        stride: tokens that neighbouring windows share.
-    """
+    """Returns the word ids of a sentence's windows, each word in one window only."""
     best: dict[int, tuple[float, int]] = {}
     before: int | None = None  # the word just before this window
     for number, piece in enumerate(pieces):
@@ -105,4 +102,34 @@ def owned(pieces: Sequence[Sequence[int | None]], stride: int) -> list[list[int 
     return [
         [word if word is not None and best[word][1] == number else None for word in piece]
         for number, piece in enumerate(pieces)
+    ]
+
+
+def align(word_ids: Sequence[int | None], tags: Sequence[str], label_subwords: str) -> list[str]:
+    """Returns the tag of each subword; "" for those that train and score nothing.
+
+    The first subword of a word has the word's tag. The others have I- of the same type with
+    `label_subwords="all"`, and none with "first". Special tokens (word None) have none.
+    """
+    out = []
+    last = None
+    for word in word_ids:
+        if word is None:
+            out.append("")
+        elif word != last:
+            out.append(tags[word])
+        elif label_subwords == "first":
+            out.append("")
+        else:
+            _, kind = split_tag(tags[word])
+            out.append(f"I-{kind}" if kind else "O")
+        last = word
+    return out
+
+
+def firsts(word_ids: Sequence[int | None]) -> list[int]:
+    """Returns the word of each token that is a word's first, -1 at others."""
+    return [
+        -1 if word is None or (at and word_ids[at - 1] == word) else word
+        for at, word in enumerate(word_ids)
     ]

@@ -54,11 +54,7 @@ def reading_of(given: Mapping[str, str], run: Mapping[str, Any], words: bool, te
 
 
 def input_format(given: Mapping[str, str], run: Mapping[str, Any], words: bool) -> str | None:
-    """Returns the format of an input: as typed, or by its name, the run, or its content.
-
-    Raises:
-        ThawError: there is no such format, or standard input is said to be something else.
-    """
+    """Returns the format of an input: as typed, or by its name, the run, or its content."""
     form, name = given["format"], given["input"]
     known = get_args(FormatName)
     if form not in ("", "auto", *known):

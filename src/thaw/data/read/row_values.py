@@ -9,7 +9,6 @@ from typing import Any
 
 from thaw.data.read.formats.csv_files import header_hint
 from thaw.data.read.labels.names import normalized
-from thaw.data.read.labels.reader import is_missing
 from thaw.data.read.text_store import Text
 from thaw.errors import ThawError
 
@@ -31,22 +30,20 @@ class Columns:
     normalize_labels: bool = False
 
     @property
-    def wanted(self) -> list[tuple[str, str]]:
-        """Each option with each column that it names."""
+    def by_option(self) -> dict[str, list[str]]:
+        """The columns that each option names."""
         labels = [self.label] if isinstance(self.label, str) else list(self.label or ())
-        found = [("text", c) for c in self.text] + [("label", c) for c in labels]
-        return found + ([] if self.group is None else [("group", self.group)])
+        groups = [] if self.group is None else [self.group]
+        found = {"text": list(self.text), "label": labels, "group": groups}
+        return {option: columns for option, columns in found.items() if columns}
 
 
 class Dropped:
-    """Rows that are left out, with the reason.
-
-    Args:
-        columns: with the options that say which rows to leave out.
+    """Rows that the options of `columns` leave out, with the reason.
 
     Attributes:
-        labels: those whose rows are left out.
-        by_label: how many rows that were.
+        labels: labels whose rows are left out.
+        by_label: number of these rows.
         empty: numbers of the rows with an empty text.
         unlabelled: numbers of the rows without a label.
     """
@@ -63,11 +60,10 @@ class Dropped:
         """Raises ThawError for rows that no option leaves out; says which are left out."""
         wrong = []
         if self.unlabelled and not self.columns.drop_unlabelled:
-            label = self.columns.label
+            label = " or ".join(self.columns.by_option["label"])
             wrong.append(
-                f"{len(self.unlabelled)} rows have no "
-                f"{label if isinstance(label, str) else ' or '.join(label or ())} "
-                f"{first(self.unlabelled)} of {rows}. data.drop_unlabelled=true leaves them out."
+                f"{len(self.unlabelled)} rows have no {label} {first(self.unlabelled)} of {rows}. "
+                "data.drop_unlabelled=true leaves them out."
             )
         if self.empty and not self.columns.drop_empty:
             wrong.append(
@@ -76,20 +72,14 @@ class Dropped:
             )
         if wrong:
             raise ThawError(f"{origin}: {' '.join(wrong)}")
-        if self.unlabelled:
-            log.warning(
-                "%s: %d rows without a label left out of %d", origin, len(self.unlabelled), rows
-            )
-        if self.empty:
-            log.warning("%s: %d empty texts left out of %d", origin, len(self.empty), rows)
+        for what, out in (("rows without a label", self.unlabelled), ("empty texts", self.empty)):
+            if out:
+                log.warning("%s: %d %s left out of %d", origin, len(out), what, rows)
 
     def counts(self) -> dict[str, int]:
         """Returns how many rows are left out, by reason."""
-        found = {
-            "data.drop_labels": self.by_label,
-            "empty text": len(self.empty),
-            "no label": len(self.unlabelled),
-        }
+        found = {"data.drop_labels": self.by_label, "empty text": len(self.empty)}
+        found["no label"] = len(self.unlabelled)
         return {reason: count for reason, count in found.items() if count}
 
 
@@ -125,13 +115,13 @@ class GroupReader:
     def finish(self) -> None:
         """Warns of rows without a group."""
         if self.missing:
-            log.warning(
-                "%s: %d rows have no %s %s; each is a group of its own",
-                self.origin,
-                len(self.missing),
-                self.column,
-                first(self.missing),
-            )
+            what = f"{len(self.missing)} rows have no {self.column} {first(self.missing)}"
+            log.warning("%s: %s; each is a group of its own", self.origin, what)
+
+
+def is_missing(value: Any) -> bool:
+    """Returns whether a value is null or not a number."""
+    return value is None or (isinstance(value, float | Decimal) and value != value)
 
 
 def as_text(value: Any, column: str, where: str) -> str:
@@ -159,7 +149,7 @@ def first(rows: list[int]) -> str:
 
 def require_columns(row: Mapping[str, Any], columns: Columns, origin: str) -> None:
     """Raises ThawError if a column to read is not there, listing those found."""
-    for option, column in columns.wanted:
+    for option, column in ((o, c) for o, cs in columns.by_option.items() for c in cs):
         if column not in row:
             raise ThawError(
                 f"{origin} has no column {column!r}; it has {', '.join(map(repr, row))}. "

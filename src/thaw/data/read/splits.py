@@ -64,21 +64,20 @@ def cut(
             rest, rows = work.draw(rest, fraction, whole, seed, name)
             work.split[rows] = SPLITS.index(name)
     work.keep_labels_in_train()
-    names = [
-        s for s in ("test", "validation", "train") if s in {"train", *fractions, *(held or {})}
-    ]
+    wanted = {"train", *fractions, *(held or {})}
+    names = [split for split in ("test", "validation", "train") if split in wanted]
     work.warn([s for s in names if s != "train"])
     return {name: work.rows_of(name, fractions) for name in names}
 
 
 @dataclass
 class Cut:
-    """Rows on their way into splits.
+    """Rows that are being divided into splits.
 
     Attributes:
         data: all rows.
-        labels: of each row: a name, a list of names, or None.
-        split: of each row, as an index of `SPLITS`.
+        labels: label of each row: a name, a list of names, or None.
+        split: split of each row, as an index of `SPLITS`.
         text: a number for each row, the same for the same text.
         rare: labels that stay in train, with how many texts they have.
         unequal: labels that are cut at random, with how many texts they have.
@@ -104,21 +103,11 @@ class Cut:
     def draw(
         self, rest: np.ndarray, fraction: float, whole: int, seed: int, name: str
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the rows that are left and those of a split, stratified where texts have one
-        label each.
+        """Returns the rows of `rest` that are left, and those of a split: a fraction of `whole`.
 
-        Labels with one text are left to train. Where there are more labels than rows to draw, those
-        whose share is less than a row are drawn as if they were one.
-
-        Args:
-            rest: rows to draw from.
-            fraction: of `whole`, the number of rows before the first draw.
-            whole: see `fraction`.
-            seed: of the draw.
-            name: of the split, for messages.
-
-        Raises:
-            ThawError: there are too few rows.
+        They are stratified where texts have one label each. Labels with one text are left to train.
+        Where there are more labels than rows to draw, those whose share is less than a row are
+        drawn as if they were one.
         """
         from sklearn.model_selection import train_test_split
 
@@ -145,9 +134,8 @@ class Cut:
                 f"text in {name} needs another one with its label in train. Put rare labels "
                 f"together, or go without: data.{name}=null."
             )
-        left, drawn = train_test_split(
-            rows, test_size=size, random_state=seed, stratify=self.strata(keys, size)
-        )
+        strata = self.strata(keys, size)
+        left, drawn = train_test_split(rows, test_size=size, random_state=seed, stratify=strata)
         return np.concatenate([left, rest[apart]]), drawn
 
     def strata(self, keys: list[str], size: int) -> list[str] | None:
@@ -163,8 +151,7 @@ class Cut:
         return merged if 1 < len(counts) <= room and min(counts.values()) > 1 else None
 
     def kept(self) -> np.ndarray:
-        """Returns which rows stay: of a text in several splits those in the one evaluated last, or
-        in train if it was brought there."""
+        """Returns which rows stay: a text in the split evaluated last, or in train if brought."""
         last = np.full(self.text.max(initial=-1) + 1, TRAIN, dtype=np.int8)
         np.maximum.at(last, self.text, self.split)
         last[self.text[self.brought]] = TRAIN
@@ -210,17 +197,17 @@ class Cut:
         """Warns, once, of labels that could not be cut in equal shares."""
         said = []
         if self.rare:
+            splits = " and ".join(names[::-1])
             said.append(
-                f"{len(self.rare)} labels have too few texts for {' and '.join(names[::-1])} and "
-                f"stay in train: {few(self.rare)}"
+                f"{len(self.rare)} labels have too few texts for {splits} and stay in train: "
+                f"{few(self.rare)}"
             )
         if self.moved:
             said.append(
                 f"{len(self.lacking)} labels would be missing in train, so that {len(self.moved)} "
                 f"groups, such as {self.moved[0]!r}, are in train: {few(self.lacking)}"
             )
-        unequal = {k: v for k, v in self.unequal.items() if k not in self.rare}
-        if unequal:
+        if unequal := {k: v for k, v in self.unequal.items() if k not in self.rare}:
             said.append(
                 f"{len(unequal)} labels have too few texts for equal shares, and are cut at "
                 f"random: {few(unequal)}"
@@ -233,19 +220,14 @@ class Cut:
         here = self.split == SPLITS.index(name)
         rows = np.flatnonzero(here & self.kept())
         if not len(rows):
-            raise ThawError(
-                f"{self.data.origin}: nothing is left for {name} ({dict(fractions)}) of "
-                f"{len(self.data)} rows"
-                + (f": data.{name}=null goes without." if name != "train" else ".")
-            )
+            way = f": data.{name}=null goes without." if name != "train" else "."
+            what = f"nothing is left for {name} ({dict(fractions)}) of {len(self.data)} rows{way}"
+            raise ThawError(f"{self.data.origin}: {what}")
         out = self.data.take(rows)
         out.repeats = int(here.sum()) - len(rows)
         if out.repeats:
-            log.info(
-                "%s: %d rows left out, whose text is in another split, cut from the same rows",
-                name,
-                out.repeats,
-            )
+            why = "whose text is in another split, cut from the same rows"
+            log.info("%s: %d rows left out, %s", name, out.repeats, why)
         return out
 
 
@@ -258,12 +240,10 @@ def few(counts: Mapping[str, int], most: int = 10) -> str:
 
 def split_of(group: str, fractions: Mapping[str, float]) -> str:
     """Returns the split of a group, from the SHA-256 of its name."""
-    place = (
-        int.from_bytes(hashlib.sha256(group.encode("utf-8", "surrogatepass")).digest()[:8]) / 2**64
-    )
-    edge = 0.0
+    digest = hashlib.sha256(group.encode("utf-8", "surrogatepass")).digest()
+    number, edge = int.from_bytes(digest[:8]) / 2**64, 0.0
     for name, fraction in fractions.items():
         edge += fraction
-        if place < edge:
+        if number < edge:
             return name
     return "train"

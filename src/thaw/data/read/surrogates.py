@@ -27,18 +27,19 @@ def replace_surrogates(
     found: Counter[str] = Counter()
     first = 0
     for number, row in enumerate(rows, start=1):
-        bad = [column for column, value in row.items() if count_surrogates(value)]
-        for column in bad:
-            found[str(column)] += count_surrogates(row[column])
-        first = first or (number if bad else 0)
-        yield {**row, **{column: without_surrogates(row[column]) for column in bad}} if bad else row
+        bad = {str(column): n for column, value in row.items() if (n := count_surrogates(value))}
+        if not bad:
+            yield row
+            continue
+        found.update(bad)
+        first = first or number
+        yield {k: without_surrogates(v) for k, v in row.items()}
     if found:
-        where = ", ".join(f"{count} in {column!r}" for column, count in found.items())
         log.warning(
             "%s: lone surrogates, such as half an emoji, are no characters and are replaced by "
             "U+FFFD: %s; the first in row %d",
             origin,
-            where,
+            ", ".join(f"{count} in {column!r}" for column, count in found.items()),
             first,
         )
 
@@ -46,10 +47,13 @@ def replace_surrogates(
 def count_surrogates(value: Any) -> int:
     """Returns how many lone surrogates a value holds."""
     if isinstance(value, str):
-        return 0 if value.isascii() or is_text(value) else len(LONE.findall(value))
-    if isinstance(value, Mapping):
+        try:
+            value.isascii() or value.encode()  # several times faster than to search
+        except UnicodeEncodeError:
+            return len(LONE.findall(value))
+    elif isinstance(value, Mapping):
         return sum(map(count_surrogates, [*value, *value.values()]))
-    if isinstance(value, (list, tuple)):
+    elif isinstance(value, (list, tuple)):
         return sum(map(count_surrogates, value))
     return 0
 
@@ -60,15 +64,4 @@ def without_surrogates(value: Any) -> Any:
         return LONE.sub(REPLACEMENT, value)
     if isinstance(value, Mapping):
         return {without_surrogates(k): without_surrogates(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [without_surrogates(v) for v in value]
-    return value
-
-
-def is_text(value: str) -> bool:
-    """Whether a string can be encoded; this is several times faster than to search it."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return [*map(without_surrogates, value)] if isinstance(value, (list, tuple)) else value

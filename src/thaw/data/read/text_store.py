@@ -18,7 +18,23 @@ BATCH = 1000  # texts written at a time
 READS = 100_000  # after which pages are given back
 
 
-class Spool(Sequence[Text]):
+class TextSequence(Sequence[Text]):
+    """Texts of which `text` gives one."""
+
+    def text(self, row: int) -> Text:
+        """Returns the text of a row, from 0."""
+        raise NotImplementedError
+
+    @overload
+    def __getitem__(self, key: int) -> Text: ...
+    @overload
+    def __getitem__(self, key: slice) -> list[Text]: ...
+    def __getitem__(self, key: Any) -> Any:
+        rows = range(len(self))[key]
+        return self.text(rows) if isinstance(rows, int) else [self.text(row) for row in rows]
+
+
+class Spool(TextSequence):
     """Texts, or pairs of them, in a memory-mapped Arrow file that is gone with the process.
 
     Args:
@@ -73,21 +89,15 @@ class Spool(Sequence[Text]):
     def __len__(self) -> int:
         return self.written + len(self.unwritten)
 
-    @overload
-    def __getitem__(self, key: int) -> Text: ...
-    @overload
-    def __getitem__(self, key: slice) -> list[Text]: ...
-    def __getitem__(self, key: Any) -> Any:
-        if isinstance(key, slice):
-            return [self[row] for row in range(len(self))[key]]
-        row, columns = range(len(self))[key], self.columns
+    def text(self, row: int) -> Text:
+        columns = self.columns
         self.reads += 1
         if self.reads % READS == 0:  # the system keeps the pages, and this process does not
             self.mapped.madvise(mmap.MADV_DONTNEED)
         return tuple(column[row].as_py().decode("utf-8", "surrogatepass") for column in columns)
 
 
-class Picked(Sequence[Text]):
+class Picked(TextSequence):
     """Some of the texts, in an order of their own.
 
     Args:
@@ -102,14 +112,8 @@ class Picked(Sequence[Text]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    @overload
-    def __getitem__(self, key: int) -> Text: ...
-    @overload
-    def __getitem__(self, key: slice) -> list[Text]: ...
-    def __getitem__(self, key: Any) -> Any:
-        if isinstance(key, slice):
-            return [self.texts[row] for row in self.rows[key]]
-        return self.texts[self.rows[key]]
+    def text(self, row: int) -> Text:
+        return self.texts[self.rows[row]]
 
 
 def hashes(texts: Sequence[Text]) -> np.ndarray:

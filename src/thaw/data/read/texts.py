@@ -23,19 +23,21 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Source:
-    """What was read of a file or data set.
+    """What was read of one file, or of one split on the Hub.
 
     Attributes:
-        origin: its name.
-        columns: options and the columns that they name.
-        rows: how many there were.
-        left_out: how many of them were left out, by reason.
+        origin: name of the file or data set.
+        columns: names of the columns that were read, by option.
+        rows: number of rows.
+        left_out: number of rows that were left out, by reason.
+        format: format that it was read in.
     """
 
     origin: str
-    columns: Sequence[tuple[str, str]]
+    columns: Mapping[str, Sequence[str]]
     rows: int
     left_out: Mapping[str, int]
+    format: str = ""
 
 
 @dataclass
@@ -88,11 +90,11 @@ def read_texts(rows: Iterable[Mapping[str, Any]], columns: Columns, origin: str)
     """
     out = Texts(origin=origin)
     texts: list[Text] | Spool = []
-    reader = label_reader(columns, origin)
+    reader = None if columns.label is None else LabelReader(columns, origin)
     groups = GroupReader(columns.group, origin) if columns.group is not None else None
     dropped = Dropped(columns)
     number = 0
-    wanted = [column for _, column in columns.wanted]
+    wanted = [column for found in columns.by_option.values() for column in found]
     for number, row in enumerate(rows, start=1):
         if number == 1:
             require_columns(row, columns, origin)
@@ -128,17 +130,8 @@ def read_texts(rows: Iterable[Mapping[str, Any]], columns: Columns, origin: str)
         groups.finish()
     if not out.texts:
         raise ThawError(f"{origin} has {number} rows, and none is left after dropping.")
-    out.source = Source(origin, columns.wanted, number, dropped.counts())
+    out.source = Source(origin, columns.by_option, number, dropped.counts())
     return out
-
-
-def label_reader(columns: Columns, origin: str) -> LabelReader | None:
-    """Returns what makes labels of rows, None where no column of labels is read."""
-    if columns.label is None:
-        return None
-    return LabelReader(
-        columns.label, origin, columns.label_separator, columns.labels, columns.normalize_labels
-    )
 
 
 def read_split(root: Path | str | None, split: str, how: Reading, **hub: Any) -> Iterable[Mapping]:

@@ -19,6 +19,7 @@ def read(tokens, tags):
         ("['Ida', \"d'Or\"]", "['B-PER', 'I-PER']"),
         ('["Ida", "d\'Or"]', '["B-PER", "I-PER"]'),
         ("Ida d'Or", "B-PER I-PER"),
+        ("['Ida' \"d'Or\"]", "['B-PER' 'I-PER']"),  # numpy's
         (["Ida", "d'Or"], ["B-PER", "I-PER"]),
     ],
 )
@@ -29,7 +30,7 @@ def test_lists_that_a_table_holds_as_text_are_read(tokens, tags):
 @pytest.mark.parametrize(
     ("tokens", "tags"),
     [
-        ("['Ida' 'Ek']", "['B-PER' 'I-PER']"),  # numpy's, which Python reads as one text
+        ("['Ida' 'Ek', 'x']", "['B-PER', 'I-PER']"),  # Python would read two words as one
         ("Ida Ek", "B-PER"),
         ("Ida Ek", "PER ORG"),
         ("Ida", "B-PER"),

@@ -9,7 +9,6 @@ from decimal import Decimal
 import pytest
 
 from thaw.data.read.labels.names import (
-    alike,
     bracketed,
     distinct_name,
     in_order,
@@ -17,6 +16,7 @@ from thaw.data.read.labels.names import (
     normalized,
     option,
     shown,
+    together,
     warn_of_alike,
     warn_of_undropped,
 )
@@ -248,12 +248,12 @@ CAFE = ("caf\u00e9", "cafe\u0301")
 )
 def test_names_that_look_alike_are_normalized_to_one(names, name):
     assert {normalized(n) for n in names} == {name}
-    assert alike([*names, "other"]) == [in_order(names)]
+    assert together([*names, "other"], normalized) == [in_order(names)]
     assert set(labels(list(names), normalize_labels=True)) == {name}
 
 
 def test_different_names_are_not_alike():
-    assert alike(["a", "b", "1", "10", "cafe", CAFE[0], "007", "7"]) == []
+    assert together(["a", "b", "1", "10", "cafe", CAFE[0], "007", "7"], normalized) == []
 
 
 def test_names_that_look_alike_are_shown_side_by_side_with_counts(caplog):

@@ -1,9 +1,6 @@
 """Sentences with entity tags out of rows, checked and in IOB2."""
 
-import ast
-import json
 import logging
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +16,7 @@ from thaw.data.read.entities.spans import (
 from thaw.data.read.entities.tag_schemes import find_scheme, is_tag, to_iob2
 from thaw.data.read.formats.csv_files import header_hint
 from thaw.data.read.formats.word_rows import sentence_column
+from thaw.data.read.literals import literal
 from thaw.data.read.row_values import GroupReader, as_text
 from thaw.data.read.texts import Source, Texts
 from thaw.errors import ThawError
@@ -130,7 +128,7 @@ def read_sentences(
         )
     out.from_spans = spans
     read = ("text", "spans") if spans else ("tokens", "tags")
-    columns = [(option, names[option]) for option in (*read, "group") if option in names]
+    columns = {option: [names[option]] for option in (*read, "group") if option in names}
     out.source = Source(origin, columns, number, {"without a word": empty} if empty else {})
     if not spans:
         convert(out, lines, scheme)
@@ -191,32 +189,14 @@ def listed(tokens: str, tags: str) -> tuple[Any, Any]:
     They are lists as Python and JSON write them, or words and as many tags apart by spaces. What is
     neither stays as it is.
     """
-    lists = [as_list(tokens), as_list(tags)]
-    if None not in lists:
+    lists = [literal(v) if v[:1] == "[" and v[-1:] == "]" else None for v in (tokens, tags)]
+    if all(isinstance(value, list) for value in lists):
         return lists[0], lists[1]
     words, kinds = tokens.split(" "), tags.split(" ")
     apart = len(words) == len(kinds) > 1 and all(words)
     if apart and all(kind == "O" or is_tag(kind) for kind in kinds):
         return words, kinds
     return tokens, tags
-
-
-def as_list(value: str) -> list[Any] | None:
-    """Returns a list that was written as text; None where it is none, or numpy's without commas."""
-    if not (value.startswith("[") and value.endswith("]")):
-        return None
-    try:
-        parsed = json.loads(value)
-    except ValueError:
-        if re.search(r"""['"]\s+['"]""", value):  # which Python would read as one text
-            return None
-        try:
-            parsed = ast.literal_eval(value)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            return None
-    except RecursionError:
-        return None
-    return parsed if isinstance(parsed, list) else None
 
 
 def convert(sentences: Sentences, lines: Sequence[int], scheme: str | None) -> None:

@@ -116,11 +116,7 @@ def parse(value: Any, text: str, where: str) -> Iterator[Span]:
 
 
 def parts_of(item: Any) -> tuple[int, int, Sequence[Any]]:
-    """Returns start, end and labels of a span, whatever the tool that wrote it calls them.
-
-    Raises:
-        ValueError, TypeError, KeyError: it has none.
-    """
+    """Returns start, end and labels of a span, whatever the tool that wrote it calls them."""
     if not isinstance(item, Mapping):
         start, end, label = item
         return start, end, [label]
@@ -129,12 +125,9 @@ def parts_of(item: Any) -> tuple[int, int, Sequence[Any]]:
 
 
 def places_in(text: str, start: int, end: int, said: str, where: str) -> tuple[int, int]:
-    """Returns start and end of a span in characters, given the text that it says it is.
+    """Returns start and end in characters of a span that says what its text is.
 
     Browsers count in units of UTF-16, in which an emoji is two.
-
-    Raises:
-        ThawError: the text at that place is another one, in characters and in units.
     """
     if text[start:end].split() == said.split():
         return start, end

@@ -76,13 +76,10 @@ def found_tool(head: Sequence[Any]) -> str | None:
 
 def is_spacy_pair(record: Any) -> bool:
     """Returns whether a record is a text and what spaCy 2 says of it."""
-    pair = isinstance(record, list) and len(record) == 2
-    return (
-        pair
-        and isinstance(record[0], str)
-        and isinstance(record[1], dict)
-        and not {"entities", "cats"}.isdisjoint(record[1])
-    )
+    match record:
+        case [str(), dict(said)]:
+            return not said.keys().isdisjoint({"entities", "cats"})
+    return False
 
 
 def is_choice(value: Any) -> bool:
@@ -152,21 +149,11 @@ def exported_rows(path: Path, records: Iterable[Any], how: Reading, name: str) -
             yield from rows
     if left_out:
         why = ", ".join(f"{count} {reason}" for reason, count in sorted(left_out.items()))
-        log.warning(
-            "%s: %d of %d rows are left out (%s: %s); row numbers are of the others",
-            path,
-            left_out.total(),
-            number,
-            what,
-            why,
-        )
+        out = f"{left_out.total()} of {number} rows are left out ({what}: {why})"
+        log.warning("%s: %s; row numbers are of the others", path, out)
     if several:
-        log.warning(
-            "%s: %d of %d tasks have several annotations; the first of each is read",
-            path,
-            several,
-            number,
-        )
+        what = "tasks have several annotations; the first of each is read"
+        log.warning("%s: %d of %d %s", path, several, number, what)
 
 
 def prodigy_rows(record: Row, how: Reading, where: str) -> Iterable[Row] | str:
@@ -226,20 +213,16 @@ def label_studio_rows(record: Row, how: Reading, where: str) -> Iterable[Row] | 
 
 
 def spacy_json_rows(record: Any, how: Reading, where: str) -> Iterable[Row]:
-    """Returns the rows of spaCy 2's training data.
-
-    It is [text, {"entities": [[0, 4, "PER"]], "cats": {...}}] for each text, or documents of
-    paragraphs, whose sentences have tags in BILUO.
-    """
+    """Returns rows of spaCy 2's training data: a text and what is said of it, or a document of
+    paragraphs, whose sentences have tags in BILUO."""
     if isinstance(record, dict) and isinstance(record.get("paragraphs"), list):
         return paragraph_rows(record["paragraphs"], where)
     match record:
         case [str(text), dict(said)]:
             spans = {} if how.spans is None else {how.spans: said.get("entities") or []}
             return [{how.text: text, **said, **spans}]
-    raise ThawError(
-        f'{where}: {str(record)[:60]}; expected [text, {{"entities": [[0, 4, "PER"]]}}].'
-    )
+    expected = '[text, {"entities": [[0, 4, "PER"]]}]'
+    raise ThawError(f"{where}: {str(record)[:60]}; expected {expected}.")
 
 
 def paragraph_rows(paragraphs: Sequence[Mapping[str, Any]], where: str) -> Iterator[Row]:
@@ -252,10 +235,8 @@ def paragraph_rows(paragraphs: Sequence[Mapping[str, Any]], where: str) -> Itera
                 "tags": ["O" if tag in ("-", "") else tag for tag in tags],
             }
     except (KeyError, TypeError, AttributeError) as error:
-        raise ThawError(
-            f"{where}: paragraphs need sentences of tokens with orth and ner, and {error} is not "
-            "there."
-        ) from None
+        what = f"paragraphs need sentences of tokens with orth and ner, and {error} is not there."
+        raise ThawError(f"{where}: {what}") from None
 
 
 # By format: what makes rows of a record, or says why it is left out, and what that is about.

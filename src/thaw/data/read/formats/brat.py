@@ -13,15 +13,10 @@ log = logging.getLogger(__name__)
 
 
 def brat_rows(path: Path, part: str | None, how: Reading) -> Iterator[dict[str, Any]]:
-    """Yields a row for each .txt file beside an .ann file, in the order of names.
+    """Yields a row for each .txt file beside an .ann file of a folder and the folders in it.
 
     A discontinuous entity is read from its first to its last character, as standoff2conll does,
     and counted. Relations, events, attributes and notes are passed over.
-
-    Args:
-        path: the folder, with all folders in it, or one file of a pair.
-        part: not used.
-        how: see `Reading`.
 
     Raises:
         ThawError: there is no pair, an .ann has no .txt, or a line of it is no annotation.
@@ -36,13 +31,8 @@ def brat_rows(path: Path, part: str | None, how: Reading) -> Iterator[dict[str, 
     if how.annotated and len(alone) == len(texts):
         raise ThawError(f"{path} has no .ann file beside a .txt file.")
     if how.annotated and alone:
-        log.warning(
-            "%s: %d of %d texts are left out, which have no .ann file; the first is %s",
-            path,
-            len(alone),
-            len(texts),
-            alone[0].name,
-        )
+        why = f"which have no .ann file; the first is {alone[0].name}"
+        log.warning("%s: %d of %d texts are left out, %s", path, len(alone), len(texts), why)
     broken = 0
     for text in texts:
         if how.annotated and text in alone:
@@ -56,11 +46,8 @@ def brat_rows(path: Path, part: str | None, how: Reading) -> Iterator[dict[str, 
                 broken += pieces > 1
         yield row
     if broken:
-        log.warning(
-            "%s: %d entities are discontinuous, and read from their first to their last character",
-            path,
-            broken,
-        )
+        what = "are discontinuous, and read from their first to their last character"
+        log.warning("%s: %d entities %s", path, broken, what)
 
 
 def read_whole(path: Path, encoding: str) -> str:

@@ -36,10 +36,8 @@ class Lines:
 def conllu_rows(path: Path, part: str | None, how: Reading) -> Iterator[dict[str, Any]]:
     """Yields sentences of a CoNLL-U file: words, without the ranges and empty nodes.
 
-    Args:
-        path: any name; .gz, .bz2 and .xz are unpacked.
-        part: the key of MISC, or the column, that holds the tags; None: the only one that does.
-        how: see `Reading`; with `tag_column=None` no tags are read.
+    Tags are under the key of MISC, or in the column, that `part` names, by default the only one
+    that holds tags.
 
     Raises:
         ThawError: a line is not of the format, or no column holds tags, or several do.

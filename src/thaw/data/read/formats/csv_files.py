@@ -108,13 +108,7 @@ def shown(row: Iterable[Any]) -> str:
 def csv_rows(
     path: Path, part: str | None, how: Reading, delimiter: str | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Yields rows of CSV.
-
-    Args:
-        path: of the file.
-        part: not used.
-        how: whether there is a header, and what quotes are.
-        delimiter: between fields; None: as the first line has it, or as `sep=;` says in it.
+    """Yields rows of CSV; without a `delimiter` the first line tells it, or says it as `sep=;`.
 
     Raises:
         ThawError: a row has other fields than the header, or a quote is not closed, or one that is

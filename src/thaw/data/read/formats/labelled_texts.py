@@ -18,13 +18,7 @@ LABEL = "__label__"
 def fasttext_rows(path: Path, part: str | None, how: Reading) -> Iterator[dict[str, Any]]:
     """Yields rows of a file whose lines begin with `__label__` and a name, once or several times.
 
-    Args:
-        path: any name; .gz, .bz2 and .xz are unpacked.
-        part: not used.
-        how: see `Reading`.
-
-    Returns:
-        Rows with `text` and `label`; `label` is a list in all rows where one has several.
+    Rows have `text` and `label`; `label` is a list in all rows where one has several.
 
     Raises:
         ThawError: a label has no name.
@@ -55,14 +49,8 @@ def labelled_lines(path: Path, encoding: str) -> Iterator[tuple[int, list[str], 
 def folder_rows(path: Path, part: str | None, how: Reading) -> Iterator[dict[str, Any]]:
     """Yields rows of a folder that has a folder for each class, with a file for each text.
 
-    Args:
-        path: the folder of folders.
-        part: not used.
-        how: see `Reading`.
-
-    Returns:
-        Rows with `text`, `label` (the folder's name) and `document` (the file's), in the order of
-        names. Hidden files are passed over.
+    Rows have `text`, `label` (the folder's name) and `document` (the file's), in the order of
+    names. Hidden files are passed over.
 
     Raises:
         ThawError: a folder holds folders, or a file is no text.
@@ -81,12 +69,8 @@ def folder_rows(path: Path, part: str | None, how: Reading) -> Iterator[dict[str
             yield {how.text: text, "label": folder.name, "document": str(file.relative_to(path))}
     beside = [p.name for p in path.iterdir() if p.is_file() and not p.name.startswith(".")]
     if beside:
-        log.warning(
-            "%s: %d files beside the folders are passed over, such as %s",
-            path,
-            len(beside),
-            min(beside),
-        )
+        what = f"beside the folders are passed over, such as {min(beside)}"
+        log.warning("%s: %d files %s", path, len(beside), what)
     log.info("%s: %d classes of a folder each, %d texts", path, len(counts), counts.total())
 
 

@@ -140,11 +140,7 @@ def require_kind(path: Path, name: str) -> None:
 
 
 def found_format(path: Path, how: Reading) -> str:
-    """Returns the format of a file or directory, by its suffix or its content.
-
-    Raises:
-        ThawError: there is no such file, or the format is not certain.
-    """
+    """Returns the format of a file or directory; raises ThawError if it is not certain."""
     if path.is_dir():
         found = found_in_directory(path, how)
     else:

@@ -6,7 +6,7 @@ import re
 import shlex
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from thaw.errors import ThawError
@@ -85,33 +85,28 @@ def label_names(labels: Iterable[Any], given: Sequence[str] | None) -> list[str]
     return list(given)
 
 
-def alike(names: Iterable[str]) -> list[list[str]]:
-    """Returns names that differ in case, spaces, Unicode form or invisible characters only, or that
-    are the same number, together."""
-    found: defaultdict[str, list[str]] = defaultdict(list)
+def together(names: Iterable[str], key: Callable[[str], Any]) -> list[list[str]]:
+    """Returns the names that have the same key as another one, in a list for each key."""
+    found: defaultdict[Any, list[str]] = defaultdict(list)
     for name in in_order(names):
-        found[normalized(name)].append(name)
+        found[key(name)].append(name)
     return [group for group in found.values() if len(group) > 1]
 
 
 def warn_of_alike(counts: Mapping[str, int], origin: str) -> None:
-    """Warns of labels that only look different, with their counts; see `alike`."""
-    if groups := alike(counts):
-        shown = "; ".join(
-            " and ".join(f"{name!a} ({counts[name]})" for name in group) for group in groups[:SHOWN]
-        )
+    """Warns of labels that only look different, with their counts."""
+    if groups := together(counts, normalized):
         log.warning(
             "%s: labels that differ in case, spaces, Unicode form or invisible characters only are "
             "different classes: %s%s. data.normalize_labels=true makes one of them",
             origin,
-            shown,
+            "; ".join(
+                " and ".join(f"{n!a} ({counts[n]})" for n in group) for group in groups[:SHOWN]
+            ),
             f"; and {len(groups) - SHOWN} more" if len(groups) > SHOWN else "",
         )
-    numbers: defaultdict[float, list[str]] = defaultdict(list)
-    for name in in_order({normalized(name) for name in counts}):
-        if NUMBER.fullmatch(name):
-            numbers[float(name.replace(",", "."))].append(name)
-    if same := [group for group in numbers.values() if len(group) > 1]:
+    numbers = {name for name in map(normalized, counts) if NUMBER.fullmatch(name)}
+    if same := together(numbers, lambda name: float(name.replace(",", "."))):
         log.warning(
             "%s: labels are the same number in different writing, and different classes: %s",
             origin,
@@ -120,13 +115,7 @@ def warn_of_alike(counts: Mapping[str, int], origin: str) -> None:
 
 
 def warn_of_undropped(dropped: Iterable[str], counts: Mapping[str, int], origin: str) -> None:
-    """Warns of labels that stay although one that looks like them is to be dropped.
-
-    Args:
-        dropped: the labels to drop.
-        counts: how many rows have each label that stayed.
-        origin: of the rows, for messages.
-    """
+    """Warns of labels that stay, with these counts, although one like them is to be dropped."""
     looks = {normalized(name): name for name in dropped}
     stayed = {name: n for name, n in counts.items() if normalized(name) in looks}
     if stayed:
@@ -173,9 +162,7 @@ def quoted(names: Sequence[str]) -> Iterator[str]:
         if SIMPLE.fullmatch(name) and name.lower() not in ("true", "false", "null", "nan", "inf"):
             yield name
         else:
-            escaped = re.sub(r'(\\*)"', r'\1\1\\"', name)
-            escaped += "\\" * (len(escaped) - len(escaped.rstrip("\\")))
-            yield f'"{escaped}"'
+            yield '"' + re.sub(r'(\\*)("|\Z)', lambda m: 2 * m[1] + (m[2] and '\\"'), name) + '"'
 
 
 def option(key: str, names: Sequence[str]) -> str:

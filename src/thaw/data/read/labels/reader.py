@@ -1,10 +1,7 @@
 """Values of a table as labels: one name for a text, or several, or none."""
 
-import ast
-import json
 import logging
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
@@ -19,11 +16,12 @@ from thaw.data.read.labels.names import (
     normalized,
     option,
 )
+from thaw.data.read.literals import literal
+from thaw.data.read.row_values import Columns, is_missing
 from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)
 
-QUOTED = r"""(?:'([^']*)'|"([^"]*)")"""
 FLAGS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
 
 
@@ -31,28 +29,20 @@ class LabelReader:
     """Makes labels of values; rows with the same label get the same object.
 
     Args:
-        column: name of the column, or names of several columns of zeros and ones.
+        columns: options of labels. `label` names the column, or several columns of zeros and ones;
+            `labels` are what the places of vectors mean.
         origin: the file or data set, for messages.
-        separator: what is between the labels of a string; None: a string is one label.
-        names: the labels in their order, as the user gave them: what the places of vectors mean.
-        normalize: whether names are normalized, see `normalized`.
     """
 
-    def __init__(
-        self,
-        column: str | Sequence[str],
-        origin: str,
-        separator: str | None = None,
-        names: Sequence[str] | None = None,
-        normalize: bool = False,
-    ) -> None:
-        self.columns = [column] if isinstance(column, str) else list(column)
-        self.several_columns = not isinstance(column, str)
-        self.title = column if isinstance(column, str) else ", ".join(column)
+    def __init__(self, columns: Columns, origin: str) -> None:
+        label = columns.label or ()
+        self.columns = [label] if isinstance(label, str) else list(label)
+        self.several_columns = not isinstance(label, str)
+        self.title = ", ".join(self.columns)
         self.origin = origin
-        self.separator = separator
-        self.names = names
-        self.normalize = normalize
+        self.separator = columns.label_separator
+        self.names = columns.labels
+        self.normalize = columns.normalize_labels
         self.strings: dict[str, Label] = {}  # of values that are strings
         self.lists: dict[tuple[str, ...], list[str]] = {}
         self.unset: set[str] = set()  # names of mappings, until a row has them
@@ -70,11 +60,9 @@ class LabelReader:
             return self.of_columns(row, number)
         value = row[self.columns[0]]
         if type(value) is str:
-            try:
-                return self.strings[value]
-            except KeyError:
-                found = self.strings[value] = self.of_string(value, number)
-                return found
+            if value not in self.strings:
+                self.strings[value] = self.of_string(value, number)
+            return self.strings[value]
         return self.of_value(value, number)
 
     def of_string(self, value: str, number: int) -> Label:
@@ -132,15 +120,11 @@ class LabelReader:
         there = {k: v for k, v in values.items() if not is_missing(v)}
         for name, value in there.items():
             if as_flag(value) is None:
-                raise self.wrong(
-                    number, values, f"0 or 1 for each name, not {value!r} for {name!r}"
-                )
+                expected = f"0 or 1 for each name, not {value!r} for {name!r}"
+                raise self.wrong(number, values, expected)
         self.unset |= {self.name(str(k)) for k in there}
-        return (
-            self.shared(self.name(str(k)) for k, v in there.items() if as_flag(v))
-            if there
-            else None
-        )
+        found = self.shared(self.name(str(k)) for k, v in there.items() if as_flag(v))
+        return found if there else None
 
     def of_columns(self, row: Mapping[str, Any], number: int) -> list[str] | None:
         """Returns the names of the columns that hold a one; None where a column holds nothing."""
@@ -170,14 +154,7 @@ class LabelReader:
         return self.lists.setdefault(key, list(key))
 
     def finish(self, labels: Sequence[Label]) -> None:
-        """Checks what only all rows together tell.
-
-        Args:
-            labels: of all rows.
-
-        Raises:
-            ThawError: the labels are scores, or vectors whose places have no names.
-        """
+        """Raises ThawError if the labels of all rows are scores, or vectors of nameless classes."""
         if self.pair is not None and not self.other_lists:
             raise self.nameless(*self.pair)
         if self.names is None:
@@ -208,42 +185,14 @@ class LabelReader:
     def scores(self, names: set[str], rows: int) -> ThawError:
         """Returns the error for a column of numbers that are no classes."""
         ordered = in_order(names)
-        classes = f" If each is a class, name them: {option('data.labels', ordered)}." * (
-            len(ordered) <= 2 * SHOWN
-        )
+        classes = f" If each is a class, name them: {option('data.labels', ordered)}."
+        classes = classes if len(ordered) <= 2 * SHOWN else ""
         return ThawError(
             f"{self.origin}: {self.title} holds numbers with fractions, {ordered[0]} to "
             f"{ordered[-1]}, {len(ordered)} different ones in {rows} rows: scores. thaw trains "
             "classifiers, and has no task=regression. Put them into bins in the file, such as "
             f"pandas.cut(table[{self.title!r}], 3, labels=['low', 'middle', 'high']).{classes}"
         )
-
-
-def literal(text: str) -> Any:
-    """Returns the list or mapping in a cell, as Python, JSON or numpy writes it, or None."""
-    for parse in (json.loads, numpy_vector, ast.literal_eval):  # Python joins 'a' 'b' to 'ab'
-        try:
-            found = parse(text)
-        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
-            continue
-        if isinstance(found, list | dict):
-            return found
-        if isinstance(found, set | frozenset):
-            return sorted(map(str, found))
-    return None
-
-
-def numpy_vector(text: str) -> list[Any]:
-    """Returns the values of an array as numpy prints it: `[0. 1. 0.]`, `['a' 'b']`."""
-    inner = text.removeprefix("[").removesuffix("]")
-    if re.fullmatch(rf"\s*({QUOTED}\s*)+", inner):
-        return [a or b for a, b in re.findall(QUOTED, inner)]
-    return [float(number) for number in inner.split()]
-
-
-def is_missing(value: Any) -> bool:
-    """Returns whether a value is null or not a number."""
-    return value is None or (isinstance(value, float | Decimal) and value != value)
 
 
 def as_flag(value: Any) -> bool | None:
