@@ -198,6 +198,11 @@ class EncoderData(LightningDataModule):
         found = self.reading.reader or self.reading.format
         return found or suffix_of(path).lstrip(".") or "directory"
 
+    @property
+    def pipeline_options(self) -> dict[str, Any]:
+        """Options that other libraries need to read a text as this data is read."""
+        return {}
+
     def counts(self, rows: Any) -> Mapping[str, int]:
         """Returns how many texts have each label."""
         return label_counts(rows.labels)

@@ -151,6 +151,11 @@ class TokenData(EncoderData):
         if only is None:
             log.info("%s", self.summary().text())
 
+    @property
+    def pipeline_options(self) -> dict[str, Any]:
+        """Windows of a long text share as many tokens in transformers' pipeline as in training."""
+        return {"stride": self.stride}
+
     def example(self) -> str:
         return ", such as data=conll data.train=train.txt data.test=test.txt"
 

@@ -83,7 +83,7 @@ class EncoderTask(EncoderModule):
         self.weight_decay = weight_decay
         self.warmup_ratio = warmup_ratio
         self.layer_decay = layer_decay
-        self.pipeline_options: dict[str, str] = {}
+        self.pipeline_options: dict[str, Any] = {}
         self.eval_loss = WeightedMean()
         self.test_outputs: list[Any] = []
         self.start_metrics: dict[str, float] = {}
