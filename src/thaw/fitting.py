@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from omegaconf import DictConfig
 
 from thaw.cli.compose import explained_overrides, register_resolvers
 from thaw.cli.conf import conf_dir, search_path
-from thaw.cli.overrides import key_of, quote
+from thaw.cli.overrides import key_of, literal, quote, words_of
 from thaw.cli.resume import command_to_resume
 from thaw.cli.secrets import Formatter
 from thaw.data.python_tables import keep_table
@@ -27,8 +26,6 @@ from thaw.storage.files import remove
 
 if TYPE_CHECKING:
     from thaw.model import Model
-
-PLAIN = re.compile(r"(?!(?:null|true|false|nan|inf)$)[A-Za-z_][\w./-]*", re.IGNORECASE)
 
 
 class Run:
@@ -147,38 +144,6 @@ def data_words(given: Mapping[str, Any], words: Sequence[str]) -> list[str]:
     chosen = [] if own else ["data=files"]
     paths = {s: os.fspath(v) if isinstance(v, os.PathLike) else v for s, v in found.items()}
     return [*chosen, *(f"data.{split}={literal(value)}" for split, value in paths.items())]
-
-
-def words_of(options: Mapping[str, Any]) -> list[str]:
-    """Returns keyword options as overrides: `data={"text": "review"}` is `data.text=review`."""
-    found = []
-    for key, value in options.items():
-        inner = value.items() if isinstance(value, Mapping) else ()
-        found += [f"{key}.{name}={literal(part)}" for name, part in inner]
-        found += [] if isinstance(value, Mapping) else [f"{key}={literal(value)}"]
-    return found
-
-
-def literal(value: Any) -> str:
-    """Returns a value as Hydra's grammar writes it.
-
-    Raises:
-        ThawError: no config holds such a value.
-    """
-    value = value.tolist() if hasattr(value, "tolist") else value
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, int | float):
-        return repr(value)
-    if isinstance(value, os.PathLike):
-        value = os.fspath(value)
-    if isinstance(value, str):
-        return value if PLAIN.fullmatch(value) else quote(value)
-    if isinstance(value, Mapping):
-        return "{" + ",".join(f"{literal(k)}:{literal(v)}" for k, v in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ",".join(map(literal, value)) + "]"
-    raise ThawError(f"{value!r:.60} is no value of an option; expected text, numbers or lists.")
 
 
 def start(words: Sequence[str]) -> Path:

@@ -12,7 +12,7 @@ import numpy as np
 from hydra.utils import get_class
 
 from thaw.cli.finished_run import Finished, finished
-from thaw.data.python_tables import is_table, plain_value, table_rows
+from thaw.data.python_tables import is_table, table_rows, text_rows
 from thaw.data.read.surrogates import replace_surrogates
 from thaw.errors import ThawError
 from thaw.tasks.predictor import Predictor
@@ -164,7 +164,7 @@ class Model:
             raise ThawError(f"text={text} names columns, and these texts have none.")
         else:
             columns = self.names()
-        rows = checked_rows(items, columns, words=self.task == "ner")
+        rows = text_rows(items, columns, words=self.task == "ner")
         return replace_surrogates(rows, "the texts"), columns, count
 
     def names(self) -> list[str]:
@@ -185,47 +185,6 @@ class Model:
             from tqdm.auto import tqdm
 
             return tqdm(found, total=count, unit=" texts", delay=PATIENCE)
-
-
-def checked_rows(
-    items: Iterable[Any], columns: Sequence[str], words: bool
-) -> Iterator[Mapping[str, Any]]:
-    """Yields a row for each text.
-
-    Args:
-        items: texts, pairs of texts, lists of words, or mappings of column to value.
-        columns: names of the columns of the texts.
-        words: whether lists of words are texts.
-
-    Raises:
-        ThawError: something else is there; names its place.
-    """
-    for number, item in enumerate(items):
-        value = plain_value(item)
-        if isinstance(item, Mapping):
-            row = {str(key): plain_value(v) for key, v in item.items()}
-        elif len(columns) == 1:
-            row = {columns[0]: value}
-        elif isinstance(value, list) and len(value) == len(columns):
-            row = dict(zip(columns, value, strict=True))
-        else:
-            raise ThawError(f"text {number}, counted from 0, is {value!r:.60}; expected a pair.")
-        for column in columns:
-            if not is_text(row.get(column), words):
-                kind = "a text, or a list of words" if words else "a text"
-                where = f" in column {column!r}" if isinstance(item, Mapping) else ""
-                raise ThawError(
-                    f"text {number}, counted from 0, is {row.get(column)!r:.60}{where}; expected "
-                    f"{kind}."
-                )
-        yield row
-
-
-def is_text(value: Any, words: bool) -> bool:
-    """Returns whether a value is a text, or, where `words` says so, a list of words."""
-    if isinstance(value, list) and words:
-        return all(isinstance(word, str) for word in value)
-    return isinstance(value, str)
 
 
 def require_same_labels(one: Any, two: Any, first: Finished, second: Finished) -> None:

@@ -4,8 +4,9 @@ output=out.csv`, in memory that does not grow with the file."""
 import logging
 import signal
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain, islice, tee
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,13 @@ from thaw.cli.finished_run import finished, refuse_reader
 from thaw.cli.overrides import read_arguments
 from thaw.data.added_columns import AddedColumns
 from thaw.data.read.formats.arrow_files import BATCH
-from thaw.data.read.formats.registry import rows_of
+from thaw.data.read.formats.json_files import Unread, json_lines
+from thaw.data.read.formats.registry import found_format, rows_of
 from thaw.data.read.input_reading import reading_of
 from thaw.data.read.reading import Reading
-from thaw.data.read.standard_input import standard_input_rows
+from thaw.data.read.standard_input import NAME, standard_input_lines
 from thaw.data.read.surrogates import replace_surrogates
+from thaw.data.read.text_files import open_lines
 from thaw.data.write import RowWriter
 from thaw.errors import ThawError
 
@@ -26,31 +29,70 @@ READING = ("text", "header", "columns", "quoting", "token_column", "sentence", "
 KNOWN = {
     **{"run": None, "input": None, "output": "-", "format": "auto"},
     **dict.fromkeys((*READING, "trust"), ""),
-    **{"batch_size": "64", "accelerator": "auto"},
+    **{"batch_size": "64", "accelerator": "auto", "stream": "false", "on_error": "stop"},
 }
 USAGE = """usage: python -m thaw.predict run=<run directory> input=<file> [output=<file>]
        [format=auto|<format>] [text=<column>] [header=true|false] [columns=<name,name,...>]
        [quoting=csv|none] [token_column=<number>] [sentence=<column>] [encoding=<encoding>]
        [reader=<module.function>] [batch_size=64] [accelerator=auto]
-       [trust=<module of your own>]
+       [stream=true] [on_error=skip] [trust=<module of your own>]
 run= is also the directory of a sweep, whose finished runs are averaged, a model directory, or
 owner/name on the Hub. The input is read as the run's own files are, in any format of docs/data.md;
-of a .txt and of - (standard input) a line is a text. Output is a table; - is standard output,
-JSONL."""
+of a .txt and of - (standard input) a line is a text, with format=jsonl an object. Output is a
+table; - is standard output, JSONL. With stream=true each line is answered before the next one is
+read. With on_error=skip a row that nothing can be predicted for gets its reason in the column
+error, and the exit code is 3."""
+SKIPPED = 3  # exit code
+
+
+@dataclass
+class Counts:
+    """What was predicted.
+
+    Attributes:
+        rows: number of rows written: those of the input.
+        empty: number of texts with nothing in them.
+        skipped: number of rows that nothing could be predicted for.
+        first: why the first of these was skipped.
+    """
+
+    rows: int = 0
+    empty: int = 0
+    skipped: int = 0
+    first: str = ""
+
+    def tell(self) -> None:
+        """Prints what a user should know to standard error."""
+        said = []
+        if self.empty:
+            said.append(
+                f"{self.empty} of {self.rows} texts are empty; what is predicted for them says "
+                "nothing"
+            )
+        if self.skipped:
+            said.append(f"{self.skipped} of {self.rows} rows are skipped; the first: {self.first}")
+        for line in said:
+            print(f"thaw: {line}", file=sys.stderr)
 
 
 def main(argv: list[str]) -> int:
+    """Predicts for each row of a file, see `predict`, and returns the number of rows written."""
+    return predict(argv).rows
+
+
+def predict(argv: list[str]) -> Counts:
     """Predicts for each row of a file.
 
     Returns:
-        The number of rows written: those of the input, with what the model predicts.
+        How many rows were written, which are those of the input with what the model predicts, and
+        how many of them say nothing.
 
     Raises:
         ThawError: an option, the run or the file is not what it should be.
     """
     given, _ = read_arguments(argv, KNOWN, USAGE)
-    if not given["batch_size"].isdigit() or int(given["batch_size"]) < 1:
-        raise ThawError(f"batch_size={given['batch_size']}: expected a whole number from 1.")
+    check_options(given)
+    stream, skip = given["stream"] == "true", given["on_error"] == "skip"
     found = finished(given["run"], given["trust"])
     asked = [c for c in given["text"].strip("[]").split(",") if c]
     data = found[0].data
@@ -60,30 +102,40 @@ def main(argv: list[str]) -> int:
     words = str(data.get("_target_")).startswith("thaw.data.ner.")
     how = reading_of(given, data, words, text)
     origin = "standard input" if given["input"] == "-" else given["input"]
-    rows = replace_surrogates(input_rows(given, how), origin)
-    if given["input"] != "-" and same_file(given["output"], given["input"]):
-        raise ThawError("input and output are the same file.")
-    head = list(islice(rows, BATCH))  # errors of the input show before the model is loaded
+    rows = replace_surrogates(input_rows(given, how, skip), origin)
+    # Errors of the input show before the model is loaded.
+    head = list(islice(rows, 1 if stream else BATCH))
     if not head:
         raise ThawError(f"{origin} has no rows.")
     from thaw.model import Model
 
-    predictor = Model(found, int(given["batch_size"]), given["accelerator"]).predictor
-    columns = predictor.columns(head[0], asked)
+    predictor = Model(found, int(given["batch_size"]), given["accelerator"], stream).predictor
+    first = next((row for row in head if not isinstance(row, Unread)), head[0])
+    columns = predictor.columns(first, asked)
     added = AddedColumns({name for row in head for name in row}, origin)
-    kept, fed = tee(with_columns(chain(head, rows), columns, origin))
-    count = empty = 0
+    counts = Counts()
     with RowWriter(given["output"]) as writer:
-        for row, found_of_row in zip(kept, predictor.predict(fed, columns), strict=True):
-            writer.write(added.add(row, found_of_row))
-            count += 1
-            empty += not any(str(row[c]).strip() for c in columns)
-    if empty:
-        print(
-            f"thaw: {empty} of {count} texts are empty; what is predicted for them says nothing",
-            file=sys.stderr,
-        )
-    return count
+        for row, answer in predictor.answers(chain(head, rows), columns, origin, skip):
+            writer.write(added.add(row, answer))
+            counts.rows += 1
+            if reason := answer.get("error"):
+                counts.first = counts.first or reason
+                counts.skipped += 1
+            else:
+                counts.empty += not any(str(row[c]).strip() for c in columns)
+    counts.tell()
+    return counts
+
+
+def check_options(given: Mapping[str, str]) -> None:
+    """Raises ThawError for an option that is not what it should be."""
+    if not given["batch_size"].isdigit() or int(given["batch_size"]) < 1:
+        raise ThawError(f"batch_size={given['batch_size']}: expected a whole number from 1.")
+    for name, choices in (("on_error", ("stop", "skip")), ("stream", ("false", "true"))):
+        if given[name] not in choices:
+            raise ThawError(f"{name}={given[name]}: expected {' or '.join(choices)}.")
+    if given["input"] != "-" and same_file(given["output"], given["input"]):
+        raise ThawError("input and output are the same file.")
 
 
 def same_file(one: str, two: str) -> bool:
@@ -91,26 +143,27 @@ def same_file(one: str, two: str) -> bool:
     return Path(one).exists() and Path(two).exists() and Path(one).samefile(two)
 
 
-def with_columns(
-    rows: Iterable[Mapping[str, Any]], columns: Sequence[str], origin: str
-) -> Iterator[Mapping[str, Any]]:
-    """Yields the rows; raises ThawError at the first one without one of the columns."""
-    for number, row in enumerate(rows, start=1):
-        if missing := [c for c in columns if c not in row]:
-            there = ", ".join(map(repr, row))
-            raise ThawError(f"{origin}: row {number} has no {missing[0]!r}; it has {there}.")
-        yield row
+def input_rows(given: Mapping[str, str], how: Reading, skip: bool) -> Iterable[dict[str, Any]]:
+    """Returns the rows of the input.
 
-
-def input_rows(given: dict[str, str], how: Reading) -> Iterable[dict[str, Any]]:
-    """Returns the rows of the input."""
+    Args:
+        given: the options.
+        how: how the input is read.
+        skip: whether a line of JSONL that is no row is passed over, and not an error.
+    """
+    path = Path(given["input"])
     if given["input"] == "-":
-        return standard_input_rows(how.encoding, how.text)
-    return rows_of(Path(given["input"]), how)
+        lines = standard_input_lines(how.encoding)
+        if how.format == "jsonl":
+            return json_lines(NAME, lines, skip)
+        return ({how.text: line.rstrip("\r\n")} for line in lines)
+    if skip and how.reader is None and (how.format or found_format(path, how)) == "jsonl":
+        return json_lines(path, open_lines(path, how.encoding), skip)
+    return rows_of(path, how)
 
 
 if __name__ == "__main__":
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends it without a word
     logging.basicConfig(format="thaw: %(message)s", stream=sys.stderr)
     with exit_clearly():
-        main(sys.argv[1:])
+        sys.exit(SKIPPED if predict(sys.argv[1:]).skipped else 0)

@@ -279,3 +279,63 @@ def test_evaluation_refuses_labels_that_the_model_does_not_know(trained, tmp_pat
     path = write_csv(tmp_path / "new.csv", [("a film", "meh")], ["text", "label"])
     with pytest.raises(ThawError, match=r"labels that train lacks, .*'meh' \(1\)"):
         evaluate([f"run={trained}", "data=files", f"data.test={path}"])
+
+
+MALFORMED = [
+    '{"text": "a good film"}',
+    '{"text": ["no", "text"]}',
+    "not JSON",
+    '{"other": 1}',
+    '["a list"]',
+    '{"text": "a bad film"}',
+]
+
+
+def test_malformed_rows_are_skipped_and_counted(trained, tmp_path):
+    (tmp_path / "new.jsonl").write_text("\n".join(MALFORMED) + "\n")
+    words = [f"run={trained}", f"input={tmp_path / 'new.jsonl'}", "accelerator=cpu"]
+    command = [sys.executable, "-m", "thaw.predict", *words]
+    done = subprocess.run([*command, "on_error=skip"], capture_output=True, text=True)
+    assert done.returncode == 3, done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [bool(row["error"]) for row in rows] == [False, True, True, True, True, False]
+    assert rows[0]["prediction"] in ("neg", "pos")
+    assert rows[1]["text"] == ["no", "text"]
+    assert "row 2: text is ['no', 'text']; expected a text" in rows[1]["error"]
+    assert "line 3: not JSON" in rows[2]["error"]
+    assert "row 4 has no 'text'; it has 'other'" in rows[3]["error"]
+    assert "4 of 6 rows are skipped; the first: " in done.stderr
+    stopped = subprocess.run(command, capture_output=True, text=True)
+    assert (stopped.returncode, stopped.stdout) == (2, "")
+
+
+def test_a_row_that_stops_the_others_is_answered_alone(run, tmp_path, capsys):
+    trained = run("task=mlm", "task.probes=[]", "trainer.max_epochs=1")
+    capsys.readouterr()
+    (tmp_path / "new.txt").write_text("a [MASK] film\nno mask\na bad [MASK]\n")
+    words = [f"run={trained}", f"input={tmp_path / 'new.txt'}", "accelerator=cpu"]
+    assert predict([*words, "on_error=skip"]) == 3
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert "has no [MASK]" in rows[1]["error"]
+    assert [len(row.get("masks", ())) for row in rows] == [1, 0, 1]
+
+
+@pytest.mark.parametrize("form", ["text", "jsonl"])
+def test_a_line_is_answered_before_the_next_one_is_written(trained, form):
+    words = [f"run={trained}", "input=-", f"format={form}", "stream=true", "accelerator=cpu"]
+    command = [sys.executable, "-m", "thaw.predict", *words]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, bufsize=1, **pipes) as process:
+        for text in ("a good film", "a bad film", "the plot"):
+            line = text if form == "text" else json.dumps({"text": text, "id": 1})
+            process.stdin.write(line + "\n")
+            process.stdin.flush()
+            assert json.loads(process.stdout.readline())["text"] == text
+        process.stdin.close()
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize("option", ["on_error=ignore", "stream=yes"])
+def test_an_option_that_is_none_is_refused(trained, option):
+    with pytest.raises(ThawError, match=r"expected stop or skip|expected false or true"):
+        predict([f"run={trained}", "input=-", option])

@@ -566,7 +566,8 @@ def test_the_exported_model_finds_one_entity_for_maarten_in_a_pipeline(trained):
     subwords = AutoTokenizer.from_pretrained(trained / "model").tokenize("maarten")
     assert len(subwords) > 2
     card = (trained / "model" / "README.md").read_text()
-    assert 'pipeline("token-classification", model="<this directory>", aggregation_strategy="simple")' in card  # fmt: skip # noqa: E501
+    call = 'pipeline("token-classification", model="<this directory>", '
+    assert f'{call}aggregation_strategy="simple", stride=8)' in card
 
 
 def test_raw_text_is_predicted_with_offsets_into_it(trained, tmp_path):

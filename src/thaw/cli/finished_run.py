@@ -107,6 +107,10 @@ def finished_model(run: Path) -> Path:
     """
     if not run.is_dir():
         raise ThawError(f"run={run}: no such directory.")
+    if (run / "multirun.yaml").is_file():
+        raise ThawError(
+            f"run={run} is the directory of a sweep: name one of its runs, such as run={run / '0'}."
+        )
     if not (run / "model" / "config.json").exists():
         inside = ", ".join(sorted(p.name for p in run.iterdir())) or "nothing"
         raise ThawError(f"run={run} has no model/, so no run finished there; it holds {inside}.")

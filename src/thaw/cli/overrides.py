@@ -1,10 +1,16 @@
 """Reads `key=value` words: overrides of `train.py`, and arguments of the other commands."""
 
+import os
+import re
 import sys
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from thaw.cli.messages import did_you_mean
 from thaw.errors import ThawError
+
+# Texts that Hydra's grammar takes as they are.
+PLAIN = re.compile(r"(?!(?:null|true|false|nan|inf)$)[A-Za-z_][\w./-]*", re.IGNORECASE)
 
 
 def split_override(override: str) -> tuple[str, str]:
@@ -45,6 +51,38 @@ def unquote(value: str) -> str:
     if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
         return value[1:-1].replace(r"\'", "'")
     return value
+
+
+def words_of(options: Mapping[str, Any]) -> list[str]:
+    """Returns keyword options as overrides: `data={"text": "review"}` is `data.text=review`."""
+    found = []
+    for key, value in options.items():
+        inner = value.items() if isinstance(value, Mapping) else ()
+        found += [f"{key}.{name}={literal(part)}" for name, part in inner]
+        found += [] if isinstance(value, Mapping) else [f"{key}={literal(value)}"]
+    return found
+
+
+def literal(value: Any) -> str:
+    """Returns a value as Hydra's grammar writes it.
+
+    Raises:
+        ThawError: no config holds such a value.
+    """
+    value = value.tolist() if hasattr(value, "tolist") else value
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if isinstance(value, str):
+        return value if PLAIN.fullmatch(value) else quote(value)
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{literal(k)}:{literal(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(map(literal, value)) + "]"
+    raise ThawError(f"{value!r:.60} is no value of an option; expected text, numbers or lists.")
 
 
 def read_arguments(

@@ -146,6 +146,11 @@ class EncoderData(SplitData):
         suffix = suffix_of(split_part(Path(source.origin))[0]).lstrip(".")
         return self.reading.reader or self.reading.format or suffix or "directory"
 
+    @property
+    def pipeline_options(self) -> dict[str, Any]:
+        """Options that other libraries need to read a text as this data is read."""
+        return {}
+
     def counts(self, rows: Any) -> Mapping[str, int]:
         """Returns how many texts have each label."""
         return label_counts(rows.labels)

@@ -118,6 +118,11 @@ class TokenData(EncoderData):
             if not found[split]:
                 log.warning("%s has no entity: its scores say nothing", split)
 
+    @property
+    def pipeline_options(self) -> dict[str, Any]:
+        """Windows of a long text share as many tokens in transformers' pipeline as in training."""
+        return {"stride": self.stride}
+
     def example(self) -> str:
         return ", such as data=conll data.train=train.txt data.test=test.txt"
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,47 @@ def plain_value(value: Any) -> Any:
         return [plain_value(part) for part in value]
     missing = type(value).__name__ in ("NAType", "NaTType")
     return None if missing or (isinstance(value, float) and value != value) else value
+
+
+def text_rows(
+    items: Iterable[Any], columns: Sequence[str], words: bool
+) -> Iterator[Mapping[str, Any]]:
+    """Yields a row for each text.
+
+    Args:
+        items: texts, pairs of texts, lists of words, or mappings of column to value.
+        columns: names of the columns of the texts.
+        words: whether lists of words are texts.
+
+    Raises:
+        ThawError: something else is there; names its place.
+    """
+    for number, item in enumerate(items):
+        value = plain_value(item)
+        if isinstance(item, Mapping):
+            row = {str(key): plain_value(v) for key, v in item.items()}
+        elif len(columns) == 1:
+            row = {columns[0]: value}
+        elif isinstance(value, list) and len(value) == len(columns):
+            row = dict(zip(columns, value, strict=True))
+        else:
+            raise ThawError(f"text {number}, counted from 0, is {value!r:.60}; expected a pair.")
+        for column in columns:
+            if not is_text(row.get(column), words):
+                kind = "a text, or a list of words" if words else "a text"
+                where = f" in column {column!r}" if isinstance(item, Mapping) else ""
+                raise ThawError(
+                    f"text {number}, counted from 0, is {row.get(column)!r:.60}{where}; expected "
+                    f"{kind}."
+                )
+        yield row
+
+
+def is_text(value: Any, words: bool) -> bool:
+    """Returns whether a value is a text, or, where `words` says so, a list of words."""
+    if isinstance(value, list) and words:
+        return all(isinstance(word, str) for word in value)
+    return isinstance(value, str)
 
 
 def keep_table(data: Any, split: str) -> Path:

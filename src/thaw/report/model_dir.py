@@ -1,5 +1,6 @@
 """Writes a run's `model/`: a plain Hugging Face directory that loads without thaw."""
 
+import json
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,16 +21,37 @@ STRATEGIES = {  # the name of a strategy's file in conf/freeze, by its class
 LOADING = {
     "transformers": """from transformers import pipeline
 
-pipeline("{pipeline}", model="<this directory>"{options})""",
+pipeline("{pipeline}", model={place}{options})""",
     "setfit": """from setfit import SetFitModel
 
-SetFitModel.from_pretrained("<this directory>"{options})""",
+SetFitModel.from_pretrained({place}{options})""",
 }
+
+
+def loading_code(
+    library: str, pipeline: str, options: Mapping[str, Any], place: str = "<this directory>"
+) -> str:
+    """Returns Python that loads an exported model without thaw, and takes texts of any length.
+
+    Args:
+        library: a key of `LOADING`.
+        pipeline: name of the transformers pipeline, such as text-classification.
+        options: further arguments for loading the model.
+        place: its directory.
+    """
+    shown = "".join(f", {key}={code(value)}" for key, value in options.items())
+    return LOADING[library].format(pipeline=pipeline, options=shown, place=code(place))
+
+
+def code(value: Any) -> str:
+    """Returns a value as Python has it, texts in double quotes."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
 
 
 def export(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
+    max_tokens: int,
     card: str,
     directory: Path,
     complete: Callable[[Path], None],
@@ -39,6 +61,7 @@ def export(
     Args:
         model: model with the label names in its config.
         tokenizer: tokenizer of the model.
+        max_tokens: length that texts were cut at; where other libraries truncate, they cut there.
         card: text of README.md.
         directory: directory to write, which appears whole or not at all.
         complete: function that adds a task's own files to a directory.
@@ -46,10 +69,17 @@ def export(
     with atomic(directory) as partial:
         model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
+        limit_tokens(partial / "tokenizer_config.json", max_tokens)
         (partial / "README.md").write_text(card, encoding="utf-8")
         complete(partial)
         for file in partial.glob("*.safetensors"):  # written for their owner alone
             shutil.copymode(partial / "README.md", file)
+
+
+def limit_tokens(path: Path, max_tokens: int) -> None:
+    """Writes the length that a tokenizer truncates to into its config."""
+    config = json.loads(path.read_text(encoding="utf-8")) | {"model_max_length": max_tokens}
+    path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def freeze_text(freeze: Mapping[str, Any]) -> str:
@@ -64,7 +94,7 @@ def model_card(
     metrics: Mapping[str, float],
     library: str,
     pipeline: str,
-    pipeline_options: Mapping[str, str],
+    pipeline_options: Mapping[str, Any],
     labels: list[str],
     sizes: Mapping[str, str],
 ) -> str:
@@ -104,8 +134,7 @@ def model_card(
     lines += [f"# {data['name']}: {cfg['model']['name']}", ""]
     lines += ["Fine-tuned with thaw.", "", "| recipe | |", "|---|---|"]
     lines += [f"| {k} | {v} |" for k, v in recipe.items()]
-    options = "".join(f', {k}="{v}"' for k, v in pipeline_options.items())
-    lines += ["", "```python", LOADING[library].format(pipeline=pipeline, options=options), "```"]
+    lines += ["", "```python", loading_code(library, pipeline, pipeline_options), "```"]
     if scores:
         lines += ["", "| metric | test |", "|---|---|"]
         lines += [f"| {k.removeprefix('test/')} | {v:.4f} |" for k, v in scores]

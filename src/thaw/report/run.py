@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from thaw.encoder.blocks import parameter_rows
 from thaw.report.figures import curves, learning_curve_figure, metrics_table, svg
 from thaw.report.html_page import now, run_page
-from thaw.report.model_dir import LOADING, export, freeze_text, model_card
+from thaw.report.model_dir import export, freeze_text, loading_code, model_card
 from thaw.report.sections import Findings, Section, Table, data_tables, headline, score_tables
 from thaw.report.test_results import TestResults
 from thaw.storage.files import write_atomic
@@ -58,12 +58,13 @@ def write_run(
         metrics,
         task.library,
         task.pipeline,
-        task.pipeline_options,
+        task.pipeline_options | data.pipeline_options,
         data.labels,
         data.sizes(),
     )
     # First: what would be missed most.
-    export(task.model, data.tokenizer, card, directory / "model", task.complete_export)
+    target = directory / "model"
+    export(task.model, data.tokenizer, data.max_tokens, card, target, task.complete_export)
     sections = task.write_test(directory, data, test) if test else []
     if (directory / "metrics.csv").exists():
         learning_curve_figure(directory / "metrics.csv", directory / "learning_curve.png")
@@ -101,7 +102,7 @@ def findings_of(
         sections=[*sections, *data_tables(data.summary())],
         curves=[svg(panel) for panel in curves(csv_file)] if csv_file.exists() else [],
         trains=Table("what trained", names, parts),
-        usage=usage(run_dir, task),
+        usage=usage(run_dir, task, data),
         config=shown_config(cfg),
         environment=machine(task)
         | json.loads((run_dir / "versions.json").read_text(encoding="utf-8")),
@@ -118,16 +119,17 @@ def task_name(cfg: Mapping[str, Any]) -> str:
     return str(cfg["task"]["_target_"]).split(".")[-2]
 
 
-def usage(run_dir: Path, task: Any) -> list[tuple[str, str]]:
+def usage(run_dir: Path, task: Any, data: Any) -> list[tuple[str, str]]:
     """Returns ways to use a run, each with its purpose and what to type."""
     predict, evaluate = task.examples
     run = shlex.quote(f"run={run_dir}")
-    options = "".join(f', {k}="{v}"' for k, v in task.pipeline_options.items())
-    code = LOADING[task.library].format(pipeline=task.pipeline, options=options)
+    options = task.pipeline_options | data.pipeline_options
+    code = loading_code(task.library, task.pipeline, options, str(run_dir / "model"))
     return [
         ("predict", f"python -m thaw.predict {run} {predict}"),
         ("score other data", f"python -m thaw.evaluate {run} {evaluate}"),
-        ("load without thaw", code.replace('"<this directory>"', repr(str(run_dir / "model")))),
+        ("predict from Python", f"import thaw\n\nthaw.load({str(run_dir)!r}).predict([...])"),
+        ("load without thaw", code),
     ]
 
 

@@ -84,7 +84,7 @@ class EncoderTask(EncoderModule):
         self.weight_decay = weight_decay
         self.warmup_ratio = warmup_ratio
         self.layer_decay = layer_decay
-        self.pipeline_options: dict[str, str] = {}
+        self.pipeline_options: dict[str, Any] = {}
         self.eval_loss = WeightedMean()
         self.scores: Any = None
         self.test_scores: Mapping[str, Any] = {}

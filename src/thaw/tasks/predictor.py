@@ -3,17 +3,20 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from torch import Tensor, nn
 from transformers import AutoTokenizer
 
 from thaw.data.encode.positions import most_tokens
+from thaw.data.read.formats.json_files import Unread
+from thaw.data.read.row_values import as_text
 from thaw.encoder.load import load
 from thaw.errors import ThawError
 
-CHUNK = 32  # batches whose texts are sorted by length together
+Row = TypeVar("Row")
+CHUNK = 32  # batches of a prediction that are sorted by length together
 
 
 class Logits(nn.Module):
@@ -73,12 +76,80 @@ class Predictor:
         self.stream = stream
         self.others = list(others)
 
-    def pieces(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
+    def pieces(self, rows: Iterable[Row]) -> Iterator[list[Row]]:
         """Yields rows in lists: as many as are sorted by length together, or one each."""
         rows = iter(rows)
         size = 1 if self.stream else self.batch_size * CHUNK
         while piece := list(islice(rows, size)):
             yield piece
+
+    def check(self, row: Mapping[str, Any], columns: Sequence[str], where: str) -> None:
+        """Raises ThawError unless a row has texts in its columns, or nothing.
+
+        Args:
+            row: of the input.
+            columns: that hold the text.
+            where: its place, for the message.
+        """
+        for column in columns:
+            if column not in row:
+                there = ", ".join(map(repr, row)) or "nothing"
+                raise ThawError(f"{where} has no {column!r}; it has {there}.")
+            as_text(row[column], column, where)
+
+    def answers(
+        self,
+        rows: Iterable[Mapping[str, Any]],
+        columns: Sequence[str],
+        origin: str,
+        skip: bool = False,
+    ) -> Iterator[tuple[Mapping[str, Any], dict[str, Any]]]:
+        """Yields each row with the columns that are added to it, some rows at a time.
+
+        Args:
+            rows: mappings of column to value, in memory of some of them.
+            columns: that hold the text.
+            origin: a file, for messages.
+            skip: whether a row that nothing can be predicted for gets the reason as `error`, which
+                is None in the others; else it is an error.
+
+        Raises:
+            ThawError: a row has no text, and none is skipped.
+        """
+        for piece in self.pieces(enumerate(rows, start=1)):
+            faults = {n: self.fault(row, columns, f"{origin}: row {n}", skip) for n, row in piece}
+            good = [row for n, row in piece if not faults[n]]
+            found = iter(self.answers_of(good, columns, skip))
+            for number, row in piece:
+                answer = {} if faults[number] else next(found)
+                yield row, ({"error": faults[number]} if skip else {}) | answer
+
+    def fault(
+        self, row: Mapping[str, Any], columns: Sequence[str], where: str, skip: bool
+    ) -> str | None:
+        """Returns why nothing can be predicted for a row, None if something can."""
+        if isinstance(row, Unread):
+            return row.reason
+        try:
+            self.check(row, columns, where)
+        except ThawError as error:
+            if not skip:
+                raise
+            return str(error)
+        return None
+
+    def answers_of(
+        self, rows: Sequence[Mapping[str, Any]], columns: Sequence[str], skip: bool
+    ) -> list[dict[str, Any]]:
+        """Returns the answers of rows together, or each on its own where one stops the others."""
+        try:
+            return list(self.predict(rows, columns))
+        except ThawError as error:
+            if not skip:
+                raise
+            if len(rows) == 1:
+                return [{"error": str(error)}]
+        return [answer for row in rows for answer in self.answers_of([row], columns, skip)]
 
     def probabilities(self, inputs: Any) -> list[Any]:
         """Returns the probability of each label, for each input of this task."""

@@ -40,6 +40,13 @@ class TokenPredictor(Predictor):
             )
         return found[:1]
 
+    def check(self, row: Mapping[str, Any], columns: Sequence[str], where: str) -> None:
+        words = row.get(columns[0])
+        if not isinstance(words, list):
+            super().check(row, columns, where)
+        elif bad := [word for word in words if not isinstance(word, str)]:
+            raise ThawError(f"{where}: {columns[0]} has {bad[0]!r:.60}; expected a list of words.")
+
     def predict(
         self, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]
     ) -> Iterator[dict[str, Any]]:

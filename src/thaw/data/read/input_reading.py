@@ -60,9 +60,12 @@ def input_format(given: Mapping[str, str], run: Mapping[str, Any], words: bool) 
     if form not in ("", "auto", *known):
         raise ThawError(f"format={form}: expected one of auto, {', '.join(known)}.")
     if name == "-":
-        if form not in ("", "auto", "text"):
-            raise ThawError(f"format={form}: standard input is read as a text a line.")
-        return "text"
+        if form not in ("", "auto", "text", "jsonl"):
+            raise ThawError(
+                f"format={form}: standard input is read as a text a line, or with format=jsonl as "
+                "an object a line."
+            )
+        return "jsonl" if form == "jsonl" else "text"
     if form not in ("", "auto"):
         return form
     path, _ = split_part(Path(name))

@@ -36,12 +36,11 @@ class CountedBytes(io.RawIOBase):
         return self.count
 
 
-def standard_input_rows(encoding: str, column: str) -> Iterator[dict[str, Any]]:
-    """Yields a row for each line of standard input, read as a text file is.
+def standard_input_lines(encoding: str) -> Iterator[str]:
+    """Returns the lines of standard input as they come, read as a text file is.
 
     Args:
         encoding: of its bytes; a byte-order mark is passed over.
-        column: name of the row's only column.
 
     Raises:
         ThawError: the bytes are not of the encoding.
@@ -50,5 +49,4 @@ def standard_input_rows(encoding: str, column: str) -> Iterator[dict[str, Any]]:
     def opened(path: Path, mode: str) -> io.BufferedReader:
         return io.BufferedReader(CountedBytes(sys.stdin.buffer))
 
-    lines = text_lines(NAME, opened, encoding, newline="\n")
-    return ({column: line.rstrip("\r\n")} for line in lines)
+    return text_lines(NAME, opened, encoding, newline="\n")

@@ -9,6 +9,7 @@ from typing import Any
 
 from thaw.data.read.formats.json_files import json_lines, json_records
 from thaw.data.read.reading import Reading
+from thaw.data.read.text_files import open_lines
 from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)
@@ -20,7 +21,7 @@ Row = dict[str, Any]
 
 def json_line_rows(path: Path, part: str | None, how: Reading) -> Iterator[Row]:
     """Returns rows of JSON Lines; see `table_rows`."""
-    return table_rows(path, json_lines(path, how.encoding), how)
+    return table_rows(path, json_lines(path, open_lines(path, how.encoding)), how)
 
 
 def json_file_rows(path: Path, part: str | None, how: Reading) -> Iterator[Row]:

@@ -203,25 +203,61 @@ def named(keys: Iterable[str]) -> str:
     return ", ".join(map(repr, list(keys)[:10])) or "no key"
 
 
-def json_lines(path: Path, encoding: str) -> Iterator[dict[str, Any]]:
-    """Yields objects of JSON Lines."""
+class Unread(dict[str, Any]):
+    """Stands for a line that is no row, without a column.
+
+    Args:
+        reason: why it is none.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__()
+        self.reason = reason
+
+
+def json_lines(path: Path, lines: Iterator[str], skip: bool = False) -> Iterator[dict[str, Any]]:
+    """Yields rows of JSONL, an object a line.
+
+    Args:
+        path: of the file, for messages.
+        lines: of the file.
+        skip: whether a line that is no row yields `Unread`; else it is an error.
+
+    Raises:
+        ThawError: a line is no JSON or no object, or there is none.
+    """
     empty = True
-    for number, line in enumerate(open_lines(path, encoding), start=1):
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            array = line.lstrip().startswith("[")
-            hint = " data.format=json reads an array." if number == 1 and array else ""
-            raise ThawError(f"{path} line {number}: not JSON: {error}.{hint}") from error
-        if not isinstance(row, dict):
-            raise ThawError(
-                f'{path} line {number}: expected an object, {{"column": value, …}}, got '
-                f"{line.strip()[:40]}."
-                + (" data.format=json reads an array." if isinstance(row, list) else "")
-            )
+            row = row_of(line, f"{path} line {number}", number == 1)
+        except ThawError as error:
+            if not skip:
+                raise
+            row = Unread(str(error))
         empty = False
         yield row
     if empty:
         raise ThawError(f"{path} is empty.")
+
+
+def row_of(line: str, where: str, first: bool) -> dict[str, Any]:
+    """Returns the object that a line of JSONL is.
+
+    Args:
+        line: of the file.
+        where: its place, for messages.
+        first: whether it is the file's first, which shows that the file is an array.
+    """
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        array = first and line.lstrip().startswith("[")
+        hint = " data.format=json reads an array." if array else ""
+        raise ThawError(f"{where}: not JSON: {error}.{hint}") from error
+    if isinstance(row, dict):
+        return row
+    hint = " data.format=json reads an array." if isinstance(row, list) else ""
+    got = line.strip()[:40]
+    raise ThawError(f'{where}: expected an object, {{"column": value, …}}, got {got}.{hint}')
