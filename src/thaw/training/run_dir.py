@@ -68,7 +68,8 @@ def open_run(cfg: Any) -> Iterator[Run]:
     # A job of a sweep that is resumed may be new.
     resumed = cfg.resume is not None and (directory / "versions.json").exists()
     with locked(directory, writes):
-        require_free(directory, resumed)
+        if writes:  # the others start when the first one has made the directory its own
+            require_free(directory, resumed)
         path, rows = resume_from(cfg, directory, writes) if resumed else (None, None)
         try:
             with exit_on_signals():
