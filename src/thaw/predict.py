@@ -41,8 +41,8 @@ KNOWN = {
 }
 USAGE = """usage: python -m thaw.predict run=<run directory> input=<file> [output=<file>]
        [format=auto|<format>] [text=<column>] [header=true|false] [columns=<name,name,...>]
-       [quoting=csv|none] [token_column=<number>] [sentence=<column>] [encoding=<encoding>]
-       [reader=<module.function>] [batch_size=64] [accelerator=auto]
+       [quoting=csv|backslash|none] [token_column=<number>] [sentence=<column>]
+       [encoding=<encoding>] [reader=<module.function>] [batch_size=64] [accelerator=auto]
        [trust=<module of your own>]
 The input is read as the run's own files are, in any format of docs/data.md; of a .txt and of -
 (standard input) a line is a text. Output is a table; - is standard output, JSONL."""

@@ -1,15 +1,13 @@
 """Sentences with entity tags out of rows, checked and in IOB2."""
 
-import ast
-import json
 import logging
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from thaw.data.read.formats.csv_files import header_hint
 from thaw.data.read.formats.word_rows import sentence_column
+from thaw.data.read.labels import literal
 from thaw.data.read.row_values import GroupReader, as_text
 from thaw.data.read.spans import Overlaps, longest, places_of, read_spans, tags_of, words_of
 from thaw.data.read.tag_schemes import find_scheme, is_tag, to_iob2
@@ -142,14 +140,15 @@ def require_columns(row: Mapping[str, Any], names: Mapping[str, str], origin: st
     raise ThawError(
         f"task=ner needs a column of words and one of tags ({names['tokens']}, {names['tags']}), "
         f"or text and spans ({names['text']}, {names['spans']}); {origin} has {there}. Name them "
-        "with data.tokens=, data.tags=, data.text=, data.spans=, or try data=wnut16."
-        + (header_hint(row) or word_hint(row))
+        "with data.tokens=, data.tags=, data.text=, data.spans=, make such rows in a function of "
+        "yours (data.reader=), or try data=wnut16." + (header_hint(row) or word_hint(row))
     )
 
 
 def word_hint(row: Mapping[str, Any]) -> str:
     """Returns what to type where a row seems to be a word, with a space before it; else ""."""
     column = sentence_column(row)
+    column = None if column is None or isinstance(row[column], list) else column
     return (
         f" A row seems to be a word, and {column!r} to number the sentences: data.tokens= and "
         "data.tags= name the columns of words and of tags."
@@ -160,7 +159,7 @@ def word_hint(row: Mapping[str, Any]) -> str:
 
 def read_words(tokens: Any, tags: Any, where: str) -> tuple[list[str], list[str]]:
     """The words of a row and their tags, as many."""
-    if isinstance(tokens, str) and isinstance(tags, str):
+    if isinstance(tokens, str) or isinstance(tags, str):
         tokens, tags = listed(tokens, tags)
     for name, value in (("tokens", tokens), ("tags", tags)):
         if not isinstance(value, list):
@@ -172,43 +171,40 @@ def read_words(tokens: Any, tags: Any, where: str) -> tuple[list[str], list[str]
         raise ThawError(f"{where}: {len(tokens)} tokens and {len(tags)} tags.")
     for name, value in (("token", tokens), ("tag", tags)):
         if wrong := [v for v in value if not isinstance(v, str)]:
+            numbers = " A number gets its name in a function of yours: data.reader=."
             raise ThawError(
                 f"{where}: {name} {wrong[0]!r} is no text; tags are names such as B-PER."
+                + (numbers if isinstance(wrong[0], int) else "")
             )
     return tokens, tags
 
 
-def listed(tokens: str, tags: str) -> tuple[Any, Any]:
+def listed(tokens: Any, tags: Any) -> tuple[Any, Any]:
     """Returns words and tags that a table holds as text.
 
-    They are lists as Python and JSON write them, or words and as many tags apart by spaces. What is
-    neither stays as it is.
+    They are lists as Python, JSON and numpy write them, or words or tags apart by spaces, as many
+    as the others. What is neither stays as it is.
     """
-    lists = [as_list(tokens), as_list(tags)]
-    if None not in lists:
-        return lists[0], lists[1]
-    words, kinds = tokens.split(" "), tags.split(" ")
-    apart = len(words) == len(kinds) > 1 and all(words)
-    if apart and all(kind == "O" or is_tag(kind) for kind in kinds):
+    words, kinds = (as_list(value) for value in (tokens, tags))
+    if words is not None and kinds is not None:
         return words, kinds
+    words, kinds = words or apart(tokens), kinds or apart(tags)
+    if 1 < len(words) == len(kinds) and all(words):
+        if all(kind == "O" or is_tag(str(kind)) for kind in kinds):
+            return words, kinds
     return tokens, tags
 
 
-def as_list(value: str) -> list[Any] | None:
-    """Returns a list that was written as text; None where it is none, or numpy's without commas."""
-    if not (value.startswith("[") and value.endswith("]")):
-        return None
-    try:
-        parsed = json.loads(value)
-    except ValueError:
-        if re.search(r"""['"]\s+['"]""", value):  # which Python would read as one text
-            return None
-        try:
-            parsed = ast.literal_eval(value)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            return None
-    except RecursionError:
-        return None
+def apart(value: Any) -> list[str]:
+    """Returns the pieces of a text between spaces; none of what is no text or begins as a list."""
+    return value.split(" ") if isinstance(value, str) and value[:1] != "[" else []
+
+
+def as_list(value: Any) -> list[Any] | None:
+    """Returns a list, or one that was written as text; None where it is none."""
+    if isinstance(value, list):
+        return value
+    parsed = literal(value) if isinstance(value, str) and value[:1] == "[" else None
     return parsed if isinstance(parsed, list) else None
 
 

@@ -38,8 +38,6 @@ def table_rows(path: Path, records: Iterable[Any], how: Reading) -> Rows:
             log.info("%s: read as format=%s, as its first records show", path, name)
         return LAYOUTS[name](path, chain(head, records), how)
     rows = named_rows(path, chain(head, records), how)
-    if any(is_choice(value) for r in head if isinstance(r, dict) for value in r.values()):
-        rows = ({k: v["choices"] if is_choice(v) else v for k, v in row.items()} for row in rows)
     if how.spans is not None and (column := spans_column(head, how)) is not None:
         log.info("%s: entities are read from its column %r", path, column)
         return ({**row, str(how.spans): row.get(column)} for row in rows)
@@ -69,11 +67,6 @@ def found_layout(head: Sequence[Any]) -> str | None:
 def is_spacy(value: Any) -> bool:
     """Returns whether a value is what spaCy 2 says of a text."""
     return isinstance(value, dict) and bool({"entities", "cats"} & set(value))
-
-
-def is_choice(value: Any) -> bool:
-    """Returns whether a value is a choice of several labels in Label Studio's JSON-MIN."""
-    return isinstance(value, dict) and list(value) == ["choices"]
 
 
 def is_list_of_annotations(record: Mapping[str, Any]) -> bool:
@@ -125,7 +118,9 @@ def is_span(item: Any) -> bool:
     if not isinstance(item, dict):
         return False
     keys = set(item)
-    return bool(keys & {"label", "labels"} and ({"start", "end"} <= keys or "start_offset" in keys))
+    return bool(
+        keys & {"label", "labels", "type"} and ({"start", "end"} <= keys or "start_offset" in keys)
+    )
 
 
 def prodigy_rows(path: Path, records: Iterable[Any], how: Reading) -> Rows:

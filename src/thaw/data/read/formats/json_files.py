@@ -16,6 +16,7 @@ SHOWN = 40
 EXPECTED = (
     'expected [{"column": value, ...}, ...], such an array under a key, or such an object a line'
 )
+A_LINE = "Where an object is several lines, `jq -c . file > file.jsonl` writes it in one."
 
 
 class Values:
@@ -126,7 +127,8 @@ def json_records(path: Path, part: str | None, encoding: str) -> Iterator[Any]:
         yield from under_a_key(values, part)
     if values.peek():
         raise values.wrong(
-            "expected the end of the file (data.format=jsonl reads a record a line)", values.at
+            f"expected the end of the file (data.format=jsonl reads a record a line. {A_LINE})",
+            values.at,
         )
 
 
@@ -210,25 +212,31 @@ def named(keys: Iterable[str]) -> str:
     return ", ".join(map(repr, list(keys)[:10])) or "no key"
 
 
-def json_rows(path: Path, lines: Iterator[str]) -> Iterator[dict[str, Any]]:
-    """Yields rows of JSONL, an object a line."""
-    empty = True
+def json_rows(path: Path, lines: Iterator[str]) -> Iterator[Any]:
+    """Yields records of JSONL: an object a line, or a list a line."""
+    kind: type | None = None
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            array = line.lstrip().startswith("[")
-            hint = " data.format=json reads an array." if number == 1 and array else ""
+            begins = line.strip()
+            hint = " data.format=json reads an array." if begins[:1] == "[" and number == 1 else ""
+            hint = f" {A_LINE}" if begins == "{" else hint
             raise ThawError(f"{path} line {number}: not JSON: {error}.{hint}") from error
-        if not isinstance(row, dict):
+        kind = kind or (dict if is_array(row) else type(row))
+        if kind not in (dict, list) or type(row) is not kind:
             got = line.strip()[:40]
             raise ThawError(
                 f'{path} line {number}: expected an object, {{"column": value, …}}, got {got}.'
                 + (" data.format=json reads an array." if isinstance(row, list) else "")
             )
-        empty = False
         yield row
-    if empty:
+    if kind is None:
         raise ThawError(f"{path} is empty.")
+
+
+def is_array(row: Any) -> bool:
+    """Returns whether a line is a whole array of records, and not one record."""
+    return isinstance(row, list) and all(isinstance(value, dict) for value in row)

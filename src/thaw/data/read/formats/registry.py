@@ -18,10 +18,11 @@ from thaw.data.read.formats.content import (
     looks_tagged,
     suffix_of,
 )
-from thaw.data.read.formats.csv_files import cell_rows, csv_rows
+from thaw.data.read.formats.csv_files import cell_rows, csv_rows, shown
 from thaw.data.read.formats.excel import excel_rows
 from thaw.data.read.formats.json_files import json_records, json_rows
 from thaw.data.read.formats.labelled_texts import (
+    class_folders,
     fasttext_rows,
     folder_rows,
 )
@@ -206,19 +207,31 @@ def found_format(path: Path, how: Reading) -> str:
     elif suffix in by_suffix and suffix != ".txt" and not (packed and by_suffix[suffix] in BINARY):
         return by_suffix[suffix]
     else:
-        raise unknown(path, by_suffix)
+        raise unknown(path, by_suffix, how.encoding)
     log.info("%s: read as format=%s, as its first lines show", path, found)
     return found
 
 
-def unknown(path: Path, by_suffix: dict[str, str]) -> ThawError:
+def unknown(path: Path, by_suffix: dict[str, str], encoding: str) -> ThawError:
     """Returns the error for a file whose format is not known."""
+    first = [] if path.suffix.lower() in COMPRESSED else first_fields(path, encoding)
+    tabs = (
+        f" Its first line is {shown(first)}, apart by tabs: data.format=tsv, with "
+        "data.header=false where that is a row."
+        if len(first) > 1
+        else ""
+    )
     return ThawError(
         f"{path}: unknown format; thaw reads "
         f"{', '.join(s for s, name in by_suffix.items() if name != 'columns')} by the name, text "
         f"with {', '.join(COMPRESSED)} after it, and others with data.format="
-        f"{'|'.join(FORMATS)}. Any other is read by a function of yours: data.reader."
+        f"{'|'.join(FORMATS)}. Any other is read by a function of yours: data.reader." + tabs
     )
+
+
+def first_fields(path: Path, encoding: str) -> list[str]:
+    """Returns the fields of a file's first line, apart by tabs."""
+    return next(open_lines(path, encoding, 1 << 16), "").rstrip("\r\n").split("\t")
 
 
 def found_in_directory(path: Path, how: Reading) -> str:
@@ -235,6 +248,8 @@ def found_in_directory(path: Path, how: Reading) -> str:
         form = "folders"
     else:
         inside = ", ".join(sorted(p.name for p in path.iterdir())[:5]) or "nothing"
+        if below := [folder for folder in class_folders(path) if has_classes(folder)]:
+            inside += f" (is it data.train={below[-1]}?)"
         raise ThawError(
             f"{path} is a directory; name a file in it. It holds {inside}; as a whole thaw reads a "
             "folder of a folder for each class, brat's files, and what datasets.save_to_disk wrote."
