@@ -19,7 +19,7 @@ from thaw.cli.overrides import group_of
 from thaw.cli.subprocess_job import takes_processes
 from thaw.errors import ThawError
 from thaw.report.html_page import sweep_page
-from thaw.report.sections import Table as Found
+from thaw.report.sections import Table as ReportTable
 from thaw.report.sweep import spread
 from thaw.storage.files import write_atomic
 from thaw.train import train
@@ -62,18 +62,18 @@ def adapt(cfg: DictConfig) -> float:
     score = options["score"]
     scores: list[dict[str, float]] = []
     for seed in options["seeds"]:
-        place, shared = root / f"seed-{seed}", [*overrides, f"seed={seed}"]
+        seed_dir, shared = root / f"seed-{seed}", [*overrides, f"seed={seed}"]
         log.info("seed %s: pretraining", seed)
-        run([*shared, *options["pretrain"]], place / "pretrain")
+        run([*shared, *options["pretrain"]], seed_dir / "pretrain")
         note_versions(root)
-        got: dict[str, float] = {"seed": seed}
+        found: dict[str, float] = {"seed": seed}
         for name in ("plain", "adapted"):
             log.info("seed %s: classification, %s", seed, name)
             model = (
-                [f"model.checkpoint={place / 'pretrain' / 'model'}"] if name == "adapted" else []
+                [f"model.checkpoint={seed_dir / 'pretrain' / 'model'}"] if name == "adapted" else []
             )
-            got[name] = run([*shared, *options["classify"], *model], place / name)[score]
-        scores.append(got)
+            found[name] = run([*shared, *options["classify"], *model], seed_dir / name)[score]
+        scores.append(found)
         table(scores, score)
     metrics = summary(scores)
     write_atomic(root / "metrics.json", json.dumps(metrics, indent=2) + "\n")
@@ -83,24 +83,20 @@ def adapt(cfg: DictConfig) -> float:
     return metrics["adapted/mean"]
 
 
-def run(words: Sequence[str], directory: Path) -> Mapping[str, float]:
+def run(overrides: Sequence[str], directory: Path) -> Mapping[str, float]:
     """Runs training in this process, with the files that `train.py` would leave.
 
     A run that is finished, as it may be under `resume=`, is not repeated.
-
-    Args:
-        words: overrides of the run.
-        directory: directory of the run.
 
     Returns:
         The metrics of the run.
     """
     if (directory / "metrics.json").exists():
         return json.loads((directory / "metrics.json").read_text(encoding="utf-8"))
-    cfg = compose([*words, f"run_dir={directory}"])
+    cfg = compose([*overrides, f"run_dir={directory}"])
     (directory / ".hydra").mkdir(parents=True, exist_ok=True)
     OmegaConf.save(cfg, directory / ".hydra" / "config.yaml")
-    OmegaConf.save(OmegaConf.create(list(words)), directory / ".hydra" / "overrides.yaml")
+    OmegaConf.save(OmegaConf.create(list(overrides)), directory / ".hydra" / "overrides.yaml")
     # Overrides are shared by all three runs, so a task may get one that it does not read.
     train(cfg, typed=())
     return json.loads((directory / "metrics.json").read_text(encoding="utf-8"))
@@ -126,7 +122,7 @@ def report(root: Path, scores: Sequence[Mapping[str, Any]], score: str) -> str:
         for s in scores
     ]
     rows = [[k, len(scores), spread([s[k] for s in scores], 4)] for k in ("plain", "adapted")]
-    means = Found(score, (keys[0], "runs", score), rows)
+    means = ReportTable(score, (keys[0], "runs", score), rows)
     return sweep_page(root.name, jobs, keys, means, [], {job.name for job in jobs})
 
 

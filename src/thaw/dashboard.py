@@ -36,47 +36,31 @@ def workspace(entity: str, project: str, name: str) -> Any:
 
     scores = [wr.BarPlot(title=f"test {s}", metrics=[f"test/{s}"]) for s in SCORES]
     tables = ("errors", "predictions", "per label", "entities", "pretraining", "probes")
-    sections = [
-        ws.Section(
-            name="Scores",
-            is_open=True,
-            panels=[*scores, *(lines(f"validation {s}", f"val/{s}") for s in SCORES)],
-        ),
-        ws.Section(
-            name="Training",
-            is_open=True,
-            panels=[
-                lines("loss", "train/loss"),
-                lines("validation loss", "val/loss"),
-                lines("perplexity", "val/perplexity"),
-                lines("learning rate", regex="lr/.*"),
-            ],
-        ),
-        ws.Section(
-            name="Speed",
-            is_open=True,
-            panels=[
-                lines("tokens a second", "train/tokens_per_second"),
-                lines("peak memory, MiB", "train/memory_mib"),
-                wr.BarPlot(title="seconds of training", metrics=["train_seconds"]),
-                wr.BarPlot(title="samples a second", metrics=["samples_per_second"]),
-            ],
-        ),
-        ws.Section(
-            name="Found",
-            is_open=True,
-            panels=[
-                wr.MediaBrowser(title="report", media_keys=["report"]),
-                *(wr.WeavePanelSummaryTable(table_name=key) for key in tables),
-            ],
-        ),
-    ]
+    panels = {
+        "Scores": [*scores, *(lines(f"validation {s}", f"val/{s}") for s in SCORES)],
+        "Training": [
+            lines("loss", "train/loss"),
+            lines("validation loss", "val/loss"),
+            lines("perplexity", "val/perplexity"),
+            lines("learning rate", regex="lr/.*"),
+        ],
+        "Speed": [
+            lines("tokens a second", "train/tokens_per_second"),
+            lines("peak memory, MiB", "train/memory_mib"),
+            wr.BarPlot(title="seconds of training", metrics=["train_seconds"]),
+            wr.BarPlot(title="samples a second", metrics=["samples_per_second"]),
+        ],
+        "Found": [
+            wr.MediaBrowser(title="report", media_keys=["report"]),
+            *(wr.WeavePanelSummaryTable(table_name=key) for key in tables),
+        ],
+    }
     grouped = ws.RunsetSettings(groupby=[ws.Metric("Group")])
     return ws.Workspace(
         entity=entity,
         project=project,
         name=name,
-        sections=sections,
+        sections=[ws.Section(name=n, is_open=True, panels=p) for n, p in panels.items()],
         runset_settings=grouped,
         auto_generate_panels=True,  # for charts of W&B's own types, such as the confusion matrix
     )

@@ -1,8 +1,8 @@
-"""The one kind of error that a user can mend, and what of the system's becomes one."""
+"""The error that a user can mend."""
 
 import errno
 
-# Of the operating system, where a place cannot be written.
+# Of the operating system, where a path cannot be written.
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
 
 
@@ -11,7 +11,8 @@ class ThawError(Exception):
 
 
 def is_disk_error(error: BaseException) -> bool:
-    """Whether a write failed for want of room or permission, as torch.save reports it too."""
+    """Returns whether a write failed for lack of room or permission, as torch.save reports it
+    too."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno in UNWRITABLE
     text = str(error)

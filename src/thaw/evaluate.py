@@ -26,13 +26,7 @@ was measured is printed, and written where output= says."""
 
 
 def run_test(trainer: Any, task: Any, data: Any) -> TestResults:
-    """Tests a task and returns its results; call it on every process.
-
-    Args:
-        trainer: the Trainer.
-        task: the task with the weights to test.
-        data: the datamodule.
-    """
+    """Tests a task and returns its results; call it on every process."""
     trainer.test(task, datamodule=data, verbose=False)
     logged = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("test/")}
     found = task.test_results()
@@ -41,9 +35,6 @@ def run_test(trainer: Any, task: Any, data: Any) -> TestResults:
 
 def main(argv: list[str]) -> dict[str, float]:
     """Evaluates `model/` of a run.
-
-    Args:
-        argv: command line, see `USAGE`.
 
     Returns:
         What was printed: metrics prefixed `test/`, `val/` or `train/`.
@@ -57,8 +48,10 @@ def main(argv: list[str]) -> dict[str, float]:
     kept = run_overrides(run, next((o for o in reversed(typed) if key_of(o) == "data"), None))
     require_whole(kept, typed, run)
     kept.append("trainer.default_root_dir=null")
-    began = restore(compose(kept), run, kept, [])
-    refuse_code(began, run, ("data", "task", "trainer"), given["trust"])
+    composed = compose(kept)
+    began = restore(composed.copy(), run, kept, [])
+    for ran in (composed, began):
+        refuse_code(ran, run, ("data", "task", "trainer"), given["trust"])
     cfg = restore(compose([*kept, *typed]), run, kept, typed)
     if not any(key_of(override) == "data.reader" for override in typed):
         refuse_reader(began.data.get("reader"), run, given["trust"])
@@ -90,7 +83,7 @@ def main(argv: list[str]) -> dict[str, float]:
     if split not in data.sources:
         raise ThawError(f"split={split}: expected one of {', '.join(data.sources)}.")
     data.setup("test")
-    task = instantiate(cfg.task, checkpoint=model, _convert_="all", **data.for_task())
+    task = instantiate(cfg.task, checkpoint=model, _convert_="all", **data.task_kwargs())
     metrics = run_test(trainer, task, data).metrics
     part = "val/" if split == "validation" else f"{split}/"
     metrics = {k.replace("test/", part, 1): v for k, v in metrics.items()}

@@ -15,9 +15,6 @@ Writes <run>/model/onnx: model.onnx with the tokenizer, checked against torch.""
 def main(argv: list[str]) -> float:
     """Exports a finished run.
 
-    Args:
-        argv: command line, see `USAGE`.
-
     Returns:
         The largest difference between a logit of the export and torch's, which is printed.
 

@@ -12,11 +12,8 @@ USAGE = """usage: python -m thaw.parameters [GROUP=CHOICE ...] [KEY=VALUE ...] [
 The overrides are those of train.py."""
 
 
-def frozen_task(words: list[str]) -> Any:
+def frozen_task(overrides: list[str]) -> Any:
     """Returns a task, frozen as it would train, without reading data.
-
-    Args:
-        words: overrides of `train.py`.
 
     Raises:
         ThawError: an option is wrong, or the checkpoint does not fit the task.
@@ -29,21 +26,21 @@ def frozen_task(words: list[str]) -> Any:
     from thaw.training.libraries import silence_libraries
 
     silence_libraries()
-    cfg = compose([*words, "run_dir=."])
+    cfg = compose([*overrides, "run_dir=."])
     leave_unread(cfg)
     check(cfg, GIVEN, parts=("model", "data", "task", "freeze"))
     checkpoint = fetch_model(plain(cfg.model).get("checkpoint"), cfg.model.revision)
     takes = definition(cfg.task._target_)["properties"]
     # The head's size follows from the labels: two where only the data would say.
     labels = [str(name) for name in cfg.data.get("labels") or ("0", "1")]
-    given = {"labels": labels} if "labels" in takes else {}
-    if cfg.task.get("class_weights") is not None:
-        cfg.task.class_weights = None
+    given: dict[str, Any] = {"labels": labels} if "labels" in takes else {}
+    if cfg.task.get("class_weights") is not None:  # the data would count the classes
+        given["class_weights"] = None
     freeze = instantiate(cfg.freeze, _convert_="all")
     return instantiate(cfg.task, checkpoint=checkpoint, freeze=freeze, _convert_="all", **given)
 
 
-def main(words: list[str]) -> None:
+def main(overrides: list[str]) -> None:
     """Prints the table of parts, then name, shape, part and state of each parameter."""
     from thaw.encoder.blocks import (
         aligned,
@@ -53,7 +50,7 @@ def main(words: list[str]) -> None:
     )
     from thaw.errors import ThawError
 
-    task = frozen_task(config_dir_of(words)[1])
+    task = frozen_task(config_dir_of(overrides)[1])
     try:
         parts = part_of_each_parameter(task.model)
     except ThawError:

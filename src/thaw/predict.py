@@ -14,30 +14,19 @@ from thaw.cli.finished_run import finished_model, refuse_code, refuse_reader, ru
 from thaw.cli.overrides import read_arguments
 from thaw.data.added_columns import AddedColumns
 from thaw.data.read.formats.arrow_files import BATCH
-from thaw.data.read.formats.of_a_run import reading_of
-from thaw.data.read.formats.options import Reading
 from thaw.data.read.formats.registry import rows_of
+from thaw.data.read.input_reading import reading_of
+from thaw.data.read.reading import Reading
 from thaw.data.read.standard_input import standard_input_rows
 from thaw.data.read.surrogates import replace_surrogates
 from thaw.data.write import RowWriter
 from thaw.errors import ThawError
 
+READING = ("text", "header", "columns", "quoting", "token_column", "sentence", "reader", "encoding")
 KNOWN = {
-    "run": None,
-    "input": None,
-    "output": "-",
-    "format": "auto",
-    "text": "",
-    "header": "",
-    "columns": "",
-    "quoting": "",
-    "token_column": "",
-    "sentence": "",
-    "reader": "",
-    "batch_size": "64",
-    "accelerator": "auto",
-    "encoding": "",
-    "trust": "",
+    **{"run": None, "input": None, "output": "-", "format": "auto"},
+    **dict.fromkeys((*READING, "trust"), ""),
+    **{"batch_size": "64", "accelerator": "auto"},
 }
 USAGE = """usage: python -m thaw.predict run=<run directory> input=<file> [output=<file>]
        [format=auto|<format>] [text=<column>] [header=true|false] [columns=<name,name,...>]
@@ -50,9 +39,6 @@ The input is read as the run's own files are, in any format of docs/data.md; of 
 
 def main(argv: list[str]) -> int:
     """Predicts for each row of a file.
-
-    Args:
-        argv: command line, see `USAGE`.
 
     Returns:
         The number of rows written: those of the input, with what the model predicts.
@@ -109,14 +95,14 @@ def main(argv: list[str]) -> int:
 
 
 def same_file(one: str, two: str) -> bool:
-    """Whether two paths, however they are written, are one file that is there."""
+    """Returns whether two paths, however they are written, are the same existing file."""
     return Path(one).exists() and Path(two).exists() and Path(one).samefile(two)
 
 
 def with_columns(
     rows: Iterable[Mapping[str, Any]], columns: Sequence[str], origin: str
 ) -> Iterator[Mapping[str, Any]]:
-    """The rows; a ThawError at the first that lacks one of the columns."""
+    """Yields the rows; raises ThawError at the first one without one of the columns."""
     for number, row in enumerate(rows, start=1):
         if missing := [c for c in columns if c not in row]:
             there = ", ".join(map(repr, row))
@@ -125,12 +111,7 @@ def with_columns(
 
 
 def input_rows(given: dict[str, str], how: Reading) -> Iterable[dict[str, Any]]:
-    """The rows of the input.
-
-    Args:
-        given: the options.
-        how: the input is read.
-    """
+    """Returns the rows of the input."""
     if given["input"] == "-":
         return standard_input_rows(how.encoding, how.text)
     return rows_of(Path(given["input"]), how)

@@ -66,28 +66,16 @@ def train(cfg: DictConfig, typed: Sequence[str] | None = None) -> float | None:
 
 
 def build_data(cfg: DictConfig, checkpoint: Any) -> Any:
-    """Returns the datamodule of a config, which has read nothing yet.
-
-    Args:
-        cfg: the composed config.
-        checkpoint: the model directory, whose tokenizer it uses.
-    """
+    """Returns the datamodule of a config, which has read nothing yet."""
     return instantiate(cfg.data, tokenizer=checkpoint, seed=cfg.seed, _convert_="all")
 
 
 def build_task(cfg: DictConfig, checkpoint: Any, data: Any, freeze: FreezeStrategy) -> Any:
-    """Returns the task of a config, with what the data says, such as labels.
-
-    Args:
-        cfg: the composed config.
-        checkpoint: the model directory.
-        data: the datamodule, which has read its splits.
-        freeze: which modules train.
-    """
+    """Returns the task of a config, with what the data says, such as labels."""
     # After the data, so that the head's weights follow from the seed alone.
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     given = {"checkpoint": checkpoint, "freeze": freeze, "seed": cfg.task.get("seed", cfg.seed)}
-    return instantiate(cfg.task, _convert_="all", **given, **data.for_task())
+    return instantiate(cfg.task, _convert_="all", **given, **data.task_kwargs())
 
 
 def validates(cfg: DictConfig, data: Any) -> bool:
@@ -210,14 +198,6 @@ def write_results(
     run: Run, trainer: Trainer, task: Any, data: Any, best: dict[str, float], test: Any
 ) -> dict[str, float]:
     """Writes the run directory, and the same to W&B; in the first process only.
-
-    Args:
-        run: the run.
-        trainer: the Trainer, after training and test.
-        task: the task with the weights to export.
-        data: the datamodule.
-        best: metrics of these weights and of training.
-        test: the results of the test; None: there was none.
 
     Returns:
         All metrics; in other processes those that they know.

@@ -46,9 +46,9 @@ def test_every_choice_composes_and_fits_its_constructors(choice):
 def test_own_files_and_tagged_data_are_refused_without_the_group_that_reads_them(tmp_path):
     path = tmp_path / "own.csv"
     path.write_text("text,label\na,b\n")
-    words = [f"data.train={path}"]
+    overrides = [f"data.train={path}"]
     with pytest.raises(ThawError, match=r"is a file of your own, .*: add data=files"):
-        verify(composed(*words), words)
+        verify(composed(*overrides), overrides)
     with pytest.raises(ThawError, match="words with tags, a word a line: add task=ner"):
         checked("data=conll")
 
@@ -87,12 +87,12 @@ def test_options_of_a_data_set_that_another_task_reads_are_left_out():
 
 
 def test_an_option_that_the_task_does_not_read_is_refused():
-    words = ["task=ner", "data.label=stars"]
+    overrides = ["task=ner", "data.label=stars"]
     with pytest.raises(ThawError, match=r"data.label=stars: this task does not read data\.label"):
-        leave_unread(composed(*words), words)
-    words = ["data.scheme=iob1"]
+        leave_unread(composed(*overrides), overrides)
+    overrides = ["data.scheme=iob1"]
     with pytest.raises(ThawError, match=r"does not read data\.scheme.* It reads .*label"):
-        leave_unread(composed(*words), words)
+        leave_unread(composed(*overrides), overrides)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_a_value_that_does_not_fit_ends_before_anything_is_fetched(override, mes
         checked(override)
 
 
-def test_configs_of_ones_own_lie_beside_thaws_and_are_named_in_messages(tmp_path, monkeypatch):
+def test_config_dir_adds_choices_and_messages_list_them(tmp_path, monkeypatch):
     (tmp_path / "it's" / "data").mkdir(parents=True)
     (tmp_path / "it's" / "data" / "tickets.yaml").write_text("defaults: [files]\nname: tickets\n")
     with pytest.raises(ThawError, match=r"data=tickets does not exist.* --config-dir <directory>"):
@@ -152,9 +152,9 @@ def test_configs_of_ones_own_lie_beside_thaws_and_are_named_in_messages(tmp_path
         composed("data=tickts")
 
 
-def train_py(*words):
+def train_py(*overrides):
     return subprocess.run(
-        [sys.executable, "train.py", *words], cwd=REPOSITORY, capture_output=True, text=True
+        [sys.executable, "train.py", *overrides], cwd=REPOSITORY, capture_output=True, text=True
     )
 
 

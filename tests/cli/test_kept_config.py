@@ -55,7 +55,7 @@ def test_secrets_are_not_kept(tmp_path, monkeypatch):
         (["data=files"], None, "review"),  # of the run's overrides, data.text alone is kept
     ],
 )
-def test_an_evaluation_gets_the_runs_values_where_the_user_gives_no_others(
+def test_an_evaluation_uses_the_runs_values_unless_the_user_sets_others(
     tmp_path, typed, train, text
 ):
     keep_config(config(name="own", train="/there/a.csv", text="review"), tmp_path)
@@ -73,8 +73,8 @@ def test_a_run_of_an_earlier_thaw_predicts_without_its_variables(tmp_path):
 
 def test_what_a_run_and_a_job_were_started_with_is_read_as_it_was_typed(tmp_path):
     (tmp_path / "0" / ".hydra").mkdir(parents=True)
-    words = ["data=files", "data.text=${oc.env:NOT_SET}"]
-    OmegaConf.save(OmegaConf.create(words), tmp_path / "0" / ".hydra" / "overrides.yaml")
-    assert run_overrides(tmp_path / "0", None) == words
+    overrides = ["data=files", "data.text=${oc.env:NOT_SET}"]
+    OmegaConf.save(OmegaConf.create(overrides), tmp_path / "0" / ".hydra" / "overrides.yaml")
+    assert run_overrides(tmp_path / "0", None) == overrides
     [job] = read_jobs(tmp_path)
     assert job.values == {"data": "files", "data.text": "${oc.env:NOT_SET}"}

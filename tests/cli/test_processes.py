@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from helpers.runs import files_of, metrics_of, typed, words_of
+from helpers.runs import files_of, metrics_of, overrides_of, typed
 from helpers.sweeps import sweep_of
 from helpers.tiny import REPOSITORY, save_tiny, tiny_config
 from thaw.cli.compose import compose
@@ -68,9 +68,9 @@ def torchrun(*options):
     return [sys.executable, "-m", "torch.distributed.run", *options, REPOSITORY / "train.py"]
 
 
-def is_as_of_one_process(words, there, tmp_path):
+def is_as_of_one_process(overrides, there, tmp_path):
     """Whether there is one run directory, with what a single process leaves."""
-    one = typed([*words, "data.batch_size=8"], tmp_path / "one")
+    one = typed([*overrides, "data.batch_size=8"], tmp_path / "one")
     assert one.returncode == 0, one.stdout + one.stderr
     (two,) = (path.parent for path in there.rglob("metrics.json"))
     assert list(there.rglob("versions.json")) == [two / "versions.json"]
@@ -86,27 +86,27 @@ def is_as_of_one_process(words, there, tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_of_torchrun_are_one_run(overrides, still_bert, tmp_path):
-    words = words_of("sequence", overrides, [], still_bert)
+    options = overrides_of("sequence", overrides, [], still_bert)
     there = tmp_path / "there"
     there.mkdir()
     (said,) = together(
         [
             [
                 *torchrun("--standalone", "--nproc-per-node=2"),
-                *words,
+                *options,
                 "data.batch_size=4",
                 "trainer.devices=2",
             ]
         ],
         there,
     )
-    is_as_of_one_process(words, there, tmp_path)
+    is_as_of_one_process(options, there, tmp_path)
     assert said.count("run directory: ") == 1
 
 
 @pytest.mark.slow
 def test_two_machines_of_torchrun_are_one_run(overrides, still_bert, tmp_path):
-    words = words_of("sequence", overrides, [], still_bert)
+    options = overrides_of("sequence", overrides, [], still_bert)
     there = tmp_path / "there"
     there.mkdir()
     at = [
@@ -115,26 +115,26 @@ def test_two_machines_of_torchrun_are_one_run(overrides, still_bert, tmp_path):
         "--master-addr=127.0.0.1",
         f"--master-port={free_port()}",
     ]
-    own = [*words, "data.batch_size=4", "trainer.num_nodes=2"]
+    own = [*options, "data.batch_size=4", "trainer.num_nodes=2"]
     together([[*torchrun(*at, f"--node-rank={rank}"), *own] for rank in (0, 1)], there)
-    is_as_of_one_process(words, there, tmp_path)
+    is_as_of_one_process(options, there, tmp_path)
 
 
 @pytest.mark.slow
 def test_two_machines_of_slurm_are_one_run(overrides, still_bert, tmp_path):
-    words = words_of("sequence", overrides, [], still_bert)
+    options = overrides_of("sequence", overrides, [], still_bert)
     there = tmp_path / "there"
     there.mkdir()
     command = [
         sys.executable,
         REPOSITORY / "train.py",
-        *words,
+        *options,
         "data.batch_size=4",
         "trainer.num_nodes=2",
     ]
     port = {"MASTER_PORT": str(free_port())}
     together([command, command], there, [of_slurm(rank) | port for rank in (0, 1)])
-    run = is_as_of_one_process(words, there, tmp_path)
+    run = is_as_of_one_process(options, there, tmp_path)
     assert run == there / "outputs" / "slurm-41234-2"
 
 
@@ -161,7 +161,7 @@ def test_only_the_first_process_writes_its_config(rank, monkeypatch):
     assert first_only(".hydra") == (None if rank else ".hydra")
 
 
-def test_asking_for_another_number_of_processes_than_was_started_is_refused(monkeypatch):
+def test_another_number_of_devices_than_started_processes_is_refused(monkeypatch):
     with pytest.raises(ThawError, match=r"start it on each machine with torchrun or srun"):
         require_world(compose(["trainer.num_nodes=2"]))
     for name, value in of_slurm(0).items():
@@ -171,7 +171,7 @@ def test_asking_for_another_number_of_processes_than_was_started_is_refused(monk
     require_world(compose(["trainer.num_nodes=2"]))
 
 
-def test_a_sweep_that_each_process_would_run_is_refused(overrides, monkeypatch, tmp_path):
+def test_a_sweep_started_in_several_processes_is_refused(overrides, monkeypatch, tmp_path):
     for name, value in of_slurm(0).items():
         monkeypatch.setenv(name, value)
     done, _ = sweep_of(*overrides, "seed=1,2", cwd=tmp_path)

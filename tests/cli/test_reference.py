@@ -45,7 +45,7 @@ def test_the_page_has_what_help_shows(task):
     assert shown_keys - NAMES - inner - values - made - handed == set()
 
 
-def test_what_a_constructor_of_thaw_takes_and_no_file_names_is_given_by_the_code():
+def test_arguments_that_no_file_names_are_given_by_the_code():
     from thaw.cli.check import GIVEN, plain, targets
 
     cfg = compose(["run_dir=."])
@@ -56,7 +56,7 @@ def test_what_a_constructor_of_thaw_takes_and_no_file_names_is_given_by_the_code
             )
 
 
-def test_a_comment_goes_on_below_and_ends_with_the_next_key(tmp_path):
+def test_a_comment_continues_below_and_ends_at_the_next_key(tmp_path):
     path = tmp_path / "x.yaml"
     path.write_text(
         "# What it is.\n"

@@ -143,7 +143,7 @@ def any_options(size: int = 1, **options: Any) -> None: ...
 def unknown_type(size: "NotImported", count: int = 1) -> None: ...  # noqa: F821
 
 
-def test_a_class_takes_the_options_of_its_base_as_far_as_it_passes_them_on():
+def test_a_class_takes_the_options_that_it_passes_on_to_its_base():
     found = definition_of(f"{__name__}.Passing")
     assert list(found["properties"]) == ["size", "path", "cached"]
     assert (found["additionalProperties"], found["x-required"]) == (False, ["size"])

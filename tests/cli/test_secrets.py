@@ -125,11 +125,11 @@ def test_a_run_keeps_and_prints_no_secret(overrides, tmp_path):
 
 @pytest.mark.slow
 def test_a_sweep_keeps_no_secret_and_is_resumed_with_it(overrides, tmp_path):
-    words = [*overrides, *TYPED, "trainer.max_epochs=1", "freeze=last"]
-    done, sweep = sweep_of(*words, "freeze.blocks=1,9", cwd=tmp_path)
+    options = [*overrides, *TYPED, "trainer.max_epochs=1", "freeze=last"]
+    done, sweep = sweep_of(*options, "freeze.blocks=1,9", cwd=tmp_path)
     assert SECRET not in done.stdout + done.stderr
     assert holding(sweep) == []
-    again, _ = sweep_of(*words, "freeze.blocks=1,0", f"resume={sweep}", cwd=tmp_path)
+    again, _ = sweep_of(*options, "freeze.blocks=1,0", f"resume={sweep}", cwd=tmp_path)
     assert again.stdout.count("done before") == 1
     assert holding(sweep) == []
     assert [row["status"] for row in rows_of(sweep)] == ["done", "failed", "done"]

@@ -24,7 +24,7 @@ def test_help_loads_nothing_heavy():
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("options", "message"),
     [
         (["task.lerning_rate=1"], "Did you mean task.learning_rate"),
         (["task=sequnce"], "Did you mean sequence"),
@@ -51,7 +51,7 @@ def test_help_loads_nothing_heavy():
         (["experiment=chapter/adapt", "data.batch_size=0"], "data.batch_size=0 does not fit"),
     ],
 )
-def test_a_mistake_is_answered_before_anything_heavy_is_loaded(words, message, tmp_path):
-    code, heavy, stderr = loaded_after(*words, f"hydra.run.dir={tmp_path}")
+def test_a_mistake_is_answered_before_anything_heavy_is_loaded(options, message, tmp_path):
+    code, heavy, stderr = loaded_after(*options, f"hydra.run.dir={tmp_path}")
     assert (code, heavy) == (2, []), stderr
     assert message in stderr

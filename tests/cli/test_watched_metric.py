@@ -14,14 +14,14 @@ def require(*overrides, metrics=None):
 
 
 @pytest.mark.parametrize("task", ["sequence", "ner", "mlm", "setfit"])
-def test_what_each_task_watches_exists(task):
+def test_every_task_watches_an_existing_metric(task):
     require(f"task={task}")
     require(f"task={task}", "monitor=val/loss", "monitor_mode=min")
     require(f"task={task}", "monitor=train/loss", "monitor_mode=min")
 
 
 @pytest.mark.parametrize(
-    ("overrides", "message"),
+    ("options", "message"),
     [
         (["monitor=val/F1"], r"^monitor=val/F1: .* Did you mean val/f1.*val/f1_macro.*val/loss"),
         (["monitor=val_loss"], r"Did you mean val/loss"),
@@ -36,29 +36,29 @@ def test_what_each_task_watches_exists(task):
         ),
     ],
 )
-def test_a_metric_that_will_not_exist_or_a_mode_against_it_is_refused(overrides, message):
+def test_a_metric_that_will_not_exist_or_a_mode_against_it_is_refused(options, message):
     with pytest.raises(ThawError, match=message):
-        require(*overrides)
+        require(*options)
 
 
 def test_a_metric_that_this_data_does_not_give_is_refused_before_training(run, tmp_path):
     path = tmp_path / "three.csv"
     rows = [f"film {i} {label},{label}" for label in "abc" for i in range(8)]
     path.write_text("\n".join(["text,label", *rows]))
-    words = [f"data.train={path}", "data.path=null", "data.test=null", "data.validation=0.25"]
+    overrides = [f"data.train={path}", "data.path=null", "data.test=null", "data.validation=0.25"]
     with pytest.raises(ThawError, match=r"monitor=val/f1_binary: .* one of val/f1, val/f1_macro"):
-        run(*words, "monitor=val/f1_binary")
+        run(*overrides, "monitor=val/f1_binary")
     assert not (tmp_path / "run" / "metrics.csv").exists()
 
 
-def test_a_run_that_goes_on_watches_what_it_watched():
+def test_a_resumed_run_watches_the_same_metric():
     require("monitor=val/loss", "resume=somewhere")
 
 
-def test_a_task_of_ones_own_that_declares_nothing_is_not_judged():
+def test_metrics_that_a_users_task_does_not_declare_are_not_checked():
     require("monitor=val/anything", metrics={})
 
 
 @pytest.mark.parametrize("target", METRICS)
-def test_what_is_known_without_torch_is_what_the_task_declares(target):
+def test_metrics_known_without_torch_are_those_that_tasks_declare(target):
     assert get_object(target).metrics == METRICS[target]

@@ -6,7 +6,7 @@ import logging
 import pytest
 
 from helpers.tiny import write_csv
-from thaw.data.read.label_names import label_counts
+from thaw.data.read.labels.names import label_counts
 from thaw.data.sequence import SequenceData
 from thaw.data.summary import DataSummary, SourceSummary, SplitSummary
 from thaw.errors import ThawError

@@ -13,8 +13,8 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 
+from helpers.tables import read_rows
 from helpers.tiny import REPOSITORY
-from thaw.data.read.tables import read_rows
 
 DOCS = REPOSITORY / "docs"
 PAGES = sorted(path.stem for path in DOCS.glob("adding-a-*.md"))
@@ -22,11 +22,11 @@ FILE = re.compile(r"^`([\w./-]+)`:\n\n```\w*\n(.*?)```", re.MULTILINE | re.DOTAL
 COMMANDS = re.compile(r"^```sh\n(.*?)```", re.MULTILINE | re.DOTALL)
 
 
-def train_py(words):
+def train_py(arguments):
     """Runs `python train.py` with these arguments in this process."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    sys.argv = ["train.py", *words]
+    sys.argv = ["train.py", *arguments]
     HydraConfig.instance().cfg = None
     GlobalHydra.instance().clear()
     try:
@@ -57,18 +57,20 @@ def follow(tmp_path, tiny_bert, reviews, monkeypatch):
     ]
 
     def do(command):
-        words = command.removeprefix("PYTHONPATH=. ").split()
-        assert words.pop(0) == "python"
-        if words[0] == "-m":
-            quick = ["trainer.accelerator=cpu"] if "evaluate" in words[1] else ["accelerator=cpu"]
-            sys.argv = words[1:]
-            importlib.import_module(words[1]).main([*words[2:], *quick])
+        arguments = command.removeprefix("PYTHONPATH=. ").split()
+        assert arguments.pop(0) == "python"
+        if arguments[0] == "-m":
+            quick = (
+                ["trainer.accelerator=cpu"] if "evaluate" in arguments[1] else ["accelerator=cpu"]
+            )
+            sys.argv = arguments[1:]
+            importlib.import_module(arguments[1]).main([*arguments[2:], *quick])
             return
-        assert words.pop(0) == "thaw/train.py"
-        own = [] if "model=own" in words else ["model.checkpoint=models/own"]
-        if not any(word.startswith("data=") for word in words):
+        assert arguments.pop(0) == "thaw/train.py"
+        own = [] if "model=own" in arguments else ["model.checkpoint=models/own"]
+        if not any(word.startswith("data=") for word in arguments):
             own += ["data=files", f"data.train={reviews / 'train.csv'}", "data.test=0.2"]
-        train_py([*words, *own, *tiny])
+        train_py([*arguments, *own, *tiny])
 
     def go(page):
         text = (DOCS / f"{page}.md").read_text(encoding="utf-8")

@@ -36,10 +36,10 @@ def commands():
     return sorted(found)
 
 
-def first_values(words):
+def first_values(overrides):
     """Yields overrides, with the first value of each that is swept."""
-    parsed = OverridesParser.create().parse_overrides(words)
-    for word, override in zip(words, parsed, strict=True):
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    for word, override in zip(overrides, parsed, strict=True):
         if override.is_sweep_override():
             value = next(iter(override.sweep_string_iterator()))
             yield f"{word.partition('=')[0]}={value}"
@@ -52,7 +52,7 @@ def test_a_command_composes_and_passes_the_checks(command, tiny_bert, tmp_path, 
     if "launcher=ray" in command:  # an extra that is not in the tests' environment
         pytest.importorskip("hydra_plugins.hydra_ray_launcher")
     monkeypatch.chdir(tmp_path)
-    words = [w.replace("<run>/model", str(tiny_bert)) for w in shlex.split(command)[2:]]
+    overrides = [w.replace("<run>/model", str(tiny_bert)) for w in shlex.split(command)[2:]]
     for file in re.findall(r"=([\w-]+\.(?:csv|tsv|txt|jsonl|bar))", command):
         Path(file).write_text("text\n")
     for folder in re.findall(r"data\.(?:train|test)=([\w-]+/[\w-]+)(?= |$)", command):
@@ -60,7 +60,7 @@ def test_a_command_composes_and_passes_the_checks(command, tiny_bert, tmp_path, 
     for module in re.findall(r"data\.reader=(\w+)\.", command):
         Path(f"{module}.py").touch()
         monkeypatch.syspath_prepend(tmp_path)
-    typed = list(first_values([w for w in words if w != "-m" and not w.startswith("resume=")]))
+    typed = list(first_values([w for w in overrides if w != "-m" and not w.startswith("resume=")]))
     verify(compose([*typed, "run_dir=."]), [w for w in typed if not w.startswith("hydra")])
 
 
@@ -77,9 +77,9 @@ def test_links_and_named_files_exist(page):
 @pytest.mark.slow
 @pytest.mark.parametrize("task", ["sequence", "ner", "mlm", "setfit"])
 def test_a_quick_look_at_each_task_runs_on_real_weights_and_data(task, tmp_path):
-    words = [f"task={task}", "debug=fast", f"hydra.run.dir={tmp_path}"]
+    overrides = [f"task={task}", "debug=fast", f"hydra.run.dir={tmp_path}"]
     done = subprocess.run(
-        [sys.executable, "train.py", *words], cwd=REPOSITORY, capture_output=True, text=True
+        [sys.executable, "train.py", *overrides], cwd=REPOSITORY, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"run directory: {tmp_path}" in done.stdout

@@ -12,7 +12,7 @@ from thaw.encoder.bit_dropout import ATTENTION, BitDropout, attend, bit_dropout,
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
-def test_a_share_p_is_dropped_and_the_rest_scaled_so_that_the_mean_stays(p):
+def test_a_fraction_p_is_dropped_and_the_rest_is_scaled_to_keep_the_mean(p):
     torch.manual_seed(0)
     x = torch.ones(1000, 1003)
     y = BitDropout(p)(x)
@@ -46,7 +46,7 @@ def test_the_seed_gives_the_same_mask_and_the_next_call_another():
 
 
 @pytest.mark.parametrize("p", [0.0, 1.0])
-def test_nothing_and_everything_are_dropped_as_by_torch(p):
+def test_dropping_nothing_or_everything_equals_torch(p):
     x = torch.randn(9)
     assert torch.equal(BitDropout(p)(x), nn.functional.dropout(x, p))
 

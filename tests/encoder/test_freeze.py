@@ -213,9 +213,9 @@ def test_all_parameters_are_listed_by_name_with_shape_and_part(overrides, capsys
 
 def test_cfg_job_shows_the_parts_below_the_config(overrides):
     overrides.remove("logger=csv")  # W&B's name follows from what runs, and nothing does
-    words = [*overrides, "freeze=gradual", "--cfg", "job"]
+    options = [*overrides, "freeze=gradual", "--cfg", "job"]
     done = subprocess.run(
-        [sys.executable, "train.py", *words], cwd=REPOSITORY, capture_output=True, text=True
+        [sys.executable, "train.py", *options], cwd=REPOSITORY, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     assert OmegaConf.create(done.stdout).freeze.every == 0.1
@@ -271,7 +271,7 @@ GRADUAL = [
 ]
 
 
-def test_blocks_open_one_by_one_from_the_last_down(run, watch):
+def test_blocks_are_unfrozen_one_by_one_from_the_last_down(run, watch):
     run(*GRADUAL)
     seen = watch[0].seen
     assert len(seen) == 16
@@ -283,15 +283,15 @@ def test_blocks_open_one_by_one_from_the_last_down(run, watch):
     assert len({seen[s][1][2] for s in range(3, 15)}) > 8
 
 
-def test_a_share_of_training_is_an_interval_too(run, watch):
+def test_an_interval_may_be_a_fraction_of_training(run, watch):
     run("freeze=gradual", "freeze.every=0.25", "callbacks.early_stopping=null")
     assert next(step for step, (_, high) in watch[0].seen.items() if high[0]) == 4
 
 
 @pytest.mark.slow
-def test_two_processes_open_the_same_blocks_at_the_same_steps(overrides, tmp_path):
+def test_two_processes_unfreeze_the_same_blocks_at_the_same_steps(overrides, tmp_path):
     directory = tmp_path / "run"
-    words = [
+    options = [
         *overrides,
         *GRADUAL,
         "trainer=ddp",
@@ -301,7 +301,7 @@ def test_two_processes_open_the_same_blocks_at_the_same_steps(overrides, tmp_pat
         f"freeze.cache.path={tmp_path}",
     ]
     done = subprocess.run(
-        [sys.executable, "train.py", *words],
+        [sys.executable, "train.py", *options],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,

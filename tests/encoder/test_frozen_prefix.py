@@ -93,12 +93,12 @@ def test_texts_padded_on_the_left_find_their_states(tmp_path):
         assert torch.equal(a[-len(row) :], b[: len(row)])
 
 
-def test_a_text_that_is_not_there_goes_through_the_encoder(tmp_path):
+def test_a_text_without_cached_states_goes_through_the_encoder(tmp_path):
     prefix = filled(make("bert").eval(), 1, tmp_path)
     assert prefix.states(padded([[7, 8, 9]])) is None
 
 
-def test_what_is_there_is_not_computed_again(tmp_path):
+def test_cached_states_are_not_computed_again(tmp_path):
     first, second = (filled(make("bert").eval(), 1, tmp_path) for _ in range(2))
     assert first.seconds > 0
     assert second.seconds == 0
@@ -136,7 +136,7 @@ def test_a_deeper_prefix_starts_from_a_shallower_one(tmp_path, monkeypatch):
     torch.testing.assert_close(deep.states(batch), whole.states(batch))
 
 
-def test_the_least_recently_used_goes_first(tmp_path):
+def test_the_least_recently_used_states_are_deleted_first(tmp_path):
     size = filled(make("bert").eval(), 1, tmp_path).bytes
     [first] = entries(tmp_path)
     options = {"budget_gib": 2.5 * size / 2**30}
@@ -149,7 +149,7 @@ def test_the_least_recently_used_goes_first(tmp_path):
     assert kept.bytes == size
 
 
-def test_what_never_fits_is_refused_with_both_sizes(tmp_path):
+def test_states_larger_than_the_budget_are_refused_with_both_sizes(tmp_path):
     with pytest.raises(
         PrefixUnavailable, match=r"it takes 0\.00 GiB, freeze\.cache\.budget_gib is 1e-09"
     ):
@@ -157,7 +157,7 @@ def test_what_never_fits_is_refused_with_both_sizes(tmp_path):
     assert not entries(tmp_path)
 
 
-def test_a_killed_writer_leaves_nothing_that_counts(tmp_path):
+def test_states_of_a_killed_writer_are_not_used(tmp_path):
     filled(make("bert").eval(), 1, tmp_path)
     [name] = entries(tmp_path)
     partial = (tmp_path / name).rename(tmp_path / f".{name}.partial")
@@ -166,7 +166,7 @@ def test_a_killed_writer_leaves_nothing_that_counts(tmp_path):
     assert entries(tmp_path) == [name]
 
 
-def test_what_another_process_holds_is_not_deleted(tmp_path):
+def test_states_that_another_process_uses_are_not_deleted(tmp_path):
     size = filled(make("bert").eval(), 1, tmp_path).bytes
     [name] = entries(tmp_path)
     with (
@@ -214,7 +214,7 @@ def test_windows_of_long_sentences_are_kept_one_by_one(run_ner):
 
 
 @pytest.mark.parametrize(
-    ("words", "reason"),
+    ("options", "reason"),
     [
         (["freeze=head", "freeze.cache=false"], r"freeze\.cache=false"),
         (["freeze=head", "task=mlm"], "masks other tokens in every epoch"),
@@ -223,13 +223,13 @@ def test_windows_of_long_sentences_are_kept_one_by_one(run_ner):
         (["freeze=head", "freeze.cache.budget_gib=1e-9"], "it takes .*budget_gib is 1e-09"),
     ],
 )
-def test_where_it_cannot_hold_it_is_off_and_says_why(run, caplog, words, reason):
+def test_the_cache_is_off_where_states_would_be_wrong_and_says_why(run, caplog, options, reason):
     with caplog.at_level("INFO"):
-        run(*words, "trainer.max_epochs=1", "trainer.val_check_interval=1.0")
+        run(*options, "trainer.max_epochs=1", "trainer.val_check_interval=1.0")
     assert re.search(f"frozen blocks run in every step: .*{reason}", caplog.text)
 
 
-def test_nothing_is_said_of_frozen_blocks_where_there_are_none(run, caplog):
+def test_a_run_without_frozen_blocks_does_not_mention_them(run, caplog):
     with caplog.at_level("INFO"):
         run("trainer.max_epochs=1")
     assert "frozen blocks" not in caplog.text
@@ -242,7 +242,7 @@ def test_gradual_unfreezing_keeps_what_stays_frozen(run):
 
 @pytest.mark.parametrize("name", ["states.bin", "ends.npy", "digests.npy", "about.json"])
 @pytest.mark.parametrize("left", [0, 20])
-def test_damaged_states_are_noticed_and_computed_anew(tmp_path, caplog, name, left):
+def test_damaged_states_are_noticed_and_computed_again(tmp_path, caplog, name, left):
     whole = filled(make("bert"), 1, tmp_path)
     batch = padded(texts()["input_ids"][:4])
     before = whole.states(batch).clone()
@@ -266,7 +266,7 @@ def test_a_damaged_shallower_prefix_is_not_started_from(tmp_path, caplog):
     assert torch.equal(deep.states(batch), alone.states(batch))
 
 
-def test_where_states_cannot_be_written_it_is_off(tmp_path):
+def test_the_cache_is_off_where_states_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(PrefixUnavailable, match="file/prefix: Not a directory"):
         filled(make("bert"), 1, tmp_path / "file" / "prefix")

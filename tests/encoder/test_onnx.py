@@ -128,7 +128,7 @@ def test_without_the_extra_the_message_names_it(classifier, monkeypatch, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("arguments", "message"),
     [
         (["format=onnx"], "run must be given"),
         (["run=nowhere"], "run=nowhere: no such directory"),
@@ -137,14 +137,14 @@ def test_without_the_extra_the_message_names_it(classifier, monkeypatch, tmp_pat
         (["run=nowhere", "formt=onnx"], "Did you mean format"),
     ],
 )
-def test_a_mistake_is_told(words, message):
+def test_a_wrong_export_command_is_explained(arguments, message):
     with pytest.raises(ThawError, match=message):
-        export(words)
+        export(arguments)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", CONFIGS)
-def test_every_architecture_is_the_same_in_both(kind, tmp_path):
+def test_every_architecture_has_the_same_logits_in_onnx_and_torch(kind, tmp_path):
     config = CONFIGS[kind]
     name = type(config).__name__.replace("Config", "ForSequenceClassification")
     model = save_tiny(name, config, tmp_path / "model")

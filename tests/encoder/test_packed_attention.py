@@ -152,7 +152,7 @@ def test_padding_may_be_on_the_left_or_nowhere(name, real, checkpoints):
     same_step(make("ner", checkpoints / name), batch_of("ner", real))
 
 
-def test_a_layout_puts_back_what_it_packs():
+def test_unpacking_restores_what_was_packed():
     layout = Layout(RIGHT, torch.device("cpu"))
     padded = torch.randn(5, 12, 3) * torch.from_numpy(RIGHT)[..., None]
     row = layout.pack(padded)
@@ -189,7 +189,7 @@ def leak(module, query, key, value, attention_mask, **options):
 
 @pytest.mark.parametrize("shortened", [False, True])
 @pytest.mark.parametrize("name", CLASSES)
-def test_no_text_sees_another(name, shortened, checkpoints, monkeypatch):
+def test_no_text_attends_to_another(name, shortened, checkpoints, monkeypatch):
     model = transformers.AutoModelForSequenceClassification.from_pretrained(checkpoints / name)
     use_bits(model.eval())
     if shortened and not first_token_only(model):
@@ -201,7 +201,7 @@ def test_no_text_sees_another(name, shortened, checkpoints, monkeypatch):
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=gpu)])
 @pytest.mark.parametrize("p", [0.1, 0.5])
-def test_a_share_p_of_the_attention_is_dropped(p, device):
+def test_a_fraction_p_of_the_attention_is_dropped(p, device):
     torch.manual_seed(0)
     query, key = torch.randn(2, 1, 8000, 10, 8).to(device, torch.bfloat16)
     ends = torch.arange(11, dtype=torch.int32, device=device)
@@ -309,12 +309,12 @@ def same_metrics(one, two):
 
 @pytest.mark.parametrize("freeze", ["none", "last"])
 def test_a_packed_run_predicts_what_a_padded_one_does(run, no_dropout, freeze, caplog):
-    words = [f"model.checkpoint={no_dropout}", f"freeze={freeze}", "trainer.max_epochs=1"]
+    overrides = [f"model.checkpoint={no_dropout}", f"freeze={freeze}", "trainer.max_epochs=1"]
     with caplog.at_level("INFO"):
-        one = run(*words, "trainer.packed=true", name="packed")
+        one = run(*overrides, "trainer.packed=true", name="packed")
         assert "batches are packed" in caplog.text
         assert ("run once" in caplog.text) == (freeze == "last")
-        two = run(*words, name="padded")
+        two = run(*overrides, name="padded")
     assert "batches are padded: on cpu batches of similar length are faster" in caplog.text
     same_metrics(one, two)
     rows = [pq.read_table(d / "predictions.parquet").to_pylist() for d in (one, two)]
@@ -324,10 +324,10 @@ def test_a_packed_run_predicts_what_a_padded_one_does(run, no_dropout, freeze, c
 
 
 def test_a_packed_run_tags_what_a_padded_one_does(run_ner, no_dropout):
-    words = [f"model.checkpoint={no_dropout}", "trainer.max_epochs=1"]
-    words += ["data.max_tokens=16"]  # long sentences are cut into windows
-    one = run_ner(*words, "trainer.packed=true", name="packed")
-    two = run_ner(*words, "trainer.packed=false", name="padded")
+    overrides = [f"model.checkpoint={no_dropout}", "trainer.max_epochs=1"]
+    overrides += ["data.max_tokens=16"]  # long sentences are cut into windows
+    one = run_ner(*overrides, "trainer.packed=true", name="packed")
+    two = run_ner(*overrides, "trainer.packed=false", name="padded")
     same_metrics(one, two)
     ours, theirs = ((d / "predictions.jsonl").read_text() for d in (one, two))
     assert ours == theirs
@@ -400,13 +400,13 @@ def test_flash_attention_is_tried_before_it_is_used(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("words", [[], ["trainer.packed=true"], ["freeze=last"]])
-def test_a_compiled_run_predicts_what_another_does(run, no_dropout, words):
-    words = [f"model.checkpoint={no_dropout}", *words]
+@pytest.mark.parametrize("options", [[], ["trainer.packed=true"], ["freeze=last"]])
+def test_a_compiled_run_predicts_what_another_does(run, no_dropout, options):
+    options = [f"model.checkpoint={no_dropout}", *options]
     torch._dynamo.utils.counters.clear()
-    one = run(*words, "trainer.compile=true", name="one")
+    one = run(*options, "trainer.compile=true", name="one")
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
-    same_metrics(one, run(*words, name="two"))
+    same_metrics(one, run(*options, name="two"))
 
 
 def test_only_blocks_that_thaw_knows_are_compiled(run, tmp_path):

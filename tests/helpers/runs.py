@@ -17,10 +17,10 @@ def metrics_of(directory):
     return json.loads((directory / "metrics.json").read_text())
 
 
-def start(words, directory, **env):
+def start(overrides, directory, **env):
     """`python train.py` as a user starts it."""
     return subprocess.Popen(
-        [sys.executable, "train.py", *words, f"hydra.run.dir={directory}"],
+        [sys.executable, "train.py", *overrides, f"hydra.run.dir={directory}"],
         cwd=REPOSITORY,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -29,18 +29,18 @@ def start(words, directory, **env):
     )
 
 
-def words_of(task, overrides, ner_overrides, checkpoint):
-    words = ner_overrides if task == "ner" else overrides
-    words = [w for w in words if not w.startswith(("model.checkpoint=", "data.label"))]
+def overrides_of(task, overrides, ner_overrides, checkpoint):
+    options = ner_overrides if task == "ner" else overrides
+    options = [w for w in options if not w.startswith(("model.checkpoint=", "data.label"))]
     own = [f"task={task}"] if task != "ner" else []
     own += {"mlm": ["task.probes=[]"], "setfit": ["task.shots=8", "task.steps=4"]}.get(task, [])
-    return [*words, *own, f"model.checkpoint={checkpoint}", "trainer.max_epochs=1"]
+    return [*options, *own, f"model.checkpoint={checkpoint}", "trainer.max_epochs=1"]
 
 
-def typed(words, directory):
-    """`python train.py` with these words, as a user types them."""
+def typed(overrides, directory):
+    """`python train.py` with these overrides, as a user types them."""
     return subprocess.run(
-        [sys.executable, "train.py", *words, f"hydra.run.dir={directory}"],
+        [sys.executable, "train.py", *overrides, f"hydra.run.dir={directory}"],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
@@ -56,8 +56,9 @@ def files_of(directory):
 HEAVY = ("torch", "lightning", "transformers", "datasets", "wandb", "torchmetrics")
 
 
-def loaded_after(*words):
-    """What `python train.py` with these words has imported of `HEAVY`, its exit code and errors."""
+def loaded_after(*overrides):
+    """What `python train.py` with these overrides has imported of `HEAVY`, its exit code and
+    errors."""
     script = (
         "import runpy, sys\n"
         "try:\n"
@@ -70,7 +71,7 @@ def loaded_after(*words):
         "print('loaded', code, *heavy)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script, *words], cwd=REPOSITORY, capture_output=True, text=True
+        [sys.executable, "-c", script, *overrides], cwd=REPOSITORY, capture_output=True, text=True
     )
     _, code, *heavy = done.stdout.splitlines()[-1].split()
     return int(code), heavy, done.stderr

@@ -9,10 +9,10 @@ import sys
 from helpers.tiny import REPOSITORY
 
 
-def job(sweep, name, *words, metrics=None, reason=None):
+def job(sweep, name, *overrides, metrics=None, reason=None):
     directory = sweep / name
     (directory / ".hydra").mkdir(parents=True)
-    (directory / ".hydra" / "overrides.yaml").write_text("".join(f"- {w}\n" for w in words))
+    (directory / ".hydra" / "overrides.yaml").write_text("".join(f"- {w}\n" for w in overrides))
     if metrics:
         (directory / "metrics.json").write_text(json.dumps(metrics))
     if reason:
@@ -28,9 +28,9 @@ def rows_of(sweep):
         return list(csv.DictReader(file))
 
 
-def sweep_of(*words, cwd):
+def sweep_of(*overrides, cwd):
     done = subprocess.run(
-        [sys.executable, REPOSITORY / "train.py", "-m", *words],
+        [sys.executable, REPOSITORY / "train.py", "-m", *overrides],
         cwd=cwd,
         capture_output=True,
         text=True,

@@ -122,12 +122,12 @@ def runner(overrides: list[str], tmp_path: Path) -> Callable[..., Path]:
         from thaw.cli.compose import compose
         from thaw.train import train
 
-        words = [f"freeze.cache.path={tmp_path / 'prefix'}", *overrides, *extra]
+        options = [f"freeze.cache.path={tmp_path / 'prefix'}", *overrides, *extra]
         directory = tmp_path / name
-        cfg = compose([*words, f"run_dir={directory}"])
+        cfg = compose([*options, f"run_dir={directory}"])
         (directory / ".hydra").mkdir(parents=True, exist_ok=True)
         OmegaConf.save(cfg, directory / ".hydra" / "config.yaml")
-        OmegaConf.save(OmegaConf.create(words), directory / ".hydra" / "overrides.yaml")
+        OmegaConf.save(OmegaConf.create(options), directory / ".hydra" / "overrides.yaml")
         train(cfg)
         return directory
 

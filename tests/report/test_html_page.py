@@ -11,7 +11,7 @@ from helpers.sweeps import job
 from helpers.tiny import write_csv
 from thaw.cli.jobs import read_jobs
 from thaw.report.html_page import run_page
-from thaw.report.sections import Counts, Findings, Sentences, Table, pieces, scores_of, shown_number
+from thaw.report.sections import Counts, Findings, Sentences, Table, cell_text, pieces, score_tables
 from thaw.report.sweep import summarize
 
 VOID = ("meta", "link", "img", "br", "hr")
@@ -86,7 +86,7 @@ def test_a_run_leaves_a_report_with_its_scores_figures_errors_and_config(run):
     assert metrics["test/accuracy"] < 1
     for key, value in metrics.items():
         if key.startswith("test/"):
-            assert shown_number(value) in page.text, key
+            assert cell_text(value) in page.text, key
     for part in (
         "sequence on files",
         "test/f1",
@@ -208,7 +208,7 @@ def test_pretraining_shows_perplexity_and_probes_before_and_after(tiny_bert, tmp
         json.loads((directory / "metrics.json").read_text()),
     )
     for key in ("start/perplexity", "val/perplexity", "test/perplexity"):
-        assert shown_number(metrics[key]) in page.text
+        assert cell_text(metrics[key]) in page.text
     for row in json.loads((directory / "probes.json").read_text()):
         if row["stage"] in ("start", "end"):
             assert f"{row['top'][0]['token']} {row['top'][0]['probability']:.3f}" in page.text
@@ -230,7 +230,7 @@ def test_a_report_of_many_errors_long_texts_and_many_labels_stays_small():
     rows = [["word " * 200, "a", "b", 0.9] for _ in range(200)]
     html = run_page(
         findings(
-            scores=scores_of(scores),
+            scores=score_tables(scores),
             sections=[
                 Counts("confusion matrix", "gold", "predicted", names, names, counts),
                 Table("errors", ("text", "gold", "predicted", "probability"), rows),

@@ -41,12 +41,12 @@ def test_any_swept_key_is_an_axis_and_seeds_are_averaged(tmp_path):
 
 
 def test_sweeps_of_names_of_two_keys_and_of_seeds_alone_are_drawn(tmp_path):
-    for name, words in {
+    for name, overrides in {
         "words": [["model=a", "x=1"], ["model=b", "x=1"], ["model=b", "x=2"]],
         "seeds": [["seed=1"], ["seed=2"]],
         "one": [["x=1"]],
     }.items():
-        for number, typed in enumerate(words):
+        for number, typed in enumerate(overrides):
             job(tmp_path / name, str(number), *typed, metrics=scores(0.5))
         summarize(tmp_path / name, read_jobs(tmp_path / name), "val/f1")
         assert (tmp_path / name / "summary.png").exists()
@@ -106,7 +106,7 @@ def test_a_sweep_without_a_finished_job_has_a_summary_too(tmp_path):
     assert not (tmp_path / "summary.png").exists()
 
 
-def test_a_job_finds_its_directory_whatever_its_number_is_now(tmp_path):
+def test_a_resumed_sweep_finds_the_directory_of_a_job_by_its_overrides(tmp_path):
     job(tmp_path, "0", "x=1", "resume=old")
     job(tmp_path, "1", "x=2")
     sweep = str(tmp_path)
@@ -118,8 +118,8 @@ def test_a_job_finds_its_directory_whatever_its_number_is_now(tmp_path):
 
 
 def test_a_failed_job_is_reported_and_its_sweep_can_be_resumed(overrides, tmp_path):
-    words = [*overrides, "freeze=last", "trainer.max_epochs=1"]
-    done, sweep = sweep_of(*words, "freeze.blocks=0,9,1", cwd=tmp_path)
+    options = [*overrides, "freeze=last", "trainer.max_epochs=1"]
+    done, sweep = sweep_of(*options, "freeze.blocks=0,9,1", cwd=tmp_path)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "1 of 3 jobs did not finish" in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
@@ -128,7 +128,7 @@ def test_a_failed_job_is_reported_and_its_sweep_can_be_resumed(overrides, tmp_pa
     before = {name: (sweep / name / "metrics.json").stat().st_mtime_ns for name in "02"}
 
     (sweep / "2" / "metrics.json").unlink()  # as if killed at its end
-    done, again = sweep_of(*words, "freeze.blocks=0,1,2", f"resume={sweep}", cwd=tmp_path)
+    done, again = sweep_of(*options, "freeze.blocks=0,1,2", f"resume={sweep}", cwd=tmp_path)
     assert done.returncode == 1  # the failed one is still among them
     assert again == sweep
     assert done.stdout.count("done before") == 1

@@ -20,13 +20,13 @@ def test_summary_by_hand():
 
 
 def test_each_seed_pretrains_and_classifies_with_and_without(overrides, tmp_path, capsys):
-    words = [w for w in overrides if not w.startswith("trainer.max_epochs")]
+    options = [w for w in overrides if not w.startswith("trainer.max_epochs")]
     done = subprocess.run(
         [
             sys.executable,
             "train.py",
             "experiment=chapter/adapt",
-            *words,
+            *options,
             "adapt.seeds=[1,2]",
             "data.label=label",
             "trainer.max_epochs=1",

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from helpers.runs import files_of, metrics_of, typed, words_of
+from helpers.runs import files_of, metrics_of, overrides_of, typed
 from helpers.sweeps import rows_of as summary_of
 from helpers.sweeps import sweep_of
 from helpers.tiny import REPOSITORY, save_tiny, tiny_config, write_csv
@@ -26,26 +26,32 @@ def still_bert(tmp_path_factory):
 
 @pytest.mark.parametrize("task", ["sequence", "ner", "mlm", "setfit"])
 def test_two_processes_leave_what_one_leaves(task, overrides, ner_overrides, still_bert, tmp_path):
-    words = words_of(task, overrides, ner_overrides, still_bert)
-    leaves_what_one_leaves(words, ["trainer.devices=2"], tmp_path)
+    options = overrides_of(task, overrides, ner_overrides, still_bert)
+    leaves_what_one_leaves(options, ["trainer.devices=2"], tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task", ["sequence", "ner", "mlm"])
 @pytest.mark.parametrize("freeze", [["freeze=none"], ["freeze=last"]], ids=["none", "last"])
-def test_two_processes_with_shares_of_the_weights_leave_what_one_leaves(
+def test_two_processes_with_sharded_weights_leave_what_one_leaves(
     task, freeze, overrides, ner_overrides, still_bert, tmp_path
 ):
-    words = [*words_of(task, overrides, ner_overrides, still_bert), *freeze, "freeze.cache=false"]
-    leaves_what_one_leaves(words, ["trainer=fsdp"], tmp_path)
+    options = [
+        *overrides_of(task, overrides, ner_overrides, still_bert),
+        *freeze,
+        "freeze.cache=false",
+    ]
+    leaves_what_one_leaves(options, ["trainer=fsdp"], tmp_path)
 
 
 @pytest.mark.slow
-def test_a_run_with_shares_of_the_weights_goes_on_from_its_checkpoint(
-    overrides, still_bert, tmp_path
-):
-    words = [*words_of("sequence", overrides, [], still_bert), "trainer=fsdp", "data.batch_size=4"]
-    whole = typed(words, tmp_path / "whole")
+def test_a_sharded_run_resumes_from_its_checkpoint(overrides, still_bert, tmp_path):
+    options = [
+        *overrides_of("sequence", overrides, [], still_bert),
+        "trainer=fsdp",
+        "data.batch_size=4",
+    ]
+    whole = typed(options, tmp_path / "whole")
     assert whole.returncode == 0, whole.stdout + whole.stderr
     shutil.copytree(tmp_path / "whole", tmp_path / "on")  # as if killed before its last checkpoint
     for name in ("metrics.json", "checkpoints/last.ckpt"):
@@ -60,7 +66,7 @@ def test_a_run_with_shares_of_the_weights_goes_on_from_its_checkpoint(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("options", "message"),
     [
         (["task=setfit", "task.shots=8"], "task=setfit fits its head to the whole encoder"),
         (["task=mlm", "task.probes=['a [MASK]']"], "task.probes=[]"),
@@ -68,17 +74,17 @@ def test_a_run_with_shares_of_the_weights_goes_on_from_its_checkpoint(
     ],
     ids=["setfit", "probes", "float16"],
 )
-def test_what_needs_the_whole_model_is_refused(words, message, overrides, tmp_path):
+def test_what_needs_the_whole_model_is_refused(options, message, overrides, tmp_path):
     known = [w for w in overrides if not w.startswith("trainer.precision")]
-    done = typed([*known, "trainer=fsdp", "trainer.precision=32-true", *words], tmp_path / "run")
+    done = typed([*known, "trainer=fsdp", "trainer.precision=32-true", *options], tmp_path / "run")
     assert done.returncode == 2, done.stdout + done.stderr
     assert message in done.stderr
 
 
-def leaves_what_one_leaves(words, several, tmp_path):
-    one = typed([*words, "data.batch_size=8"], tmp_path / "one")
+def leaves_what_one_leaves(overrides, several, tmp_path):
+    one = typed([*overrides, "data.batch_size=8"], tmp_path / "one")
     assert one.returncode == 0, one.stdout + one.stderr
-    two = typed([*words, *several, "data.batch_size=4"], tmp_path / "two")
+    two = typed([*overrides, *several, "data.batch_size=4"], tmp_path / "two")
     assert two.returncode == 0, two.stdout + two.stderr
     assert files_of(tmp_path / "two") == files_of(tmp_path / "one")
     before, after = metrics_of(tmp_path / "one"), metrics_of(tmp_path / "two")
@@ -91,12 +97,12 @@ def leaves_what_one_leaves(words, several, tmp_path):
 
 
 @pytest.mark.slow
-def test_what_frozen_blocks_give_is_computed_once_not_once_a_process(overrides, tmp_path):
-    words = [*overrides, "freeze=last", f"freeze.cache.path={tmp_path / 'prefix'}"]
+def test_states_of_frozen_blocks_are_computed_once_for_all_processes(overrides, tmp_path):
+    options = [*overrides, "freeze=last", f"freeze.cache.path={tmp_path / 'prefix'}"]
     # Of two runs, not of two processes of one: there the second one says nothing.
     runs = [
         subprocess.Popen(
-            [sys.executable, "train.py", *words, f"hydra.run.dir={tmp_path / name}"],
+            [sys.executable, "train.py", *options, f"hydra.run.dir={tmp_path / name}"],
             cwd=REPOSITORY,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -126,8 +132,8 @@ def test_each_job_of_a_sweep_has_processes_of_its_own(overrides, tmp_path):
     assert len(list(tmp_path.glob("multirun/*/*"))) == 1
     assert done.stdout.count("run directory: ") == 2
     for name in "02":
-        words = (sweep / name / ".hydra" / "overrides.yaml").read_text()
-        assert "trainer.devices=2" in words
+        options = (sweep / name / ".hydra" / "overrides.yaml").read_text()
+        assert "trainer.devices=2" in options
         assert not list((sweep / name).glob("*process*"))
 
 

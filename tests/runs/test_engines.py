@@ -16,7 +16,7 @@ from thaw.cli.compose import explain
     ],
     ids=["joblib", "submitit", "ray"],
 )
-def test_a_launcher_runs_every_job_and_tells_of_the_one_that_fails(engine, overrides, tmp_path):
+def test_a_launcher_runs_every_job_and_names_the_one_that_fails(engine, overrides, tmp_path):
     plugin = engine[0].partition("=")[2].removesuffix("_local")
     pytest.importorskip(f"hydra_plugins.hydra_{plugin}_launcher")
     done, sweep = sweep_of(
@@ -52,9 +52,9 @@ def test_a_launchers_jobs_may_have_processes_of_their_own(overrides, tmp_path):
 @pytest.mark.slow
 def test_optuna_searches_over_the_watched_metric(overrides, tmp_path):
     searched = ("data.batch_size=", "task.learning_rate=")  # what is typed is not searched
-    words = [w for w in overrides if not w.startswith(searched)]
+    options = [w for w in overrides if not w.startswith(searched)]
     done, sweep = sweep_of(
-        *words,
+        *options,
         "hparams_search=optuna",
         "hydra.sweeper.n_trials=4",
         "trainer.max_epochs=1",
@@ -82,5 +82,5 @@ def test_optuna_searches_over_the_watched_metric(overrides, tmp_path):
         ("launcher/abacus", "does not exist; thaw has extras for joblib, submitit, ray, optuna"),
     ],
 )
-def test_an_engine_that_is_not_there_says_what_to_install(word, message):
+def test_a_missing_engine_names_what_to_install(word, message):
     assert message in explain(Exception(f"Could not find 'hydra/{word}'"))

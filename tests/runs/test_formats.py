@@ -4,9 +4,9 @@ import json
 
 import pytest
 
+from helpers.tables import read_rows
 from helpers.tiny import sentences
 from thaw.cli.resume import command_to_resume
-from thaw.data.read.tables import read_rows
 from thaw.errors import ThawError
 from thaw.evaluate import main as evaluate
 from thaw.predict import main as predict
@@ -19,9 +19,9 @@ def rows(path):
 """
 
 
-def predicted(capsys, *words):
+def predicted(capsys, *arguments):
     capsys.readouterr()
-    predict([*words, "accelerator=cpu"])
+    predict([*arguments, "accelerator=cpu"])
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
@@ -47,8 +47,8 @@ def test_a_table_without_a_header_trains_and_is_predicted(run, tmp_path, capsys)
     rows = predicted(capsys, f"run={trained}", f"input={tmp_path}/new.tsv")
     assert [row["1"] for row in rows] == ['"' + text for text, _ in sentences(60, seed=3)[:5]]
     (tmp_path / "new.csv").write_text('id,1\n7,"good"\n')
-    words = ["header=true", "quoting=csv"]
-    [row] = predicted(capsys, f"run={trained}", f"input={tmp_path}/new.csv", *words)
+    arguments = ["header=true", "quoting=csv"]
+    [row] = predicted(capsys, f"run={trained}", f"input={tmp_path}/new.csv", *arguments)
     assert (row["id"], row["1"]) == ("7", "good")
 
 
@@ -80,12 +80,12 @@ def test_a_reader_that_a_run_names_is_run_where_it_is_trusted(run, tmp_path, mon
         "data.reader=bar_reader.rows",
         "trainer.max_epochs=1",
     )
-    words = [f"run={trained}", f"input={tmp_path}/train.bar"]
-    for refused in (words, [*words, "trust=bar"]):
+    arguments = [f"run={trained}", f"input={tmp_path}/train.bar"]
+    for refused in (arguments, [*arguments, "trust=bar"]):
         with pytest.raises(ThawError, match=r"names code to read files with, .*trust=bar_reader"):
             predict(refused)
-    assert len(predicted(capsys, *words, "trust=bar_reader")) == 60
-    assert len(predicted(capsys, *words, "reader=bar_reader.rows")) == 60
+    assert len(predicted(capsys, *arguments, "trust=bar_reader")) == 60
+    assert len(predicted(capsys, *arguments, "reader=bar_reader.rows")) == 60
     plain = [f"run={trained}", f"input={tmp_path}/plain.csv", "format=csv"]
     assert predicted(capsys, *plain)[0]["text"] == "a good film"
     with pytest.raises(

@@ -13,8 +13,8 @@ from thaw.cli.check import plain
 from thaw.cli.compose import compose
 from thaw.data.encode import blocks as packing
 from thaw.data.ner import TokenData
-from thaw.data.read.sentences import read_sentences
-from thaw.data.read.spans import words_of
+from thaw.data.read.entities.sentences import read_sentences
+from thaw.data.read.entities.spans import words_of
 from thaw.data.read.texts import Texts
 from thaw.data.sequence import SequenceData
 from thaw.data.write import RowWriter
@@ -44,10 +44,10 @@ def test_long_texts_are_tokenized_a_few_at_a_time(tiny_bert, tokenized):
     data.labels = ["a", "b"]
     texts = [("x " * 200,) for _ in range(9)] + [("film",)]
     labels = ["a", "b"] * 5
-    pieces = list(data.pieces(Texts(texts, labels), "train", {}))
+    batches = [rows for rows, _ in data.tokenize(Texts(texts, labels), "train")]
     assert max(tokenized) <= 1400
-    assert [row for piece in pieces for row in piece["row"]] == list(range(10))
-    assert [label for piece in pieces for label in piece["labels"]] == [0, 1] * 5
+    assert [row for batch in batches for row in batch["row"]] == list(range(10))
+    assert [label for batch in batches for label in batch["labels"]] == [0, 1] * 5
 
 
 def test_long_sentences_are_tokenized_a_few_at_a_time(tiny_bert, tokenized):
@@ -55,9 +55,10 @@ def test_long_sentences_are_tokenized_a_few_at_a_time(tiny_bert, tokenized):
     data.labels = ["O", "B-PER", "I-PER"]
     rows = [{"tokens": ["x" * 10] * 30, "tags": ["O"] * 30} for _ in range(6)]
     names = {n: n for n in ("tokens", "tags", "text", "spans")}
-    pieces = list(data.pieces(read_sentences(rows, names, None, "here"), "test", {}))
+    sentences = read_sentences(rows, names, None, "here")
+    batches = [rows for rows, _ in data.tokenize(sentences, "test")]
     assert max(tokenized) <= 1400
-    assert [row for piece in pieces for row in piece["row"]] == list(range(6))
+    assert [row for batch in batches for row in batch["row"]] == list(range(6))
 
 
 @pytest.mark.parametrize("text", ["x", ".", "U.", "a-", "@", "é\u0301", "电", "👨\u200d"])

@@ -45,14 +45,16 @@ def signal_at(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 def interrupted(signal_at: Callable[..., None]) -> Callable[..., Path]:
     """Runs until a signal comes, then with `resume=`: the run's directory."""
 
-    def go(run: Any, words: list[str], *, code: int = 130, again: tuple = (), **where: Any) -> Path:
+    def go(
+        run: Any, overrides: list[str], *, code: int = 130, again: tuple = (), **where: Any
+    ) -> Path:
         signal_at(**where)
         with pytest.raises(SystemExit) as end:
-            run(*words, name="on")
+            run(*overrides, name="on")
         assert end.value.code == code
         directory: Path = run.directory("on")
         assert not (directory / "metrics.json").exists()
-        return run(*words, *again, f"resume={directory}", name="on")
+        return run(*overrides, *again, f"resume={directory}", name="on")
 
     return go
 
@@ -60,10 +62,11 @@ def interrupted(signal_at: Callable[..., None]) -> Callable[..., Path]:
 WHOLE: dict[tuple[str, ...], tuple[Any, Any]] = {}
 
 
-def of_uninterrupted(run: Any, words: list[str]) -> tuple[Any, Any]:
-    """Result and curve of a run that is not stopped; one run serves all tests with its words."""
-    if (key := tuple(words)) not in WHOLE:
-        directory = run(*words, name="whole")
+def of_uninterrupted(run: Any, overrides: list[str]) -> tuple[Any, Any]:
+    """Result and curve of a run that is not stopped; one run serves all tests with its
+    overrides."""
+    if (key := tuple(overrides)) not in WHOLE:
+        directory = run(*overrides, name="whole")
         WHOLE[key] = result(directory), curve(directory)
     return WHOLE[key]
 
@@ -77,7 +80,7 @@ def of_uninterrupted(run: Any, words: list[str]) -> tuple[Any, Any]:
         (15, "on_train_batch_end", 8),  # the last
     ],
 )
-def test_a_run_goes_on_at_any_step_and_ends_as_one_that_was_not_stopped(
+def test_a_run_resumed_at_any_step_equals_an_uninterrupted_one(
     run, interrupted, caplog, number, hook, step
 ):
     caplog.set_level("INFO")
@@ -114,20 +117,24 @@ TASKS = {
 
 
 @pytest.mark.parametrize("name", [*TASKS, "ner"])
-def test_every_task_goes_on(run, run_ner, interrupted, name):
+def test_every_task_resumes(run, run_ner, interrupted, name):
     run = run_ner if name == "ner" else run
-    words = [*TASKS.get(name, []), "callbacks.early_stopping=null"]
-    directory = interrupted(run, words, number=3 if name == "joint" else 9)
-    assert (result(directory), curve(directory)) == of_uninterrupted(run, words)
+    overrides = [*TASKS.get(name, []), "callbacks.early_stopping=null"]
+    directory = interrupted(run, overrides, number=3 if name == "joint" else 9)
+    assert (result(directory), curve(directory)) == of_uninterrupted(run, overrides)
 
 
-def test_what_early_stopping_decided_holds(run, interrupted):
-    words = ["task.learning_rate=0", "trainer.max_epochs=20", "callbacks.early_stopping.patience=2"]
-    directory = interrupted(run, words, number=2)
-    assert (result(directory), curve(directory)) == of_uninterrupted(run, words)
+def test_a_resumed_run_keeps_the_decision_of_early_stopping(run, interrupted):
+    overrides = [
+        "task.learning_rate=0",
+        "trainer.max_epochs=20",
+        "callbacks.early_stopping.patience=2",
+    ]
+    directory = interrupted(run, overrides, number=2)
+    assert (result(directory), curve(directory)) == of_uninterrupted(run, overrides)
     (directory / "metrics.json").unlink()  # as if killed while it wrote its results
-    run(*words, f"resume={directory}", name="on")
-    assert result(directory) == of_uninterrupted(run, words)[0]
+    run(*overrides, f"resume={directory}", name="on")
+    assert result(directory) == of_uninterrupted(run, overrides)[0]
 
 
 def test_a_second_ctrl_c_ends_at_once_and_loses_the_steps_since_the_last_checkpoint(
@@ -182,7 +189,7 @@ def cut_off(path: Path) -> None:
         ),
     ],
 )
-def test_damaged_checkpoints_are_passed_over(run, signal_at, caplog, damaged, how, said):
+def test_damaged_checkpoints_are_skipped(run, signal_at, caplog, damaged, how, said):
     caplog.set_level("INFO")
     signal_at(9)
     with pytest.raises(SystemExit):
@@ -206,7 +213,7 @@ def test_a_run_directory_may_be_moved(run, signal_at):
     assert result(directory) == of_uninterrupted(run, ACCUMULATED)[0]
 
 
-def test_a_run_that_still_runs_is_left_alone(run, monkeypatch):
+def test_a_running_run_cannot_be_resumed(run, monkeypatch):
     directory = run("trainer.max_epochs=1")
     acquire = FileLock.acquire
     monkeypatch.setattr(FileLock, "acquire", lambda lock, timeout=0: acquire(lock, timeout=0))
@@ -241,7 +248,7 @@ def test_seconds_and_samples_are_those_of_the_whole_run(run, interrupted):
     assert metrics["samples_per_second"] * metrics["train_seconds"] == pytest.approx(128, rel=0.05)
 
 
-def test_the_wandb_run_goes_on(run, interrupted, overrides):
+def test_the_wandb_run_is_resumed(run, interrupted, overrides):
     overrides.remove("logger=csv")
     directory = interrupted(run, ["logger=wandb"], number=9)
     runs = [p.name for p in (directory / "wandb").glob("offline-run-*")]
@@ -253,13 +260,13 @@ def test_tensorboard_shows_each_step_once(run, signal_at, lost):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     signal_at(9)
-    words = [*ACCUMULATED, "logger=tensorboard", "trainer.log_every_n_steps=1"]
+    overrides = [*ACCUMULATED, "logger=tensorboard", "trainer.log_every_n_steps=1"]
     with pytest.raises(SystemExit):
-        run(*words, name="on")
+        run(*overrides, name="on")
     directory = run.directory("on")
     for name in lost:
         (directory / "checkpoints" / name).unlink()
-    run(*words, f"resume={directory}", name="on")
+    run(*overrides, f"resume={directory}", name="on")
     events = EventAccumulator(str(directory / "tensorboard")).Reload()
     steps = [event.step for event in events.Scalars("train/loss")]
     assert steps == [*range(max(steps) + 1)]
@@ -287,7 +294,7 @@ def test_ckpt_path_is_answered_with_resume(tmp_path):
             command_to_resume(["task=ner", typed])
 
 
-def test_a_sweep_goes_on_with_its_words_unless_they_are_given_anew(tmp_path):
+def test_a_resumed_sweep_keeps_its_overrides_unless_others_are_typed(tmp_path):
     hydra = ["hydra/launcher=joblib", "hydra.sweep.dir=there", "hydra.mode=MULTIRUN"]
     notes = {"hydra": {"overrides": {"hydra": hydra, "task": ["data=files", "seed=1,2"]}}}
     (tmp_path / "multirun.yaml").write_text(json.dumps(notes))
@@ -321,20 +328,22 @@ def test_what_a_run_took_from_elsewhere_is_shown_as_a_value(run, overrides):
         command_to_resume([f"resume={directory}", "trainer.default_root_dir=elsewhere"])
 
 
-def test_the_words_of_a_run_come_first_and_new_ones_replace_them(run):
+def test_typed_overrides_replace_those_of_the_resumed_run(run):
     directory = run("trainer.max_epochs=1")
-    words = command_to_resume([f"resume={directory}", "logger=none", "--cfg", "job"])
-    assert words[:2] == ["--cfg", "job"]
-    assert "logger=none" in words
-    assert "logger=csv" not in words
-    assert f"hydra.run.dir='{directory}'" in words
-    assert {*command_to_resume(words)} == {*words}  # Lightning starts other processes with these
+    overrides = command_to_resume([f"resume={directory}", "logger=none", "--cfg", "job"])
+    assert overrides[:2] == ["--cfg", "job"]
+    assert "logger=none" in overrides
+    assert "logger=csv" not in overrides
+    assert f"hydra.run.dir='{directory}'" in overrides
+    assert {*command_to_resume(overrides)} == {
+        *overrides
+    }  # Lightning starts other processes with these
     assert command_to_resume(["-m", f"resume={directory}"]) == ["-m", f"resume={directory}"]
 
 
 @pytest.mark.slow
-def test_two_processes_go_on_too(overrides, tmp_path):
-    words = [
+def test_two_processes_resume_too(overrides, tmp_path):
+    options = [
         *overrides,
         "trainer.devices=2",
         "trainer.max_epochs=8",
@@ -344,9 +353,9 @@ def test_two_processes_go_on_too(overrides, tmp_path):
         f"freeze.cache.path={tmp_path / 'prefix'}",
     ]
     whole, directory = tmp_path / "whole", tmp_path / "on"
-    process = start([*words, "logger=none"], whole)
+    process = start([*options, "logger=none"], whole)
     process.communicate(timeout=300)
-    process = start([*words, "logger=none"], directory)
+    process = start([*options, "logger=none"], directory)
     wait_for(directory / "checkpoints" / "last.ckpt")
     process.send_signal(signal.SIGTERM)
     output = process.communicate(timeout=300)[0]
@@ -372,7 +381,7 @@ def wait_for(path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_killed_runs_end_as_others_do():
+def test_killed_runs_resume_to_the_same_result():
     done = subprocess.run(
         [sys.executable, "tests/long/chaos.py", "--kills", "4", "--tasks", "sequence"],
         cwd=REPOSITORY,

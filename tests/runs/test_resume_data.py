@@ -17,7 +17,7 @@ HEADER = ["text", "label"]
 def stopped(monkeypatch):
     """Runs until SIGINT comes at the third batch."""
 
-    def go(run, *words):
+    def go(run, *overrides):
         with monkeypatch.context() as patch:
             count = iter(range(1000))
 
@@ -27,7 +27,7 @@ def stopped(monkeypatch):
 
             patch.setattr(Checkpoint, "on_train_batch_end", come, raising=False)
             with pytest.raises(SystemExit):
-                run(*words, name="on")
+                run(*overrides, name="on")
         return f"resume={run.directory('on')}"
 
     return go
@@ -37,8 +37,8 @@ def stopped(monkeypatch):
 def own(tmp_path):
     """A file of 40 texts, and the overrides that read it."""
     path = write_csv(tmp_path / "own.csv", sentences(40, seed=3), HEADER)
-    words = [f"data.train={path}", "data.path=null", "data.validation=0.25", "data.test=null"]
-    return path, words
+    overrides = [f"data.train={path}", "data.path=null", "data.validation=0.25", "data.test=null"]
+    return path, overrides
 
 
 def change(rows, how):
@@ -60,56 +60,56 @@ def change(rows, how):
         ("a class added", r"labels were 'neg', 'pos', and now are 'meh', 'neg', 'pos'"),
     ],
 )
-def test_a_run_does_not_go_on_with_other_data(run, stopped, own, how, message):
-    path, words = own
-    resume = stopped(run, *words)
+def test_a_run_does_not_resume_with_other_data(run, stopped, own, how, message):
+    path, overrides = own
+    resume = stopped(run, *overrides)
     write_csv(path, change(sentences(40, seed=3), how), HEADER)
     with pytest.raises(ThawError, match=message) as error:
-        run(*words, resume, name="on")
+        run(*overrides, resume, name="on")
     assert f"make data.train={path} what it was again" in str(error.value)
     write_csv(path, sentences(40, seed=3), HEADER)
-    assert (run(*words, resume, name="on") / "metrics.json").exists()
+    assert (run(*overrides, resume, name="on") / "metrics.json").exists()
 
 
 def test_entities_and_streams_are_compared_too(run, run_ner, stopped, tmp_path):
     path = write_columns(tmp_path / "own.conll", tagged_sentences(40, seed=3))
-    words = [f"data.train={path}", "data.path=null", "data.validation=0.25", "data.test=null"]
-    resume = stopped(run_ner, *words)
+    overrides = [f"data.train={path}", "data.path=null", "data.validation=0.25", "data.test=null"]
+    resume = stopped(run_ner, *overrides)
     path.write_text(path.read_text().replace("B-PER", "B-LOC", 1))
     with pytest.raises(ThawError, match="of other content"):
-        run_ner(*words, resume, name="on")
+        run_ner(*overrides, resume, name="on")
 
 
-def test_a_stream_is_known_by_its_file(run, stopped, tmp_path):
+def test_a_stream_is_identified_by_its_file(run, stopped, tmp_path):
     path = tmp_path / "corpus.txt"
     path.write_text("".join(f"{text}\n" for text, _ in sentences(80, seed=3)))
-    words = [
+    overrides = [
         *(f"data.train={path}", "data.path=null", "data.validation=null", "data.test=null"),
         *("task=mlm", "task.probes=[]", "data.streaming=true", "trainer.max_steps=8"),
         "trainer.val_check_interval=4",
     ]
-    resume = stopped(run, *words)
+    resume = stopped(run, *overrides)
     size = path.stat().st_size
     with open(path, "a") as file:
         file.write("one more\n")
     with pytest.raises(ThawError, match=rf"train had {size:,} bytes, and now has {size + 9:,}"):
-        run(*words, resume, name="on")
+        run(*overrides, resume, name="on")
 
 
-def test_a_checkpoint_of_an_earlier_thaw_goes_on_and_says_that_nothing_was_compared(
+def test_a_checkpoint_of_an_earlier_thaw_resumes_and_says_that_data_was_not_compared(
     run, stopped, own, caplog
 ):
-    _, words = own
-    resume = stopped(run, *words)
+    _, overrides = own
+    resume = stopped(run, *overrides)
     for path in (run.directory("on") / "checkpoints").glob("*.ckpt"):
         checkpoint = torch.load(path, weights_only=True)
         checkpoint["SequenceData"].pop("contents")
         torch.save(checkpoint, path)
-    assert (run(*words, resume, name="on") / "metrics.json").exists()
+    assert (run(*overrides, resume, name="on") / "metrics.json").exists()
     assert "of an earlier thaw and does not say what its data was" in caplog.text
 
 
-def test_a_split_that_is_gone_is_said():
+def test_a_missing_split_is_named():
     began = {"labels": [], "splits": {"train": {"rows": 5, "hash": "a"}, "test": {"rows": 1}}}
     now = {"labels": [], "splits": {"train": {"rows": 5, "hash": "a"}}}
     require_same_contents(now, now, {})

@@ -76,10 +76,12 @@ def test_the_payload_would_be_executed_by_one_who_trusts_it(name, load, tmp_path
 
 
 @pytest.mark.parametrize("task", ["sequence", "setfit", "mlm"])
-def test_training_passes_pickles_beside_safetensors_by(task, run, tiny_bert, marker, tmp_path):
+def test_training_ignores_pickles_beside_safetensors(task, run, tiny_bert, marker, tmp_path):
     model = poisoned(tiny_bert, tmp_path / "model", marker)
-    words = {"setfit": ["task.shots=4", "task.steps=1"], "mlm": ["task.probes=[]"]}.get(task, [])
-    run(f"task={task}", f"model.checkpoint={model}", "trainer.max_epochs=1", *words)
+    overrides = {"setfit": ["task.shots=4", "task.steps=1"], "mlm": ["task.probes=[]"]}.get(
+        task, []
+    )
+    run(f"task={task}", f"model.checkpoint={model}", "trainer.max_epochs=1", *overrides)
 
 
 @pytest.mark.parametrize("task", ["sequence", "setfit"])
@@ -115,7 +117,7 @@ def test_code_in_a_model_directory_is_not_imported(run, tiny_bert, marker, tmp_p
 
 
 @pytest.mark.parametrize("form", ["zip", "legacy", "pickle"])
-def test_a_checkpoint_with_a_payload_is_passed_over(form, run, marker, caplog):
+def test_a_checkpoint_with_a_payload_is_skipped(form, run, marker, caplog):
     directory = run("trainer.max_epochs=1")
     last = directory / "checkpoints" / "last.ckpt"
     state = torch.load(last, weights_only=True) | {"more": Payload(marker)}
@@ -130,7 +132,7 @@ def test_a_checkpoint_with_a_payload_is_passed_over(form, run, marker, caplog):
     assert "from previous.ckpt" in caplog.text
 
 
-def test_a_run_that_names_code_goes_on_only_if_that_is_typed_again(run, marker):
+def test_a_run_that_names_code_resumes_only_if_the_code_is_typed_again(run, marker):
     directory = run("trainer.max_epochs=1")
     (directory / "metrics.json").unlink()
     word = "+callbacks.more._target_=pathlib.Path.touch"
@@ -145,8 +147,8 @@ def test_a_run_that_names_code_goes_on_only_if_that_is_typed_again(run, marker):
 def test_a_runs_model_is_predicted_with_and_evaluated_by_its_tensors(
     task, run, reviews, marker, tmp_path
 ):
-    words = ["task.shots=4", "task.steps=1"] if task == "setfit" else []
-    directory = run(f"task={task}", "trainer.max_epochs=1", *words)
+    overrides = ["task.shots=4", "task.steps=1"] if task == "setfit" else []
+    directory = run(f"task={task}", "trainer.max_epochs=1", *overrides)
     poison(directory / "model", marker)
     poison(directory / "checkpoints", marker, ("best.ckpt", "last.ckpt"))
     commands = (
@@ -174,17 +176,19 @@ NAMING_CODE = (
 def test_a_run_directory_that_names_code_is_refused(run, reviews, marker):
     directory = run("trainer.max_epochs=1")
     path = directory / ".hydra" / "overrides.yaml"
-    words = list(OmegaConf.load(path))
+    overrides = list(OmegaConf.load(path))
     for word in NAMING_CODE:
-        OmegaConf.save(OmegaConf.create([*words, word.replace("MARKER", str(marker))]), path)
+        OmegaConf.save(OmegaConf.create([*overrides, word.replace("MARKER", str(marker))]), path)
         with pytest.raises(ThawError, match=r"names code to run|does not fit"):
             evaluate([f"run={directory}"])
-    path = directory / ".hydra" / "config.yaml"
-    cfg = OmegaConf.load(path)
-    cfg.task._target_ = "os.system"
-    OmegaConf.save(cfg, path)
-    with pytest.raises(ThawError, match=r"names code to run, os\.system"):
-        predict([f"run={directory}", f"input={reviews}/test.csv"])
+    for name in ("resolved.yaml", "config.yaml"):  # runs of thaw 0.1 have the second one alone
+        path = directory / ".hydra" / name
+        cfg = OmegaConf.load(path)
+        cfg.task._target_ = "os.system"
+        OmegaConf.save(cfg, path)
+        with pytest.raises(ThawError, match=r"names code to run, os\.system"):
+            predict([f"run={directory}", f"input={reviews}/test.csv"])
+        (directory / ".hydra" / "resolved.yaml").unlink(missing_ok=True)
 
 
 def test_nothing_trusts_code_from_the_hub():

@@ -106,7 +106,7 @@ def test_a_run_that_saved_something_keeps_its_directory(run, monkeypatch):
         run("trainer.max_epochs=1")
 
 
-def test_training_learns_what_the_labels_follow_from(run):
+def test_training_learns_the_words_that_decide_the_labels(run):
     directory = run("trainer.max_epochs=12", "callbacks.early_stopping=null")
     assert metrics_of(directory)["test/accuracy"] > 0.8
 
@@ -204,19 +204,19 @@ def test_the_learning_curve_counts_steps_that_are_done(run):
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("options", "message"),
     [
         (["trainer.accelerator=gpu"], r"^trainer: No supported gpu backend"),
         (["trainer.max_steps=0"], r"^trainer.max_steps=0 or max_epochs=0 trains nothing"),
         (["logger=tensorboard"], r"a logger is not installed: pip install -e '\.\[tensorboard\]'"),
     ],
 )
-def test_what_the_trainer_refuses_is_said_in_a_line(run, monkeypatch, words, message):
+def test_what_the_trainer_refuses_is_said_in_a_line(run, monkeypatch, options, message):
     for name in ("_TENSORBOARD_AVAILABLE", "_TENSORBOARDX_AVAILABLE"):
         monkeypatch.setattr(f"lightning.fabric.loggers.tensorboard.{name}", False)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(ThawError, match=message):
-        run(*words)
+        run(*options)
 
 
 @pytest.mark.parametrize(("epochs", "steps"), [(1, 8), (-1, 9)])

@@ -112,7 +112,7 @@ def test_an_entry_larger_than_the_budget_stays_while_it_is_the_last(tmp_path):
     assert kept(tmp_path) == ["b"]
 
 
-def test_what_another_process_holds_is_not_deleted(tmp_path):
+def test_states_that_another_process_uses_are_not_deleted(tmp_path):
     cache = DiskCache(tmp_path, 6)
     aged(cache, "held", "free")
     with FileLock(tmp_path / "held.lock"), pytest.raises(NoRoom):

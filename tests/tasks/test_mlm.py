@@ -178,7 +178,7 @@ def test_a_fresh_decoder_is_tied_even_where_the_config_unties(tmp_path):
     assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
 
 
-def test_a_head_that_is_there_is_kept(tiny_mlm, caplog):
+def test_a_head_in_the_checkpoint_is_kept(tiny_mlm, caplog):
     with caplog.at_level("INFO"):
         task = make_task(tiny_mlm)
     assert "fresh" not in caplog.text
@@ -214,7 +214,7 @@ def test_a_run_lowers_the_loss_and_shows_where_it_began(run):
     assert not (directory / "predictions.parquet").exists()
 
 
-def test_probes_are_asked_at_the_start_after_each_epoch_and_at_the_end(run, capsys):
+def test_probes_are_filled_at_the_start_after_each_epoch_and_at_the_end(run, capsys):
     directory = run(PROBE)
     shown = capsys.readouterr().out
     asked = json.loads((directory / "probes.json").read_text())
@@ -247,7 +247,7 @@ def test_probes_are_a_table_in_wandb(run):
     assert list(directory.glob("wandb/offline-run-*/files/media/table/probes_*.table.json"))
 
 
-def test_the_models_own_mask_token_takes_the_place_of_mask(tiny_mlm, tmp_path):
+def test_mask_is_replaced_by_the_models_own_mask_token(tiny_mlm, tmp_path):
     from thaw.encoder.masked_logits import with_mask
 
     tokenizer = transformers.AutoTokenizer.from_pretrained(tiny_mlm)
@@ -340,7 +340,7 @@ def test_evaluation_gives_the_scores_of_the_run_again(run):
         assert got[name] == pytest.approx(metrics_of(directory)[name], rel=1e-5), name
 
 
-def test_a_run_without_validation_asks_its_probes_too(run):
+def test_a_run_without_validation_fills_its_probes_too(run):
     directory = run("data.validation=null", "data.test=null", "trainer.max_epochs=1", PROBE)
     asked = json.loads((directory / "probes.json").read_text())
     assert [row["stage"] for row in asked] == ["start", "epoch 1", "end"]

@@ -13,11 +13,11 @@ from tokenizers.pre_tokenizers import ByteLevel, Metaspace
 from transformers import AutoModelForTokenClassification, AutoTokenizer, PreTrainedTokenizerFast
 from transformers import pipeline as hf_pipeline
 
+from helpers.tables import read_rows
 from helpers.tiny import REPOSITORY, tagged_sentences, write_columns
 from thaw.data.encode.windows import owned, prefix_spaces, windows
 from thaw.data.ner import TokenData, align
-from thaw.data.read.spans import words_of
-from thaw.data.read.tables import read_rows
+from thaw.data.read.entities.spans import words_of
 from thaw.errors import ThawError
 from thaw.evaluate import main as evaluate
 from thaw.predict import main as predict
@@ -213,7 +213,7 @@ def test_windows_of_a_sentence_are_scored_as_one(tiny_bert, tmp_path):
             for row, (ours, gold) in task.evaluate(batch).items():
                 assert gold == data.rows["validation"].labels[row]
                 assert len(ours) == len(gold)
-    assert int(task.entity_f1.counts[2].sum()) == sum(
+    assert int(task.scores.counts[2].sum()) == sum(
         tag.startswith("B-") for tags in data.rows["validation"].labels for tag in tags
     )
 
@@ -272,7 +272,7 @@ def test_class_weights_weigh_tokens_as_in_torch(tiny_bert, batch):
 
 
 def test_balanced_weights_follow_the_tags_of_train(tiny_bert, tagged):
-    given = make_data(tiny_bert, str(tagged)).for_task()
+    given = make_data(tiny_bert, str(tagged)).task_kwargs()
     task = TokenClassification(tiny_bert, **given, class_weights="balanced")
     weights = dict(zip(given["labels"], task.class_weights.tolist(), strict=True))
     assert weights["O"] < 1 < weights["B-LOC"]
@@ -282,7 +282,7 @@ def test_balanced_weights_count_subwords_so_that_names_of_one_word_can_be_learne
     tiny_bert, tmp_path
 ):
     (tmp_path / "a.conll").write_text("maarten B-PER\n\na O\n")
-    given = make_data(tiny_bert, str(tmp_path), train="a.conll", validation=None).for_task()
+    given = make_data(tiny_bert, str(tmp_path), train="a.conll", validation=None).task_kwargs()
     assert dict(zip(given["labels"], given["label_counts"], strict=True)) == {
         "O": 1,
         "B-PER": 1,
@@ -291,12 +291,12 @@ def test_balanced_weights_count_subwords_so_that_names_of_one_word_can_be_learne
 
 
 @pytest.mark.parametrize("weights", [[-1, 1, 1, 1, 1], [0] * 5, [1, 2], "even"])
-def test_weights_that_make_no_sense_are_refused(tiny_bert, weights):
+def test_invalid_class_weights_are_refused(tiny_bert, weights):
     with pytest.raises(ThawError, match="expected balanced, or 5 numbers from 0, not all 0"):
         make_task(tiny_bert, class_weights=weights)
 
 
-def test_the_focal_loss_is_the_papers(tiny_bert):
+def test_the_focal_loss_equals_the_formula_of_the_paper(tiny_bert):
     task = make_task(tiny_bert, focal_gamma=2.0)
     logits = torch.tensor([[[2.0, 0, 0, 0, 0], [0.0, 0, 0, 3.0, 0], [1.0, 1, 1, 1, 1]]])
     p = torch.softmax(logits, -1)
@@ -332,7 +332,7 @@ def test_options_out_of_range_are_refused(tiny_bert, tagged):
 def test_labels_come_from_the_data(tiny_bert, tagged):
     data = make_data(tiny_bert, str(tagged))
     assert data.labels == LABELS
-    assert data.for_task()["label_counts"][0] > 100
+    assert data.task_kwargs()["label_counts"][0] > 100
 
 
 def jsonl(path, rows):
@@ -449,7 +449,7 @@ def test_without_a_forced_scheme_it_is_counted(tiny_bert, tmp_path, caplog):
     assert data.rows["train"].labels[1] == ["O", "B-PER"]
 
 
-def test_a_type_that_train_lacks_is_warned_of_and_missed(tiny_bert, tmp_path, caplog):
+def test_a_type_that_train_lacks_gives_a_warning_and_counts_as_missed(tiny_bert, tmp_path, caplog):
     (tmp_path / "a.conll").write_text("maarten B-PER\n")
     (tmp_path / "b.conll").write_text("oslo B-LOC\n")
     data = make_data(tiny_bert, str(tmp_path), train="a.conll", validation=None, test="b.conll")
@@ -534,7 +534,7 @@ def trained(tmp_path_factory, tiny_bert, tagged):
     """A run that has learned the names."""
     from helpers.tiny import runner
 
-    words = [
+    overrides = [
         "task=ner",
         "data=conll",
         f"data.path={tagged}",
@@ -550,7 +550,7 @@ def trained(tmp_path_factory, tiny_bert, tagged):
         "trainer.max_epochs=25",
         "callbacks=none",
     ]
-    return runner(words, tmp_path_factory.mktemp("ner"))()
+    return runner(overrides, tmp_path_factory.mktemp("ner"))()
 
 
 def test_the_exported_model_finds_one_entity_for_maarten_in_a_pipeline(trained):
@@ -712,7 +712,7 @@ def test_in_a_sweep_the_command_lines_data_wins_over_the_tasks(ner_overrides, tm
 
 @pytest.mark.slow
 def test_two_processes_give_the_scores_of_one(ner_overrides, tmp_path):
-    words = [
+    overrides = [
         *ner_overrides,
         "trainer=ddp",
         "trainer.accelerator=cpu",
@@ -722,7 +722,7 @@ def test_two_processes_give_the_scores_of_one(ner_overrides, tmp_path):
     ]
     directory = tmp_path / "run"
     done = subprocess.run(
-        [sys.executable, "train.py", *words, f"hydra.run.dir={directory}"],
+        [sys.executable, "train.py", *overrides, f"hydra.run.dir={directory}"],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,

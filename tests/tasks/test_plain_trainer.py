@@ -47,7 +47,7 @@ def data(tiny_bert, reviews):
 def test_fit_and_test_of_a_plain_lightning_trainer_train_a_classifier(data, tiny_bert, tmp_path):
     data.setup("fit")
     pl.seed_everything(0, verbose=False)
-    task = SequenceClassification(tiny_bert, learning_rate=3e-3, **data.for_task())
+    task = SequenceClassification(tiny_bert, learning_rate=3e-3, **data.task_kwargs())
     before = task.model.classifier.weight.clone()
     trainer = trainer_in(tmp_path)
     trainer.fit(task, data)
@@ -82,7 +82,9 @@ def test_a_freeze_strategy_needs_no_callback_of_the_user(
     data, tiny_bert, tmp_path, strategy, trained
 ):
     data.setup("fit")
-    task = SequenceClassification(tiny_bert, freeze=strategy, learning_rate=3e-3, **data.for_task())
+    task = SequenceClassification(
+        tiny_bert, freeze=strategy, learning_rate=3e-3, **data.task_kwargs()
+    )
     blocks = task.model.bert.encoder.layer
     before = [block.output.dense.weight.clone() for block in blocks]
     trainer_in(tmp_path).fit(task, data)

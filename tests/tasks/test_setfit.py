@@ -17,11 +17,11 @@ from setfit import SetFitModel
 from sklearn.linear_model import LogisticRegression
 from transformers import AutoTokenizer
 
+from helpers.tables import read_rows
 from helpers.tiny import runner, save_tiny, sentences, tiny_config, write_csv
 from thaw.data.batch.balanced import BalancedBatches
 from thaw.data.batch.pairs import PairBatches, sample_pairs
 from thaw.data.read.few_shots import distinct, draw
-from thaw.data.read.tables import read_rows
 from thaw.data.read.texts import Texts
 from thaw.encoder.linear_heads import differentiable_head
 from thaw.encoder.pooling import Pooling, write_pooling
@@ -95,7 +95,7 @@ def texts(**counts: int) -> Texts:
     return Texts([(t,) for t, _ in rows], [name for _, name in rows], origin="a.csv")
 
 
-def test_shots_follow_from_the_seed_and_are_as_many_of_each_class():
+def test_the_seed_decides_the_shots_and_each_class_has_as_many():
     drawn = draw(texts(good=40, bad=9), 8, seed=1)
     assert Counter(drawn.labels) == {"good": 8, "bad": 8}
     assert drawn.texts == draw(texts(good=40, bad=9), 8, seed=1).texts
@@ -122,13 +122,13 @@ def test_batches_hold_labels_in_equal_parts_over_all_ranks_and_each_text_once_a_
     assert sorted(row for rank in ranks for rows in rank for row in rows) == list(range(36))
 
 
-def test_a_batch_smaller_than_two_of_each_label_still_holds_partners():
+def test_a_small_batch_still_holds_two_texts_of_a_label():
     labels = np.repeat(np.arange(20), 8)
     for rows in BalancedBatches(labels, 16):
         assert min(Counter(labels[rows].tolist()).values()) >= 2
 
 
-def test_an_epoch_has_as_many_batches_as_asked_for_and_goes_on_in_its_middle():
+def test_an_epoch_has_the_requested_batches_and_resumes_in_its_middle():
     whole = BalancedBatches([0, 1] * 8, 8, steps=5, seed=3)
     batches = list(whole)
     assert len(batches) == len(whole) == 5
@@ -168,7 +168,7 @@ def test_pairs_of_many_texts_are_drawn_in_bounded_memory(monkeypatch: pytest.Mon
     assert len(np.unique(pairs, axis=0)) > 950
 
 
-def test_ranks_share_the_pairs_of_an_epoch():
+def test_ranks_split_the_pairs_of_an_epoch():
     pairs = sample_pairs(np.arange(10) % 2, num_iterations=2)
     ranks = [PairBatches(pairs, 4, seed=1, rank=r, world_size=2) for r in range(2)]
     rows = [row for rank in ranks for batch in rank for row in batch]
@@ -327,9 +327,9 @@ def test_with_a_frozen_encoder_the_head_is_logistic_regression_on_its_embeddings
 def test_frozen_blocks_computed_once_give_the_same_model(
     run_setfit: Callable[..., Path], still_bert: Path
 ):
-    words = ["freeze=last", "freeze.blocks=1", f"model.checkpoint={still_bert}"]
-    kept = run_setfit(*words, name="kept")
-    anew = run_setfit(*words, "freeze.cache=false", name="anew")
+    overrides = ["freeze=last", "freeze.blocks=1", f"model.checkpoint={still_bert}"]
+    kept = run_setfit(*overrides, name="kept")
+    anew = run_setfit(*overrides, "freeze.cache=false", name="anew")
     assert json.loads((kept / "metrics.json").read_text())["prefix_blocks"] == 1
     for name, tensor in encoder_of(kept).items():
         torch.testing.assert_close(tensor, encoder_of(anew)[name], atol=1e-5, rtol=1e-4)
@@ -420,15 +420,15 @@ def test_zero_shot_builds_its_texts_from_templates_and_names(
 def test_zero_shot_cuts_its_test_from_where_train_would_be(
     run_setfit: Callable[..., Path], reviews: Path
 ):
-    words = ["task.zero_shot=true", "data.test=0.3", "task.steps=1"]
-    without = run_setfit("data.train=null", "data.cut_from=train.csv", *words, name="without")
-    given = run_setfit(*words, name="given")
+    overrides = ["task.zero_shot=true", "data.test=0.3", "task.steps=1"]
+    without = run_setfit("data.train=null", "data.cut_from=train.csv", *overrides, name="without")
+    given = run_setfit(*overrides, name="given")
     tables = [pq.read_table(run / "predictions.parquet") for run in (without, given)]
     assert tables[0]["text"] == tables[1]["text"]
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("options", "message"),
     [
         (["data.test=null", "data.validation=null"], r"needs names: data.labels="),
         (["data.label=grade"], r"a label called '1' says nothing.*task.label_texts="),
@@ -438,24 +438,26 @@ def test_zero_shot_cuts_its_test_from_where_train_would_be(
     ],
 )
 def test_zero_shot_says_what_it_lacks(
-    run_setfit: Callable[..., Path], tmp_path: Path, words: list[str], message: str
+    run_setfit: Callable[..., Path], tmp_path: Path, options: list[str], message: str
 ):
     rows = [(text, label, "12"[label == "pos"]) for text, label in sentences(20)]
     path = write_csv(tmp_path / "test.csv", rows, ["text", "label", "grade"])
     files = ["data.path=null", "data.train=null", f"data.test={path}", "data.validation=null"]
     with pytest.raises((ThawError, InstantiationException), match=message):
-        run_setfit("task.zero_shot=true", *files, *words)
+        run_setfit("task.zero_shot=true", *files, *options)
 
 
 def test_a_label_with_one_text_is_an_error(run_setfit: Callable[..., Path], tmp_path: Path):
     rows = [*sentences(12), ("a lone film", "rare")]
     path = write_csv(tmp_path / "train.csv", rows, ["text", "label"])
-    words = ["data.path=null", f"data.train={path}", "data.test=null", "data.validation=null"]
+    overrides = ["data.path=null", f"data.train={path}", "data.test=null", "data.validation=null"]
     with pytest.raises(ThawError, match=r"labels with one text, .*: 'rare' \(1\)\."):
-        run_setfit("task.shots=null", *words)
+        run_setfit("task.shots=null", *overrides)
 
 
-def test_a_head_that_is_no_tensors_is_never_read(run_setfit: Callable[..., Path], reviews: Path):
+def test_a_head_that_is_not_stored_as_tensors_is_never_read(
+    run_setfit: Callable[..., Path], reviews: Path
+):
     from thaw import predict
 
     run = run_setfit("trainer.max_epochs=1")
@@ -466,14 +468,14 @@ def test_a_head_that_is_no_tensors_is_never_read(run_setfit: Callable[..., Path]
         predict.main([f"run={run}", f"input={reviews / 'test.csv'}", f"output={run / 'out.csv'}"])
 
 
-def test_few_shots_serve_task_sequence_too(run: Callable[..., Path]):
+def test_task_sequence_trains_on_few_shots_too(run: Callable[..., Path]):
     directory = run("data.shots=4", "data.steps=6", "trainer.max_epochs=1")
     metrics = json.loads((directory / "metrics.json").read_text())
     assert metrics["steps"] == 6
 
 
 @pytest.mark.parametrize(("shots", "steps"), [(2, 20), (22, 22)])
-def test_an_epoch_of_few_shots_has_20_steps_and_more_where_texts_are_more(
+def test_an_epoch_of_few_shots_has_at_least_20_steps(
     run: Callable[..., Path], shots: int, steps: int
 ):
     directory = run(f"data.shots={shots}", "trainer.max_epochs=1", "freeze=head")

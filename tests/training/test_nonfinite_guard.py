@@ -56,7 +56,7 @@ def test_a_run_stops_with_step_rows_and_what_to_lower(run, poison, factor):
     assert "trainer.precision" not in said  # it is 32-true
 
 
-def test_what_was_saved_before_stays(run, poison):
+def test_checkpoints_before_a_bad_step_are_kept(run, poison):
     step = poison(6)
     with pytest.raises(ThawError, match="step 7"):
         run("trainer.max_epochs=1", "trainer.val_check_interval=2")
@@ -67,7 +67,7 @@ def test_what_was_saved_before_stays(run, poison):
 
 
 @pytest.mark.parametrize("clip", ["1.0", "null"])
-def test_skip_leaves_such_steps_out_and_counts_them(run, poison, clip, caplog):
+def test_bad_steps_can_be_skipped_and_are_counted(run, poison, clip, caplog):
     poison(1, 4)
     directory = run(*QUICK, "trainer.on_nonfinite=skip", f"trainer.gradient_clip_val={clip}")
     metrics = metrics_of(directory)
@@ -78,36 +78,36 @@ def test_skip_leaves_such_steps_out_and_counts_them(run, poison, clip, caplog):
     assert "step 2: loss or gradient is not finite" in caplog.text
 
 
-def test_without_such_steps_the_count_is_0(run):
+def test_without_bad_steps_the_count_is_0(run):
     assert metrics_of(run(*QUICK, "trainer.on_nonfinite=skip"))["nonfinite_steps"] == 0
 
 
-def test_one_bad_batch_of_several_leaves_out_the_step_they_make(run, poison):
+def test_one_bad_batch_skips_the_whole_accumulated_step(run, poison):
     poison(1)
     directory = run(*QUICK, "trainer.on_nonfinite=skip", "trainer.accumulate_grad_batches=4")
     assert metrics_of(directory)["nonfinite_steps"] == 1
     assert metrics_of(directory)["steps"] == 2
 
 
-def test_a_run_of_such_steps_alone_does_not_end_well(run, poison):
+def test_a_run_of_bad_steps_alone_fails(run, poison):
     poison()
     with pytest.raises(ThawError, match="all 8 steps had a loss or gradient that is not finite"):
         run(*QUICK, "trainer.on_nonfinite=skip")
     assert not (run.directory("run") / "metrics.json").exists()
 
 
-def test_a_rate_that_ruins_the_model_stops_the_run(run):
+def test_a_learning_rate_that_is_too_high_stops_the_run(run):
     with pytest.raises(ThawError, match=r"not finite.*a lower task.learning_rate \(now 1e\+30\)"):
         run(*QUICK, "task.learning_rate=1e30", "task.warmup_ratio=0")
 
 
-def test_another_word_for_the_option_is_refused(run):
+def test_an_unknown_action_is_refused(run):
     with pytest.raises(ThawError, match=r"trainer\.on_nonfinite='maybe' does not fit"):
         run("trainer.on_nonfinite=maybe")
 
 
 @pytest.mark.parametrize("clip", [True, False])
-def test_the_step_itself_decides_and_leaves_weights_and_moments(clip):
+def test_the_fused_step_skips_itself_and_keeps_weights_and_moments(clip):
     torch.manual_seed(0)
     model = torch.nn.Linear(4, 2)
     guard, optimizer = NonFiniteGuard(), adamw(model, 1e-2, 0.1)
@@ -130,7 +130,7 @@ def test_the_step_itself_decides_and_leaves_weights_and_moments(clip):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("action", "code"), [("stop", 2), ("skip", 0)])
-def test_two_processes_decide_the_same(overrides, tmp_path, action, code):
+def test_two_processes_skip_the_same_steps(overrides, tmp_path, action, code):
     done = subprocess.run(
         [
             sys.executable,

@@ -22,7 +22,7 @@ ARM = "processor : 0\nFeatures : fp asimd bf16\n"
     ("cpuinfo", "units"),
     [(PLAIN, []), (AMX, ["amx_bf16", "avx512_bf16"]), (MIXED, []), (ARM, ["bf16"]), ("", [])],
 )
-def test_a_cpu_has_what_all_its_processors_have(cpuinfo, units):
+def test_a_cpu_has_the_units_that_all_its_processors_have(cpuinfo, units):
     assert cpu_units(cpuinfo) == units
 
 
@@ -40,7 +40,7 @@ def made(monkeypatch, caplog):
     return make
 
 
-def test_auto_is_bf16_where_it_is_in_silicon_and_says_why(made):
+def test_auto_is_bf16_where_it_is_native_and_says_why(made):
     assert made("auto", "this CPU has amx_bf16")[0] == "bf16-mixed"
     assert "precision bf16-mixed: this CPU has amx_bf16" in made("auto", "this CPU has amx_bf16")[1]
 
@@ -48,18 +48,18 @@ def test_auto_is_bf16_where_it_is_in_silicon_and_says_why(made):
 def test_auto_is_float32_elsewhere_and_says_why(made):
     precision, said = made("auto", "")
     assert precision == "32-true"
-    assert "precision 32-true: no bfloat16 in the silicon of this cpu" in said
+    assert "precision 32-true: this cpu has no native bfloat16 support" in said
 
 
 @pytest.mark.parametrize("asked", ["bf16-mixed", "bf16-true", "16-mixed"])
-def test_bf16_on_a_cpu_that_emulates_it_is_warned_of(made, asked):
+def test_bf16_on_a_cpu_that_emulates_it_gives_a_warning(made, asked):
     said = made(asked, "")[1]
     assert "emulates them" in said
     assert "0.8 GFLOP/s against 88" in said
 
 
 @pytest.mark.parametrize("asked", ["bf16-mixed", "32-true", "64-true"])
-def test_what_the_hardware_has_is_not_warned_of(made, asked):
+def test_native_bf16_gives_no_warning(made, asked):
     precision, said = made(asked, "this CPU has amx_bf16")
     assert precision == asked
     assert said == ""
@@ -74,8 +74,10 @@ def test_float16_with_clipping_by_value_is_refused(made):
 @pytest.mark.parametrize("bits", [16, 64])
 def test_weights_of_fewer_or_more_bits_train_and_are_exported(run, objective, bits):
     precision = {16: "bf16-true", 64: "64-true"}[bits]
-    words = ["task.head=differentiable", "task.joint_ratio=0.5"] if objective == "setfit" else []
-    directory = run(f"task={objective}", f"trainer.precision={precision}", *words)
+    overrides = (
+        ["task.head=differentiable", "task.joint_ratio=0.5"] if objective == "setfit" else []
+    )
+    directory = run(f"task={objective}", f"trainer.precision={precision}", *overrides)
     assert metrics_of(directory)["test/loss"] < 10
     weights = load_file(directory / "model" / "model.safetensors")
     assert {tensor.element_size() * 8 for tensor in weights.values()} == {bits}

@@ -18,16 +18,8 @@ from thaw.errors import ThawError
 GIVEN = {
     "data": {"tokenizer", "seed", "only", "trained"},
     "task": {
-        "checkpoint",
-        "model",
-        "loss_weights",
-        "freeze",
-        "seed",
-        "labels",
-        "multi_label",
-        "label_counts",
-        "fine_words",
-        "max_tokens",
+        *("checkpoint", "model", "freeze", "seed", "loss_weights"),
+        *("labels", "multi_label", "label_counts", "fine_words", "max_tokens"),
     },
     "trainer": {"logger", "callbacks"},
 }
@@ -42,10 +34,6 @@ def plain(node: Any) -> Any:
 
 def checked(cfg: DictConfig, typed: Sequence[str] | None = None) -> DictConfig:
     """Returns a config that `verify` found no fault in: read-only, so that it is checked once.
-
-    Args:
-        cfg: the composed config.
-        typed: the user's overrides that this task must read; None: Hydra's.
 
     Raises:
         ThawError: see `verify`.
@@ -81,12 +69,7 @@ def verify(cfg: DictConfig, typed: Sequence[str] | None = None) -> None:
 
 def require_sources(cfg: DictConfig, typed: Sequence[str] = ()) -> None:
     """Raises ThawError if a model or data on this disk is missing, or if data.train is a file of
-    the user's while the data set has other ones.
-
-    Args:
-        cfg: the composed config.
-        typed: the user's overrides.
-    """
+    the user's while the data set has other ones."""
     from thaw.data.read.formats.own import require_reader
     from thaw.data.read.text_files import require_file, split_part
     from thaw.storage.checkpoints import require_model
@@ -152,10 +135,6 @@ def plain_options() -> dict[str, dict[str, Any]]:
 def leave_unread(cfg: DictConfig, typed: Sequence[str] = ()) -> None:
     """Leaves out of `cfg.data` what other tasks read: a data set's file describes all of it.
 
-    Args:
-        cfg: the composed config, changed in place.
-        typed: the user's overrides, which must have an effect.
-
     Raises:
         ThawError: an override sets what this task does not read.
     """
@@ -180,15 +159,9 @@ def leave_unread(cfg: DictConfig, typed: Sequence[str] = ()) -> None:
 
 def leave_to_data(cfg: DictConfig) -> None:
     """Leaves out of `cfg.task` what its file hands to `cfg.data` and the task does not take, such
-    as `task.shots` of `task=setfit`: an option is read by one object.
-
-    Args:
-        cfg: the composed config, changed in place.
-    """
+    as `task.shots` of `task=setfit`: an option is read by one object."""
     takes = definition(cfg.task._target_)["properties"]
-    data = OmegaConf.to_container(cfg.data, resolve=False)
-    assert isinstance(data, dict)
-    keys = [key for key in cfg.task if key not in takes and data.get(key) == f"${{task.{key}}}"]
+    keys = [k for k in cfg.task if k not in takes and k in cfg.data and cfg.data[k] == cfg.task[k]]
     with open_dict(cfg):
         for key in keys:
             cfg.data[key] = cfg.task[key]
@@ -206,13 +179,7 @@ def targets(node: Any, path: str = "") -> list[tuple[str, dict[str, Any]]]:
 
 
 def check_arguments(path: str, node: dict[str, Any], given: set[str]) -> None:
-    """Raises ThawError if a node does not fit the constructor that it names.
-
-    Args:
-        path: dotted path of the node.
-        node: options of the constructor, with its `_target_`.
-        given: names of the arguments that the code adds.
-    """
+    """Raises ThawError if a node does not fit the constructor that it names."""
     takes = definition(node["_target_"])
     options = takes["properties"]
     for key, value in node.items():

@@ -31,8 +31,8 @@ def register_resolvers() -> None:
 
 
 def options_of(*, _root_: DictConfig) -> str:
-    """Returns the options of a config for `--help`, see `thaw.cli.help.options_help`."""
-    from thaw.cli.help import options_help  # not loaded without --help
+    """Returns the options of a config for `--help`, see `thaw.cli.reference.help.options_help`."""
+    from thaw.cli.reference.help import options_help  # not loaded without --help
 
     return options_help(_root_)
 

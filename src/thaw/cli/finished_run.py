@@ -11,17 +11,8 @@ from thaw.storage.checkpoints import checked_model
 
 BATCHING = ("max_tokens", "eval_batch_size", "encoding")  # options of data that other data keeps
 SOURCES = (  # options of data that name what is read
-    "path",
-    "config",
-    "revision",
-    "train",
-    "validation",
-    "test",
-    "cut_from",
-    "folds",
-    "fold",
-    "shots",
-    "steps",
+    *("path", "config", "revision", "train", "validation", "test"),
+    *("cut_from", "folds", "fold", "shots", "steps"),
 )
 OWN = {"data": "thaw.data.", "task": "thaw.tasks.", "trainer": "thaw.training.trainer."}
 
@@ -49,6 +40,9 @@ def refuse_code(cfg: Any, run: Path, parts: Sequence[str], trust: str) -> None:
         parts: keys of the config that a class of thaw makes, and nothing else.
         trust: module that the user trusts too, "" for none.
     """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
     from thaw.cli.check import plain
 
     def named(node: Any, path: str) -> Iterator[tuple[str, str]]:
@@ -63,7 +57,11 @@ def refuse_code(cfg: Any, run: Path, parts: Sequence[str], trust: str) -> None:
 
     for part in parts:
         known = (OWN[part], f"{trust}.") if trust else (OWN[part],)
-        for path, target in named(plain(cfg[part]), part):
+        try:
+            node = plain(cfg[part])
+        except OmegaConfBaseException:  # such as a variable that is not set here
+            node = OmegaConf.to_container(cfg[part], resolve=False)
+        for path, target in named(node, part):
             if path != part or not target.startswith(known):
                 raise ThawError(
                     f"{run} names code to run, {target} ({path}): it may come from anywhere, so "

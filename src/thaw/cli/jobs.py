@@ -57,14 +57,16 @@ def read_jobs(sweep: Path) -> list[Job]:
     found = []
     for path in sweep.glob("*/.hydra/overrides.yaml"):
         directory = path.parents[1]
-        words: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-        job = Job(directory.name, values_of(map(str, words)))
-        if (directory / "metrics.json").exists():
-            job.metrics = json.loads((directory / "metrics.json").read_text(encoding="utf-8"))
-        elif (directory / FAILED).exists():
-            job.reason = json.loads((directory / FAILED).read_text(encoding="utf-8"))["reason"]
-        found.append(job)
+        overrides: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+        metrics = read_json(directory / "metrics.json")
+        reason = "" if metrics else read_json(directory / FAILED).get("reason", "")
+        found.append(Job(directory.name, values_of(map(str, overrides)), metrics, reason))
     return sorted(found, key=lambda j: (not j.name.isdigit(), j.name.zfill(8)))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Returns the content of a JSON file, {} if there is no file."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def job_dir(sweep: str, resume: str | None, number: int, overrides: Sequence[str]) -> str:
@@ -116,9 +118,6 @@ def run_name(run_dir: str) -> str | None:
 
     A job of a sweep is named after the overrides that tell it from the others, another run after
     all that were typed. A run in a chain also has its path within the chain.
-
-    Args:
-        run_dir: directory of the run.
     """
     if not HydraConfig.initialized():
         return None

@@ -24,10 +24,6 @@ def keep_config(cfg: DictConfig, run_dir: Path) -> None:
 
     Interpolations are resolved and paths absolute. Secrets are left out; what comes from a variable
     that is called as a secret stays an interpolation.
-
-    Args:
-        cfg: the config, checked.
-        run_dir: the run directory.
     """
     path = run_dir / KEPT
     kept = {part: resolved(cfg[part]) for part in PARTS}
@@ -102,6 +98,7 @@ def restore(cfg: DictConfig, run: Path, own: Sequence[str], typed: Sequence[str]
     keys = {key_of(override) for override in typed}
     overridden = {key_of(override) for override in own}
     other = "data" in keys
+    data: Any = OmegaConf.to_container(cfg.data, resolve=False)
     with open_dict(cfg):
         for part in ("data", "task"):
             for key, value in (kept.get(part) or {}).items():
@@ -110,5 +107,6 @@ def restore(cfg: DictConfig, run: Path, own: Sequence[str], typed: Sequence[str]
                 if part == "data" and other:
                     stays |= not any(f"{k}.".startswith(f"{name}.") for k in overridden)
                 if not stays and HIDDEN not in str(value):
-                    cfg[part][key] = value
+                    handed = data.get(key) == f"${{task.{key}}}"  # as task=setfit hands its shots
+                    cfg["task" if handed else part][key] = value
     return cfg

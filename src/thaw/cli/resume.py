@@ -35,9 +35,6 @@ def command_to_resume(argv: Sequence[str]) -> list[str]:
     """Returns a command line in which `resume=<directory>` has become the overrides of that run
     or sweep; another command line as it is.
 
-    Args:
-        argv: command line without the program.
-
     Raises:
         ThawError: there is no run, or an override would change its result.
     """
@@ -80,11 +77,6 @@ def refuse_ckpt_path(argv: Sequence[str]) -> None:
 def run_to_resume(run: Path, typed: Sequence[str], argv: Sequence[str]) -> list[str]:
     """Returns the overrides that resume a run.
 
-    Args:
-        run: run directory.
-        typed: overrides typed with `resume=`.
-        argv: the whole command line.
-
     Raises:
         ThawError: there is no run, or an override would change its result.
     """
@@ -112,13 +104,7 @@ def run_to_resume(run: Path, typed: Sequence[str], argv: Sequence[str]) -> list[
 
 def require_own(own: Sequence[str], argv: Sequence[str], origin: Path) -> None:
     """Raises ThawError if kept overrides lack a secret, or name code to run, as options of a
-    launcher can, and are not typed again: a directory may come from anywhere.
-
-    Args:
-        own: overrides that were kept.
-        argv: command line of now.
-        origin: directory that they were kept in.
-    """
+    launcher can, and are not typed again: a directory may come from anywhere."""
     require_whole(own, argv, origin)
     code = [
         w
@@ -158,12 +144,8 @@ def started_with(run: Path) -> list[str]:
 
 
 def hydra_overrides(run: Path, kind: str) -> Any:
-    """Returns the overrides that Hydra notes in its other file, as a kill may cut off one of them.
-
-    Args:
-        run: run directory.
-        kind: task, or hydra for those of Hydra's own options.
-    """
+    """Returns the overrides of a kind, task or hydra, in the other file that Hydra notes them in,
+    as a kill may cut off one of them."""
     notes = load_yaml(run / ".hydra" / "hydra.yaml") or {}
     return notes.get("hydra", {}).get("overrides", {}).get(kind)
 
@@ -174,13 +156,7 @@ def load_yaml(path: Path) -> Any:
 
 
 def require_free(run: Path, own: Sequence[str], new: Sequence[str]) -> None:
-    """Raises ThawError if overrides change the result of a run.
-
-    Args:
-        run: run directory.
-        own: overrides that the run was started with.
-        new: overrides of now.
-    """
+    """Raises ThawError if overrides change the result of a run."""
     began, asked = compose([*own]), compose(replace(own, new))
     before, after = leaves(began), leaves(asked)
     for key in dict.fromkeys([*after, *before]):

@@ -1,8 +1,8 @@
 """Checks values against `conf/schema.json`, the JSON Schema of every option.
 
 `python -m thaw.cli.reference` writes that file from the constructors, so that neither torch nor the
-seconds that it takes to load are needed here. jsonschema would do the same; it takes longer to load
-than everything else that a mistake needs, and these fragments use a dozen of its keywords.
+seconds that it takes to load are needed here. Nor is jsonschema, for the dozen keywords in use:
+version 4.26 takes 0.2 s to import (2 cores), this module with all that it imports 0.1 s.
 """
 
 import json

@@ -46,7 +46,8 @@ SHAPES = re.compile(
     r"|sk-[\w-]{20,}|AKIA[0-9A-Z]{16}|wandb_v1_\w{20,}"
     r"|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]+)"
 )
-# Hydra prints the config; after --help thaw does (thaw.cli.help), whose words look like secrets.
+# Hydra prints the config; after --help thaw does (thaw.cli.reference.help), and meanings of options
+# look like secrets.
 PRINTS = re.compile(r"--(?:cfg|info)(?:=[\w-]+)?|-[ci](?:job|hydra|all)?")
 # names a variable and not its value
 FROM_OUTSIDE = re.compile(r"[\"']?\$\{oc\.env:\w+(?:,null)?\}[\"']?")
@@ -170,13 +171,7 @@ class Redaction(Callback):
 
 
 def require_whole(overrides: Sequence[str], argv: Sequence[str], origin: Path) -> None:
-    """Raises ThawError if kept overrides lack a secret that is not typed again.
-
-    Args:
-        overrides: overrides as they were kept.
-        argv: command line of now.
-        origin: directory that they were kept in.
-    """
+    """Raises ThawError if kept overrides lack a secret that is not typed again."""
     typed = {key_of(word) for word in argv}
     for key, value in map(split_override, overrides):
         if HIDDEN in value and key not in typed:

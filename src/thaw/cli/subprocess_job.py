@@ -107,12 +107,7 @@ def signals_passed_on(process: subprocess.Popen) -> Iterator[list[int]]:
 
 
 def failure_of(lines: list[str], code: int) -> str:
-    """Returns why a command failed: the message of thaw, else the last line.
-
-    Args:
-        lines: end of its standard error.
-        code: exit code, negative for a signal.
-    """
+    """Returns why a command failed: the message of thaw, else the last line."""
     starts = [i for i, line in enumerate(lines) if line.startswith("thaw: ")]
     if code == 2 and starts:
         return "".join(lines[starts[-1] :]).removeprefix("thaw: ").strip()

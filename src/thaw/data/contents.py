@@ -11,17 +11,14 @@ ENDS = 2**20  # bytes at each end of a file that is too large to be read for its
 SHOWN = 5  # labels in a message
 
 
-def contents_of_place(place: Path) -> dict[str, Any]:
-    """Returns size and hash of a file, or of a folder's files, from their names and their ends.
-
-    Args:
-        place: that is read while a run trains, and so not known as rows.
-    """
+def contents_of_path(path: Path) -> dict[str, Any]:
+    """Returns size and hash of a file, or of a folder's files, from their names and their ends:
+    of a stream, whose rows are not known before it trains."""
     state, size = hashlib.sha256(), 0
-    files = sorted(p for p in place.rglob("*") if p.is_file()) if place.is_dir() else [place]
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     for file in files:
         length = file.stat().st_size
-        state.update(f"{file.relative_to(place)} {length}".encode("utf-8", "surrogateescape"))
+        state.update(f"{file.relative_to(path)} {length}".encode("utf-8", "surrogateescape"))
         with open(file, "rb") as raw:
             state.update(raw.read(ENDS))
             raw.seek(max(0, length - ENDS))

@@ -13,14 +13,15 @@ from typing import Any, Literal
 import torch
 from torch.utils.data import DataLoader
 
-from thaw.data.base import EncoderData, rowwise
+from thaw.data.base import EncoderData
 from thaw.data.batch.stream import Stream
-from thaw.data.contents import contents_of_place
+from thaw.data.contents import contents_of_path
 from thaw.data.encode.blocks import Row, blocks, padded, portions
 from thaw.data.encode.token_cache import Rows as Encodings
 from thaw.data.encode.words import word_numbers
+from thaw.data.loaders import rowwise
 from thaw.data.read.corpus import corpus_rows, joined
-from thaw.data.read.labels import is_missing
+from thaw.data.read.labels.reader import is_missing
 from thaw.data.read.row_values import Columns, as_text, require_columns
 from thaw.data.read.splits import split_of
 from thaw.data.read.surrogates import replace_surrogates
@@ -76,27 +77,20 @@ class MaskedLanguageModelData(EncoderData):
         self.room = self.max_tokens - len(self.prefix) - len(self.suffix)
         self.special = set(self.tokenizer.all_special_ids)
 
-    def read(self, only: str | None = None, trained: Mapping[str, Any] | None = None) -> None:
-        """Reads and encodes the splits, of a stream those that are evaluated; see `EncoderData`."""
-        if self.streaming:
-            self.rows = self.read_ahead(only)
-            root = self.root()
-            if not isinstance(root, str):
-                place = (root or Path()) / str(self.sources["train"])
-                self.contents["train"] = contents_of_place(place)
-        else:
-            self.rows = self.read_splits(only)
-            if only is None:
-                self.warn_of_leaks()
-        for split, texts in self.rows.items():
-            self.encoded[split] = self.encode(texts, split)
-        if only is None:
-            log.info("%s", self.summary().text())
+    def read_splits(self, only: str | None = None) -> dict[str, Texts]:
+        if not self.streaming:
+            return super().read_splits(only)
+        out = self.read_ahead(only)
+        root = self.root()
+        if not isinstance(root, str):
+            path = (root or Path()) / str(self.sources["train"])
+            self.contents["train"] = contents_of_path(path)
+        return out
 
     def example(self) -> str:
         return ", such as data.train=corpus.txt: a text a line, a table, or a folder of .txt"
 
-    def for_task(self) -> dict[str, Any]:
+    def task_kwargs(self) -> dict[str, Any]:
         return {"max_tokens": self.max_tokens}
 
     def source_rows(self, root: Path | str | None, split: str) -> Iterable[Mapping[str, Any]]:
@@ -120,11 +114,11 @@ class MaskedLanguageModelData(EncoderData):
         return texts
 
     def columns(self, row: Mapping[str, Any]) -> Columns:
-        """The columns to read; the files of a folder are groups."""
+        """Returns the columns to read; the files of a folder are groups."""
         group = "document" if isinstance(row.get("document"), str) else None
         return Columns(text=[self.text], label=None, drop_empty=True, group=self.group or group)
 
-    def recipe(self, split: str) -> dict[str, Any]:
+    def cache_key_parts(self, split: str) -> dict[str, Any]:
         return {
             "task": "mlm",
             "max_tokens": self.max_tokens,
@@ -134,53 +128,44 @@ class MaskedLanguageModelData(EncoderData):
             "separator": self.tokenizer.sep_token_id,
         }
 
-    def pieces(self, rows: Texts, split: str, about: dict[str, Any]) -> Iterator[Encodings]:
-        """Tokens and words: a row a text, or a row a block."""
+    def tokenize(self, rows: Texts, split: str) -> Iterator[tuple[Encodings, dict[str, int]]]:
         texts = ((text, i) for i, (text,) in enumerate(rows.texts))
-        encoded = enumerate(self.encoded_rows(texts, about))
+        statistics: dict[str, int] = {} if self.pack == "documents" else {"cut": 0, "longest": 0}
+        encoded = enumerate(self.encoded_rows(texts, statistics))
         while part := list(islice(encoded, 1000)):
-            yield {
+            columns: Encodings = {
                 "input_ids": [ids for _, (ids, _) in part],
                 "words": [words for _, (_, words) in part],
                 "length": [len(ids) for _, (ids, _) in part],
                 "row": [number for number, _ in part],
             }
+            yield columns, statistics
 
     def encoded_rows(
-        self, texts: Iterable[tuple[str, Any]], about: dict[str, Any] | None = None
+        self, texts: Iterable[tuple[str, Any]], statistics: dict[str, int] | None = None
     ) -> Iterator[Row]:
-        """Tokens with the number of each one's word (-1: special), by text or by block.
+        """Yields tokens with the number of each one's word (-1: special), by text or by block.
 
         Args:
             texts: each with its document.
-            about: gets how many texts are cut, and the length of the longest.
+            statistics: counts of texts that are cut, and the longest length, which are updated.
         """
         rows = self.tokens(texts)
         if self.pack == "documents":
             yield from map(self.framed, blocks(rows, self.room, self.tokenizer.sep_token_id))
             return
-        about = {} if about is None else about
-        about |= {"cut": 0, "longest": 0}
         for _, row in rows:
-            about["cut"] += len(row[0]) > self.room
-            about["longest"] = max(about["longest"], len(row[0]))
+            if statistics is not None:
+                statistics["cut"] += len(row[0]) > self.room
+                statistics["longest"] = max(statistics["longest"], len(row[0]))
             yield self.framed(row)
 
-    def report(self, split: str, count: int, about: Mapping[str, Any]) -> None:
-        """Warns of texts that are cut."""
-        if about.get("cut"):
-            log.warning(
-                "%s: %d of %d texts are longer than data.max_tokens=%d and cut (the longest: %d); "
-                "data.pack=documents trains on all of them",
-                split,
-                about["cut"],
-                count,
-                self.max_tokens,
-                about["longest"],
-            )
+    def report(self, split: str, count: int, statistics: Mapping[str, int], hint: str = "") -> None:
+        hint = "; data.pack=documents trains on all of them"
+        super().report(split, count, statistics, hint)
 
     def tokens(self, texts: Iterable[tuple[str, Any]]) -> Iterator[tuple[Any, Row]]:
-        """The document, and tokens and words, of each text, without special tokens around it."""
+        """Yields the document, tokens and words of each text, without special tokens around it."""
         for part in portions(texts, lambda pair: len(pair[0])):
             strings = [text for text, _ in part]
             encoded = self.tokenizer(
@@ -193,7 +178,7 @@ class MaskedLanguageModelData(EncoderData):
                 yield document, (ids, marked)
 
     def framed(self, row: Row) -> Row:
-        """A row, cut where it is too long, between the special tokens that the model expects."""
+        """Returns a row, cut where it is too long, between the special tokens of the model."""
         ids, words = row[0][: self.room], row[1][: self.room]
         return (
             [*self.prefix, *ids, *self.suffix],
@@ -201,7 +186,7 @@ class MaskedLanguageModelData(EncoderData):
         )
 
     def collate(self, batch: dict[str, list] | list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """`input_ids` and `words` (B, T), `row` (B,); `attention_mask` (B, T) if rows differ."""
+        """Returns `input_ids`, `words` (B, T), `row` (B,), and `attention_mask` if rows differ."""
         rows = rowwise(batch)
         return padded(
             [(r["input_ids"], r["words"]) for r in rows],
@@ -212,7 +197,7 @@ class MaskedLanguageModelData(EncoderData):
     # A corpus larger than memory: train is read while it trains.
 
     def read_ahead(self, only: str | None) -> dict[str, Texts]:
-        """The splits that are evaluated; those given as fractions from the begin of the stream."""
+        """Returns the splits that are evaluated, fractions from the beginning of the stream."""
         fractions = self.fractions()
         if self.sources["train"] is None:
             raise ThawError(f"data={self.name} needs data.train=<file>{self.example()}")
@@ -238,11 +223,11 @@ class MaskedLanguageModelData(EncoderData):
         return out
 
     def fractions(self) -> dict[str, float]:
-        """The splits that are cut from train, with their shares."""
+        """Returns the splits that are cut from train, with their shares."""
         return {s: float(v) for s, v in self.sources.items() if isinstance(v, (int, float))}
 
     def streamed(self, split: str) -> Iterator[tuple[str, Any]]:
-        """Texts of train's source that fall into a split, each with its document.
+        """Yields texts of train's source that fall into a split, each with its document.
 
         A text's split follows from a hash of its group, else of its document in a folder, else of
         the text itself.
@@ -282,20 +267,6 @@ class MaskedLanguageModelData(EncoderData):
     def loader(self, split: str, batch_size: int, shuffle: bool = False) -> DataLoader:
         if split != "train" or not self.streaming:
             return super().loader(split, batch_size, shuffle)
-        trainer = self.trainer
-        stream = Stream(
-            self,
-            batch_size,
-            self.seed,
-            rank=trainer.global_rank if trainer else 0,
-            world_size=trainer.world_size if trainer else 1,
-            epoch=self.first_epoch(),
-            start=self.start,
-        )
-        return DataLoader(
-            stream,
-            batch_size=None,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
-        )
+        epoch, start = self.first_epoch(), self.start
+        stream = Stream(self, batch_size, self.seed, epoch=epoch, start=start, **self.ranks())
+        return self.whole_batches(stream)

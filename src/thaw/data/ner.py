@@ -13,14 +13,15 @@ from typing import Any, Literal
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from thaw.data.base import EncoderData, names_of, rowwise
+from thaw.data.base import EncoderData, names_of
 from thaw.data.encode.blocks import portions
 from thaw.data.encode.token_cache import Rows
 from thaw.data.encode.windows import prefix_spaces, windows
 from thaw.data.entities import entities
-from thaw.data.read.sentences import Sentences, read_sentences
-from thaw.data.read.spans import OVERLAPS, Overlaps
-from thaw.data.read.tag_schemes import SCHEMES, Scheme, split_tag
+from thaw.data.loaders import rowwise
+from thaw.data.read.entities.sentences import Sentences, read_sentences
+from thaw.data.read.entities.spans import OVERLAPS, Overlaps
+from thaw.data.read.entities.tag_schemes import SCHEMES, Scheme, split_tag
 from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)
@@ -29,15 +30,10 @@ IGNORED = -100  # what cross_entropy leaves out
 
 
 def align(word_ids: Sequence[int | None], tags: Sequence[str], label_subwords: str) -> list[str]:
-    """The tag of each subword; "" for those that train and score nothing.
+    """Returns the tag of each subword; "" for those that train and score nothing.
 
     The first subword of a word has the word's tag. The others have I- of the same type with
-    `label_subwords="all"`, and none with "first". Special tokens and padding have none.
-
-    Args:
-        word_ids: the word of each token, None of special tokens.
-        tags: of the words, in IOB2.
-        label_subwords: "all" or "first".
+    `label_subwords="all"`, and none with "first". Special tokens (word None) have none.
     """
     out = []
     last = None
@@ -122,34 +118,27 @@ class TokenData(EncoderData):
                 f"can share 0 to {room - 1} tokens."
             )
 
-    def read(self, only: str | None = None, trained: Mapping[str, Any] | None = None) -> None:
-        """Reads, checks and encodes the splits, and finds the labels; see `EncoderData.read`."""
-        self.rows = self.read_splits(only)
+    def find_labels(self) -> None:
         found = {split: types_of(rows.labels) for split, rows in self.rows.items()}
-        if trained is not None:
-            self.labels = names_of(trained)
+        types = sorted(set().union(*found.values()))
+        if self.trained is not None:
+            self.labels = names_of(self.trained)
             check_types(self.rows, found, self.labels)
         else:
-            types = sorted(set().union(*found.values()))
             self.labels = ["O", *(f"{prefix}-{kind}" for kind in types for prefix in "BI")]
-        if only is None:
-            if not found["train"]:
+        if self.only is None:
+            if not (train := found["train"]):
                 raise ThawError(
                     f"{self.rows['train'].origin}: train has no entity; every tag is O."
                 )
-            for kind in sorted(set().union(*found.values()) - set(found["train"])):
+            for kind in (kind for kind in types if kind not in train):
                 splits = ", ".join(f"{found[s][kind]} in {s}" for s in found if found[s][kind])
                 log.warning(
                     "entities of type %s are not in train, and cannot be found: %s", kind, splits
                 )
-            self.warn_of_leaks()
         for split in found:
             if not found[split]:
                 log.warning("%s has no entity: its scores say nothing", split)
-        for split, rows in self.rows.items():
-            self.encoded[split] = self.encode(rows, split)
-        if only is None:
-            log.info("%s", self.summary().text())
 
     def example(self) -> str:
         return ", such as data=conll data.train=train.txt data.test=test.txt"
@@ -158,15 +147,15 @@ class TokenData(EncoderData):
         return read_sentences(rows, self.names, self.scheme, origin, self.overlaps)
 
     def strata(self, rows: Sentences) -> list[list[str]]:
-        """The entity types of each sentence."""
+        """Returns the entity types of each sentence."""
         return [sorted({entity.type for entity in entities(tags)}) for tags in rows.labels]
 
     def counts(self, rows: Sentences) -> Counter[str]:
         """Returns how many entities there are of each type."""
         return types_of(rows.labels)
 
-    def for_task(self) -> dict[str, Any]:
-        """Labels, how many tokens of train have each, and how a text is split into words."""
+    def task_kwargs(self) -> dict[str, Any]:
+        """Returns labels, the number of tokens of train with each, and how words are split."""
         fine = next(iter(self.rows.values())).from_spans
         given: dict[str, Any] = {"labels": self.labels, "fine_words": fine}
         if "train" in self.encoded:
@@ -175,7 +164,7 @@ class TokenData(EncoderData):
             given["label_counts"] = [counts[i] for i in range(len(self.labels))]
         return given
 
-    def recipe(self, split: str) -> dict[str, Any]:
+    def cache_key_parts(self, split: str) -> dict[str, Any]:
         return {
             "task": "ner",
             "max_tokens": self.max_tokens,
@@ -186,14 +175,14 @@ class TokenData(EncoderData):
             "windows apart": split == "train",
         }
 
-    def pieces(self, rows: Sentences, split: str, about: dict[str, Any]) -> Iterator[Rows]:
-        """Encoded windows, and how many words and entities no window covers.
+    def tokenize(self, rows: Sentences, split: str) -> Iterator[tuple[Rows, dict[str, int]]]:
+        """Yields encoded windows, and how many words and entities no window covers.
 
         A row of train is a window; a row of other splits is a sentence with its windows, so that
         it is scored whole.
         """
         ids = {name: i for i, name in enumerate(self.labels)} | {"": IGNORED}
-        about |= {"long": 0, "uncovered": 0, "lost": 0}
+        statistics = {"long": 0, "uncovered": 0, "lost": 0}
         begin = 0
         for part in portions(rows.texts, lambda words: sum(map(len, words))):
             out: Rows = {}
@@ -204,9 +193,9 @@ class TokenData(EncoderData):
                 covered = {word for piece in pieces for word in piece["word_ids"]}
                 absent = set(range(len(tags))) - covered
                 gone = [any(w in absent for w in range(e.start, e.end)) for e in entities(tags)]
-                about["uncovered"] += len(absent)
-                about["lost"] += sum(gone)
-                about["long"] += len(pieces) > 1
+                statistics["uncovered"] += len(absent)
+                statistics["lost"] += sum(gone)
+                statistics["long"] += len(pieces) > 1
                 for piece in pieces:
                     word_ids = piece.pop("word_ids")
                     piece["labels"] = [ids[t] for t in align(word_ids, tags, self.label_subwords)]
@@ -218,22 +207,22 @@ class TokenData(EncoderData):
                     for key, value in (columns | {"length": length, "row": row}).items():
                         out.setdefault(key, []).append(value)
             begin += len(part)
-            yield out
+            yield out, statistics
 
-    def report(self, split: str, count: int, about: Mapping[str, Any]) -> None:
+    def report(self, split: str, count: int, statistics: Mapping[str, int], hint: str = "") -> None:
         log.info(
             "%s: %d of %d sentences are longer than data.max_tokens=%d and become windows; "
             "%d words and %d entities are in no window",
             split,
-            about["long"],
+            statistics["long"],
             count,
             self.max_tokens,
-            about["uncovered"],
-            about["lost"],
+            statistics["uncovered"],
+            statistics["lost"],
         )
 
     def collate(self, batch: dict[str, list] | list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """`input_ids`, `attention_mask`, `labels` (B, T), `word` (B, T), the word whose first
+        """Returns `input_ids`, `attention_mask`, `labels`, `word` (B, T), the word whose first
         subword a token is, else -1, and `row` (B,), the sentence of a window."""
         rows = rowwise(batch)
         keys = [key for key in rows[0] if key not in ("row", "length")]
@@ -253,7 +242,7 @@ class TokenData(EncoderData):
 
 
 def firsts(word_ids: Sequence[int | None]) -> list[int]:
-    """The word of each token that is a word's first, -1 at others."""
+    """Returns the word of each token that is a word's first, -1 at others."""
     return [
         -1 if word is None or (at and word_ids[at - 1] == word) else word
         for at, word in enumerate(word_ids)
@@ -261,7 +250,7 @@ def firsts(word_ids: Sequence[int | None]) -> list[int]:
 
 
 def types_of(sentences: Iterable[Sequence[str]]) -> Counter[str]:
-    """How many entities there are of each type."""
+    """Returns how many entities there are of each type."""
     return Counter(entity.type for tags in sentences for entity in entities(tags))
 
 

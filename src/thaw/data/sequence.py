@@ -13,12 +13,13 @@ import torch
 from pydantic import PositiveInt
 from torch.utils.data import Sampler
 
-from thaw.data.base import EncoderData, names_of, rowwise
+from thaw.data.base import EncoderData, names_of
 from thaw.data.batch.balanced import BalancedBatches
 from thaw.data.encode.blocks import portions
 from thaw.data.encode.token_cache import Rows
+from thaw.data.loaders import rowwise
 from thaw.data.read.few_shots import distinct, draw
-from thaw.data.read.label_names import (
+from thaw.data.read.labels.names import (
     counted,
     label_counts,
     label_names,
@@ -86,30 +87,22 @@ class SequenceData(EncoderData):
         if flags == []:
             raise ThawError("data.label=[]: expected a column, or several of zeros and ones.")
 
-    def read(self, only: str | None = None, trained: Mapping[str, Any] | None = None) -> None:
-        """Reads, checks and encodes the splits, and finds the labels; see `EncoderData.read`."""
-        self.rows = self.read_splits(only)
-        train = next(iter(self.rows.values())) if only else self.rows["train"]
+    def find_labels(self) -> None:
+        train = next(iter(self.rows.values())) if self.only else self.rows["train"]
         self.multi_label = has_lists(train)
         for split, texts in self.rows.items():
             as_lists(texts, split, self.multi_label)
-        if trained is not None:
-            self.labels = trained_labels(trained, self.multi_label)
+        if self.trained is not None:
+            self.labels = trained_labels(self.trained, self.multi_label)
         else:
             self.labels = label_names(train.labels, self.given_labels)
-        if only is None:
+        if self.only is None:
             check_classes(train, self.labels, self.multi_label)
             warn_of_alike(label_counts(train.labels), train.origin)
             warn_of_odd(label_counts(train.labels), train.origin)
             self.warn_of_kept()
         for split, texts in self.rows.items():
             check_labels(texts, split, self.labels)
-        if only is None:
-            self.warn_of_leaks()
-        for split, texts in self.rows.items():
-            self.encoded[split] = self.encode(texts, split)
-        if only is None:
-            log.info("%s", self.summary().text())
 
     def warn_of_kept(self) -> None:
         """Warns of labels to drop that no row has, and of rows that stay with a similar label."""
@@ -129,19 +122,17 @@ class SequenceData(EncoderData):
             out["train"] = draw(distinct(out["train"]), self.shots, self.seed)
         return out
 
-    def batches(
-        self, split: str, batch_size: int, shuffle: bool, rank: int, world_size: int
-    ) -> Sampler[list[int]]:
-        """Of similar length; of a few shots or in `steps`, with labels in equal parts."""
+    def batches(self, split: str, batch_size: int, shuffle: bool) -> Sampler[list[int]]:
+        """Returns batches of similar length; with `steps` or `shots`, of labels in equal parts."""
         steps = self.steps
         if steps is None and self.shots is not None:
             steps = max(LEAST_STEPS, len(self.encoded[split]) // 2)
         if not shuffle or steps is None:
-            return super().batches(split, batch_size, shuffle, rank, world_size)
+            return super().batches(split, batch_size, shuffle)
         # Where a text has several labels, its first one counts.
         labels = np.asarray(self.encoded[split]["labels"][:])
         labels = labels.argmax(axis=1) if self.multi_label else labels
-        return BalancedBatches(labels, batch_size, steps, self.seed, rank, world_size)
+        return BalancedBatches(labels, batch_size, steps, self.seed, **self.ranks())
 
     def example(self) -> str:
         return ", such as data.train=reviews.csv data.text=review data.label=stars"
@@ -149,26 +140,21 @@ class SequenceData(EncoderData):
     def pick(self, rows: Iterable[Mapping[str, Any]], origin: str) -> Texts:
         return read_texts(rows, self.columns, origin)
 
-    def for_task(self) -> dict[str, Any]:
-        """Labels, whether a text has several, and how often each occurs in train."""
+    def task_kwargs(self) -> dict[str, Any]:
+        """Returns labels, whether a text has several, and how often each occurs in train."""
         given: dict[str, Any] = {"labels": self.labels, "multi_label": self.multi_label}
         if "train" in self.rows:
             counts = label_counts(self.rows["train"].labels)
             given["label_counts"] = [counts[name] for name in self.labels]
         return given
 
-    def recipe(self, split: str) -> dict[str, Any]:
-        return {
-            "task": "sequence",
-            "max_tokens": self.max_tokens,
-            "labels": self.labels,
-            "multi_label": self.multi_label,
-        }
+    def cache_key_parts(self, split: str) -> dict[str, Any]:
+        options = {"labels": self.labels, "multi_label": self.multi_label}
+        return {"task": "sequence", "max_tokens": self.max_tokens, **options}
 
-    def pieces(self, rows: Texts, split: str, about: dict[str, Any]) -> Iterator[Rows]:
+    def tokenize(self, rows: Texts, split: str) -> Iterator[tuple[Rows, dict[str, int]]]:
         ids = {name: i for i, name in enumerate(self.labels)}
-        about |= {"cut": 0, "longest": 0}
-        begin = 0
+        begin = cut = longest = 0
         for texts in portions(rows.texts, lambda text: sum(map(len, text))):
             part = [list(column) for column in zip(*texts, strict=True)]
             labels = rows.labels[begin : begin + len(texts)]
@@ -184,34 +170,19 @@ class SequenceData(EncoderData):
                 for key, values in short.items():
                     for i, value in zip(long, values, strict=True):
                         columns[key][i] = value
-            about["cut"] += len(long)
-            about["longest"] = max(about["longest"], *lengths)
-            yield columns | {
-                "length": [min(length, self.max_tokens) for length in lengths],
-                "row": list(range(begin, begin + len(labels))),
-                "labels": [
-                    [float(name in set(value)) for name in self.labels]
-                    if self.multi_label
-                    else ids[value]
-                    for value in labels
-                ],
-            }
-            begin += len(texts)
-
-    def report(self, split: str, count: int, about: Mapping[str, Any]) -> None:
-        """Warns of texts that are cut."""
-        if about["cut"]:
-            log.warning(
-                "%s: %d of %d texts are longer than data.max_tokens=%d and cut (the longest: %d)",
-                split,
-                about["cut"],
-                count,
-                self.max_tokens,
-                about["longest"],
+            cut, longest = cut + len(long), max(longest, *lengths)
+            columns["length"] = [min(length, self.max_tokens) for length in lengths]
+            columns["row"] = list(range(begin, begin + len(labels)))
+            columns["labels"] = (
+                [[float(name in value) for name in self.labels] for value in labels]
+                if self.multi_label
+                else [ids[value] for value in labels]
             )
+            begin += len(texts)
+            yield columns, {"cut": cut, "longest": longest}
 
     def collate(self, batch: dict[str, list] | list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """`input_ids`, `attention_mask` (B, T), `labels` (B,) or (B, C), `row` (B,)."""
+        """Returns `input_ids`, `attention_mask` (B, T), `labels` (B,) or (B, C), `row` (B,)."""
         rows = [{k: v for k, v in row.items() if k != "length"} for row in rowwise(batch)]
         return dict(self.tokenizer.pad(rows, return_tensors="pt"))
 
@@ -222,16 +193,8 @@ def has_lists(texts: Texts) -> bool:
 
 
 def as_lists(texts: Texts, split: str, multi_label: bool) -> None:
-    """Makes a list of each label where texts have several.
-
-    Args:
-        texts: of a split, changed in place.
-        split: its name.
-        multi_label: whether the texts of train have several labels.
-
-    Raises:
-        ThawError: the texts have several labels, those of train have one.
-    """
+    """Makes a list of each label, in place, where texts have several; raises ThawError if only
+    those of another split than train have."""
     if not multi_label and has_lists(texts):
         raise ThawError(
             f"{texts.origin}: texts of {split} have several labels, those of train one."
@@ -245,15 +208,8 @@ def as_lists(texts: Texts, split: str, multi_label: bool) -> None:
 
 
 def trained_labels(config: Mapping[str, Any], multi_label: bool) -> list[str]:
-    """The labels of a trained classifier in their order.
-
-    Args:
-        config: of the model.
-        multi_label: whether the data has several labels a text.
-
-    Raises:
-        ThawError: one has several labels a text, the other has not.
-    """
+    """Returns the labels of a trained model in their order; raises ThawError if a text has several
+    in the data and one in the model, or the other way round."""
     if multi_label != (config.get("problem_type") == "multi_label_classification"):
         several, one = ("the data", "the model") if multi_label else ("the model", "the data")
         raise ThawError(

@@ -12,10 +12,10 @@ import torch
 from pydantic import PositiveInt
 from torch.utils.data import DataLoader, Sampler
 
-from thaw.data.base import rowwise
 from thaw.data.batch.pairs import PairBatches, Sampling, sample_pairs
+from thaw.data.loaders import rowwise
 from thaw.data.read.few_shots import distinct
-from thaw.data.read.label_names import counted, label_counts, label_names, option
+from thaw.data.read.labels.names import counted, label_counts, label_names, option
 from thaw.data.read.texts import Texts
 from thaw.data.sequence import SequenceData
 from thaw.errors import ThawError
@@ -77,7 +77,7 @@ class SetFitData(SequenceData):
         return out
 
     def from_names(self) -> dict[str, Texts]:
-        """Train from the labels' names, and the evaluated splits as they are.
+        """Returns train from the labels' names, and the evaluated splits as they are.
 
         Raises:
             ThawError: there are no names, or names that say nothing.
@@ -110,9 +110,9 @@ class SetFitData(SequenceData):
         log.info("zero-shot: %d texts such as %r", len(texts), texts[0][0])
         return {"train": Texts(texts, labels, origin="task.templates")} | out
 
-    def for_task(self) -> dict[str, Any]:
-        """Labels, whether a text has several, and how long texts may be."""
-        given = super().for_task()
+    def task_kwargs(self) -> dict[str, Any]:
+        """Returns labels, whether a text has several, and how long texts may be."""
+        given = super().task_kwargs()
         given.pop("label_counts", None)
         return given | {"max_tokens": self.max_tokens}
 
@@ -122,22 +122,19 @@ class SetFitData(SequenceData):
             loader.collate_fn = self.collate_pairs
         return loader
 
-    def batches(
-        self, split: str, batch_size: int, shuffle: bool, rank: int, world_size: int
-    ) -> Sampler[list[int]]:
+    def batches(self, split: str, batch_size: int, shuffle: bool) -> Sampler[list[int]]:
         if not shuffle or self.pairs == "all":
-            return super().batches(split, batch_size, shuffle, rank, world_size)
+            return super().batches(split, batch_size, shuffle)
         labels = np.asarray(self.encoded[split]["labels"][:])
         pairs = sample_pairs(labels, self.num_iterations, self.sampling)
-        return PairBatches(pairs, batch_size, self.seed, rank, world_size)
+        return PairBatches(pairs, batch_size, self.seed, **self.ranks())
 
     def collate_pairs(
         self, batch: dict[str, list] | list[dict[str, Any]]
     ) -> dict[str, torch.Tensor]:
-        """`collate` of the different texts of a batch, with `pairs` (P, 2) of them."""
+        """Returns `collate` of the different texts of a batch, with `pairs` (P, 2) of them."""
         rows = rowwise(batch)
-        _, first, place = np.unique(
-            [row["row"] for row in rows], return_index=True, return_inverse=True
-        )
+        numbers = [row["row"] for row in rows]
+        _, first, inverse = np.unique(numbers, return_index=True, return_inverse=True)
         texts = self.collate([rows[i] for i in first])
-        return texts | {"pairs": torch.from_numpy(place.reshape(-1, 2))}
+        return texts | {"pairs": torch.from_numpy(inverse.reshape(-1, 2))}

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from thaw.data.read.label_names import distinct_name
+from thaw.data.read.labels.names import distinct_name
 from thaw.data.read.texts import Source, Texts
 
 if TYPE_CHECKING:  # a sweep's report is written without it

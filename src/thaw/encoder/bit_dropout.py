@@ -1,7 +1,7 @@
-"""Dropout whose random numbers cost a CPU less.
+"""Dropout that draws sixteen random bits for each element on a CPU.
 
-On a CPU, torch draws a Bernoulli variable an element: 80 % of the time of a dropout, and two thirds
-of that of an attention with dropout. Sixteen random bits an element say as much.
+torch draws a Bernoulli variable, which takes 80 % of the time of a dropout and two thirds of that
+of an attention with dropout.
 
 Shapes: B batch, N heads, Q queries, K keys, D width of a head.
 """
@@ -29,12 +29,7 @@ def use_bits(model: PreTrainedModel) -> None:
 
 
 def bit_dropout(input: Tensor, p: float) -> Tensor:
-    """Dropout (Srivastava et al. 2014), with `p` rounded to 1/65536 on a CPU.
-
-    Args:
-        input: of any shape.
-        p: the probability of a 0.
-    """
+    """Applies dropout (Srivastava et al. 2014), with `p` rounded to 1/65536 on a CPU."""
     dropped = round(p * LEVELS)
     if input.device.type != "cpu" or not 0 < dropped < LEVELS:
         return nn.functional.dropout(input, p)
@@ -62,7 +57,7 @@ def factors(drawn: Tensor, dropped: int, dtype: torch.dtype) -> Tensor:
 
 
 class BitMask(torch.autograd.Function):
-    """Dropout of `dropped` of 65536 elements, which keeps bits: half of a mask in float32."""
+    """Dropout of `dropped` of 65536 elements; for the backward pass it keeps the drawn bits."""
 
     @staticmethod
     def forward(ctx: Any, input: Tensor, dropped: int) -> Tensor:
@@ -125,20 +120,10 @@ def attend(
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """transformers' sdpa attention; with dropout on a CPU, `BitAttention`.
+    """Computes transformers' sdpa attention (B, Q, N, D); with dropout on a CPU, `BitAttention`.
 
-    Args:
-        module: the attention.
-        query: (B, N, Q, D)
-        key: (B, N, K, D)
-        value: (B, N, K, D)
-        attention_mask: (B, 1, Q, K), True where a query attends to a key; None: everywhere.
-        dropout: of the attention's probabilities.
-        scaling: of the products; None: 1 / sqrt(D).
-        kwargs: what else transformers' function takes.
-
-    Returns:
-        (B, Q, N, D)
+    The arguments are those of transformers' attention functions: `query` (B, N, Q, D), `key` and
+    `value` (B, N, K, D), and `attention_mask` (B, 1, Q, K), True where a query attends to a key.
     """
     dropped = round(dropout * LEVELS)
     known = key.shape == value.shape and key.shape[1] == query.shape[1]
@@ -154,8 +139,8 @@ def attend(
 
 
 def mask(*args: Any, **options: Any) -> Tensor | None:
-    """transformers' sdpa mask. On a GPU it is made without a look at whether there is padding: that
-    would wait for the GPU in every pass."""
+    """Returns transformers' sdpa mask; on a GPU without checking for padding, which would wait for
+    the GPU in every pass."""
     padding, device = options.get("attention_mask"), torch.device(options.get("device", "cpu"))
     if padding is not None and device.type != "cpu":
         options["allow_is_bidirectional_skip"] = False

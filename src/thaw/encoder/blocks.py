@@ -110,10 +110,6 @@ def factor_of_each_part(parts: Mapping[str, str], layer_decay: float) -> dict[st
     block, its square for the one below, and so on down to the embeddings.
 
     Layer-wise decay as in ELECTRA (Clark et al. 2020, appendix A) and BEiT.
-
-    Args:
-        parts: the part of each parameter, of `part_of_each_parameter`.
-        layer_decay: between 0 and 1.
     """
     found = list(dict.fromkeys(parts.values()))
     blocks = sorted((p for p in found if p.startswith("block ")), key=lambda p: int(p[6:]))
@@ -135,19 +131,12 @@ def learning_rate_factors(model: PreTrainedModel, layer_decay: float) -> dict[st
 
 
 def parameter_table(task: Any) -> str:
-    """Returns `parameter_rows` as text, a line each.
-
-    Args:
-        task: frozen as it trains.
-    """
+    """Returns `parameter_rows` as text, a line each."""
     return "\n".join(aligned(parameter_rows(task)))
 
 
 def parameter_rows(task: Any) -> list[tuple[str, ...]]:
     """Returns, for each part, its number of parameters, whether they train, and how fast.
-
-    Args:
-        task: frozen as it trains.
 
     Returns:
         The names of the columns, then the parts from the embeddings up.

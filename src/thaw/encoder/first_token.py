@@ -1,4 +1,4 @@
-"""The last block for the first token alone.
+"""Computes the last block for the first token alone.
 
 A classifier that reads [CLS] uses one position of the last block's output. Its query, output
 projection and feed-forward are needed there only; keys and values are needed for every token. Same

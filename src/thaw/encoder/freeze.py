@@ -1,5 +1,5 @@
-"""Which modules train. A strategy freezes modules of a task's Hugging Face model, and says which of
-them are unfrozen later; the task keeps frozen modules in eval mode, without dropout."""
+"""Strategies that freeze modules of a task's Hugging Face model, and say which of them are unfrozen
+later. The task keeps frozen modules in eval mode, without dropout."""
 
 import fnmatch
 from collections.abc import Sequence
@@ -154,7 +154,7 @@ def require(blocks: int, there: int) -> None:
 
 
 def frozen_modules(module: nn.Module) -> list[nn.Module]:
-    """The largest modules without a parameter that trains."""
+    """Returns the largest modules without a parameter that trains."""
     if next(module.parameters(), None) is None:
         return []
     if not any(p.requires_grad for p in module.parameters()):

@@ -1,8 +1,7 @@
-"""The states after the leading frozen blocks, computed once for each text.
+"""Computes the states after the leading frozen blocks once for each text.
 
-They are cached on disk, and a batch starts from them: embeddings and frozen blocks are skipped. A
-text is known by the hash of its tokens, so that epochs, validation, test, windows of long sentences
-and other runs share its states.
+They are cached on disk, and a batch starts from them, without embeddings and frozen blocks. A text
+is identified by the hash of its tokens, so epochs, windows and other runs use the same states.
 
 Shapes: B batch, T tokens, H width.
 """
@@ -46,8 +45,9 @@ class Prefix:
 
     Args:
         model: frozen as it stays.
-        cache: where states are kept.
-        precision: of the pass that computes them, part of the key.
+        cache: cache that keeps the states.
+        precision: precision of the pass that computes them, part of the key.
+        depth: number of blocks to skip; None: all leading frozen ones.
 
     Attributes:
         depth: number of leading frozen blocks.
@@ -55,14 +55,17 @@ class Prefix:
         bytes: size of the states in use.
     """
 
-    def __init__(self, model: PreTrainedModel, cache: Cache, precision: str) -> None:
+    def __init__(
+        self, model: PreTrainedModel, cache: Cache, precision: str, depth: int | None = None
+    ) -> None:
         self.model = model
         self.cache = cache
         self.parts = encoder_parts(model)
         if getattr(getattr(model.base_model, "encoder", None), "conv", None) is not None:
             raise PrefixUnavailable("this encoder has a convolution beside its blocks")
         frozen = [not any(trains(m) for m in block) for block in self.parts.blocks]
-        self.depth = 0 if any(map(trains, self.parts.embeddings)) else (*frozen, False).index(False)
+        leading = 0 if any(map(trains, self.parts.embeddings)) else (*frozen, False).index(False)
+        self.depth = leading if depth is None else depth
         self.precision = precision
         # Where the last block computes the first token alone, a text has one state.
         last = self.parts.blocks[-1][0]
@@ -126,8 +129,7 @@ class Prefix:
         for depth in range(self.depth - 1, 0, -1):
             mapped = self.cache.disk.find(entry_key(keys[depth], texts), map_states)
             if mapped is not None:
-                found = Prefix(self.model, self.cache, self.precision)
-                found.depth, found.short = depth, False
+                found = Prefix(self.model, self.cache, self.precision, depth)
                 found.add(mapped)
                 return found
         return None

@@ -16,23 +16,23 @@ from torch.nn import functional as F
 
 from thaw.errors import ThawError
 
-STEPS = 500  # of the gradient's fit, on all texts at once
+STEPS = 500  # of `differentiable_head`, each on all texts
 
 
 def logistic_head(embeddings: Tensor, labels: Tensor, names: Sequence[str]) -> nn.Linear:
-    """scikit-learn's logistic regression with its defaults, as setfit fits it.
+    """Fits scikit-learn's logistic regression with its defaults, as setfit does.
 
     Args:
-        embeddings: (N, D).
-        labels: (N,), all C of them occurring; or (N, C) of 0/1: a regression for each label.
-        names: of the labels.
+        embeddings: embeddings of the texts (N, D).
+        labels: labels (N,), of which all C occur; or (N, C) of 0/1, with a regression for each.
+        names: names of the labels.
 
     Returns:
-        D to C; the softmax of its logits, or with several labels a text their sigmoid, is the
-        regression's probabilities.
+        A layer whose softmax, or sigmoid with several labels a text, is the regression's
+        probabilities.
 
     Raises:
-        ThawError: all texts have a label, so that nothing speaks against it.
+        ThawError: all texts have the same label among several, so that it cannot be learned.
     """
     x, y = embeddings.double().numpy(), labels.numpy()
     if labels.is_floating_point():
@@ -54,18 +54,18 @@ def logistic_head(embeddings: Tensor, labels: Tensor, names: Sequence[str]) -> n
 def differentiable_head(
     embeddings: Tensor, labels: Tensor, names: Sequence[str], learning_rate: float
 ) -> nn.Linear:
-    """A linear layer fitted to frozen embeddings by (binary) cross-entropy, from zero weights.
+    """Fits a linear layer to frozen embeddings by (binary) cross-entropy, from zero weights.
 
     Args:
-        embeddings: (N, D).
-        labels: (N,), or (N, C) of 0.0/1.0.
-        names: of the labels.
-        learning_rate: of AdamW, with a weight decay of 0.01.
+        embeddings: embeddings of the texts (N, D).
+        labels: labels (N,), or (N, C) of 0.0/1.0.
+        names: names of the labels.
+        learning_rate: learning rate of AdamW, whose weight decay is 0.01.
     """
     several = labels.is_floating_point()
     loss = F.binary_cross_entropy_with_logits if several else F.cross_entropy
     with torch.inference_mode(False), torch.enable_grad():
-        x, y = embeddings.clone(), labels.clone()  # those of inference mode take no gradient
+        x, y = embeddings.clone(), labels.clone()  # inference tensors take no gradient
         head = nn.Linear(x.shape[1], len(names))
         nn.init.zeros_(head.weight)
         nn.init.zeros_(head.bias)
@@ -78,14 +78,13 @@ def differentiable_head(
 
 
 def as_sklearn(head: nn.Linear, multi_label: bool) -> Any:
-    """The fitted scikit-learn model that a head (D to C) is, for setfit."""
+    """Returns a head (D to C) as a fitted scikit-learn model, for setfit."""
     weight = head.weight.detach().cpu().double().numpy()
     bias = head.bias.detach().cpu().double().numpy()
     if multi_label:
         several = OneVsRestClassifier(LogisticRegression())
-        several.estimators_ = [
-            regression(w[None], b[None]) for w, b in zip(weight, bias, strict=True)
-        ]
+        rows = zip(weight, bias, strict=True)
+        several.estimators_ = [regression(w[None], b[None]) for w, b in rows]
         # as fitted to a matrix of 0/1
         several.label_binarizer_ = LabelBinarizer(sparse_output=True).fit(np.eye(len(bias)))
         return several
@@ -95,7 +94,8 @@ def as_sklearn(head: nn.Linear, multi_label: bool) -> Any:
 
 
 def regression(weight: np.ndarray, bias: np.ndarray) -> LogisticRegression:
-    """A fitted logistic regression: a row a class, or one row, of the second of two."""
+    """Returns a fitted logistic regression: one row for each class, or one row for the second of
+    two."""
     fitted = LogisticRegression()
     fitted.coef_, fitted.intercept_ = weight, bias
     fitted.classes_ = np.arange(max(2, len(bias)))

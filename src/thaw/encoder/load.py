@@ -1,6 +1,7 @@
 """Loads a checkpoint for a task."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,24 @@ def load(auto_class: type, checkpoint: str | Path, **config: Any) -> PreTrainedM
     return load_fresh(auto_class, checkpoint, **config)[0]
 
 
+def load_labelled(
+    auto_class: type, checkpoint: str | Path, labels: Sequence[str], **config: Any
+) -> PreTrainedModel:
+    """Loads a checkpoint whose config has the names of the labels; see `load_fresh`."""
+    numbers = {name: i for i, name in enumerate(labels)}
+    names = {"id2label": dict(enumerate(labels)), "label2id": numbers}
+    return load(auto_class, checkpoint, **names, **config)
+
+
 def load_fresh(
     auto_class: type, checkpoint: str | Path, **config: Any
 ) -> tuple[PreTrainedModel, list[str]]:
     """Loads a checkpoint for a task, in float32, from safetensors.
 
     Args:
-        auto_class: such as `AutoModelForSequenceClassification`.
-        checkpoint: a directory.
-        config: overrides of the model's config, such as `num_labels`.
+        auto_class: class of the model, such as `AutoModelForSequenceClassification`.
+        checkpoint: model directory.
+        config: values for the model's config, such as `num_labels`.
 
     Returns:
         The model, and the names of the weights that the checkpoint lacks.

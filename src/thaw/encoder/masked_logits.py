@@ -1,9 +1,8 @@
-"""Logits at masked positions alone, and never all of them at once.
+"""Computes logits at masked positions alone, and never all of them at once.
 
-A head of 30,522 logits costs MiniLM more than half of a step, and its memory, although six of seven
-are never read. Every encoder of transformers hands its head the last hidden state, and every head
-works position by position; so the state is cut down to the masked positions on its way there. The
-loss takes the decoder in pieces and keeps their gradients instead of their logits.
+A head of 30,522 logits takes MiniLM more than half of a step, although six of seven are never read.
+Heads of transformers work position by position, so only the last hidden states at masked positions
+are passed to the head. The loss computes the decoder in pieces and keeps gradients, not logits.
 
 Shapes: B batch, T tokens, H width, N masked tokens, V vocabulary.
 """
@@ -125,10 +124,6 @@ class DecoderLoss(torch.autograd.Function):
 def tie_head(model: PreTrainedModel, fresh: Sequence[str]) -> bool:
     """Ties a fresh head's decoder to the embeddings.
 
-    Args:
-        model: as loaded.
-        fresh: names of the parameters that the checkpoint lacks.
-
     Returns:
         Whether the head is fresh.
     """
@@ -179,8 +174,8 @@ def fill(
     batch = tokenizer(
         list(texts), truncation=True, max_length=max_tokens, padding=True, return_tensors="pt"
     )
-    places = batch["input_ids"].flatten() == tokenizer.mask_token_id
-    counts = places.view(len(texts), -1).sum(1).tolist()
+    is_mask = batch["input_ids"].flatten() == tokenizer.mask_token_id
+    counts = is_mask.view(len(texts), -1).sum(1).tolist()
     for text, count in zip(texts, counts, strict=True):
         if not count:
             raise ThawError(
@@ -188,7 +183,7 @@ def fill(
             )
     with torch.inference_mode():
         logits = masked_logits(
-            model, batch.to(model.device), places.nonzero()[:, 0].to(model.device)
+            model, batch.to(model.device), is_mask.nonzero()[:, 0].to(model.device)
         )
         values, ids = logits.float().softmax(-1).topk(top)
     found = [

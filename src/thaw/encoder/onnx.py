@@ -1,5 +1,4 @@
-"""A finished run as an ONNX graph, for programs without torch or without Python: `python -m
-thaw.export run=<dir> format=onnx`.
+"""Exports a finished run as an ONNX graph, for programs without torch: `python -m thaw.export`.
 
 Shapes: B batch, T tokens, C labels.
 """
@@ -22,8 +21,8 @@ from thaw.errors import ThawError
 from thaw.storage.files import atomic
 
 NEEDS = ("onnx", "onnxscript", "onnxruntime")
-OPSET = 18  # of 2023: what runtimes of phones and browsers know by now
-PROBES = (  # texts of different lengths, which the graph is checked on
+OPSET = 18  # of 2023, which runtimes of phones and browsers support
+PROBES = (  # texts of different lengths that the graph is checked with
     "A warm, funny film.",
     "Not bad.",
     "Maarten Grootendorst of Tilburg wrote that the second half of it is as dull as the first "
@@ -33,11 +32,11 @@ PROBES = (  # texts of different lengths, which the graph is checked on
 
 
 class Graph(nn.Module):
-    """What a file holds: padded tokens to logits, and probabilities where classes have names.
+    """The exported graph, from padded tokens to logits and probabilities.
 
     Args:
-        model: tokens to logits, see `thaw.tasks.predictor.Predictor.graph`.
-        activation: softmax or sigmoid of the logits; empty: logits alone.
+        model: model from tokens to logits, see `thaw.tasks.predictor.Predictor.graph`.
+        activation: function from logits to probabilities, softmax or sigmoid; empty: logits alone.
     """
 
     def __init__(self, model: nn.Module, activation: str = "") -> None:
@@ -48,12 +47,9 @@ class Graph(nn.Module):
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Logits (B, C), or (B, T, C) of a label a token, and probabilities of the same shape.
+        """Returns logits (B, C), or (B, T, C) for tokens, and probabilities of the same shape.
 
-        Args:
-            input_ids: (B, T) of int64.
-            attention_mask: (B, T) of int64, 1 for real tokens.
-            token_type_ids: (B, T) of int64, for models with segments.
+        All arguments are (B, T) of int64; only models with segments take `token_type_ids`.
         """
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
         if token_type_ids is not None:
@@ -70,14 +66,14 @@ def export_onnx(
     """Writes `model.onnx`, checked against torch, with the tokenizer beside it.
 
     Args:
-        predictor: of the task, a subclass of `thaw.tasks.predictor.Predictor`.
-        model: the exported Hugging Face directory.
-        directory: appears whole or not at all.
-        max_tokens: of a text.
-        tolerance: the largest difference of a logit x to torch's y, as a part of 1 + |y|.
+        predictor: predictor of the task, a subclass of `thaw.tasks.predictor.Predictor`.
+        model: exported Hugging Face directory.
+        directory: directory to write, which appears whole or not at all.
+        max_tokens: largest number of tokens of a text.
+        tolerance: largest allowed difference of a logit to torch's y, as a fraction of 1 + |y|.
 
     Returns:
-        The largest absolute difference of a logit.
+        The largest absolute difference of a logit to torch's.
 
     Raises:
         ThawError: the `onnx` extra is not installed, the model cannot be exported, or its graph
@@ -88,7 +84,7 @@ def export_onnx(
     tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
     config = json.loads((model / "config.json").read_text("utf-8"))
     batches = probes(tokenizer, max_tokens)
-    # Attention in plain products: every exporter and runtime knows them.
+    # Eager attention is plain products, which every exporter and runtime supports.
     plain, reference = predictor.graph(model, "eager").eval(), predictor.graph(model, None).eval()
     about = describe(config, logits_of(reference, batches[0]).shape[-1], tokenizer, max_tokens)
     with atomic(directory) as partial:
@@ -100,7 +96,7 @@ def export_onnx(
 
 
 def probes(tokenizer: Any, max_tokens: int) -> list[dict[str, Tensor]]:
-    """Batches of several lengths and sizes, each one tensor (B, T) by name."""
+    """Returns batches of several lengths and sizes, each with tensors (B, T) by name."""
     long = " ".join(PROBES[2:3] * max_tokens)
     found = []
     for texts in (PROBES[:3], PROBES[1:2], [*PROBES, long], PROBES[3:]):
@@ -115,7 +111,7 @@ def probes(tokenizer: Any, max_tokens: int) -> list[dict[str, Tensor]]:
 def describe(
     config: Mapping[str, Any], width: int, tokenizer: Any, max_tokens: int
 ) -> dict[str, str]:
-    """What a program needs to know besides the graph, for the file's metadata."""
+    """Returns the metadata of the file: what a program needs besides the graph."""
     about = {
         "max_tokens": str(max_tokens),
         "pad_token": str(tokenizer.pad_token),
@@ -130,7 +126,7 @@ def describe(
 
 
 def logits_of(model: nn.Module, batch: Mapping[str, Tensor]) -> np.ndarray:
-    """torch's logits."""
+    """Returns torch's logits of a batch."""
     with torch.inference_mode():
         return model(**batch).numpy()
 
@@ -138,7 +134,7 @@ def logits_of(model: nn.Module, batch: Mapping[str, Tensor]) -> np.ndarray:
 def write_graph(
     graph: Graph, batch: Mapping[str, Tensor], about: Mapping[str, str], directory: Path
 ) -> None:
-    """Writes `model.onnx`, traced with a batch, for any batch size and length."""
+    """Writes `model.onnx`, traced with a batch, for batches of any size and length."""
     outputs = ["logits", "probabilities"] if graph.activation else ["logits"]
     with silence():
         try:
@@ -163,10 +159,10 @@ def write_graph(
 def compare(
     path: Path, reference: nn.Module, batches: list[dict[str, Tensor]], tolerance: float
 ) -> float:
-    """The largest difference of a logit between onnxruntime and torch, where tokens are real.
+    """Returns the largest difference of a real token's logit between onnxruntime and torch.
 
     Raises:
-        ThawError: it is larger than the tolerance.
+        ThawError: the difference is larger than `tolerance` allows.
     """
     import onnxruntime
 
@@ -190,7 +186,7 @@ def compare(
 
 @contextmanager
 def silence() -> Iterator[None]:
-    """No warnings of the exporter, which speaks of its own inside."""
+    """Silences the exporter's warnings about its own internals."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     try:

@@ -1,12 +1,11 @@
-"""The texts of a batch one after the other, with no padding between them.
+"""Runs a batch as one row of its real tokens, without padding between the texts.
 
-A padded batch computes its padding. Here the encoder sees one row of all real tokens, and its
-attention knows where each text ends, so that no text sees another (as ModernBERT trains: Warner et
-al. 2024, section 2.1.3). What comes out is laid back into (B, T, H), so that heads, poolers and
-losses are those of padded batches. Loss and gradients are the same, too.
+The attention knows where each text ends, so that no text attends to another (as ModernBERT trains:
+Warner et al. 2024, section 2.1.3). The last state is unpacked to (B, T, H), so heads, poolers, loss
+and gradients are those of padded batches.
 
-On CUDA the attention is torch's flash attention with variable lengths, dropout included (Dao 2023).
-Elsewhere it goes text by text: right, not fast.
+On CUDA the attention is torch's flash attention with variable lengths and dropout (Dao 2023).
+Elsewhere each text is computed by itself, which is exact but slow.
 
 Shapes: B batch, T tokens, N real tokens of the batch, H width, A heads, D width of a head.
 """
@@ -25,7 +24,7 @@ from transformers import AttentionInterface, PreTrainedModel
 from thaw.encoder.bit_dropout import ATTENTION, attend
 
 PACKED = "packed"
-# The module that gives the last state, before poolers and heads.
+# The module that returns the last state, before poolers and heads.
 LAST = {
     "bert": "encoder",
     "camembert": "encoder",
@@ -40,13 +39,8 @@ HALF = ("16-mixed", "16-true", "bf16-mixed", "bf16-true")
 
 
 def why_not_packed(model: PreTrainedModel, device: torch.device, precision: str) -> str:
-    """Returns why a model cannot run packed, "" if it can.
-
-    Args:
-        model: with thaw's dropout.
-        device: that it runs on.
-        precision: of the Trainer.
-    """
+    """Returns why a model cannot run packed on a device, with the Trainer's precision; "" if it
+    can."""
     kind = model.config.model_type
     if kind not in LAST:
         return f"thaw packs {', '.join(LAST)}, not {kind}"
@@ -61,23 +55,22 @@ def why_not_packed(model: PreTrainedModel, device: torch.device, precision: str)
     width = model.config.hidden_size // model.config.num_attention_heads
     if width % 8 or width > 128:
         return f"flash attention knows no heads of {width}"
-    return flash_attention_error(
-        device, torch.bfloat16 if precision.startswith("bf16") else torch.float16
-    )
+    dtype = torch.bfloat16 if precision.startswith("bf16") else torch.float16
+    return flash_attention_error(device, dtype)
 
 
 class Layout:
     """Where the real tokens of a padded batch are.
 
     Args:
-        real: (B, T), True for real tokens, on the CPU: nothing asks a GPU for a length.
-        device: that gets what the encoder needs, without waiting for it.
-        after: number that positions count from, text by text; None: a token's column.
+        real: (B, T), True for real tokens, on the CPU, so that no length is read from a GPU.
+        device: device of the encoder.
+        after: number that the positions of a text start after; None: a position is a column.
 
     Attributes:
-        positions: (1, N) of tokens within their texts.
-        ends: (B + 1,) of int32, where texts begin and end in the row of all.
-        longest: text.
+        positions: positions of the tokens within their texts (1, N).
+        ends: first token of each text in the row, and the end (B + 1,), of int32.
+        longest: number of tokens of the longest text.
     """
 
     def __init__(self, real: np.ndarray, device: torch.device, after: int | None = None) -> None:
@@ -86,18 +79,17 @@ class Layout:
         positions = np.nonzero(real)[1] if after is None else real.cumsum(1)[real] + after
         lengths = real.sum(1)
         self.longest = int(lengths.max())
-        ends = np.cumsum([0, *lengths], dtype=np.int32)
-        self.ends = moved(torch.from_numpy(ends), device)
+        self.ends = moved(torch.from_numpy(np.cumsum([0, *lengths], dtype=np.int32)), device)
         index = np.stack([np.flatnonzero(real), positions])
         self.index, self.positions = moved(torch.from_numpy(index), device).split(1)
 
     def pack(self, padded: Tensor) -> Tensor:
-        """(B, T, ...) to (1, N, ...)."""
+        """Returns a padded tensor (B, T, ...) as (1, N, ...)."""
         row = padded.flatten(0, 1)
         return (row if self.full else row.index_select(0, self.index[0]))[None]
 
     def unpack(self, row: Tensor) -> Tensor:
-        """(1, N, H) to (B, T, H), zeros at padding."""
+        """Returns a packed tensor (1, N, H) as (B, T, H), with zeros at padding."""
         if self.full:
             return row.view(*self.shape, -1)
         padded = row.new_zeros(self.shape[0] * self.shape[1], row.shape[2])
@@ -116,29 +108,18 @@ def pinned(tensor: Tensor, device: torch.device) -> Tensor:
 
 @contextmanager
 def packed(model: PreTrainedModel, real: np.ndarray) -> Iterator[Layout]:
-    """Makes the model's forward passes of one padded batch run packed.
-
-    Args:
-        model: of an architecture in `LAST`.
-        real: (B, T), True for the batch's real tokens, on the CPU.
-    """
+    """Makes a model run one padded batch packed, whose real tokens are True in `real` (B, T)."""
     base, config = model.base_model, model.config
     after = config.pad_token_id if config.model_type in AFTER_PADDING else None
     layout = Layout(real, next(model.parameters()).device, after)
 
     def pack(module: nn.Module, args: tuple, inputs: dict[str, Any]) -> tuple[tuple, dict]:
         inputs = dict(zip(("input_ids", "attention_mask"), args, strict=False)) | inputs
-        for name in ("input_ids", "token_type_ids"):
-            if inputs.get(name) is not None:
-                inputs[name] = layout.pack(inputs[name])
-        return (), inputs | {
-            "attention_mask": None,
-            "position_ids": layout.positions,
-            "cu_seq_lens_q": layout.ends,
-            "cu_seq_lens_k": layout.ends,
-            "max_length_q": layout.longest,
-            "max_length_k": layout.longest,
-        }
+        names = [n for n in ("input_ids", "token_type_ids") if inputs.get(n) is not None]
+        inputs |= {name: layout.pack(inputs[name]) for name in names}
+        inputs |= {f"cu_seq_lens_{x}": layout.ends for x in "qk"}
+        inputs |= {f"max_length_{x}": layout.longest for x in "qk"}
+        return (), inputs | {"attention_mask": None, "position_ids": layout.positions}
 
     def unpack(module: nn.Module, args: tuple, output: Any) -> Any:
         state = output if isinstance(output, Tensor) else output.last_hidden_state
@@ -179,25 +160,11 @@ def attend_within(
     sliding_window: int | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Computes attention within each text of a packed row; the arguments are transformers'.
+    """Computes attention within each text of a packed row: (1, Q, A, D).
 
-    Args:
-        module: the attention.
-        query: (1, A, Q, D)
-        key: (1, A, K, D)
-        value: (1, A, K, D)
-        attention_mask: none.
-        cu_seq_lens_q: (B + 1,), where the texts' queries begin and end.
-        cu_seq_lens_k: (B + 1,), where their keys do.
-        max_length_q: most queries of a text.
-        max_length_k: most keys of a text.
-        dropout: of the attention's probabilities.
-        scaling: of the products; None: 1 / sqrt(D).
-        sliding_window: a query sees the keys less than so many places away; None: all.
-        kwargs: what else a model passes on.
-
-    Returns:
-        (1, Q, A, D)
+    The arguments are those of transformers' attention functions: `query` (1, A, Q, D), `key` and
+    `value` (1, A, K, D), `cu_seq_lens_*` (B + 1,). A query attends to the keys that are less than
+    `sliding_window` tokens away.
     """
     window = None if sliding_window is None else sliding_window - 1
     if query.device.type not in ("cuda", "meta"):  # meta: shapes without numbers
@@ -216,34 +183,22 @@ def flash(
     scaling: float | None,
     window: int | None,
 ) -> Tensor:
-    """torch's flash attention with variable lengths: (1, Q, A, D).
+    """Computes torch's flash attention with variable lengths: (1, Q, A, D).
 
-    Not `torch.nn.attention.varlen`, which has no dropout.
+    `torch.nn.attention.varlen` has no dropout.
     """
     rows = (x[0].transpose(0, 1) for x in (query, key, value))
-    out, *_ = torch.ops.aten._flash_attention_forward(
-        *rows,
-        *lengths,
-        dropout,
-        False,
-        False,
-        scale=scaling,
-        window_size_left=window,
-        window_size_right=window,
-    )
+    options = {"scale": scaling, "window_size_left": window, "window_size_right": window}
+    forward = torch.ops.aten._flash_attention_forward
+    out, *_ = forward(*rows, *lengths, dropout, False, False, **options)
     return out[None]
 
 
 @cache
 def flash_attention_error(device: torch.device, dtype: torch.dtype) -> str:
-    """Returns what is wrong with a device's flash attention, or "".
+    """Returns what is wrong with a device's flash attention in a 16-bit type, or "".
 
-    A kernel is not believed on its name: two texts in a row must have the outputs and gradients
-    that they have apart.
-
-    Args:
-        device: that computes.
-        dtype: of the numbers, 16 bits wide.
+    Two texts in a row must have the outputs and gradients that they have apart.
     """
     rng = torch.Generator().manual_seed(0)
     inputs = torch.randn(3, 1, 2, 5, 64, generator=rng).to(device, dtype).requires_grad_()
@@ -282,8 +237,8 @@ def text_by_text(
     for (a, b), (c, d) in zip(*(pairwise(e.tolist()) for e in ends), strict=True):
         mask = None
         if window is not None:
-            places = torch.arange(d - c, device=key.device)
-            mask = (places[: b - a, None] - places).abs()[None, None] <= window
+            index = torch.arange(d - c, device=key.device)
+            mask = (index[: b - a, None] - index).abs()[None, None] <= window
         mine = query[:, :, a:b], key[:, :, c:d], value[:, :, c:d]
         out.append(attend(module, *mine, mask, dropout, scaling, is_causal=False)[0])
     return torch.cat(out, dim=1)

@@ -1,5 +1,5 @@
-"""How token states become a sentence embedding: read from, and written into, a directory of
-sentence-transformers, without that package.
+"""Pools token states into sentence embeddings, as a sentence-transformers directory says, without
+that package.
 
 Shapes: B batch, T tokens, D width.
 """
@@ -18,22 +18,22 @@ from thaw.errors import ThawError
 
 @dataclass(frozen=True)
 class Pooling:
-    """How token states become one embedding.
+    """Pools the token states of a text into one embedding.
 
     Attributes:
-        mode: mean over real tokens, or cls, the first token.
-        normalize: whether embeddings have length 1.
+        mode: "mean" over real tokens, or "cls", the first token.
+        normalize: whether embeddings are scaled to length 1.
     """
 
     mode: str = "mean"
     normalize: bool = False
 
     def __call__(self, states: Tensor, mask: Tensor) -> Tensor:
-        """Embeddings (B, D) in float32.
+        """Returns the embeddings (B, D), in float32.
 
         Args:
-            states: (B, T, D) of the last block.
-            mask: (B, T), 1 for real tokens.
+            states: output of the last block (B, T, D).
+            mask: attention mask (B, T), 1 for real tokens.
         """
         states = states.float()
         if self.mode == "cls":
@@ -45,7 +45,7 @@ class Pooling:
 
 
 def read_pooling(checkpoint: str | Path) -> Pooling:
-    """The pooling of a sentence-transformers directory; mean for a plain encoder.
+    """Returns the pooling of a sentence-transformers directory, "mean" for a plain encoder.
 
     Raises:
         ThawError: the directory has a module, or a pooling, other than mean, cls and Normalize.
@@ -71,7 +71,11 @@ def read_pooling(checkpoint: str | Path) -> Pooling:
 
 
 def pooling_mode(config: Mapping[str, Any], path: Path) -> str:
-    """The one mode of a Pooling module's config, written as a name or as switches."""
+    """Returns the mode in a Pooling module's config, which is a name or a set of switches.
+
+    Raises:
+        ThawError: there are several modes, or another one than mean and cls.
+    """
     named = config.get("pooling_mode")
     modes = [named] if isinstance(named, str) else list(named or [])
     if not modes:
@@ -84,7 +88,7 @@ def pooling_mode(config: Mapping[str, Any], path: Path) -> str:
 
 
 def write_pooling(pooling: Pooling, width: int, max_tokens: int, directory: Path) -> None:
-    """Writes what makes an exported encoder a sentence-transformers directory."""
+    """Writes the files that make an exported encoder a sentence-transformers directory."""
     kinds = [("", "Transformer"), ("1_Pooling", "Pooling")]
     kinds += [("2_Normalize", "Normalize")] if pooling.normalize else []
     modules = [

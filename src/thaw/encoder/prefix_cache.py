@@ -126,11 +126,6 @@ def write_states(
 
 
 def entry_key(prefix: str, texts: Mapping[bytes, Any]) -> str:
-    """Returns the key of the states of some texts.
-
-    Args:
-        prefix: hash of all that decides a state but the text.
-        texts: by their digests.
-    """
+    """Returns the key of the states of some texts."""
     data = hashlib.sha256(b"".join(sorted(texts))).hexdigest()
     return hashlib.sha256(f"{VERSION} {prefix} {data}".encode()).hexdigest()[:32]

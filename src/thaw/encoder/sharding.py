@@ -1,4 +1,4 @@
-"""`trainer=fsdp`: each process keeps a share of weights, gradients and moments, for a model that
+"""`trainer=fsdp`: each process keeps a part of weights, gradients and moments, for a model that
 does not fit on one device (FSDP; Zhao et al. 2023).
 
 Lightning's FSDP2 (`ModelParallelStrategy`, torch's `fully_shard`), which runs on CPUs too. The
@@ -26,11 +26,7 @@ def sharded(task: Any) -> bool:
 
 
 def shard(task: Any) -> None:
-    """Shards a task's weights block by block, unless they are already.
-
-    Args:
-        task: whose `device_mesh` Lightning has set.
-    """
+    """Shards a task's weights block by block, unless they are already."""
     if sharded(task):
         return
     mesh = task.device_mesh["data_parallel"]
@@ -56,16 +52,18 @@ def load_whole(task: Any, state: Mapping[str, torch.Tensor]) -> None:
         task.load_state_dict(state)
 
 
-def gather(task: Any) -> None:
-    """Gives the first process a whole model to export; called on every process."""
+def whole_model(task: Any) -> Any:
+    """Returns a task's model, in the first process with whole weights, to export; call it on every
+    process."""
     if not sharded(task):
-        return
+        return task.model
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
     state = get_model_state_dict(task, options=options)
-    if task.trainer.is_global_zero:
-        whole = type(task.model)(task.model.config)
-        own = {k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")}
-        whole.load_state_dict(own)
-        task.model = whole.eval()
+    if not task.trainer.is_global_zero:
+        return task.model
+    whole = type(task.model)(task.model.config)
+    own = {k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")}
+    whole.load_state_dict(own)
+    return whole.eval()

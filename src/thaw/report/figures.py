@@ -19,7 +19,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from thaw.data.entities import KINDS
-from thaw.report.sections import scores_of, shown_number
+from thaw.report.sections import cell_text, score_tables
 from thaw.storage.files import atomic
 
 Panel = Callable[[Axes], None]  # draws on the axes it is given
@@ -30,18 +30,13 @@ def confusion_figure(confusion: Sequence[Sequence[int]], labels: Sequence[str], 
 
     The colour of a cell is its fraction of the row. Names are drawn for up to 30 classes, counts
     for up to 15.
-
-    Args:
-        confusion: counts of texts, (C, C).
-        labels: names of the C classes.
-        path: PNG file to write.
     """
     counts = np.asarray(confusion)
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    fractions = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     size = min(3.2 + 0.5 * len(labels), 16)
     figure = Figure(figsize=(size + 0.8, size), layout="constrained")
     axes = figure.subplots()
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    image = axes.imshow(fractions, cmap="Blues", vmin=0, vmax=1)
     figure.colorbar(image, label="share of the true class", shrink=0.8)
     if len(labels) <= 30:
         short = tick_labels(labels)
@@ -49,7 +44,7 @@ def confusion_figure(confusion: Sequence[Sequence[int]], labels: Sequence[str], 
         axes.set_yticks(range(len(labels)), short)
     if len(labels) <= 15:
         for (i, j), count in np.ndenumerate(counts):
-            colour = "white" if shares[i, j] > 0.5 else "black"
+            colour = "white" if fractions[i, j] > 0.5 else "black"
             axes.text(j, i, f"{count:,}", ha="center", va="center", color=colour)
     which = "" if len(labels) <= 30 else ", by number in the order of labels"
     axes.set(xlabel=f"predicted{which}", ylabel=f"true{which}", title="Confusion matrix, test")
@@ -66,10 +61,6 @@ def error_figure(counts: Mapping[str, Mapping[str, int]], path: Path) -> None:
     """Draws, for each entity type, how many entities were found and which errors were made.
 
     Only the 40 types with the most entities are drawn.
-
-    Args:
-        counts: numbers of entities by type, then by kind (`thaw.data.entities.KINDS`).
-        path: PNG file to write.
     """
     types = sorted(counts, key=lambda kind: sum(counts[kind].values()))[-40:]
     figure = Figure(figsize=(8, 1.6 + 0.4 * len(types)), layout="constrained")
@@ -93,12 +84,7 @@ def tick_labels(names: Sequence[str]) -> list[str]:
 
 
 def learning_curve_figure(metrics_csv: Path, path: Path) -> None:
-    """Draws training loss, validation loss and validation scores against optimizer steps.
-
-    Args:
-        metrics_csv: file that Lightning's CSVLogger wrote.
-        path: PNG file to write.
-    """
+    """Draws training loss, validation loss and validation scores against optimizer steps."""
     save(draw_beside(curves(metrics_csv)), path)
 
 
@@ -131,9 +117,6 @@ def svg(draw: Panel, height: float = 3.4) -> str:
 
 def curves(metrics_csv: Path) -> list[Panel]:
     """Returns panels of the loss and of the validation scores against optimizer steps.
-
-    Args:
-        metrics_csv: file that Lightning's CSVLogger wrote.
 
     Returns:
         One panel, or two if the file has validation scores.
@@ -173,17 +156,12 @@ def curves(metrics_csv: Path) -> list[Panel]:
 
 
 def metrics_table(metrics: Mapping[str, float], console: Console | None = None) -> None:
-    """Prints the scores of the test, and below them those of each class (50 classes at most).
-
-    Args:
-        metrics: contents of `metrics.json`.
-        console: console to print to; None: standard output.
-    """
+    """Prints the scores of the test, and below them those of each class (50 classes at most)."""
     console = console or Console()
-    for scores in scores_of(metrics):
+    for scores in score_tables(metrics):
         table = Table(title=scores.title, title_justify="left")
         for number, name in enumerate(scores.columns):
             table.add_column(name, justify="right" if number else "left")
         for label, *values in scores.rows[:50]:
-            table.add_row(escape(label), *map(shown_number, values))  # [a] is a name, not a style
+            table.add_row(escape(label), *map(cell_text, values))  # [a] is a name, not a style
         console.print(table)

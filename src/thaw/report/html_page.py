@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from thaw.report.sections import CLASSES, Findings, Table, shown_number
+from thaw.report.sections import CLASSES, Findings, Table, cell_text
 
 if TYPE_CHECKING:
     import jinja2
@@ -48,7 +48,7 @@ def environment() -> "jinja2.Environment":
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters |= {"cell": shown_number, "uri": data_uri}
+    found.filters |= {"cell": cell_text, "uri": data_uri}
     found.globals |= {"open_rows": OPEN, "classes": CLASSES}
     return found
 

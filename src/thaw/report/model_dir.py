@@ -52,7 +52,7 @@ def export(
             shutil.copymode(partial / "README.md", file)
 
 
-def frozen_as(freeze: Mapping[str, Any]) -> str:
+def freeze_text(freeze: Mapping[str, Any]) -> str:
     """Returns a strategy and its options in words that a user types, such as "last, blocks 2"."""
     options = [f"{k} {v}" for k, v in freeze.items() if k not in ("_target_", "cache")]
     name = freeze["_target_"].rsplit(".", 1)[-1]
@@ -90,7 +90,7 @@ def model_card(
         + (f", ... ({len(labels):,}; config.json has all)" if len(labels) > LISTED else ""),
         "base model": base,
         "objective": task["_target_"].rsplit(".", 1)[-1],
-        "freeze": frozen_as(cfg["freeze"]),
+        "freeze": freeze_text(cfg["freeze"]),
         "learning rate": task["learning_rate"],
         "weight decay": task["weight_decay"],
         "warm-up": task["warmup_ratio"],

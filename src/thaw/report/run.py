@@ -15,8 +15,8 @@ from omegaconf import OmegaConf
 from thaw.encoder.blocks import parameter_rows
 from thaw.report.figures import curves, learning_curve_figure, metrics_table, svg
 from thaw.report.html_page import now, run_page
-from thaw.report.model_dir import LOADING, export, frozen_as, model_card
-from thaw.report.sections import Findings, Section, Table, data_tables, headline, scores_of
+from thaw.report.model_dir import LOADING, export, freeze_text, model_card
+from thaw.report.sections import Findings, Section, Table, data_tables, headline, score_tables
 from thaw.report.test_results import TestResults
 from thaw.storage.files import write_atomic
 from thaw.training.run_dir import Run
@@ -90,14 +90,14 @@ def findings_of(
         title=f"{task_name(cfg)} on {data.name}",
         facts=[
             ("model", str(cfg["model"]["name"])),
-            ("freeze", frozen_as(cfg["freeze"])),
+            ("freeze", freeze_text(cfg["freeze"])),
             ("seed", str(cfg["seed"])),
             ("texts", ", ".join(f"{v} {k}" for k, v in data.sizes().items())),
             ("finished", now()),
         ],
         headline=None if score is None else (score, metrics[score]),
         numbers=[(n, f"{metrics[k]:,.{d}f}{unit}") for k, n, unit, d in TOOK if k in metrics],
-        scores=scores_of(metrics),
+        scores=score_tables(metrics),
         sections=[*sections, *data_tables(data.summary())],
         curves=[svg(panel) for panel in curves(csv_file)] if csv_file.exists() else [],
         trains=Table("what trained", names, parts),

@@ -58,15 +58,12 @@ class Counts:
 
     @property
     def square(self) -> bool:
-        """Whether rows and columns have the same names, so that the diagonal is what is right."""
+        """Whether rows and columns have the same names, so that the diagonal counts what is
+        right."""
         return list(self.rows) == list(self.columns)
 
     def confusions(self, limit: int = 50) -> Table:
-        """Returns the cells off the diagonal as a table, the largest first.
-
-        Args:
-            limit: most rows of the table; the table's note says if there are more.
-        """
+        """Returns the cells off the diagonal as a table, the largest first."""
         pairs = [
             (name, other, self.counts[i][j])
             for i, name in enumerate(self.rows)
@@ -157,10 +154,6 @@ def headline(metrics: Mapping[str, float], monitor: str) -> str | None:
     """Returns the name of the metric that stands for a run, or None if it has no metric.
 
     It is the watched metric on the test split, else the watched metric, else the first metric.
-
-    Args:
-        metrics: contents of `metrics.json`.
-        monitor: name of the watched metric, such as val/f1.
     """
     wanted = (monitor.replace("val/", "test/"), monitor, *metrics)
     return next((key for key in wanted if key in metrics), None)
@@ -181,13 +174,10 @@ def data_tables(summary: DataSummary) -> list[Table]:
     return found + ([Table("labels", ("label", *summary.splits), labels)] if labels else [])
 
 
-def scores_of(metrics: Mapping[str, float]) -> list[Table]:
+def score_tables(metrics: Mapping[str, float]) -> list[Table]:
     """Returns a table of the scores and, if there are any, a table of the scores of each label.
 
     The scores are those of the test; without a test, of validation or training.
-
-    Args:
-        metrics: contents of `metrics.json`.
     """
     parts = {key.partition("/")[0] for key in metrics}
     part = next((p for p in ("test", "val", "train") if p in parts), "val")
@@ -204,7 +194,7 @@ def scores_of(metrics: Mapping[str, float]) -> list[Table]:
     return found
 
 
-def shown_number(value: Any) -> str:
+def cell_text(value: Any) -> str:
     """Returns a cell as text: numbers with four decimal places, lists with commas."""
     if isinstance(value, float):
         return f"{value:.4f}" if abs(value) < 1000 else f"{value:,.1f}"

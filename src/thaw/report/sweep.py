@@ -58,6 +58,8 @@ class Summary(Callback):
         if config.hydra.mode != RunMode.MULTIRUN or job_return.status != JobStatus.FAILED:
             return
         error = job_return._return_value
+        if isinstance(error.__cause__, ThawError):  # Hydra wraps what a constructor raises
+            error = error.__cause__
         reason = str(error) if isinstance(error, ThawError) else f"{type(error).__name__}: {error}"
         directory = Path(config.hydra.runtime.output_dir)
         write_atomic(directory / FAILED, json.dumps({"reason": redacted_text(reason)}) + "\n")

@@ -1,4 +1,4 @@
-"""What a task's test gives to whoever writes it down: the same for each task."""
+"""The results of a test, in one form for all tasks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

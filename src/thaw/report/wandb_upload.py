@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from thaw.report.sections import Counts, Findings, Sentences, Table, shown_number
+from thaw.report.sections import Counts, Findings, Sentences, Table, cell_text
 from thaw.training.loggers import LateWandb
 
 if TYPE_CHECKING:
@@ -19,14 +19,7 @@ def log_run_to_wandb(
     logger: "WandbLogger", found: Findings, metrics: Mapping[str, float], run_dir: Path
 ) -> None:
     """Sends tables, charts and report of a run, and with `logger.wandb.log_model=true` its model;
-    then ends the run of W&B, which the next job of a sweep would go on with.
-
-    Args:
-        logger: the logger of W&B.
-        found: what report.html shows.
-        metrics: what metrics.json holds; they become the run's summary.
-        run_dir: of the run.
-    """
+    then ends the run of W&B, which the next job of a sweep would go on with."""
     import wandb
 
     run = logger.start() if isinstance(logger, LateWandb) else logger.experiment
@@ -60,7 +53,7 @@ def as_wandb(table: Table) -> Any:
 
     names: list[str | int] = [*table.columns]
     rows = [
-        [cell if isinstance(cell, int | float) else shown_number(cell) for cell in row]
+        [cell if isinstance(cell, int | float) else cell_text(cell) for cell in row]
         for row in table.rows
     ]
     return wandb.Table(columns=names, data=rows, allow_mixed_types=True)

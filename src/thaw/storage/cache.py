@@ -1,4 +1,4 @@
-"""Where downloads and computed files are kept: one cache on disk for wheels, tokens and states."""
+"""A cache on disk for wheels, tokens and states."""
 
 import errno
 import json
@@ -48,7 +48,7 @@ class DiskCache:
         Args:
             key: name of the entry, from all that its content follows from.
             make: writes the files of the entry into the empty directory that it is given.
-            read: loads an entry from its directory; whatever it raises is taken for damage.
+            read: loads an entry from its directory; any exception counts as damage.
         """
         entry = self.root / key
         if self.budget is None and self.is_whole(key):
@@ -130,7 +130,7 @@ class DiskCache:
         return FileLock(self.root / f"{key}.lock", timeout=timeout)
 
     def is_whole(self, key: str) -> bool:
-        """Whether an entry is there, and its files have the sizes that were noted."""
+        """Returns whether an entry exists and its files have the sizes that were noted."""
         noted = self.root / f"{key}.sizes"
         with suppress(OSError, ValueError):
             return json.loads(noted.read_text(encoding="utf-8")) == file_sizes(self.root / key)

@@ -16,14 +16,15 @@ NOT_HUB_FILES = ["[!0-9]*/*"]
 
 
 def fetch_model(checkpoint: str | Mapping[str, Any] | None, revision: str | None = None) -> Path:
-    """A model directory with `config.json` and safetensors.
+    """Returns a model directory with `config.json` and safetensors.
 
     Args:
-        checkpoint: a directory, `{wheels: ..., member: ...}`, or `owner/name` on the Hub.
-        revision: a branch, tag or commit of the Hub.
+        checkpoint: directory, `{wheels: ..., member: ...}`, or `owner/name` on the Hub.
+        revision: branch, tag or commit on the Hub.
 
     Raises:
-        ThawError: there is no such checkpoint, it has no safetensors, or the Hub is out of reach.
+        ThawError: the checkpoint does not exist or has no safetensors, or the Hub cannot be
+            reached.
     """
     require_model(checkpoint)
     if isinstance(checkpoint, Mapping):
@@ -59,8 +60,8 @@ def require_model(checkpoint: str | Mapping[str, Any] | None) -> None:
 
 
 def checked_model(path: Path, repository: str | None = None) -> Path:
-    """Raises ThawError unless a directory holds a config and safetensors, and weights in no other
-    files."""
+    """Returns a model directory; raises ThawError unless it has a config, and safetensors as its
+    only weights."""
     if not (path / "config.json").exists():
         raise ThawError(f"{repository or path} has no config.json: it is not a model directory.")
     for index in path.glob("*.safetensors.index.json"):

@@ -1,4 +1,4 @@
-"""Where bytes come from: a local path, the Hub, or wheels on the package index."""
+"""Reads data sets from the Hub, and explains its errors."""
 
 import difflib
 import os
@@ -35,16 +35,17 @@ def require_repository(name: str, option: str, kind: str) -> None:
 
 
 def load_hub_dataset(path: str, name: str | None, revision: str | None, split: str) -> "Dataset":
-    """A split of a data set on the Hub.
+    """Returns a split of a data set on the Hub.
 
     Args:
-        path: owner/name.
-        name: a configuration of the data set, if it has several.
-        revision: a branch, tag or commit.
-        split: its name.
+        path: name of the data set, owner/name.
+        name: configuration of the data set, if it has several.
+        revision: branch, tag or commit.
+        split: name of the split.
 
     Raises:
-        ThawError: no such data set, configuration or split; it needs code; the Hub is out of reach.
+        ThawError: the data set, configuration or split does not exist, needs code to be read, or
+            the Hub cannot be reached.
     """
     require_repository(path, "data.path", "data")
     import datasets
@@ -60,7 +61,7 @@ def load_hub_dataset(path: str, name: str | None, revision: str | None, split: s
         except HfHubHTTPError:
             raise
         except (HTTPError, OfflineModeIsEnabled):
-            # Else datasets tries for 23 seconds before it looks into its cache.
+            # Otherwise datasets retries for 23 seconds before it reads its cache.
             datasets.config.HF_HUB_OFFLINE = True
         try:
             return datasets.load_dataset(path, name, revision=revision, split=split)
@@ -79,7 +80,7 @@ def load_hub_dataset(path: str, name: str | None, revision: str | None, split: s
 
 @contextmanager
 def hub_errors(kind: str, label: str) -> Iterator[None]:
-    """Says what to do when the Hub does not give a repository."""
+    """Raises ThawError, with what to do, where the Hub does not return a repository."""
     from huggingface_hub.constants import HF_HOME
     from huggingface_hub.errors import (
         GatedRepoError,

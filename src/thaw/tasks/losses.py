@@ -1,4 +1,4 @@
-"""What the losses of several tasks share.
+"""Functions that the losses of several tasks use.
 
 Shapes: B batch, C labels.
 """
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from thaw.errors import ThawError
 
-NOT_INPUTS = ("labels", "row", "word")  # of a batch: what the model does not take
+NOT_INPUTS = ("labels", "row", "word")  # keys of a batch that the model does not take
 
 
 def labels_and_inputs(batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:

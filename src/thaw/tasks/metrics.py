@@ -25,86 +25,68 @@ from torchmetrics.classification import (
 
 from thaw.data.entities import entities
 
+MULTICLASS: dict[str, Any] = {
+    "f1": MulticlassF1Score,
+    "precision": MulticlassPrecision,
+    "recall": MulticlassRecall,
+}
+MULTILABEL: dict[str, Any] = {
+    "f1": MultilabelF1Score,
+    "precision": MultilabelPrecision,
+    "recall": MultilabelRecall,
+}
+
 
 def classification_metrics(labels: Sequence[str], multi_label: bool) -> MetricCollection:
-    """Accuracy, F1, precision and recall of a classifier.
+    """Returns accuracy, F1, precision and recall of a classifier.
 
     `f1`, `precision` and `recall` are those of the second class where there are two (binary F1),
     and the mean over classes otherwise (macro F1). `f1_macro` is always the mean over classes,
-    `f1_binary` exists for two classes. With several labels a text, accuracy is the share of texts
-    with exactly the right set (subset accuracy), and `f1_micro` counts all labels alike.
-
-    Args:
-        labels: their names.
-        multi_label: whether a text has several.
+    `f1_binary` exists for two classes. With several labels a text, accuracy is the fraction of
+    texts with exactly the right set (subset accuracy), and `f1_micro` counts all labels alike.
     """
     count = len(labels)
+    found = averaged(count, multi_label, "macro")
+    found["f1_macro"] = averaged(count, multi_label, "macro")["f1"]
     if multi_label:
-        return unchecked(
-            {
-                "accuracy": MultilabelExactMatch(num_labels=count),
-                "f1": MultilabelF1Score(num_labels=count, average="macro"),
-                "f1_macro": MultilabelF1Score(num_labels=count, average="macro"),
-                "f1_micro": MultilabelF1Score(num_labels=count, average="micro"),
-                "precision": MultilabelPrecision(num_labels=count, average="macro"),
-                "recall": MultilabelRecall(num_labels=count, average="macro"),
-            }
-        )
-    shared: dict[str, Any] = {
-        "accuracy": MulticlassAccuracy(num_classes=count, average="micro"),
-        "f1_macro": MulticlassF1Score(num_classes=count, average="macro"),
-    }
+        found["accuracy"] = MultilabelExactMatch(num_labels=count)
+        found["f1_micro"] = averaged(count, multi_label, "micro")["f1"]
+        return unchecked(found)
+    found["accuracy"] = MulticlassAccuracy(num_classes=count, average="micro")
     if count == 2:
-        headline: dict[str, Any] = {
-            "f1": BinaryF1Score(),
-            "f1_binary": BinaryF1Score(),
-            "precision": BinaryPrecision(),
-            "recall": BinaryRecall(),
-        }
-    else:
-        headline = {
-            "f1": MulticlassF1Score(num_classes=count, average="macro"),
-            "precision": MulticlassPrecision(num_classes=count, average="macro"),
-            "recall": MulticlassRecall(num_classes=count, average="macro"),
-        }
-    return unchecked(shared | headline)
+        found |= {"f1": BinaryF1Score(), "f1_binary": BinaryF1Score()}
+        found |= {"precision": BinaryPrecision(), "recall": BinaryRecall()}
+    return unchecked(found)
+
+
+def averaged(count: int, multi_label: bool, average: str) -> dict[str, Any]:
+    """Returns F1, precision and recall of `count` classes with an average of torchmetrics."""
+    kinds, size = (MULTILABEL, "num_labels") if multi_label else (MULTICLASS, "num_classes")
+    return {name: kind(**{size: count, "average": average}) for name, kind in kinds.items()}
 
 
 def per_class_metrics(labels: Sequence[str], multi_label: bool) -> MetricCollection:
-    """F1, precision and recall of each class (C,), and without `multi_label` the confusion matrix
-    (C, C), true classes in rows."""
-    count = len(labels)
+    """Returns F1, precision and recall of each class (C,), and without `multi_label` the confusion
+    matrix (C, C), true classes in rows."""
+    found = averaged(len(labels), multi_label, "none")
     if multi_label:
-        return unchecked(
-            {
-                "f1": MultilabelF1Score(num_labels=count, average="none"),
-                "precision": MultilabelPrecision(num_labels=count, average="none"),
-                "recall": MultilabelRecall(num_labels=count, average="none"),
-            }
-        )
-    return unchecked(
-        {
-            "f1": MulticlassF1Score(num_classes=count, average="none"),
-            "precision": MulticlassPrecision(num_classes=count, average="none"),
-            "recall": MulticlassRecall(num_classes=count, average="none"),
-            "confusion": ConfusionMatrix(task="multiclass", num_classes=count),
-        },
-        compute_groups=[["f1", "precision", "recall"], ["confusion"]],
-    )
+        return unchecked(found)
+    found["confusion"] = ConfusionMatrix(task="multiclass", num_classes=len(labels))
+    return unchecked(found, compute_groups=[["f1", "precision", "recall"], ["confusion"]])
 
 
 def unchecked(metrics: dict[str, Any], **options: Any) -> MetricCollection:
-    """Metrics that trust what they get: labels were checked as they were read, and each check of a
-    tensor's values would wait for a GPU."""
+    """Returns metrics that do not check their inputs: labels are checked when they are read, and a
+    check of a tensor's values would wait for a GPU."""
     for metric in metrics.values():
         metric.validate_args = False
     return MetricCollection(metrics, **options)
 
 
 class WeightedMean(MeanMetric):
-    """torchmetrics' mean, which asks the device for no number; a NaN shows.
+    """torchmetrics' mean without a check for NaN, which would wait for a GPU.
 
-    Its own `nan_strategy="disable"` leaves the weights out (torchmetrics 1.9).
+    torchmetrics 1.9 ignores the weights with `nan_strategy="disable"`.
     """
 
     def update(self, value: Tensor, weight: Tensor | float) -> None:  # type: ignore[override]
@@ -113,12 +95,13 @@ class WeightedMean(MeanMetric):
 
 
 def predicted_classes(logits: Tensor, multi_label: bool) -> Tensor:
-    """Predicted classes: (B,) of int64, or (B, C) of 0/1 where the probability exceeds 0.5."""
+    """Returns the predicted classes: (B,) of int64, or (B, C) of 0/1 where the probability exceeds
+    0.5."""
     return (logits > 0).long() if multi_label else logits.argmax(dim=-1)
 
 
 def probabilities(logits: Tensor, multi_label: bool) -> Tensor:
-    """Probability of each class, (B, C) in float32."""
+    """Returns the probability of each class, (B, C) in float32."""
     logits = logits.float()
     return torch.sigmoid(logits) if multi_label else torch.softmax(logits, dim=-1)
 
@@ -128,11 +111,11 @@ class EntityF1(Metric):
 
     Equal to seqeval's `classification_report`, in default and strict mode (conlleval; Tjong Kim
     Sang and De Meulder 2003). The state is integer counts, summed over ranks; scores are float64.
-    What has no entity to divide by is 0.
+    A score without an entity to divide by is 0.
 
     Args:
-        types: the entity types, K of them.
-        strict: an I- without its B- is no entity.
+        types: names of the K entity types.
+        strict: whether an I- without its B- is no entity.
     """
 
     counts: Tensor
@@ -146,16 +129,8 @@ class EntityF1(Metric):
         )
 
     def update(self, predicted: Iterable[Sequence[str]], gold: Iterable[Sequence[str]]) -> None:
-        """Adds sentences.
-
-        Args:
-            predicted: IOB2 tags of each sentence's words.
-            gold: likewise.
-
-        Raises:
-            ValueError: a sentence has more predicted tags than gold ones, or fewer.
-        """
-        places = {name: i for i, name in enumerate(self.types)}
+        """Adds sentences."""
+        index = {name: i for i, name in enumerate(self.types)}
         counts = [[0] * len(self.types) for _ in range(3)]
         for ours, true in zip(predicted, gold, strict=True):
             if len(ours) != len(true):
@@ -163,22 +138,23 @@ class EntityF1(Metric):
             found, wanted = (set(entities(tags, self.strict)) for tags in (ours, true))
             for row, group in zip(counts, (found & wanted, found, wanted), strict=True):
                 for entity in group:
-                    row[places[entity.type]] += 1
+                    row[index[entity.type]] += 1
         self.counts += torch.tensor(counts, device=self.counts.device)
 
     def compute(self) -> dict[str, Any]:
-        """`f1`, `precision`, `recall` over all entities (micro), and `per_type`: the same and
-        `support`, the number of gold entities, as K plain numbers each."""
+        """Returns `f1`, `precision`, `recall` over all entities (micro), and `per_type`: the same
+        and `support`, the number of gold entities, as K plain numbers each."""
         right, found, wanted = self.counts.cpu()
         per_type = scores(right, found, wanted) | {"support": wanted}
         return scores(right.sum(), found.sum(), wanted.sum()) | {
-            # Lists: torchmetrics takes the dimension away from a tensor of one number.
+            # Lists: torchmetrics squeezes a tensor of one number.
             "per_type": {name: values.tolist() for name, values in per_type.items()}
         }
 
 
 def scores(right: Tensor, found: Tensor, wanted: Tensor) -> dict[str, Tensor]:
-    """F1, precision and recall (float64) from counts; 0 where there is nothing to divide by."""
+    """Returns F1, precision and recall (float64) from counts; 0 where there is nothing to divide
+    by."""
     precision = right.double() / found.clamp(min=1)
     recall = right.double() / wanted.clamp(min=1)
     total = precision + recall

@@ -33,7 +33,7 @@ EVALUATED = (0, -1)  # seed and epoch of the masks of validation and test: the s
 
 
 class MaskedPredictor(Predictor):
-    """The likeliest words for the masks of texts."""
+    """Predicts the likeliest tokens for the masks of texts."""
 
     auto_class = AutoModelForMaskedLM
 
@@ -49,8 +49,8 @@ class MaskedPredictor(Predictor):
     def predict(
         self, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]
     ) -> Iterator[dict[str, Any]]:
-        """`prediction`, the text of each row filled in, and `masks`, five tokens and their
-        probabilities for each."""
+        """Yields `prediction`, the text of a row filled in, and `masks`, five tokens and their
+        probabilities for each mask."""
         rows, [column] = iter(rows), columns
         own = str(self.tokenizer.mask_token)
         while part := list(islice(rows, self.batch_size)):
@@ -64,20 +64,20 @@ class MaskedPredictor(Predictor):
 
 
 class MaskedLanguageModel(EncoderTask):
-    """Guesses masked tokens; the decoder is tied to the embeddings.
+    """Predicts masked tokens; the decoder is tied to the embeddings.
 
     Args:
-        checkpoint: a model directory; a head that it lacks starts fresh.
-        max_tokens: of a text.
-        masking: "token" or "whole_word".
-        mask_probability: that a token, or a word, is to be guessed.
-        mask_split: shares of these that become the mask token, a random token, and stay.
-        probes: texts with [MASK] that are filled in before, while and after training.
-        options: options of `EncoderTask`; masks follow from its seed, too, but for those of
-            validation and test, which are always the same.
+        checkpoint: model directory; a head that it lacks is initialized.
+        max_tokens: largest number of tokens of a text.
+        masking: unit that is masked, "token" or "whole_word".
+        mask_probability: probability that a token, or a word, is masked.
+        mask_split: fractions of these that become the mask token, a random token, and stay.
+        probes: texts with [MASK] that are filled before, during and after training.
+        options: options of `EncoderTask`; its seed also decides the masks of training, while those
+            of validation and test are always the same.
 
     Raises:
-        ThawError: an option is not what it should be, or a probe has no [MASK].
+        ThawError: an option does not fit, or a probe has no [MASK].
     """
 
     pipeline = "fill-mask"
@@ -118,7 +118,7 @@ class MaskedLanguageModel(EncoderTask):
         super().configure_model()
 
     def forward(self, **inputs: Tensor) -> Tensor:
-        """Logits (N, V) at `positions` (N,) of the flattened batch."""
+        """Returns the logits (N, V) at `positions` (N,) of the flattened batch."""
         positions = inputs.pop("positions")
         with self.arranged(inputs) as arranged:
             return masked_logits(self.model, arranged, positions)
@@ -128,14 +128,14 @@ class MaskedLanguageModel(EncoderTask):
     ) -> dict[str, Any]:
         """Masks a batch: `words` becomes `positions` (N,) and `labels` (N,).
 
-        Here and not in the loader: nothing has to tell a worker which epoch it is.
+        Not in the loader, whose workers do not know the epoch.
         """
         training = self.trainer.training
         seed, epoch = (self.seed, self.current_epoch) if training else EVALUATED
         return super().on_before_batch_transfer(self.mask(batch, seed, epoch), dataloader_idx)
 
     def mask(self, batch: dict[str, Tensor], seed: int, epoch: int) -> dict[str, Tensor]:
-        """A batch with masks that follow from (seed, epoch, row)."""
+        """Returns a batch with masks that follow from (seed, epoch, row)."""
         batch = dict(batch)
         words, ids = batch.pop("words").numpy(), batch["input_ids"]
         seen, positions = self.masking(ids.numpy(), words, batch["row"].numpy(), seed, epoch)
@@ -145,7 +145,8 @@ class MaskedLanguageModel(EncoderTask):
         return batch
 
     def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """The mean cross-entropy, 0 where nothing is masked, and the number of right guesses."""
+        """Computes the mean cross-entropy, 0 if nothing is masked, and the number of right
+        tokens."""
         inputs = {k: v for k, v in batch.items() if k not in ("labels", "positions", "row")}
         with self.arranged(inputs) as arranged:
             total, right = masked_loss(self.model, arranged, batch["positions"], batch["labels"])
@@ -156,7 +157,7 @@ class MaskedLanguageModel(EncoderTask):
         self.log("train/loss", loss, batch_size=len(batch["row"]))
         return scale_for_ddp(loss, len(batch["labels"]))
 
-    def evaluation_step(self, batch: dict[str, Tensor]) -> None:
+    def evaluate(self, batch: dict[str, Tensor]) -> None:
         """Adds a batch to the means over masked tokens."""
         loss, right = self.loss(batch)
         if count := len(batch["labels"]):
@@ -176,26 +177,20 @@ class MaskedLanguageModel(EncoderTask):
         self.eval_loss.reset()
         self.eval_accuracy.reset()
 
-    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        self.evaluation_step(batch)
-
     def on_validation_epoch_end(self) -> None:
         self.log_evaluation("val")
-
-    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        self.evaluation_step(batch)
 
     def on_test_epoch_end(self) -> None:
         self.log_evaluation("test")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds what the probes gave so far."""
+        """Adds the results of the probes so far."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["probes"] = self.probes.rows
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_load_checkpoint(checkpoint)
-        self.probes.rows = checkpoint["probes"]
+        self.probes.restore(checkpoint["probes"])
 
     def on_train_start(self) -> None:
         if self.global_step == 0:
@@ -205,7 +200,7 @@ class MaskedLanguageModel(EncoderTask):
         self.probe(f"epoch {self.current_epoch + 1}")
 
     def probe(self, stage: str) -> None:
-        """Fills the probes in, and shows and keeps what comes out; in rank 0."""
+        """Fills the probes, prints and keeps the result; in the first process only."""
         if self.trainer.is_global_zero:
             self.probes.ask(self.model, stage, self.trainer.loggers, self.trainer.global_step)
 
@@ -213,7 +208,7 @@ class MaskedLanguageModel(EncoderTask):
         return TestResults({})
 
     def write_test(self, run_dir: Path, data: Any, test: TestResults) -> list[Section]:
-        """Writes nothing: a guess at every mask of the test is of no use."""
+        """Writes nothing: predictions of all masked tokens are of no use."""
         return []
 
     def findings(self, metrics: Mapping[str, float]) -> list[Section]:
@@ -229,7 +224,7 @@ class MaskedLanguageModel(EncoderTask):
         return [Table("pretraining", columns, rows), self.probes.table()]
 
     def finish(self, run_dir: Path) -> dict[str, float]:
-        """Fills the probes in with the final weights and writes `probes.json`."""
+        """Fills the probes with the final weights and writes `probes.json`."""
         self.probe("end")
         self.probes.write(run_dir / "probes.json")
         return self.probes.metrics()

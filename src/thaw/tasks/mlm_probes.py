@@ -1,4 +1,4 @@
-"""Texts with a mask, filled in before, while and after training: what the model has learned."""
+"""Fills texts with a mask before, during and after training, to show what the model has learned."""
 
 import json
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ from typing import Any
 from lightning.pytorch.loggers import WandbLogger
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from thaw.encoder.masked_logits import fill, with_mask
@@ -16,12 +17,12 @@ from thaw.storage.files import write_atomic
 
 
 class Probes:
-    """The five likeliest tokens for each probe's first mask, by stage.
+    """The five likeliest tokens for each mask of the probes, by stage.
 
     Args:
-        texts: each with [MASK], or the tokenizer's own mask token.
-        tokenizer: the model's.
-        max_tokens: of a text.
+        texts: texts with [MASK], or the tokenizer's own mask token.
+        tokenizer: tokenizer of the model.
+        max_tokens: largest number of tokens of a text.
 
     Raises:
         ThawError: a text has no mask.
@@ -39,14 +40,7 @@ class Probes:
     def ask(
         self, model: PreTrainedModel, stage: str, loggers: Sequence[Any] = (), step: int = 0
     ) -> None:
-        """Fills the probes in, prints a table, and sends all stages so far to W&B.
-
-        Args:
-            model: left in the modes it was in.
-            stage: such as "start".
-            loggers: of the trainer.
-            step: of the trainer.
-        """
+        """Fills the probes, prints a table, and logs all stages so far to W&B."""
         if not self.texts:
             return
         modes = {module: module.training for module in model.modules()}
@@ -58,11 +52,11 @@ class Probes:
         table.add_column("text")
         table.add_column("five likeliest words")
         for text, masks in zip(self.texts, filled, strict=True):
-            for place, top in enumerate(masks, start=1):
-                words = [{"token": t, "probability": round(p, 6)} for t, p in top]
-                self.rows.append({"stage": stage, "probe": text, "mask": place, "top": words})
+            for number, top in enumerate(masks, start=1):
+                tokens = [{"token": t, "probability": round(p, 6)} for t, p in top]
+                self.rows.append({"stage": stage, "probe": text, "mask": number, "top": tokens})
                 # Text, not markup: a word may hold brackets.
-                table.add_row(_plain(text), _plain("   ".join(f"{t} {p:.3f}" for t, p in top)))
+                table.add_row(Text(text), Text("   ".join(f"{t} {p:.3f}" for t, p in top)))
         Console().print(table)
         for logger in loggers:
             if isinstance(logger, WandbLogger):
@@ -74,22 +68,26 @@ class Probes:
                 ]
                 logger.log_table("probes", columns, cells, step=step)
 
+    def restore(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Goes on after the stages that a checkpoint keeps."""
+        self.rows = list(rows)
+
     def write(self, path: Path) -> None:
-        """Writes every stage as JSON: stage, probe, number of the mask, five tokens."""
+        """Writes stage, probe, number of the mask and five tokens of every stage as JSON."""
         write_atomic(path, json.dumps(self.rows, indent=2, ensure_ascii=False) + "\n")
 
     def table(self) -> FoundTable:
-        """The likeliest words of each mask before training and at the end."""
+        """Returns the likeliest words of each mask before training and at the end."""
         stages = [s for s in ("start", "end") if any(r["stage"] == s for r in self.rows)]
-        told = {
+        cells = {
             (r["probe"], r["mask"], r["stage"]): " · ".join(
                 f"{word['token']} {word['probability']:.3f}" for word in r["top"]
             )
             for r in self.rows
         }
-        masks = dict.fromkeys((probe, mask) for probe, mask, _ in told)
+        masks = dict.fromkeys((probe, mask) for probe, mask, _ in cells)
         rows = [
-            [probe + (f" (mask {n})" if n > 1 else ""), *(told[probe, n, s] for s in stages)]
+            [probe + (f" (mask {n})" if n > 1 else ""), *(cells[probe, n, s] for s in stages)]
             for probe, n in masks
         ]
         names = {"start": "before training", "end": "after"}
@@ -97,15 +95,9 @@ class Probes:
         return FoundTable("probes before and after", columns, rows, examples=True)
 
     def metrics(self) -> dict[str, float]:
-        """Probabilities of every stage under flat names, for metrics.json."""
+        """Returns the probabilities of every stage under flat names, for metrics.json."""
         return {
             f"probe/{r['stage']}/{r['probe']}/{r['mask']}/{word['token']}": word["probability"]
             for r in self.rows
             for word in r["top"]
         }
-
-
-def _plain(text: str) -> Any:
-    from rich.text import Text
-
-    return Text(text)

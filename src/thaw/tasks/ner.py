@@ -5,8 +5,8 @@ Shapes: B windows, T tokens, C labels.
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import groupby, islice
+from collections.abc import Sequence
+from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -18,118 +18,35 @@ from torch.nn import functional as F
 from transformers import AutoModelForTokenClassification
 
 from thaw.cli.watched_metric import ENTITIES
-from thaw.data.base import names_of
-from thaw.data.encode.windows import prefix_spaces, windows
 from thaw.data.entities import KINDS, Difference, compare, entities, spell
-from thaw.data.ner import IGNORED, firsts
-from thaw.data.read.spans import places_of, words_of
+from thaw.data.ner import IGNORED
 from thaw.data.write import RowWriter
-from thaw.encoder.load import load
-from thaw.errors import ThawError
+from thaw.encoder.load import load_labelled
 from thaw.report.sections import Counts, Piece, Section, Sentences, pieces
 from thaw.report.test_results import TestResults
 from thaw.tasks.base import EncoderTask
 from thaw.tasks.losses import class_weight_tensor, labels_and_inputs, scale_for_ddp
 from thaw.tasks.metrics import EntityF1
-from thaw.tasks.predictor import CHUNK, Predictor
+from thaw.tasks.token_predictor import TokenPredictor
 
-SHOWN = 100  # sentences with errors in the report
-
-
-class TokenPredictor(Predictor):
-    """Entities with their places in a text."""
-
-    auto_class = AutoModelForTokenClassification
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.labels = names_of(self.model.config.to_dict())
-        prefix_spaces(self.tokenizer)
-        stride = self.data["stride"]
-        self.stride = self.data["max_tokens"] // 4 if stride is None else stride
-
-    def columns(self, row: Mapping[str, Any], asked: Sequence[str]) -> list[str]:
-        choices = list(asked) or [self.data["tokens"], "tokens", self.data["text"], "text"]
-        found = [c for c in choices if c in row]
-        if not found or len(asked) > 1:
-            raise ThawError(
-                f"the input has no column {' or '.join(map(repr, dict.fromkeys(choices)))}; it has "
-                f"{', '.join(map(repr, row))}. Set text=<column>, of text or of lists of words."
-            )
-        return found[:1]
-
-    def predict(
-        self, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]
-    ) -> Iterator[dict[str, Any]]:
-        """`entities` of each row: label, text, score, start and end in the row's text.
-
-        Rows that hold lists of words get `predicted` tags too, and `text`, the words joined by
-        spaces.
-        """
-        rows = iter(rows)
-        while chunk := list(islice(rows, self.batch_size * CHUNK)):
-            read = [self.read(row[columns[0]]) for row in chunk]
-            tagged = self.tag([[text[a:b] for a, b in places] for text, places, _ in read])
-            for (text, places, extra), words in zip(read, tagged, strict=True):
-                tags = [tag for tag, _ in words]
-                found = []
-                for entity in entities(tags):
-                    score = min(p for _, p in words[entity.start : entity.end])
-                    found.append(spell(text, places, entity) | {"score": score})
-                yield extra | ({"predicted": tags} if extra else {}) | {"entities": found}
-
-    def read(self, value: Any) -> tuple[str, list[tuple[int, int]], dict[str, str]]:
-        """Text, places of its words, and what the output row gets where words were given."""
-        if isinstance(value, list):
-            words = [str(word) for word in value]
-            return " ".join(words), places_of(words), {"text": " ".join(words)}
-        text = "" if value is None else str(value)
-        return text, words_of(text, self.model.config.fine_words), {}
-
-    def tag(self, sentences: Sequence[Sequence[str]]) -> list[list[tuple[str, float]]]:
-        """The tag of each word and its probability."""
-        out = [[("O", 1.0)] * len(words) for words in sentences]
-        there = [i for i, words in enumerate(sentences) if words]
-        pieces = (
-            windows(
-                self.tokenizer, [sentences[i] for i in there], self.data["max_tokens"], self.stride
-            )
-            if there
-            else []
-        )
-        flat = [(i, piece) for i, mine in zip(there, pieces, strict=True) for piece in mine]
-        flat.sort(key=lambda pair: len(pair[1]["input_ids"]))
-        for begin in range(0, len(flat), self.batch_size):
-            part = flat[begin : begin + self.batch_size]
-            word = [firsts(piece.pop("word_ids")) for _, piece in part]
-            batch = self.tokenizer.pad([piece for _, piece in part], return_tensors="pt")
-            with torch.inference_mode():
-                logits = self.model(**batch.to(self.device)).logits
-            best = torch.softmax(logits.float(), dim=-1).cpu().max(dim=-1)
-            right = self.tokenizer.padding_side == "right"
-            for n, (i, _) in enumerate(part):
-                shift = 0 if right else logits.shape[1] - len(word[n])
-                for at, w in enumerate(word[n]):
-                    if w >= 0:
-                        label = self.labels[int(best.indices[n, at + shift])]
-                        out[i][w] = (label, float(best.values[n, at + shift]))
-        return out
+SHOWN = 100  # most sentences with errors in the report
 
 
 class TokenClassification(EncoderTask):
     """A classifier on each token's output (Devlin et al. 2019, section 5.3).
 
-    A word's tag is that of its first subword. Scores are of words, and of whole sentences.
+    A word's tag is that of its first subword. Scores are those of whole sentences.
 
     Args:
-        checkpoint: a model directory.
-        labels: O, and B- and I- of each type: C of them.
-        label_counts: how many tokens of train have each, for balanced weights.
-        fine_words: how a raw text is split into words, see `thaw.data.read.spans.words_of`.
-        label_subwords: whether "all" subwords of a word train, or its "first".
-        class_weights: None; "balanced", inversely proportional to frequency (King and Zeng 2001);
-            or C numbers.
-        focal_gamma: of the focal loss (Lin et al. 2017, equation 4); 0: cross-entropy.
+        checkpoint: model directory.
+        labels: names of the C tags: O, and B- and I- of each type.
+        label_counts: number of tokens of train with each tag, for balanced weights.
+        fine_words: whether a raw text is split finely, see
+            `thaw.data.read.entities.spans.words_of`.
+        label_subwords: subwords of a word that have a label in training, "all" or "first".
+        class_weights: weights of the tags in the loss: None, C numbers, or "balanced", inversely
+            proportional to frequency (King and Zeng 2001).
+        focal_gamma: exponent of the focal loss (Lin et al. 2017, equation 4); 0: cross-entropy.
         strict: whether a predicted I- without its B- is no entity, see `EntityF1`.
         options: options of `EncoderTask`.
 
@@ -154,13 +71,7 @@ class TokenClassification(EncoderTask):
         strict: bool = False,
         **options: Any,
     ) -> None:
-        model = load(
-            AutoModelForTokenClassification,
-            checkpoint,
-            num_labels=len(labels),
-            id2label=dict(enumerate(labels)),
-            label2id={name: i for i, name in enumerate(labels)},
-        )
+        model = load_labelled(AutoModelForTokenClassification, checkpoint, labels)
         model.config.fine_words = fine_words
         super().__init__(model, **options)
         self.labels = list(labels)
@@ -168,19 +79,19 @@ class TokenClassification(EncoderTask):
         weights = class_weight_tensor(class_weights, labels, label_counts)
         self.register_buffer("class_weights", weights, persistent=False)
         self.class_weights: Tensor | None
-        # "simple" asks every subword; with "first" only the first of a word has learned its tag.
+        # "simple" reads every subword; with "first", only the first of a word learns its tag.
         strategy = "simple" if label_subwords == "all" else "first"
         self.pipeline_options = {"aggregation_strategy": strategy}
         types = [name[2:] for name in labels if name.startswith("B-")]
-        self.entity_f1 = EntityF1(types, strict)
-        self.test_scores: dict[str, Any] = {}
+        self.scores = EntityF1(types, strict)
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Mean cross-entropy, or focal loss, over labelled tokens; 0 where there are none.
+        """Computes the mean cross-entropy, or focal loss, over labelled tokens; 0 if there are
+        none.
 
         Args:
             logits: (B, T, C).
-            labels: (B, T), -100 of what is not labelled.
+            labels: (B, T), -100 for tokens without a label.
         """
         labels = labels.flatten()
         loss = F.cross_entropy(logits.flatten(0, 1), labels, reduction="none", ignore_index=IGNORED)
@@ -191,7 +102,7 @@ class TokenClassification(EncoderTask):
         return (loss * weights).sum() / weights.sum().clamp(min=1e-9)
 
     def weights(self, labels: Tensor) -> Tensor:
-        """What each token counts in the loss: 0 of what is not labelled."""
+        """Returns the weight of each token in the loss, 0 for tokens without a label."""
         labelled = (labels != IGNORED).float()
         if self.class_weights is None:
             return labelled
@@ -204,10 +115,10 @@ class TokenClassification(EncoderTask):
         return scale_for_ddp(loss, self.weights(labels).sum())
 
     def evaluate(self, batch: dict[str, Tensor]) -> dict[int, tuple[list[str], list[str]]]:
-        """Predicted and gold tags of a batch's sentences, by row; adds loss and scores.
+        """Returns predicted and gold tags of a batch's sentences, by row; adds loss and scores.
 
-        A batch holds all windows of its sentences. As many go through the model at a time as there
-        are sentences, so that a long text needs no more memory.
+        A batch holds all windows of its sentences. The model gets as many windows at a time as
+        there are sentences, so that a long text needs no more memory.
         """
         labels, inputs = labels_and_inputs(batch)
         size = len(batch["row"].unique())
@@ -226,24 +137,15 @@ class TokenClassification(EncoderTask):
         for row, group in groupby(words, key=itemgetter(0)):
             _, _, ours, gold = zip(*group, strict=True)
             tagged[row] = ([self.labels[i] for i in ours], [self.labels[i] for i in gold])
-        self.entity_f1.update(*zip(*tagged.values(), strict=True))
+        self.scores.update(*zip(*tagged.values(), strict=True))
         return tagged
-
-    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        self.evaluate(batch)
-
-    def on_validation_epoch_end(self) -> None:
-        self.log_scores("val", self.entity_f1)
 
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         self.test_outputs += [(row, ours) for row, (ours, _) in self.evaluate(batch).items()]
 
-    def on_test_epoch_end(self) -> None:
-        self.test_scores = self.log_scores("test", self.entity_f1)
-
     def test_results(self) -> TestResults:
         """Returns scores of all entities and of each type, and the tags of each sentence."""
-        types = self.entity_f1.types
+        types = self.scores.types
         # Logged numbers are rounded to float32, these are not.
         metrics = {f"test/{k}": float(v) for k, v in self.test_scores.items() if k != "per_type"}
         for name, values in self.test_scores["per_type"].items():
@@ -255,8 +157,8 @@ class TokenClassification(EncoderTask):
         `errors.png`; returns what became of the entities, and the sentences with most errors."""
         from thaw.report.figures import error_figure
 
-        sentences, strict = data.rows["test"], self.entity_f1.strict
-        counts = {kind: Counter[str]() for kind in self.entity_f1.types}
+        sentences, strict = data.rows["test"], self.scores.strict
+        counts = {kind: Counter[str]() for kind in self.scores.types}
         wrong: list[tuple[int, int, list[Difference]]] = []
         with (
             RowWriter(run_dir / "predictions.jsonl") as predictions,
@@ -300,7 +202,7 @@ class TokenClassification(EncoderTask):
     def side_by_side(
         self, sentences: Any, row: int, differences: Sequence[Difference]
     ) -> tuple[list[Piece], list[Piece]]:
-        """A sentence with its gold entities, and with the predicted ones."""
+        """Returns a sentence with its gold entities, and with the predicted ones."""
         text, places = sentences.originals[row], sentences.places[row]
         sides = []
         for side in ("gold", "predicted"):

@@ -10,29 +10,29 @@ from transformers import AutoTokenizer
 from thaw.encoder.load import load
 from thaw.errors import ThawError
 
-CHUNK = 32  # batches of a prediction that are sorted by length together
+CHUNK = 32  # batches whose texts are sorted by length together
 
 
 class Logits(nn.Module):
-    """A model with a head that gives its logits and nothing else."""
+    """A model that returns its logits alone."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, **inputs: Tensor) -> Tensor:
-        """Logits of padded tokens."""
+        """Returns the logits of padded tokens."""
         return self.model(**inputs).logits
 
 
 class Predictor:
-    """An exported model over a stream of rows.
+    """Predicts with an exported model over a stream of rows.
 
     Args:
-        model: the exported directory.
-        batch_size: texts in a forward pass.
-        accelerator: of lightning.fabric: auto, cpu, cuda, mps.
-        data: the run's options of data, such as max_tokens.
+        model: exported directory.
+        batch_size: number of texts in a forward pass.
+        accelerator: accelerator of lightning.fabric: auto, cpu, cuda or mps.
+        data: options of the run's data, such as max_tokens.
 
     Raises:
         ThawError: there is no such accelerator, or the model cannot be loaded.
@@ -56,33 +56,26 @@ class Predictor:
 
     @classmethod
     def graph(cls, model: Path, attention: str | None) -> nn.Module:
-        """The exported model as a module of padded tokens (B, T) to logits alone.
+        """Returns the exported model as a module from padded tokens (B, T) to logits alone.
 
         Args:
-            model: the exported directory.
-            attention: how it is computed, such as eager; None: as the architecture likes.
+            model: exported directory.
+            attention: implementation of attention, such as eager; None: the architecture's default.
         """
         return Logits(load(cls.auto_class, model, attn_implementation=attention))
 
     def columns(self, row: Mapping[str, Any], asked: Sequence[str]) -> list[str]:
-        """Which columns of the input hold the text.
+        """Returns the columns of the input that hold the text.
 
         Args:
-            row: the first.
-            asked: by the user; none: as in training.
+            row: first row of the input.
+            asked: columns that the user named; empty: those of training.
         """
         raise NotImplementedError
 
     def predict(
         self, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]
     ) -> Iterator[dict[str, Any]]:
-        """What the model predicts for each row, in their order, a piece of the input at a time.
-
-        Args:
-            rows: of the input.
-            columns: that hold the text.
-
-        Yields:
-            The columns that are added to a row.
-        """
+        """Yields the columns that are added to each row, in the order of the rows; reads a piece of
+        the input at a time."""
         raise NotImplementedError

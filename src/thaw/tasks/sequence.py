@@ -15,16 +15,15 @@ from transformers import AutoModelForSequenceClassification
 from thaw.data.base import names_of
 from thaw.data.read.row_values import as_text
 from thaw.encoder.first_token import first_token_only
-from thaw.encoder.load import load
 from thaw.errors import ThawError
 from thaw.tasks.losses import class_weight_tensor, labels_and_inputs, scale_for_ddp
 from thaw.tasks.metrics import probabilities
 from thaw.tasks.predictor import CHUNK, Predictor
-from thaw.tasks.text_classifier import TextClassifier, prediction_columns
+from thaw.tasks.text_classifier import TextClassifier, load_classifier, prediction_columns
 
 
 class SequencePredictor(Predictor):
-    """Labels and probabilities for texts."""
+    """Predicts labels and probabilities of texts."""
 
     auto_class: ClassVar[type] = AutoModelForSequenceClassification
 
@@ -36,7 +35,7 @@ class SequencePredictor(Predictor):
         self.prepare()
 
     def prepare(self) -> None:
-        """Makes the model ready to give logits."""
+        """Prepares the model for `logits`."""
         first_token_only(self.model)
 
     def columns(self, row: Mapping[str, Any], asked: Sequence[str]) -> list[str]:
@@ -54,7 +53,7 @@ class SequencePredictor(Predictor):
     def predict(
         self, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]
     ) -> Iterator[dict[str, Any]]:
-        """`prediction` and a probability per class, of each row in their order."""
+        """Yields `prediction` and the probability of each class, for each row."""
         rows = iter(rows)
         count = 0
         while chunk := list(islice(rows, self.batch_size * CHUNK)):
@@ -70,7 +69,7 @@ class SequencePredictor(Predictor):
                 yield prediction_columns(p, self.labels, self.multi_label)
 
     def probabilities(self, texts: list[list[str]]) -> list[list[float]]:
-        """Probability of each class for each text: a list of C numbers each.
+        """Returns the probabilities of the C classes for each text.
 
         Args:
             texts: one list of texts, or two for pairs.
@@ -90,7 +89,7 @@ class SequencePredictor(Predictor):
         return out
 
     def logits(self, **inputs: Tensor) -> Tensor:
-        """The logits (B, C) of padded texts."""
+        """Returns the logits (B, C) of padded texts."""
         return self.model(**inputs).logits
 
 
@@ -98,12 +97,13 @@ class SequenceClassification(TextClassifier):
     """A classifier on the encoder's pooled output (Devlin et al. 2019, section 4.1).
 
     Args:
-        checkpoint: a model directory.
-        labels: names of the classes, C of them.
+        checkpoint: model directory.
+        labels: names of the C classes.
         multi_label: whether a text has several labels.
-        label_counts: how often each label occurs in train, for balanced weights.
-        class_weights: None; "balanced", inversely proportional to frequency (King and Zeng 2001);
-            or C numbers. With several labels a text, they weigh the positive terms.
+        label_counts: number of texts of train with each label, for balanced weights.
+        class_weights: weights of the classes in the loss: None, C numbers, or "balanced", inversely
+            proportional to frequency (King and Zeng 2001). With several labels a text, they weigh
+            the positive terms.
         options: options of `EncoderTask`.
 
     Raises:
@@ -121,14 +121,7 @@ class SequenceClassification(TextClassifier):
         class_weights: str | Sequence[float] | None = None,
         **options: Any,
     ) -> None:
-        model = load(
-            AutoModelForSequenceClassification,
-            checkpoint,
-            num_labels=len(labels),
-            id2label=dict(enumerate(labels)),
-            label2id={name: i for i, name in enumerate(labels)},
-            problem_type=f"{'multi' if multi_label else 'single'}_label_classification",
-        )
+        model = load_classifier(AutoModelForSequenceClassification, checkpoint, labels, multi_label)
         if multi_label and class_weights == "balanced":
             raise ThawError("task.class_weights=balanced is for one label a text.")
         weights = class_weight_tensor(class_weights, labels, label_counts)

@@ -15,75 +15,29 @@ from torch import Tensor, nn
 from transformers import AutoModel
 
 from thaw.encoder.linear_heads import as_sklearn, differentiable_head, logistic_head
-from thaw.encoder.load import load
 from thaw.encoder.pooling import read_pooling, write_pooling
 from thaw.errors import ThawError
 from thaw.tasks.base import Fraction
 from thaw.tasks.contrastive import LOSSES, all_pairs, pair_loss, shared_labels
 from thaw.tasks.losses import labels_and_inputs, scale_for_ddp
-from thaw.tasks.sequence import SequencePredictor
-from thaw.tasks.text_classifier import TextClassifier
+from thaw.tasks.setfit_predictor import HEAD, SetFitPredictor
+from thaw.tasks.text_classifier import TextClassifier, load_classifier
 
-HEAD = "head.safetensors"
 PART = 8  # texts that a CPU encodes together in training
-
-
-class SetFitPredictor(SequencePredictor):
-    """Labels and probabilities for texts, from the encoder and the head's tensors."""
-
-    auto_class = AutoModel
-
-    def prepare(self) -> None:
-        self.whole = Classifier(self.model, Path(self.model.name_or_path)).to(self.device)
-
-    @classmethod
-    def graph(cls, model: Path, attention: str | None) -> nn.Module:
-        return Classifier(load(AutoModel, model, attn_implementation=attention), model)
-
-    def logits(self, **inputs: Tensor) -> Tensor:
-        return self.whole(**inputs)
-
-
-class Classifier(nn.Module):
-    """Encoder, pooling and head of an exported directory.
-
-    Args:
-        model: the encoder.
-        directory: with the pooling and the head's tensors.
-
-    Raises:
-        ThawError: it has no head.
-    """
-
-    def __init__(self, model: nn.Module, directory: Path) -> None:
-        super().__init__()
-        if not (directory / HEAD).exists():
-            raise ThawError(f"{directory} has no {HEAD}: was it made by task=setfit?")
-        self.model = model
-        self.pooling = read_pooling(directory)
-        tensors = load_file(directory / HEAD)
-        self.head = nn.Linear(tensors["weight"].shape[1], tensors["weight"].shape[0])
-        self.head.load_state_dict(tensors)
-
-    def forward(self, **inputs: Tensor) -> Tensor:
-        """Logits (B, C) of padded tokens."""
-        states = self.model(**inputs).last_hidden_state
-        return self.head(self.pooling(states, inputs["attention_mask"]))
 
 
 class SetFit(TextClassifier):
     """A sentence encoder tuned on pairs of texts, and a linear head on its embeddings.
 
-    The head is fitted to train again before each validation, so that the watched metric and the
-    best checkpoint are the classifier's. It lies in the checkpoint as tensors.
-
-    Where the whole encoder is frozen, the head is all that is fitted.
+    Before each validation the head is fitted to the embeddings of train, so that the watched metric
+    and the best checkpoint are those of the classifier. Checkpoints hold the head as tensors. If
+    the whole encoder is frozen, only the head is fitted.
 
     Args:
-        checkpoint: a model directory: of sentence-transformers, or any encoder (mean pooling).
-        labels: names of the classes, C of them.
-        multi_label: whether a text has several labels: pairs then share one of them, and the head
-            decides for each label on its own.
+        checkpoint: model directory of sentence-transformers, or of any encoder (mean pooling).
+        labels: names of the C classes.
+        multi_label: whether a text has several labels: a pair is then positive if it has one in
+            common, and the head decides for each label on its own.
         max_tokens: largest number of tokens of a text.
         pairs: whether a batch has all pairs of its texts, or those that the data samples; with
             those, the loss is cosine.
@@ -114,13 +68,7 @@ class SetFit(TextClassifier):
         head_learning_rate: PositiveFloat = 1e-2,
         **options: Any,
     ) -> None:
-        model = load(
-            AutoModel,
-            checkpoint,
-            id2label=dict(enumerate(labels)),
-            label2id={name: i for i, name in enumerate(labels)},
-            problem_type=f"{'multi' if multi_label else 'single'}_label_classification",
-        )
+        model = load_classifier(AutoModel, checkpoint, labels, multi_label)
         if pairs == "sampled" and loss != "cosine":
             raise ThawError(f"task.loss={loss} is over all pairs: leave task.pairs=sampled out.")
         if joint_ratio and head != "differentiable":
@@ -147,18 +95,19 @@ class SetFit(TextClassifier):
             raise ThawError("task=setfit fits its head to the whole encoder: trainer=ddp.")
 
     def head_groups(self) -> list[dict[str, Any]]:
-        """The head's parameters, for the optimizer."""
+        """Returns the optimizer's groups of the head's parameters."""
         decay = self.weight_decay if self.joint_ratio else 0.0
         weights = {"name": "head", "params": [self.head.weight], "weight_decay": decay}
         biases = {"name": "head, no decay", "params": [self.head.bias], "weight_decay": 0.0}
         return [group | {"lr": self.head_learning_rate} for group in (weights, biases)]
 
     def embed(self, **inputs: Tensor) -> Tensor:
-        """Embeddings (B, D) of encoded texts, in float32."""
+        """Returns the embeddings (B, D) of encoded texts, in float32."""
         return self.pooling(self.encode(**inputs).last_hidden_state, inputs["attention_mask"])
 
     def embed_by_length(self, **inputs: Tensor) -> Tensor:
-        """`embed`, on a CPU in parts of similar length: less padding, two thirds of the time."""
+        """Returns what `embed` does; a CPU computes parts of similar length, which have less
+        padding, in two thirds of the time."""
         mask = inputs["attention_mask"]
         if self.packs or mask.device.type != "cpu" or not mask[:, 0].all():  # padded on the left
             return self.embed(**inputs)
@@ -171,11 +120,11 @@ class SetFit(TextClassifier):
         return torch.cat(parts)[order.argsort()]
 
     def forward(self, **inputs: Tensor) -> Tensor:
-        """The head's logits (B, C) of encoded texts."""
+        """Returns the head's logits (B, C) of encoded texts."""
         return self.head(self.embed(**inputs).to(self.head.weight.dtype))
 
     def joint_from(self) -> int:
-        """The first step that trains head and encoder together."""
+        """Returns the number of the first step that trains head and encoder together."""
         return round((1 - self.joint_ratio) * int(self.trainer.estimated_stepping_batches))
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
@@ -196,12 +145,12 @@ class SetFit(TextClassifier):
         return loss
 
     def embedding_loss(self, embeddings: Tensor, labels: Tensor, pairs: Tensor | None) -> Tensor:
-        """The loss of all pairs of a batch, those across processes among them, or of given ones.
+        """Computes the loss of given pairs, or of all pairs of the texts of all processes.
 
         Args:
-            embeddings: (B, D).
-            labels: (B,), or (B, C).
-            pairs: (P, 2), rows of the batch, or None.
+            embeddings: embeddings of this process (B, D).
+            labels: labels of the same texts, (B,) or (B, C).
+            pairs: two rows of the batch for each pair (P, 2); None: all pairs.
         """
         with torch.autocast(self.device.type, enabled=False):  # sums in float32
             if pairs is not None:
@@ -212,10 +161,10 @@ class SetFit(TextClassifier):
             return self.pair_loss(embeddings, all_pairs(labels))
 
     def everywhere(self, tensor: Tensor) -> Tensor:
-        """A tensor (B, ...) of all processes, one below the other, with gradients to each of them.
+        """Returns the tensors (B, ...) of all processes as one, with gradients to each of them.
 
-        Gradients that come back are summed over processes, and DDP takes the mean: together they
-        are those of one process with all the texts.
+        The gradients are summed over processes, and DDP takes the mean: together they are those of
+        one process with all the texts.
         """
         sizes: Any = self.all_gather(torch.tensor([len(tensor)], device=tensor.device))
         counts = sizes.reshape(-1).tolist()
@@ -229,16 +178,16 @@ class SetFit(TextClassifier):
             self.fit_unless_joint()
 
     def on_train_epoch_end(self) -> None:
-        self.fit_unless_joint()  # where there was no validation
+        self.fit_unless_joint()  # there may have been no validation
 
     def fit_unless_joint(self) -> None:
-        """Fits the head, unless it trains with the encoder by now."""
+        """Fits the head, unless it already trains with the encoder."""
         if not self.joint_ratio or self.global_step <= self.joint_from():
             self.fit_head()
 
     @torch.no_grad()
     def fit_head(self) -> None:
-        """Fits the head to train, all of it on every process: the same head everywhere."""
+        """Fits the head to all of train, in every process, so that all have the same head."""
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         rows = data.encoded["train"]
         training = self.training
@@ -257,11 +206,10 @@ class SetFit(TextClassifier):
             head = logistic_head(x, y, self.labels)
         else:
             head = differentiable_head(x, y, self.labels, self.head_learning_rate)
-        for mine, found in zip(self.head.parameters(), head.parameters(), strict=True):
-            mine.copy_(found)
+        self.head.load_state_dict(head.state_dict())
 
     def complete_export(self, directory: Path) -> None:
-        """Makes the exported encoder a directory of sentence-transformers and of setfit."""
+        """Adds the files that sentence-transformers and setfit read, and the head's tensors."""
         import joblib
 
         write_pooling(self.pooling, self.head.in_features, self.max_tokens, directory)

@@ -1,4 +1,4 @@
-"""A classifier of whole texts: what fine-tuning and SetFit share.
+"""A classifier of whole texts, which fine-tuning and SetFit build on.
 
 Shapes: B batch, T tokens, C labels.
 """
@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from thaw.cli.watched_metric import CLASSIFICATION
 from thaw.data.write import RowWriter
+from thaw.encoder.load import load_labelled
 from thaw.report.sections import ERRORS, Counts, Section, Table, shortened
 from thaw.report.test_results import TestResults
 from thaw.tasks.base import EncoderTask
@@ -28,11 +29,11 @@ from thaw.tasks.metrics import (
 
 
 class TextClassifier(EncoderTask):
-    """A task whose model gives a logit for each label of a text.
+    """A task whose model returns a logit for each label of a text.
 
     Args:
-        model: a Hugging Face model.
-        labels: names of the classes, C of them.
+        model: Hugging Face model.
+        labels: names of the C classes.
         multi_label: whether a text has several labels.
         loss_weights: weight of each class in the loss (C,), of the positive terms with several
             labels a text; None: all weigh the same.
@@ -84,21 +85,12 @@ class TextClassifier(EncoderTask):
         self.scores.update(predicted_classes(logits, self.multi_label), labels.long())
         return logits
 
-    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        self.evaluate(batch)
-
-    def on_validation_epoch_end(self) -> None:
-        self.log_scores("val", self.scores)
-
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         logits = self.evaluate(batch)
         predicted = predicted_classes(logits, self.multi_label)
         self.per_class.update(predicted, batch["labels"].long())
         found = probabilities(logits, self.multi_label).cpu()
         self.test_outputs.append((batch["row"].cpu(), found))
-
-    def on_test_epoch_end(self) -> None:
-        self.log_scores("test", self.scores)
 
     def test_results(self) -> TestResults:
         """Returns scores of each class, and the probabilities (C,) of each text of the test."""
@@ -154,18 +146,19 @@ class TextClassifier(EncoderTask):
         return [*sections, Table("errors", names, rows, note, examples=True)]
 
 
+def load_classifier(
+    auto_class: type, checkpoint: str | Path, labels: Sequence[str], multi_label: bool
+) -> PreTrainedModel:
+    """Loads a checkpoint whose config says what is classified; see `thaw.encoder.load.load`."""
+    problem = f"{'multi' if multi_label else 'single'}_label_classification"
+    return load_labelled(auto_class, checkpoint, labels, problem_type=problem)
+
+
 def sureness(
     probabilities: Sequence[float], labels: Sequence[str], prediction: Any, gold: Any
 ) -> float:
     """Returns the probability of a wrong prediction, of several labels that of the surest wrong
-    one; 0 if it is right.
-
-    Args:
-        probabilities: probability of each class (C,).
-        labels: names of the classes.
-        prediction: the predicted label, or labels.
-        gold: the right label, or labels.
-    """
+    one; 0 if it is right."""
     if isinstance(prediction, str):
         return max(probabilities) if prediction != gold else 0.0
     wrong = set(prediction) ^ set(gold)
@@ -179,13 +172,7 @@ def prediction_columns(
     probabilities: Sequence[float], labels: Sequence[str], multi_label: bool
 ) -> dict[str, Any]:
     """Returns the columns of a prediction: the label's name, or names, and the probability of each
-    class.
-
-    Args:
-        probabilities: probability of each class (C,).
-        labels: names of the classes.
-        multi_label: whether a text has several labels.
-    """
+    class."""
     if multi_label:
         prediction: Any = [n for n, p in zip(labels, probabilities, strict=True) if p > 0.5]
     else:

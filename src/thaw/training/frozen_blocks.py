@@ -88,7 +88,7 @@ class FrozenBlocks(pl.Callback):
         return {split: data.encoded[split] for split in whole if split in data.encoded}
 
     def metrics(self) -> dict[str, float]:
-        """Returns what metrics.json says of the states; nothing where frozen blocks always ran."""
+        """Returns the values for metrics.json, none if the frozen blocks ran in every step."""
         if self.prefix is None:
             return {}
         return {

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: a run saves what it has and ends, with the code that a shell expects.
+"""Saves a checkpoint and ends a run on SIGTERM and Ctrl-C, with the exit code that a shell expects.
 
 Lightning's own handlers are not used: they exit with code 0 or 1, save nothing (lightning#21623),
 and may hang with several processes (#20806).
@@ -23,15 +23,15 @@ Handlers = dict[signal.Signals, Any]
 
 
 def set_handlers(handler: Callable[[int, Any], None]) -> Handlers:
-    """Has a function handle `SIGNALS`, and returns the handlers before; in the main thread only, as
-    Python allows no other."""
+    """Makes a function handle `SIGNALS`, and returns the previous handlers; only in the main
+    thread, as Python demands."""
     if threading.current_thread() is not threading.main_thread():
         return {}
     return {number: signal.signal(number, handler) for number in SIGNALS}
 
 
 def restore(handlers: Handlers) -> None:
-    """Brings back the handlers that `set_handlers` replaced."""
+    """Restores the handlers that `set_handlers` replaced."""
     for number, handler in handlers.items():
         signal.signal(number, handler)
 
@@ -51,8 +51,8 @@ def exit_on_signals() -> Iterator[None]:
 
 
 class GracefulStop(pl.Callback):
-    """Ends training after a step, or within a validation, when a signal came; before the first step
-    at once. A second Ctrl-C ends at once everywhere.
+    """Ends training on a signal: after the current step, within a validation, or at once before the
+    first step. A second Ctrl-C always ends it at once.
 
     Attributes:
         asked: number of the signal that came; 0: none.
@@ -74,7 +74,7 @@ class GracefulStop(pl.Callback):
             self.before = set_handlers(self.handle)
 
     def handle(self, number: int, frame: Any) -> None:
-        """Takes note of a signal, or ends the process at once."""
+        """Notes a signal, or ends the process at once."""
         if self.asked and number == signal.SIGTERM:
             return  # a process gets it twice where its group and its parent are told
         if self.asked or not self.waits:
@@ -131,7 +131,8 @@ class GracefulStop(pl.Callback):
 
 
 def kill_child_processes(trainer: pl.Trainer) -> None:
-    """Ends the processes that Lightning started; its observer would kill this one for theirs."""
+    """Ends the processes that Lightning started, before its observer sees them fail and kills this
+    one."""
     processes = getattr(trainer.strategy.launcher, "procs", [])
     for process in processes:
         process.kill()

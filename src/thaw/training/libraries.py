@@ -1,4 +1,4 @@
-"""What a run asks of libraries before it begins: silence, and memory that is kept."""
+"""Sets up libraries before a run: silences them, and keeps freed memory."""
 
 import ctypes
 import logging
@@ -8,10 +8,10 @@ import warnings
 
 
 def keep_freed_memory() -> None:
-    """Lets glibc keep the memory that a step frees for the next one, for as long as the run.
+    """Lets glibc keep the memory that a step frees for the next step.
 
-    By default it gives each large tensor back to the system, which then clears its pages anew: some
-    11,000 page faults in a step of MiniLM, a tenth of its time. The peak is the same.
+    By default it returns each large tensor to the system, which clears the pages again: some 11,000
+    page faults in a step of MiniLM, a tenth of its time. The peak is the same.
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
@@ -20,7 +20,7 @@ def keep_freed_memory() -> None:
 
 
 def silence_libraries() -> None:
-    """Silences what libraries say at every start and a user cannot act on."""
+    """Silences messages at every start that a user cannot act on."""
     import transformers
 
     transformers.utils.logging.set_verbosity_error()

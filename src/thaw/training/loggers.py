@@ -1,4 +1,4 @@
-"""Where metrics go, and how they go on in a run that was stopped."""
+"""Loggers that a resumed run continues."""
 
 import csv
 import logging
@@ -21,18 +21,18 @@ log = logging.getLogger(__name__)
 
 
 class CSV(CSVLogger):
-    """Lightning's CSVLogger, which goes on with the metrics.csv that it finds."""
+    """Lightning's CSVLogger, which appends to an existing metrics.csv."""
 
     @property
     def experiment(self) -> Any:
-        """What writes; see CSVLogger."""
+        """The writer of metrics.csv; see CSVLogger."""
         if self._experiment is None and not rank_zero_only.rank:  # type: ignore[attr-defined]
             self._experiment = Rows(self.log_dir)
         return super().experiment
 
 
 class Rows(ExperimentWriter):
-    """Lightning's writer, which keeps the rows that are there and never leaves a part of them."""
+    """Lightning's writer, which keeps existing rows and replaces the file as a whole."""
 
     def __init__(self, log_dir: str) -> None:
         super().__init__(log_dir)
@@ -49,12 +49,12 @@ class Rows(ExperimentWriter):
 
 
 def keep_rows(path: Path, below: int | None, columns: Sequence[str] = ()) -> None:
-    """Writes metrics.csv anew.
+    """Rewrites metrics.csv, if it exists.
 
     Args:
-        path: of the file, which need not be there.
-        below: keeps the rows of steps below this one; None: all.
-        columns: None: those that it has.
+        path: path of the file.
+        below: first step whose rows are dropped; None: all rows stay.
+        columns: names of the columns; empty: those of the file.
     """
     if not path.exists():
         return
@@ -72,12 +72,12 @@ def keep_rows(path: Path, below: int | None, columns: Sequence[str] = ()) -> Non
 
 
 def wandb_logger(save_dir: str, log_model: bool = False, **kwargs: Any) -> "LateWandb":
-    """Weights & Biases: offline unless `WANDB_MODE`, an API key or a login says otherwise.
+    """Returns a logger to Weights & Biases, offline without `WANDB_MODE`, an API key or a login.
 
     Args:
-        save_dir: the run directory.
-        log_model: whether the exported model becomes an artifact at the end.
-        kwargs: of `lightning.pytorch.loggers.WandbLogger`.
+        save_dir: run directory.
+        log_model: whether the exported model is uploaded as an artifact at the end.
+        kwargs: options of `lightning.pytorch.loggers.WandbLogger`.
     """
     mode = os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
     Path(save_dir).mkdir(parents=True, exist_ok=True)
@@ -86,14 +86,13 @@ def wandb_logger(save_dir: str, log_model: bool = False, **kwargs: Any) -> "Late
 
 
 class LateWandb(WandbLogger):
-    """Starts its W&B run when the first numbers come, not before the first step: importing and
-    starting W&B takes 1.5 seconds. Its id stays in the run directory, and a resumed run is the same
-    one there.
+    """Starts its W&B run with the first numbers, as importing and starting W&B takes 1.5 seconds.
+    The run directory keeps its id, with which a resumed run continues it.
 
     Args:
         mode: mode of W&B: online, offline, disabled.
-        log_exported_model: whether the run's model/ is sent; Lightning's own `log_model` would send
-            checkpoints.
+        log_exported_model: whether the run's model/ is uploaded; Lightning's `log_model` would
+            upload checkpoints.
         options: options of `lightning.pytorch.loggers.WandbLogger`.
     """
 
@@ -140,8 +139,7 @@ class LateWandb(WandbLogger):
         return run
 
     def started(self) -> Any:
-        """The run, started; offline where W&B cannot be reached or refuses the key: training goes
-        on."""
+        """Starts the run, offline if W&B cannot be reached or refuses the key, and returns it."""
         import wandb
 
         self._wandb_init["settings"] = wandb_settings(self.mode)
@@ -162,7 +160,7 @@ class LateWandb(WandbLogger):
         self._wandb_init["settings"] = wandb_settings(self.mode)
         try:
             return super().experiment
-        except wandb.Error as error:
+        except Exception as error:  # W&B's own process raises none of wandb's errors
             if "is in use" not in str(error):
                 raise
         # The start that was refused still holds the id in W&B's own process, now and then.
@@ -170,11 +168,7 @@ class LateWandb(WandbLogger):
         return super().experiment
 
     def kept_id(self, new: bool = False) -> str:
-        """Returns the id of the W&B run that the run directory keeps.
-
-        Args:
-            new: whether it is replaced by another one.
-        """
+        """Returns the id of the W&B run that the run directory keeps, a `new` one if asked for."""
         kept = Path(str(self.save_dir)) / "wandb_id.txt"
         if new or not kept.exists():
             write_atomic(kept, secrets.token_hex(4))
@@ -182,7 +176,7 @@ class LateWandb(WandbLogger):
 
 
 def wandb_settings(mode: str) -> Any:
-    """W&B without prompts, code and the terminal's output."""
+    """Returns settings of W&B without prompts, code and the terminal's output."""
     import wandb
 
     settings = wandb.Settings(
@@ -192,7 +186,7 @@ def wandb_settings(mode: str) -> Any:
         silent=mode == "offline",
         save_code=False,
         disable_git=True,
-        # 90 by default: what a run waits for before it goes on without.
+        # Seconds that a run waits for W&B; 90 by default.
         init_timeout=float(os.environ.get("WANDB_INIT_TIMEOUT", 20)),
     )
     if mode == "offline":
@@ -202,7 +196,7 @@ def wandb_settings(mode: str) -> Any:
 
 
 def has_key() -> bool:
-    """Whether W&B finds an API key in the environment or in ~/.netrc."""
+    """Returns whether W&B finds an API key in the environment or in ~/.netrc."""
     if os.environ.get("WANDB_API_KEY"):
         return True
     host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname

@@ -1,4 +1,4 @@
-"""What goes wrong on a machine, in words: no memory, no room, no permission."""
+"""Explains errors of the machine: no memory, no room, no permission."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,15 +12,8 @@ from thaw.errors import ThawError, is_disk_error
 
 @contextmanager
 def explained(cfg: Any, run_dir: Path) -> Iterator[None]:
-    """Turns what a run's machine refuses into a message.
-
-    Args:
-        cfg: the composed config.
-        run_dir: of the run.
-
-    Raises:
-        ThawError: out of memory, a full disk, or a directory that cannot be written.
-    """
+    """Raises ThawError where a run is out of memory, the disk is full, or `run_dir` cannot be
+    written."""
     try:
         yield
     except (OSError, RuntimeError, MemoryError) as error:
@@ -34,22 +27,22 @@ def explained(cfg: Any, run_dir: Path) -> Iterator[None]:
 
 
 def is_memory_error(error: BaseException) -> bool:
-    """Whether memory ran out: of a GPU, or of this machine as torch and Python report it."""
+    """Returns whether memory ran out, of a GPU or of this machine."""
     refused = "can't allocate memory" in str(error) or "out of memory" in str(error)
     known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
     return known or (isinstance(error, RuntimeError) and refused)
 
 
 def what_to_lower(cfg: Any) -> str:
-    """The options that a run's memory follows from, with what they are now."""
+    """Returns the options that a run's memory depends on, with their values."""
     data, trainer = cfg.data, cfg.trainer
     batch, times = data.batch_size, trainer.accumulate_grad_batches
     half = max(1, batch // 2)
-    words = [f"data.batch_size={half}"]
+    changes = [f"data.batch_size={half}"]
     if half < batch:
-        words.append(f"trainer.accumulate_grad_batches={times * 2}")
+        changes.append(f"trainer.accumulate_grad_batches={times * 2}")
     hints = [
-        f"{' '.join(words)} makes the same steps of half as much at a time (now {batch} and "
+        f"{' '.join(changes)} makes the same steps of half as much at a time (now {batch} and "
         f"{times}); or a lower data.max_tokens (now {data.max_tokens}) or data.eval_batch_size "
         f"(now {data.eval_batch_size})"
     ]
@@ -62,6 +55,6 @@ def what_to_lower(cfg: Any) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, without torch's pages of advice."""
+    """Returns the message of an error without torch's pages of advice."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0].rstrip(".")

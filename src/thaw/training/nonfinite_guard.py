@@ -1,4 +1,4 @@
-"""Steps whose loss or gradient is not finite: left out, and said or counted."""
+"""Skips optimizer steps whose loss or gradient is not finite, and reports or counts them."""
 
 import logging
 from typing import Any, Literal
@@ -13,33 +13,32 @@ from thaw.errors import ThawError
 log = logging.getLogger(__name__)
 
 Action = Literal["stop", "skip"]
-Batch = tuple[Tensor, Tensor | None]  # whether its loss is not finite, and its rows
+Batch = tuple[Tensor, Tensor | None]  # whether the loss is not finite, and the rows
 SHOWN = 20  # rows in a message
 
 
 class NonFiniteGuard(pl.Callback):
-    """Leaves out each optimizer step with a loss or gradient that is not finite.
+    """Skips each optimizer step with a loss or gradient that is not finite.
 
-    Whether it is left out is decided on the device, in the fused step itself (`found_inf`, as a
-    loss scaler has it), so weights and moments stay as they were and no step waits for a GPU. What
-    happened is read in every step on a CPU, and each `trainer.log_every_n_steps` on a GPU, where
-    logging waits anyway. All ranks see the same: a step is left out on all of them or on none.
-    With a loss scaler (16-mixed), the scaler leaves out what overflows at its scale, which is no
-    failure; only the loss counts here.
+    The fused step itself skips, on the device (`found_inf`, as with a loss scaler), so weights and
+    moments stay and no step waits for a GPU. The flags are read in every step on a CPU, and every
+    `trainer.log_every_n_steps` on a GPU, where logging waits anyway. A step is skipped on all ranks
+    or on none. A loss scaler (16-mixed) skips gradients that overflow at its scale, which is no
+    failure; only the loss counts then.
 
     Args:
-        action: "stop" raises ThawError with step and rows; "skip" counts and goes on; None: as the
-            trainer's `on_nonfinite` says.
+        action: "stop", which raises ThawError with step and rows, or "skip", which counts; None:
+            the trainer's `on_nonfinite`.
 
     Attributes:
-        steps: number of steps that were left out.
+        steps: number of steps that were skipped.
     """
 
     def __init__(self, action: Action | None = None) -> None:
         self.action = action
         self.steps = 0
         self.rows: Tensor | None = None
-        self.judged: list[tuple[int, Tensor]] = []  # step and flag, since the last look
+        self.judged: list[tuple[int, Tensor]] = []  # step and flag, since the last `look`
         self.batches: list[Batch] = []  # of these steps
         self.open: list[Batch] = []  # of the coming step
 
@@ -63,12 +62,12 @@ class NonFiniteGuard(pl.Callback):
         self.open.append((~loss.detach().isfinite().all(), self.rows))
 
     def judge(self, step: int, optimizer: torch.optim.Optimizer, norm: Tensor | None) -> None:
-        """Has the coming fused step leave itself out, if it must.
+        """Makes the coming fused step skip itself if loss or gradient is not finite.
 
         Args:
-            step: its number, from 1.
-            optimizer: of `thaw.training.optim.adamw`.
-            norm: of its gradient; None where a loss scaler looks at it.
+            step: number of the step, from 1.
+            optimizer: optimizer of `thaw.training.optim.adamw`.
+            norm: norm of the gradient; None where a loss scaler checks it.
         """
         parameters = optimizer.param_groups[0]["params"]
         flags = [flag for flag, _ in self.open] + ([] if norm is None else [~norm.isfinite()])
@@ -78,7 +77,7 @@ class NonFiniteGuard(pl.Callback):
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.all_reduce(found, torch.distributed.ReduceOp.MAX)
         if norm is not None and isinstance(parameters[0], DTensor):
-            if found.item():  # the fused step takes no flag beside shares of weights
+            if found.item():  # the fused step takes no flag with sharded weights
                 optimizer.zero_grad(set_to_none=True)
         elif norm is not None:
             optimizer.found_inf = found  # type: ignore[attr-defined]
@@ -104,11 +103,7 @@ class NonFiniteGuard(pl.Callback):
             )
 
     def look(self, trainer: pl.Trainer, module: Any) -> None:
-        """Reads what happened since the last look.
-
-        Raises:
-            ThawError: a step was not finite, and the action is to stop.
-        """
+        """Reads the flags since the last call; raises ThawError for a bad step under "stop"."""
         judged, self.judged = self.judged, []
         batches, self.batches = self.batches, []
         if not judged:
@@ -118,7 +113,7 @@ class NonFiniteGuard(pl.Callback):
         if not bad:
             return
         self.steps += len(bad)
-        # The rows of all bad steps since the last look, of which the first is named.
+        # The rows are those of all bad steps since the last look; the step is the first.
         said = f"step {bad[0]}: loss or gradient is not finite{of_rows(batches)}"
         if self.action == "stop":
             raise ThawError(
@@ -143,7 +138,7 @@ def guard_of(trainer: pl.Trainer) -> NonFiniteGuard | None:
 
 
 def of_rows(batches: list[Batch]) -> str:
-    """Which rows of train the batches with a bad loss hold, on all ranks; "" if none is to blame.
+    """Returns the rows of train in batches with a bad loss, of all ranks, as text; "" without any.
 
     Call it on every rank.
     """
@@ -165,7 +160,7 @@ def of_rows(batches: list[Batch]) -> str:
 
 
 def advice(trainer: pl.Trainer, module: Any) -> str:
-    """What to lower, with what it is now."""
+    """Returns the options to change, with their values."""
     hints = [f"a lower task.learning_rate (now {module.learning_rate:g})"]
     if not trainer.gradient_clip_val:
         hints.append("gradient clipping (trainer.gradient_clip_val=1.0)")

@@ -1,5 +1,8 @@
-"""Progress: a Rich bar on a terminal, plain lines elsewhere. Neither reads the loss from the device
-more often than metrics are logged anyway: Lightning's `prog_bar=True` does at every step."""
+"""Shows progress as a Rich bar on a terminal and as plain lines elsewhere.
+
+Both read the loss from the device only when metrics are logged; Lightning's `prog_bar=True` reads
+it in every step.
+"""
 
 import sys
 import time
@@ -12,12 +15,12 @@ SHOWN = ("val/loss", "val/f1")
 
 
 def progress() -> ProgressBar:
-    """The progress report that fits standard output."""
+    """Returns the callback that fits standard output."""
     return Bar(leave=True) if sys.stdout.isatty() else Lines()
 
 
 class LastLoss:
-    """The training loss as last logged, read from the device once per logging step."""
+    """Reads the training loss from the device once for each time that it is logged."""
 
     def __init__(self) -> None:
         self.step = -1
@@ -25,7 +28,7 @@ class LastLoss:
 
     def read(self, trainer: Trainer) -> float | None:
         loss = trainer.logged_metrics.get("train/loss")
-        # Of the steps that log nothing, logged_metrics keeps what the last one logged.
+        # After a step that logs nothing, logged_metrics has the values of an earlier one.
         step = trainer.global_step // max(1, trainer.log_every_n_steps)  # type: ignore[attr-defined]
         if loss is not None and step != self.step:
             self.step, self.value = step, float(loss)
@@ -33,7 +36,7 @@ class LastLoss:
 
 
 class Bar(RichProgressBar):
-    """Lightning's Rich bar, with the loss and the last validation beside it."""
+    """Lightning's Rich bar with the loss and the last validation."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -51,10 +54,10 @@ class Bar(RichProgressBar):
 
 
 class Lines(ProgressBar):
-    """A line every few seconds of training: step, loss, time left; and one a validation.
+    """Prints step, loss and time left every few seconds, and a line for each validation.
 
     Args:
-        seconds: between two lines.
+        seconds: time between two lines.
     """
 
     def __init__(self, seconds: float = 10.0) -> None:

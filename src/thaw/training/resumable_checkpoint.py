@@ -1,8 +1,8 @@
-"""Checkpoints that a run goes on from as if it had not stopped.
+"""Checkpoints that a run resumes from as if it had not stopped.
 
-Lightning's own are written within a batch, a validation or the end of an epoch, and what of these
-was done already is lost or done twice. Here all that follows from the steps so far is done.
-"""
+Lightning writes its own within a batch, a validation or the end of an epoch, and a resumed run
+loses or repeats a part of these. These are written between steps, after all work of the steps
+before."""
 
 import logging
 import os
@@ -44,8 +44,8 @@ class Checkpoint(pl.callbacks.Checkpoint):
     asked to stop.
 
     Args:
-        dirpath: the directory.
-        every_n_train_steps: writes after so many optimizer steps, too.
+        dirpath: directory of the checkpoints.
+        every_n_train_steps: number of optimizer steps between further checkpoints; None: none.
 
     Attributes:
         rows: logged steps below this number are done; see `thaw.training.loggers.keep_rows`.
@@ -78,12 +78,12 @@ class Checkpoint(pl.callbacks.Checkpoint):
         self.save(trainer, "end")
 
     def save(self, trainer: pl.Trainer, moment: Literal["batch", "validation", "end"]) -> None:
-        """Writes a checkpoint: call it on every rank.
+        """Writes a checkpoint; call it on every rank.
 
         Args:
-            trainer: that trains.
-            moment: batch: before a batch, at its hook; validation: within a validation, which is
-                done again; end: after training.
+            trainer: trainer of the run.
+            moment: time of the checkpoint: before a "batch", within a "validation", which is then
+                repeated, or at the "end" of training.
         """
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
@@ -105,8 +105,9 @@ class Checkpoint(pl.callbacks.Checkpoint):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Says to Lightning's loops where to go on: at this batch, or with this validation."""
-        checkpoint["should_stop"] = trainer.should_stop  # early stopping has decided, not ended
+        """Sets the progress of Lightning's loops so that they resume at this batch or
+        validation."""
+        checkpoint["should_stop"] = trainer.should_stop  # early stopping may have decided already
         if self.moment in ("end", ""):
             return
         loops = checkpoint["loops"]["fit_loop"]
@@ -148,12 +149,12 @@ class Checkpoint(pl.callbacks.Checkpoint):
 
 
 def moved(path: str, directory: str) -> str:
-    """Where a file is now; "" stays."""
+    """Returns the path of a file in another directory; "" stays."""
     return path and str(Path(directory) / Path(path).name)
 
 
 def between_steps(trainer: pl.Trainer) -> bool:
-    """Whether no gradient is accumulated at the begin of a batch."""
+    """Returns whether no gradient is accumulated at the start of a batch."""
     done = trainer.fit_loop.epoch_loop.batch_progress.current.completed
     if trainer.overfit_batches:  # type: ignore[attr-defined]
         return done == 0  # its loader begins with the first batch
@@ -163,11 +164,8 @@ def between_steps(trainer: pl.Trainer) -> bool:
 def newest(directory: Path) -> tuple[Path, dict[str, Any]] | None:
     """Returns the newest whole checkpoint, and the state of its `Checkpoint`; None: there is none.
 
-    A damaged one is passed over, and said. The best one must be whole, too: without it, the run
+    A damaged one is skipped with a warning. Without the best one, which must be whole too, the run
     starts from the beginning.
-
-    Args:
-        directory: directory of the checkpoints.
     """
     for path in (directory / LAST, directory / PREVIOUS):
         state = read(path) if path.exists() else None
@@ -183,7 +181,7 @@ def newest(directory: Path) -> tuple[Path, dict[str, Any]] | None:
 
 
 def read(path: Path) -> dict[str, Any] | None:
-    """A checkpoint, its tensors left on the disk; None, with a warning, if it is damaged."""
+    """Returns a checkpoint with memory-mapped tensors; None, with a warning, if it is damaged."""
     try:
         with zipfile.ZipFile(path) as archive:  # torch checks no sums
             bad = archive.testzip()
@@ -197,7 +195,7 @@ def read(path: Path) -> dict[str, Any] | None:
 
 
 def forget(directory: Path) -> None:
-    """Removes the checkpoints of a run that starts again; those that it would resume from first."""
+    """Removes the checkpoints of a run that starts again, first those that it would resume from."""
     for name in (LAST, PREVIOUS, NEXT):
         (directory / name).unlink(missing_ok=True)
     for path in directory.glob("*.ckpt"):

@@ -1,4 +1,4 @@
-"""A run's directory: one process at a time, one run, and the checkpoint that it resumes from."""
+"""Opens the directory of a run: locks it, and finds the checkpoint to resume from."""
 
 import json
 import logging
@@ -55,9 +55,6 @@ def open_run(cfg: Any) -> Iterator[Run]:
 
     Within, SIGTERM and Ctrl-C end the run, and the log says what to type to resume it.
 
-    Args:
-        cfg: the composed config, of `checked`.
-
     Raises:
         ThawError: another process or another run is there, or it cannot be written.
     """
@@ -68,7 +65,7 @@ def open_run(cfg: Any) -> Iterator[Run]:
     # A job of a sweep that is resumed may be new.
     resumed = cfg.resume is not None and (directory / "versions.json").exists()
     with locked(directory, writes):
-        if writes:  # the others start when the first one has made the directory its own
+        if writes:  # the other processes start when it has begun
             require_free(directory, resumed)
         path, rows = resume_from(cfg, directory, writes) if resumed else (None, None)
         try:
@@ -115,12 +112,7 @@ def locked(directory: Path, writes: bool) -> Iterator[None]:
 
 def require_free(directory: Path, resumed: bool) -> None:
     """Raises ThawError if another run has trained in a directory; warns if the one that is resumed
-    began with other versions.
-
-    Args:
-        directory: the run directory, which is there.
-        resumed: whether this run began there before.
-    """
+    began with other versions."""
     path = directory / "versions.json"
     if not path.exists():
         return
@@ -136,12 +128,7 @@ def require_free(directory: Path, resumed: bool) -> None:
 
 def start_run_dir(run: Run, cfg: Any) -> None:
     """Makes the directory of a new run its own, when training begins; a mistake that is found
-    earlier leaves the directory to the corrected command.
-
-    Args:
-        run: the run, new or resumed.
-        cfg: the composed config.
-    """
+    earlier leaves the directory to the corrected command."""
     if not run.writes:
         return
     begins = not (run.dir / "versions.json").exists()

@@ -1,4 +1,4 @@
-"""How fast a run trains and how much memory it takes, while it does."""
+"""Logs the speed of training and the peak memory."""
 
 import re
 import resource
@@ -17,8 +17,7 @@ STATUS, RESTART = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def peak_memory_mib() -> float:
-    """Peak memory in MiB, since `restart_peak`: of the GPU where there is one, else of this
-    process."""
+    """Returns the peak memory in MiB since `restart_peak`, of the GPU or else of this process."""
     if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
         return torch.cuda.max_memory_allocated() / 2**20
     if STATUS.exists():
@@ -29,8 +28,8 @@ def peak_memory_mib() -> float:
 
 
 def restart_peak() -> None:
-    """Forgets what ran before in this process, such as another job of a sweep, where the system
-    can (Linux: proc(5))."""
+    """Resets the peak memory, which another job of a sweep may have set, if the system can (Linux:
+    proc(5))."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     if RESTART.exists():
@@ -39,18 +38,17 @@ def restart_peak() -> None:
 
 
 def real_tokens(batch: Mapping[str, Tensor]) -> Tensor | int:
-    """Tokens of a batch that are not padding; what is packed has no mask and no padding."""
+    """Returns the number of tokens of a batch that are not padding; a packed batch has none."""
     mask = batch.get("attention_mask")
     return batch["input_ids"].numel() if mask is None else mask.sum()
 
 
 class Throughput(pl.Callback):
-    """Logs `train/tokens_per_second`, of tokens that are not padding, and `train/memory_mib`, the
-    peak so far, with the loss.
+    """Logs `train/tokens_per_second`, without padding, and `train/memory_mib`, the peak so far,
+    with the loss.
 
-    The first is a mean since the last time, validation and checkpoints apart, and on several ranks
-    that of this one times their number. Tokens are summed on the device, and read when the logger
-    reads the loss.
+    The speed is a mean since the last time, without validation and checkpoints; with several ranks,
+    that of this one times their number. Tokens are summed on the device and read with the loss.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""How long training took, and how many samples it saw."""
+"""Measures how long training takes, and counts its samples."""
 
 import time
 from typing import Any
@@ -7,8 +7,8 @@ import lightning.pytorch as pl
 
 
 class TrainingTimer(pl.Callback):
-    """Measures the seconds spent in training batches, validation and checkpoints apart, and counts
-    the samples trained; of all parts of a run that was stopped."""
+    """Measures the seconds of training batches, without validation and checkpoints, and counts
+    samples; a resumed run adds to those of before."""
 
     @property
     def state_key(self) -> str:
@@ -62,7 +62,7 @@ class TrainingTimer(pl.Callback):
         self.fit_seconds = state_dict["fit_seconds"]
 
     def metrics(self) -> dict[str, float]:
-        """Returns what metrics.json says of them."""
+        """Returns the values for metrics.json."""
         return {
             "fit_seconds": round(self.fit_seconds + time.monotonic() - self.fit_began, 2),
             "train_seconds": round(self.seconds, 2),

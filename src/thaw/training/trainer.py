@@ -1,5 +1,5 @@
-"""Lightning's Trainer, with what this machine decides (precision, packing, compilation), and
-checkpoints that are whole."""
+"""Lightning's Trainer with a precision that fits the machine, packing, compilation and whole
+checkpoints."""
 
 import logging
 from pathlib import Path
@@ -24,14 +24,13 @@ class Trainer(pl.Trainer):
     """Lightning's Trainer with `precision="auto"`, and `strategy="fsdp"` of `thaw.training.fsdp`.
 
     Args:
-        precision: "auto" is bf16-mixed where the hardware has bfloat16 in silicon, else 32-true;
-            others are Lightning's.
+        precision: one of Lightning's, or "auto": bf16-mixed if the hardware has bfloat16 units,
+            else 32-true.
         packed: whether encoders run without padding, see `thaw.encoder.packed_attention`;
             "auto": on CUDA, where they can.
         compile: whether `torch.compile` compiles the blocks that train.
-        on_nonfinite: what `thaw.training.nonfinite_guard.NonFiniteGuard` does after a step whose
-            loss or gradient is not finite: "stop" ends the run with a message, "skip" counts it and
-            goes on.
+        on_nonfinite: reaction to a step whose loss or gradient is not finite: "stop" ends the run
+            with a message, "skip" skips and counts the step.
         options: options of `lightning.pytorch.Trainer`.
 
     Raises:
@@ -63,7 +62,7 @@ class Trainer(pl.Trainer):
         chosen, why = precision, ""
         if precision == "auto":
             chosen = "bf16-mixed" if units else "32-true"
-            why = units or f"no bfloat16 in the silicon of this {device}"
+            why = units or f"this {device} has no native bfloat16 support"
         if options.get("strategy") == "fsdp":  # Lightning's own of this name is FSDP1
             from thaw.training.fsdp import FullySharded
 
@@ -89,7 +88,7 @@ class Trainer(pl.Trainer):
 
 
 def device_type(accelerator: str) -> str:
-    """cuda, mps or cpu: what Lightning takes for an accelerator."""
+    """Returns the device type, cuda, mps or cpu, that Lightning chooses for an accelerator."""
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         return "cuda"
     if accelerator in ("auto", "gpu", "mps") and torch.backends.mps.is_available():
@@ -98,11 +97,7 @@ def device_type(accelerator: str) -> str:
 
 
 def bf16_units(device: str) -> str:
-    """What computes bfloat16 in silicon, "" where nothing does.
-
-    Args:
-        device: of `device_type`.
-    """
+    """Returns what computes bfloat16 natively on a device of `device_type`, "" if nothing does."""
     if device == "cuda":
         there = torch.cuda.is_bf16_supported(including_emulation=False)
         return f"{torch.cuda.get_device_name()} has bfloat16 units" if there else ""
@@ -114,6 +109,6 @@ def bf16_units(device: str) -> str:
 
 
 def cpu_units(cpuinfo: str) -> list[str]:
-    """The flags of bfloat16 units that every processor of /proc/cpuinfo has."""
+    """Returns the flags of bfloat16 units that every processor of /proc/cpuinfo has."""
     lines = [set(line.split()) for line in cpuinfo.splitlines() if line[:5] in ("flags", "Featu")]
     return [unit for unit in BF16_UNITS if lines and all(unit in flags for flags in lines)]

@@ -23,17 +23,16 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "cache" / "tokens"
 
 
-def pieces(about):
-    about["longest"] = 3
+def batches():
     for i in range(3):
-        yield {name: [values[i]] for name, values in ROWS.items()}
+        yield {name: [values[i]] for name, values in ROWS.items()}, {"longest": i + 1}
 
 
 @pytest.mark.parametrize("part", [1, 2, 10])
 def test_rows_come_back_as_they_were_however_they_are_cut(cache, monkeypatch, part):
     monkeypatch.setattr(token_cache, "PART", part)
-    rows, about = cached_rows("key", pieces)
-    assert about == {"longest": 3}
+    rows, statistics = cached_rows("key", batches)
+    assert statistics == {"longest": 3}
     assert (len(rows), rows.column_names) == (3, list(ROWS))
     assert list(rows) == [{k: v[i] for k, v in ROWS.items()} for i in range(3)]
     assert rows[-1] == rows[2]
@@ -44,20 +43,20 @@ def test_rows_come_back_as_they_were_however_they_are_cut(cache, monkeypatch, pa
 
 
 def test_rows_are_made_once(cache):
-    cached_rows("key", pieces)
-    rows, about = cached_rows("key", lambda about: pytest.fail("made again"))
-    assert (rows[0]["input_ids"], about) == ([1, 2, 3], {"longest": 3})
+    cached_rows("key", batches)
+    rows, statistics = cached_rows("key", lambda: pytest.fail("made again"))
+    assert (rows[0]["input_ids"], statistics) == ([1, 2, 3], {"longest": 3})
 
 
 def test_a_failure_leaves_nothing_behind(cache):
-    def broken(about):
-        yield from pieces(about)
+    def broken():
+        yield from batches()
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         cached_rows("key", broken)
     assert not [p for p in cache.iterdir() if p.is_dir()]
-    assert len(cached_rows("key", pieces)[0]) == 3
+    assert len(cached_rows("key", batches)[0]) == 3
 
 
 def test_a_key_follows_from_every_row_and_option():
@@ -75,9 +74,9 @@ def test_a_key_follows_from_every_row_and_option():
 
 
 def test_rows_stay_readable_when_they_are_deleted_for_others(cache, monkeypatch):
-    first, _ = cached_rows("first", pieces)
+    first, _ = cached_rows("first", batches)
     monkeypatch.setattr(token_cache, "BUDGET_GIB", 0)
-    cached_rows("second", pieces)
+    cached_rows("second", batches)
     assert [p.name for p in cache.iterdir() if p.is_dir()] == ["second"]
     assert first[0]["input_ids"] == [1, 2, 3]
 
@@ -98,7 +97,7 @@ def test_a_second_run_does_not_tokenize(cache, tiny_bert, reviews, monkeypatch, 
     first = data_of(tiny_bert, reviews)
     said = [record.message for record in caplog.records]
     assert any("are longer than data.max_tokens=8" in line for line in said)
-    monkeypatch.setattr(SequenceData, "pieces", lambda *args: pytest.fail("tokenized again"))
+    monkeypatch.setattr(SequenceData, "tokenize", lambda *args: pytest.fail("tokenized again"))
     caplog.clear()
     again = data_of(tiny_bert, reviews)
     assert list(again.encoded["train"]) == list(first.encoded["train"])
@@ -134,23 +133,23 @@ def garble(path, by=0):
 @pytest.mark.parametrize("name", ["rows.arrow", "about.json"])
 @pytest.mark.parametrize("harm", [truncate, garble, lambda path: path.unlink()])
 def test_damaged_tokens_are_noticed_and_made_anew(cache, caplog, name, harm):
-    cached_rows("key", pieces)
+    cached_rows("key", batches)
     harm(cache / "key" / name)
-    rows, about = cached_rows("key", pieces)
-    assert (list(rows["input_ids"]), about) == (ROWS["input_ids"], {"longest": 3})
+    rows, statistics = cached_rows("key", batches)
+    assert (list(rows["input_ids"]), statistics) == (ROWS["input_ids"], {"longest": 3})
     assert caplog.text.count("is damaged and made again") == 1
-    cached_rows("key", lambda about: pytest.fail("made again"))
+    cached_rows("key", lambda: pytest.fail("made again"))
 
 
 def test_damage_that_leaves_the_size_is_what_reading_raises(cache, caplog):
-    cached_rows("key", pieces)
+    cached_rows("key", batches)
     path = cache / "key" / "rows.arrow"
     path.write_bytes(bytes(path.stat().st_size))
-    assert len(cached_rows("key", pieces)[0]) == 3
+    assert len(cached_rows("key", batches)[0]) == 3
     assert "made again" in caplog.text
 
 
 def test_a_file_in_the_place_of_tokens_is_no_tokens(cache):
     cache.mkdir(parents=True)
     (cache / "key").write_text("")
-    assert len(cached_rows("key", pieces)[0]) == 3
+    assert len(cached_rows("key", batches)[0]) == 3

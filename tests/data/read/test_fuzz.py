@@ -18,6 +18,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from helpers.tables import read_rows
 from thaw.cli.check import verify
 from thaw.cli.compose import compose
 from thaw.cli.exit import exit_clearly
@@ -29,18 +30,16 @@ from thaw.data.encode.blocks import blocks
 from thaw.data.encode.windows import windows
 from thaw.data.entities import entities
 from thaw.data.ner import align, firsts
-from thaw.data.read.column_files import column_rows
 from thaw.data.read.corpus import corpus_rows, joined
+from thaw.data.read.entities.sentences import read_sentences
+from thaw.data.read.entities.spans import places_of, read_spans, tags_of, words_of
+from thaw.data.read.entities.tag_schemes import SCHEMES, to_iob2
 from thaw.data.read.few_shots import distinct, draw
-from thaw.data.read.formats.options import Reading
 from thaw.data.read.formats.registry import FORMATS, rows_of
-from thaw.data.read.label_names import label_names
+from thaw.data.read.labels.names import label_names
+from thaw.data.read.reading import Reading
 from thaw.data.read.row_values import Columns
-from thaw.data.read.sentences import read_sentences
-from thaw.data.read.spans import places_of, read_spans, tags_of, words_of
 from thaw.data.read.splits import cut
-from thaw.data.read.tables import read_rows
-from thaw.data.read.tag_schemes import SCHEMES, to_iob2
 from thaw.data.read.texts import Texts, read_texts
 from thaw.data.write import RowWriter
 from thaw.errors import ThawError
@@ -186,7 +185,7 @@ def test_any_bytes_are_read_or_refused(directory, file):
         lambda: read_rows(path, encoding),
         lambda: corpus_rows(path, Reading(encoding=encoding), documents=False),
         lambda: joined(corpus_rows(path, Reading(encoding=encoding), documents=True), "text"),
-        lambda: column_rows(path, encoding),
+        lambda: rows_of(path, Reading(format="columns", encoding=encoding)),
     ):
         found = None
         try:
@@ -354,7 +353,7 @@ def test_column_files_are_read_back(directory, found, tabs, blank):
     gap = "\t" if tabs else " "
     sentences = ["".join(f"{word}{gap}{tag}\n" for word, tag in pairs) for pairs in found]
     path.write_bytes(blank.join(sentences).encode())
-    got = read_sentences(column_rows(path), NER, None, "here")
+    got = read_sentences(rows_of(path, Reading(format="columns")), NER, None, "here")
     assert [
         list(zip(w, t, strict=True)) for w, t in zip(got.texts, got.labels, strict=True)
     ] == found

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thaw.data.read.tables import read_rows
+from helpers.tables import read_rows
 from thaw.data.write import RowWriter
 from thaw.errors import ThawError
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thaw.data.read.folds import held_out
-from thaw.data.read.label_names import label_names, names_in
+from thaw.data.read.labels.names import label_names, names_in
 from thaw.data.read.row_values import Columns
 from thaw.data.read.splits import cut
 from thaw.data.read.texts import Texts, read_texts
@@ -231,7 +231,7 @@ PROCESS = """
 import random
 from thaw.data.read.few_shots import distinct, draw
 from thaw.data.read.folds import held_out
-from thaw.data.read.label_names import label_names
+from thaw.data.read.labels.names import label_names
 from thaw.data.read.row_values import Columns
 from thaw.data.read.splits import cut
 from thaw.data.read.texts import read_texts

@@ -1,1 +1,1 @@
-"""Writes `conf/schema.json` and `docs/options.md`: `python -m thaw.cli.reference`."""
+"""Describes every option: in `conf/schema.json`, in `docs/options.md` and for `--help`."""

@@ -40,9 +40,6 @@ def definition_of(target: str) -> dict[str, Any]:
     A class that passes `**options` on takes the arguments of its bases too, and may give its base
     what that requires.
 
-    Args:
-        target: the dotted name of the class or function.
-
     Returns:
         The schema, with the names of required arguments as `x-required`: files that set some of
         the options only are complete too.

@@ -5,9 +5,12 @@ without a comment, from the constructors that options are for.
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import NonNegativeFloat, NonNegativeInt
@@ -40,6 +43,7 @@ PLAIN: dict[str, Any] = {
     "adapt.score": str,
 }
 WIDTH = 100  # of a line of the file
+INCLUDED = re.compile(r"(?:^\[|, )/(\w+)@(\w+)(?=[,\]])")  # in a file's defaults
 INTERPOLATION = {"type": "string", "pattern": r"\$\{|^\?\?\?$"}
 
 
@@ -47,9 +51,23 @@ INTERPOLATION = {"type": "string", "pattern": r"\$\{|^\?\?\?$"}
 def choices(group: str) -> dict[str, File]:
     """Returns the files of a group by choice, the one with all options first."""
     paths = sorted((conf_dir() / group).rglob("*.yaml"))
-    found = {p.relative_to(conf_dir() / group).with_suffix("").as_posix(): read(p) for p in paths}
+    names = [p.relative_to(conf_dir() / group).with_suffix("").as_posix() for p in paths]
     first = BASE.get(group, "")
+    found = dict(zip(names, map(read_choice, paths), strict=True))
     return dict(sorted(found.items(), key=lambda item: (item[0] != first, item[0])))
+
+
+def read_choice(path: Path) -> File:
+    """Returns a file of a group, with the options that its defaults include (`/optimizer@task`)."""
+    file = read(path)
+    defaults = file.tree.children.get("defaults", Node()).text
+    for name, key in INCLUDED.findall(defaults):
+        shared, node = read(conf_dir() / f"{name}.yaml").tree, file.tree.children[key]
+        for option, own in node.children.items():
+            if not own.comment and option in shared.children:
+                node.children[option] = replace(own, comment=shared.children[option].comment)
+        node.children = shared.children | node.children
+    return file
 
 
 def data_targets() -> dict[str, str]:
@@ -93,12 +111,8 @@ def written(option: dict[str, Any]) -> dict[str, Any]:
 
 
 def plain_options(prefix: str, node: Node) -> dict[str, Any]:
-    """Returns the options below a key that no constructor takes.
-
-    Args:
-        prefix: what their names in `PLAIN` begin with.
-        node: the key, with comments.
-    """
+    """Returns the options below a key that no constructor takes: `prefix` begins their names in
+    `PLAIN`."""
     found = {}
     for name, hint in PLAIN.items():
         if name.startswith(prefix) and "." not in (key := name[len(prefix) :]):

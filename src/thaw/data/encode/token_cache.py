@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -37,16 +37,16 @@ def cache_key(*parts: Any) -> str:
 
 
 def cached_rows(
-    key: str, make: Callable[[dict[str, Any]], Iterable[Rows]]
-) -> tuple[Dataset, dict[str, Any]]:
+    key: str, make: Callable[[], Iterable[tuple[Rows, Mapping[str, int]]]]
+) -> tuple[Dataset, dict[str, int]]:
     """Returns encoded rows from the cache, where they are made and kept first if they are missing.
 
     Args:
         key: result of `cache_key` for all that the rows follow from.
-        make: yields the rows in batches, and puts what there is to say of them into a dictionary.
+        make: yields the rows in batches, each with statistics of all rows so far.
 
     Returns:
-        The rows, memory-mapped, and that dictionary.
+        The rows, memory-mapped, and the statistics of all of them.
 
     Raises:
         ThawError: there is no room on the disk.
@@ -54,28 +54,31 @@ def cached_rows(
     root = cache_dir() / "tokens"
     with disk_errors(root, "THAW_CACHE"):
         cache = DiskCache(root, int(BUDGET_GIB * 2**30))
-        return cache.get(key, lambda directory: write_rows(directory, make), read_rows)
+        return cache.get(key, lambda directory: write_rows(directory, make()), read_rows)
 
 
-def read_rows(directory: Path) -> tuple[Dataset, dict[str, Any]]:
-    """Maps the rows of an entry into memory, and reads what is to say of them."""
-    about = json.loads((directory / "about.json").read_text(encoding="utf-8"))
-    return Dataset.from_file(str(directory / "rows.arrow")), about
+def read_rows(directory: Path) -> tuple[Dataset, dict[str, int]]:
+    """Maps the rows of an entry into memory, and reads their statistics."""
+    statistics = json.loads((directory / "about.json").read_text(encoding="utf-8"))
+    return Dataset.from_file(str(directory / "rows.arrow")), statistics
 
 
-def write_rows(directory: Path, make: Callable[[dict[str, Any]], Iterable[Rows]]) -> None:
-    """Writes the rows of an entry, and what is to say of them."""
-    about: dict[str, Any] = {}
-    batches = joined(make(about))
-    first = next(batches)
+def write_rows(directory: Path, batches: Iterable[tuple[Rows, Mapping[str, int]]]) -> None:
+    """Writes the rows of an entry, and their statistics."""
+    statistics: Mapping[str, int] = {}
+
+    def columns() -> Iterator[Rows]:
+        nonlocal statistics
+        for rows, statistics in batches:  # noqa: B007  (the last ones stay)
+            yield rows
+
+    parts = joined(columns())
+    first = next(parts)
     schema = pa.schema([(name, arrow_type(values[0])) for name, values in first.items()])
-    with (
-        open(directory / "rows.arrow", "wb") as file,
-        pa.ipc.new_stream(file, schema) as writer,
-    ):
-        for rows in chain([first], batches):
+    with open(directory / "rows.arrow", "wb") as file, pa.ipc.new_stream(file, schema) as writer:
+        for rows in chain([first], parts):
             writer.write_batch(pa.record_batch(rows, schema=schema))
-    (directory / "about.json").write_text(json.dumps(about), encoding="utf-8")
+    (directory / "about.json").write_text(json.dumps(statistics), encoding="utf-8")
 
 
 def joined(batches: Iterable[Rows]) -> Iterator[Rows]:

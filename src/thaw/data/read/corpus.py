@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from thaw.data.read.formats.content import is_fasttext, is_saved, suffix_of
-from thaw.data.read.formats.options import Reading
 from thaw.data.read.formats.registry import TABLES, rows_of
+from thaw.data.read.reading import Reading
 from thaw.data.read.text_files import COMPRESSED, open_lines, require_file, split_part
 from thaw.errors import ThawError
 

@@ -5,7 +5,7 @@ from collections import Counter
 
 import numpy as np
 
-from thaw.data.read.label_names import counted, names_in, option
+from thaw.data.read.labels.names import counted, names_in, option
 from thaw.data.read.texts import Texts
 from thaw.errors import ThawError
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from thaw.data.read.label_names import counted, label_counts, names_in
+from thaw.data.read.labels.names import counted, label_counts, names_in
 from thaw.data.read.text_store import hashes
 from thaw.data.read.texts import Texts
 from thaw.errors import ThawError

@@ -9,8 +9,8 @@ from hashlib import sha256
 from typing import Any
 
 from thaw.data.read.formats.csv_files import header_hint
-from thaw.data.read.label_names import normalized, quoted
-from thaw.data.read.labels import is_missing
+from thaw.data.read.labels.names import normalized, quoted
+from thaw.data.read.labels.reader import is_missing
 from thaw.data.read.text_store import Text
 from thaw.errors import ThawError
 
@@ -166,7 +166,8 @@ def require_columns(row: Mapping[str, Any], columns: Columns, origin: str) -> No
                 f"{origin} has no column {column!r}; it has {', '.join(map(repr, row))}. "
                 f"Set {near_column(option, column, row)}.{header_hint(row)}"
                 + "".join(
-                    f" {column!r} is within {name!r}: a function of yours (data.reader=) takes it out."
+                    f" {column!r} is within {name!r}: a function of yours takes it out, "
+                    "data.reader=."
                     for name, value in row.items()
                     if isinstance(value, Mapping) and column in value
                 )

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from thaw.data.read.folds import numbered
-from thaw.data.read.label_names import names_in, shown
+from thaw.data.read.labels.names import names_in, shown
 from thaw.data.read.text_store import hashes
 from thaw.data.read.texts import SPLITS, Texts
 from thaw.errors import ThawError

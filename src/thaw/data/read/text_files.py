@@ -35,7 +35,7 @@ FOREIGN = {
 LONGEST_MARK = max(map(len, FOREIGN))
 
 
-def open_lines(path: Path, encoding: str, longest: int = -1) -> Iterator[str]:
+def open_lines(path: Path, encoding: str, longest: int = -1, newline: str = "\n") -> Iterator[str]:
     """Returns lines of a text file of any name, with their ends; see `text_lines`.
 
     Args:
@@ -43,10 +43,11 @@ def open_lines(path: Path, encoding: str, longest: int = -1) -> Iterator[str]:
         encoding: of the text.
         longest: characters; a longer line comes in pieces of so many, each but the last without a
             line end. -1: lines come whole.
+        newline: end of a line; "": any, as it is.
     """
     require_file(path)
     opener = COMPRESSED.get(path.suffix.lower(), open)
-    return text_lines(path, opener, encoding, newline="\n", longest=longest)
+    return text_lines(path, opener, encoding, newline, longest)
 
 
 def require_file(path: Path) -> None:

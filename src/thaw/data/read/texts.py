@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from thaw.data.read.formats.arrow_files import names_of_features, with_names
-from thaw.data.read.formats.options import Reading
 from thaw.data.read.formats.registry import rows_of
-from thaw.data.read.label_names import names_in
-from thaw.data.read.labels import LabelReader
+from thaw.data.read.labels.names import names_in
+from thaw.data.read.labels.reader import LabelReader
+from thaw.data.read.reading import Reading
 from thaw.data.read.row_values import Columns, Dropped, GroupReader, as_text, require_columns
 from thaw.data.read.text_store import FEW, Picked, Spool, Text
 from thaw.errors import ThawError

@@ -1,4 +1,4 @@
-"""Exports of annotation tools, as records of JSON: Prodigy, doccano, Label Studio and spaCy 2."""
+"""Records of JSON as rows: tables, and exports of Prodigy, doccano, Label Studio and spaCy 2."""
 
 import logging
 from collections import Counter
@@ -7,18 +7,28 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from thaw.data.read.formats.options import Reading
-from thaw.data.read.formats.spacy_json import spacy_json_rows
+from thaw.data.read.formats.json_files import json_lines, json_records
+from thaw.data.read.reading import Reading
 from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)
 
 HEAD = 200  # records that tell the layout
 ANSWERS = ("accept", "reject", "ignore")
-Rows = Iterator[dict[str, Any]]
+Row = dict[str, Any]
 
 
-def table_rows(path: Path, records: Iterable[Any], how: Reading) -> Rows:
+def json_line_rows(path: Path, part: str | None, how: Reading) -> Iterator[Row]:
+    """Returns rows of JSON Lines; see `table_rows`."""
+    return table_rows(path, json_lines(path, how.encoding), how)
+
+
+def json_file_rows(path: Path, part: str | None, how: Reading) -> Iterator[Row]:
+    """Returns rows of a .json file, or of its array under the key `part`; see `table_rows`."""
+    return table_rows(path, json_records(path, part, how.encoding), how)
+
+
+def table_rows(path: Path, records: Iterable[Any], how: Reading) -> Iterator[Row]:
     """Returns records as rows, by the layout of the tool that wrote them.
 
     Args:
@@ -31,12 +41,11 @@ def table_rows(path: Path, records: Iterable[Any], how: Reading) -> Rows:
     """
     records = iter(records)
     head = list(islice(records, HEAD))
-    name = found_layout(head) if how.format is None else how.format
-    name = name if name in LAYOUTS else None
-    if name is not None:
+    name = found_tool(head) if how.format is None else how.format
+    if name in TOOLS:
         if how.format is None:
             log.info("%s: read as format=%s, as its first records show", path, name)
-        return LAYOUTS[name](path, chain(head, records), how)
+        return exported_rows(path, chain(head, records), how, name)
     rows = named_rows(path, chain(head, records), how)
     if how.spans is not None and (column := spans_column(head, how)) is not None:
         log.info("%s: entities are read from its column %r", path, column)
@@ -44,37 +53,37 @@ def table_rows(path: Path, records: Iterable[Any], how: Reading) -> Rows:
     return rows
 
 
-def found_layout(head: Sequence[Any]) -> str | None:
-    """Returns the layout of records, where they show it for certain."""
-    if not head:
-        return None
-    if all(isinstance(r, list) for r in head):
-        pairs = all(len(r) == 2 and isinstance(r[0], str) and is_spacy(r[1]) for r in head)
-        return "spacy_json" if pairs else None
+def found_tool(head: Sequence[Any]) -> str | None:
+    """Returns the tool that wrote records, where they show it for certain."""
     records = [r for r in head if isinstance(r, dict)]
-    if len(records) < len(head):
+    if head and all(is_spacy_pair(r) for r in head):
+        return "spacy_json"
+    if not head or len(records) < len(head):
         return None
     answers = [r["answer"] for r in records if "answer" in r]
     if answers and all("text" in r for r in records) and all(a in ANSWERS for a in answers):
         return "prodigy"
-    if all(isinstance(r.get("data"), dict) and is_list_of_annotations(r) for r in records):
+    if all(
+        isinstance(r.get("data"), dict)
+        and any(isinstance(r.get(key), list) for key in ("annotations", "completions"))
+        for r in records
+    ):
         return "label_studio"
-    if all(isinstance(r.get("paragraphs"), list) for r in records):
-        return "spacy_json"
-    return None
+    return "spacy_json" if all(isinstance(r.get("paragraphs"), list) for r in records) else None
 
 
-def is_spacy(value: Any) -> bool:
-    """Returns whether a value is what spaCy 2 says of a text."""
-    return isinstance(value, dict) and bool({"entities", "cats"} & set(value))
+def is_spacy_pair(record: Any) -> bool:
+    """Returns whether a record is a text and what spaCy 2 says of it."""
+    pair = isinstance(record, list) and len(record) == 2
+    return (
+        pair
+        and isinstance(record[0], str)
+        and isinstance(record[1], dict)
+        and not {"entities", "cats"}.isdisjoint(record[1])
+    )
 
 
-def is_list_of_annotations(record: Mapping[str, Any]) -> bool:
-    """Returns whether a record has the annotations of a Label Studio task."""
-    return any(isinstance(record.get(k), list) for k in ("annotations", "completions"))
-
-
-def named_rows(path: Path, records: Iterable[Any], how: Reading) -> Rows:
+def named_rows(path: Path, records: Iterable[Any], how: Reading) -> Iterator[Row]:
     """Yields records as rows; lists get the names of `columns`, else 0, 1, 2, ..."""
     for number, record in enumerate(records, start=1):
         if isinstance(record, dict):
@@ -95,10 +104,9 @@ def spans_column(head: Sequence[Any], how: Reading) -> str | None:
     records = [r for r in head if isinstance(r, dict)]
     if not records or any(how.spans in r or how.text not in r for r in records):
         return None
-    columns = dict.fromkeys(column for record in records for column in record)
     found = [
         column
-        for column in columns
+        for column in dict.fromkeys(column for record in records for column in record)
         if any(r.get(column) for r in records)
         and all(r.get(column) is None or is_list_of_spans(r[column]) for r in records)
     ]
@@ -113,78 +121,39 @@ def is_list_of_spans(value: Any) -> bool:
 def is_span(item: Any) -> bool:
     """Returns whether a value is a span, as one of the tools writes it."""
     if isinstance(item, list):
-        kinds = [type(v) for v in item]
-        return kinds == [int, int, str]
-    if not isinstance(item, dict):
-        return False
-    keys = set(item)
-    return bool(
-        keys & {"label", "labels", "type"} and ({"start", "end"} <= keys or "start_offset" in keys)
-    )
+        return [type(v) for v in item] == [int, int, str]
+    keys = set(item) if isinstance(item, dict) else set()
+    placed = {"start", "end"} <= keys or "start_offset" in keys
+    return placed and not keys.isdisjoint({"label", "labels", "type"})
 
 
-def prodigy_rows(path: Path, records: Iterable[Any], how: Reading) -> Rows:
-    """Yields rows of Prodigy's JSONL: those with the answer accept, or all.
-
-    All are read where annotations do not matter. A text without `spans` and without a label has no
-    entity; of a choice, `accept` holds the labels.
-    """
-    out: Counter[str] = Counter()
-    number = 0
-    for number, record in enumerate(require_objects(path, records), start=1):
-        answer = record.get("answer", "accept")
-        if answer not in ANSWERS:
-            raise ThawError(
-                f"{path} row {number}: answer {answer!r}; expected {', '.join(ANSWERS)}."
-            )
-        if how.annotated and answer != "accept":
-            out[answer] += 1
-            continue
-        row = dict(record)
-        if isinstance(row.get("accept"), list) and "label" not in row:
-            several = row.get("config", {}).get("choice_style") == "multiple"
-            row["label"] = row["accept"] if several or len(row["accept"]) > 1 else first(row)
-        if how.spans is not None and "label" not in row:
-            row[how.spans] = row.get("spans") or []
-        yield row
-    say_left_out(path, out, number, "answer")
-
-
-def first(row: Mapping[str, Any]) -> Any:
-    """Returns the one accepted choice of a row, None where there is none."""
-    return row["accept"][0] if row["accept"] else None
-
-
-def doccano_rows(path: Path, records: Iterable[Any], how: Reading) -> Rows:
-    """Yields rows of doccano's JSONL, whose spans are under `entities`, `label` or `labels`."""
-    for record in require_objects(path, records):
-        row = dict(record)
-        if how.spans is not None and how.spans not in row:
-            held = [c for c in ("entities", "label", "labels") if is_list_of_spans(row.get(c))]
-            if held:
-                row[how.spans] = row[held[0]]
-        yield row
-
-
-def label_studio_rows(path: Path, records: Iterable[Any], how: Reading) -> Rows:
-    """Yields rows of Label Studio's JSON and JSON-MIN: the text, and spans or the choice."""
-    out: Counter[str] = Counter()
+def exported_rows(path: Path, records: Iterable[Any], how: Reading, name: str) -> Iterator[Row]:
+    """Yields rows of a tool's export, and warns of how many records are left out, and why."""
+    rows_of_record, what = TOOLS[name]
+    left_out: Counter[str] = Counter()
     several = number = 0
-    for number, record in enumerate(require_objects(path, records), start=1):
-        if not isinstance(record.get("data"), dict):
-            yield from doccano_rows(path, [record], how)
-            continue
-        row = dict(record["data"])
-        done = record.get("annotations") or record.get("completions") or []
-        kept = [a for a in done if not a.get("was_cancelled")]
-        if how.annotated and not kept:
-            out["cancelled" if done else "not annotated"] += 1
-            continue
-        several += len(kept) > 1
-        if kept:
-            add_results(row, kept[0].get("result") or [], how, f"{path}: row {number}")
-        yield row
-    say_left_out(path, out, number, "task")
+    for number, record in enumerate(records, start=1):
+        if not isinstance(record, dict) and name != "spacy_json":
+            raise ThawError(
+                f"{path} row {number}: {str(record)[:40]} is no object; data.format=null finds "
+                "the format from the content."
+            )
+        rows = rows_of_record(record, how, f"{path}: row {number}")
+        several += name == "label_studio" and len(annotations_of(record)) > 1
+        if isinstance(rows, str):
+            left_out[rows] += 1
+        else:
+            yield from rows
+    if left_out:
+        why = ", ".join(f"{count} {reason}" for reason, count in sorted(left_out.items()))
+        log.warning(
+            "%s: %d of %d rows are left out (%s: %s); row numbers are of the others",
+            path,
+            left_out.total(),
+            number,
+            what,
+            why,
+        )
     if several:
         log.warning(
             "%s: %d of %d tasks have several annotations; the first of each is read",
@@ -194,53 +163,99 @@ def label_studio_rows(path: Path, records: Iterable[Any], how: Reading) -> Rows:
         )
 
 
-def add_results(
-    row: dict[str, Any], results: Sequence[Mapping[str, Any]], how: Reading, where: str
-) -> None:
-    """Adds what an annotation of Label Studio says to a row: spans, and choices by their name."""
+def prodigy_rows(record: Row, how: Reading, where: str) -> Iterable[Row] | str:
+    """Returns the row of a record with the answer accept, or its answer.
+
+    Where annotations do not matter, each is a row. A text without `spans` and without a label has
+    no entity; of a choice, `accept` holds the labels.
+    """
+    answer = record.get("answer", "accept")
+    if answer not in ANSWERS:
+        raise ThawError(f"{where}: answer {answer!r}; expected {', '.join(ANSWERS)}.")
+    if how.annotated and answer != "accept":
+        return str(answer)
+    row = dict(record)
+    if isinstance(accepted := row.get("accept"), list) and "label" not in row:
+        several = row.get("config", {}).get("choice_style") == "multiple" or len(accepted) > 1
+        row["label"] = accepted if several else next(iter(accepted), None)
+    if how.spans is not None and "label" not in row:
+        row[how.spans] = row.get("spans") or []
+    return [row]
+
+
+def doccano_rows(record: Row, how: Reading, where: str) -> Iterable[Row]:
+    """Returns the row of a record, whose spans are under `entities`, `label` or `labels`."""
+    keys = [k for k in ("entities", "label", "labels") if is_list_of_spans(record.get(k))]
+    if how.spans is None or how.spans in record or not keys:
+        return [record]
+    return [{**record, how.spans: record[keys[0]]}]
+
+
+def annotations_of(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Returns the annotations of a task of Label Studio that were not cancelled."""
+    done = record.get("annotations") or record.get("completions") or []
+    return [a for a in done if not a.get("was_cancelled")]
+
+
+def label_studio_rows(record: Row, how: Reading, where: str) -> Iterable[Row] | str:
+    """Returns the row of a task, in JSON or JSON-MIN: the text, and spans or choices by their name;
+    or why there is none."""
+    if not isinstance(record.get("data"), dict):
+        return doccano_rows(record, how, where)
+    row, kept = dict(record["data"]), annotations_of(record)
+    if not kept:
+        cancelled = record.get("annotations") or record.get("completions")
+        return ("cancelled" if cancelled else "not annotated") if how.annotated else [row]
     spans = []
-    for result in results:
+    for result in kept[0].get("result") or []:
         value = result.get("value") or {}
         if "choices" in value:
-            name = str(result.get("from_name", "label"))
             chosen = value["choices"]
-            row[name] = chosen[0] if len(chosen) == 1 else chosen
+            row[str(result.get("from_name", "label"))] = chosen[0] if len(chosen) == 1 else chosen
         elif {"start", "end"} <= set(value) and ("labels" in value or "hypertextlabels" in value):
             spans.append({"labels": value.get("hypertextlabels"), **value})
         elif result.get("type") == "labels":
             raise ThawError(f"{where}: a result has no start, end and labels: {str(value)[:60]}.")
-    if how.spans is not None:
-        row[how.spans] = spans
+    return [row if how.spans is None else {**row, how.spans: spans}]
 
 
-def require_objects(path: Path, records: Iterable[Any]) -> Iterator[dict[str, Any]]:
-    """Yields the records; raises ThawError at the first that is no object."""
-    for number, record in enumerate(records, start=1):
-        if not isinstance(record, dict):
-            raise ThawError(
-                f"{path} row {number}: {str(record)[:40]} is no object; data.format=null finds "
-                "the format from the content."
-            )
-        yield record
+def spacy_json_rows(record: Any, how: Reading, where: str) -> Iterable[Row]:
+    """Returns the rows of spaCy 2's training data.
+
+    It is [text, {"entities": [[0, 4, "PER"]], "cats": {...}}] for each text, or documents of
+    paragraphs, whose sentences have tags in BILUO.
+    """
+    if isinstance(record, dict) and isinstance(record.get("paragraphs"), list):
+        return paragraph_rows(record["paragraphs"], where)
+    match record:
+        case [str(text), dict(said)]:
+            spans = {} if how.spans is None else {how.spans: said.get("entities") or []}
+            return [{how.text: text, **said, **spans}]
+    raise ThawError(
+        f'{where}: {str(record)[:60]}; expected [text, {{"entities": [[0, 4, "PER"]]}}].'
+    )
 
 
-def say_left_out(path: Path, out: Counter[str], number: int, what: str) -> None:
-    """Says how many records were left out, and why."""
-    if out:
-        why = ", ".join(f"{count} {name}" for name, count in sorted(out.items()))
-        log.warning(
-            "%s: %d of %d rows are left out (%s: %s); row numbers are of the others",
-            path,
-            sum(out.values()),
-            number,
-            what,
-            why,
-        )
+def paragraph_rows(paragraphs: Sequence[Mapping[str, Any]], where: str) -> Iterator[Row]:
+    """Yields a row a sentence of spaCy 2's JSON of the command line: words with tags."""
+    try:
+        for sentence in (s for paragraph in paragraphs for s in paragraph["sentences"]):
+            tags = [token.get("ner", "O") for token in sentence["tokens"]]
+            yield {
+                "tokens": [token["orth"] for token in sentence["tokens"]],
+                "tags": ["O" if tag in ("-", "") else tag for tag in tags],
+            }
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ThawError(
+            f"{where}: paragraphs need sentences of tokens with orth and ner, and {error} is not "
+            "there."
+        ) from None
 
 
-LAYOUTS: dict[str, Callable[[Path, Iterable[Any], Reading], Rows]] = {
-    "prodigy": prodigy_rows,
-    "doccano": doccano_rows,
-    "label_studio": label_studio_rows,
-    "spacy_json": spacy_json_rows,
+# By format: what makes rows of a record, or says why it is left out, and what that is about.
+TOOLS: dict[str, tuple[Callable[[Any, Reading, str], Iterable[Row] | str], str]] = {
+    "prodigy": (prodigy_rows, "answer"),
+    "doccano": (doccano_rows, ""),
+    "label_studio": (label_studio_rows, "task"),
+    "spacy_json": (spacy_json_rows, ""),
 }

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from thaw.data.read.formats.csv_files import check_names
-from thaw.data.read.formats.options import Reading
+from thaw.data.read.reading import Reading
 from thaw.errors import ThawError
 
 BATCH = 4096

@@ -6,8 +6,8 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from thaw.data.read.formats.options import Reading
-from thaw.data.read.tag_schemes import is_tag
+from thaw.data.read.entities.tag_schemes import is_tag
+from thaw.data.read.reading import Reading
 from thaw.data.read.text_files import open_lines
 from thaw.errors import ThawError
 

@@ -3,10 +3,10 @@
 from itertools import islice
 from pathlib import Path
 
-from thaw.data.read.column_layout import is_word, split_fields
+from thaw.data.read.entities.tag_schemes import is_tag
 from thaw.data.read.formats.arrow_files import SAVED, SAVED_SPLITS
+from thaw.data.read.formats.column_layout import is_word, split_fields
 from thaw.data.read.formats.labelled_texts import LABEL, class_folders
-from thaw.data.read.tag_schemes import is_tag
 from thaw.data.read.text_files import COMPRESSED, open_lines
 
 

@@ -8,7 +8,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from thaw.data.read.formats.options import Reading
+from thaw.data.read.reading import Reading
+from thaw.data.read.text_files import open_lines
 from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,12 @@ class Header:
     width: int
     places: list[int] | None
     is_row: bool
+
+    def as_row(self, fields: Sequence[Any]) -> dict[str, Any]:
+        """Returns fields, as many as `width`, by the names of their columns."""
+        if self.places is not None:
+            fields = [fields[place] for place in self.places]
+        return dict(zip(self.names, fields, strict=True))
 
 
 def find_header(path: Path, first: Sequence[Any], how: Reading) -> Header:
@@ -83,14 +90,8 @@ def check_names(path: Path, names: Sequence[str]) -> None:
 
 
 def header_hint(row: Mapping[str, Any]) -> str:
-    """Returns what to type where the names of columns are a row, or numbers; "" elsewhere.
-
-    Args:
-        row: the first one.
-
-    Returns:
-        A sentence with a space before it.
-    """
+    """Returns what to type where the names in the first row are a row, or numbers: a sentence with
+    a space before it; else ""."""
     names = list(row)
     if names == [str(place) for place in range(len(names))]:
         return f" The first row is {shown(row.values())}."
@@ -111,21 +112,22 @@ def shown(row: Iterable[Any]) -> str:
 
 
 def csv_rows(
-    path: Path, lines: Iterator[str], delimiter: str | None, how: Reading
+    path: Path, part: str | None, how: Reading, delimiter: str | None = None
 ) -> Iterator[dict[str, Any]]:
     """Yields rows of CSV.
 
     Args:
-        path: for messages.
-        lines: with their ends.
-        delimiter: between fields; None: as the first line has it, or as `sep=;` says in it.
+        path: of the file.
+        part: not used.
         how: whether there is a header, and what quotes are.
+        delimiter: between fields; None: as the first line has it, or as `sep=;` says in it.
 
     Raises:
         ThawError: a row has other fields than the header, or a quote is not closed, or one that is
             joins lines that are rows of their own.
     """
     csv.field_size_limit(2**31 - 1)
+    lines = open_lines(path, how.encoding, newline="")
     first = next(lines, "")
     begin = 1
     said = first.strip().strip('"')
@@ -151,21 +153,18 @@ def csv_rows(
     suspicious = 0
     try:
         for row in reader:
+            end = reader.line_num + begin - 1
             if header is None and row:
                 header = find_header(path, row, how)
-                names, places, width = header.names, header.places, header.width
-                if not header.is_row:
-                    row = []
-            if row:
-                if len(row) != width:
+                row = row if header.is_row else []
+            if row and header is not None:
+                if len(row) != header.width:
                     row = fitted(path, start, row, header, delimiter)
-                if reader.line_num + begin - 1 > start and joins_rows(row, delimiter):
+                if end > start and joins_rows(row, delimiter):
                     suspicious += 1
-                    require_quotes(path, start, reader.line_num + begin - 1, delimiter, how)
-                if places is not None:
-                    row = [row[place] for place in places]
-                yield dict(zip(names, row, strict=True))
-            start = reader.line_num + begin
+                    require_quotes(path, start, end, delimiter, how)
+                yield header.as_row(row)
+            start = end + 1
     except csv.Error as error:
         raise ThawError(f"{path} line {start}: {error}. {QUOTES}") from error
     if header is None:
@@ -195,12 +194,8 @@ def has_spaces(first: str, delimiter: str) -> bool:
     return delimiter != "\t" and bool(rest) and all(field.startswith(" ") for field in rest)
 
 
-def fitted(
-    path: Path, line: int, row: list[str], header: Header | None, delimiter: str
-) -> list[str]:
-    """Returns a row without the empty fields behind it; raises ThawError if it is too long then,
-    or too short."""
-    assert header is not None
+def fitted(path: Path, line: int, row: list[str], header: Header, delimiter: str) -> list[str]:
+    """Returns a row without empty fields behind it; raises ThawError if it still does not fit."""
     width = header.width
     if len(row) > width and not any(field.strip() for field in row[width:]):
         return row[:width]
@@ -240,8 +235,8 @@ def cell_rows(path: Path, rows: Iterable[Sequence[Any]], how: Reading) -> Iterat
     header: Header | None = None
     for number, row in enumerate(rows, start=1):
         if header is None:
-            cut = last_filled(row)
-            header = find_header(path, row[:cut], how)
+            filled = [place for place, cell in enumerate(row) if cell is not None]
+            header = find_header(path, row[: filled[-1] + 1 if filled else 0], how)
             if not header.is_row:
                 continue
         if any(cell is not None for cell in row[header.width :]):
@@ -249,13 +244,6 @@ def cell_rows(path: Path, rows: Iterable[Sequence[Any]], how: Reading) -> Iterat
                 f"{path} row {number}: a cell beyond the {header.width} columns "
                 f"({', '.join(header.names)}): {shown(row)}."
             )
-        cells = [*row[: header.width], *[None] * (header.width - len(row))]
-        places = range(header.width) if header.places is None else header.places
-        yield {name: cells[p] for name, p in zip(header.names, places, strict=True)}
+        yield header.as_row([*row[: header.width], *[None] * (header.width - len(row))])
     if header is None:
         raise ThawError(f"{path} is empty.")
-
-
-def last_filled(row: Sequence[Any]) -> int:
-    """Returns how many cells a row has without the empty ones behind it."""
-    return max((place + 1 for place, cell in enumerate(row) if cell is not None), default=0)

@@ -5,19 +5,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from thaw.data.read.formats.options import Reading
+from thaw.data.read.formats.csv_files import cell_rows
+from thaw.data.read.reading import Reading
 from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)
 
 
-def excel_rows(path: Path, part: str | None, how: Reading) -> Iterator[list[Any]]:
-    """Yields cells of a sheet, row by row, without rows that are empty.
+def excel_rows(path: Path, part: str | None, how: Reading) -> Iterator[dict[str, Any]]:
+    """Returns rows of a sheet, by default the first one; see `cell_rows` and `sheet_cells`."""
+    return cell_rows(path, sheet_cells(path, part), how)
 
-    Args:
-        path: an .xlsx or .xlsm file.
-        part: the sheet's name; None: the first one.
-        how: not used.
+
+def sheet_cells(path: Path, part: str | None) -> Iterator[list[Any]]:
+    """Yields cells of a sheet, row by row, without rows that are empty.
 
     Raises:
         ThawError: openpyxl is not installed, the file is damaged, or there is no such sheet.

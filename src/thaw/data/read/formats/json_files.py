@@ -162,10 +162,8 @@ def require_record(values: Values, value: Any) -> Any:
 
 
 def under_a_key(values: Values, part: str | None) -> Iterator[Any]:
-    """Yields records of the array under a key of an object: of `part`, else of the only one.
-
-    An object without arrays is one record.
-    """
+    """Yields records of the array under a key of an object, `part` or the only one; without arrays
+    the object is a record."""
     found: list[str] = []
     single: dict[str, Any] = {}
     values.take("{", "an object")
@@ -177,9 +175,13 @@ def under_a_key(values: Values, part: str | None) -> Iterator[Any]:
             for record in array(values):
                 single[key] = []
                 if isinstance(record, (dict, list)) and part in (None, key):
-                    if key not in found:
-                        found.append(key)
-                        require_one(values.path, found)
+                    found += [] if key in found else [key]
+                    if len(found) > 1:
+                        name = f"{values.path.name}:{found[0]}"
+                        raise ThawError(
+                            f"{values.path} holds records under {named(found)}: name one behind a "
+                            f"colon, such as data.train={name} or, in prediction, input={name}."
+                        )
                     yield record
         else:
             single[key] = values.value()
@@ -198,24 +200,15 @@ def under_a_key(values: Values, part: str | None) -> Iterator[Any]:
         yield single
 
 
-def require_one(path: Path, found: list[str]) -> None:
-    """Raises ThawError at the second key that holds records."""
-    if len(found) > 1:
-        raise ThawError(
-            f"{path} holds records under {named(found)}: name one behind a colon, such as "
-            f"data.train={path.name}:{found[0]} or, in prediction, input={path.name}:{found[0]}."
-        )
-
-
 def named(keys: Iterable[str]) -> str:
     """Returns keys in words."""
     return ", ".join(map(repr, list(keys)[:10])) or "no key"
 
 
-def json_rows(path: Path, lines: Iterator[str]) -> Iterator[Any]:
-    """Yields records of JSONL: an object a line, or a list a line."""
+def json_lines(path: Path, encoding: str) -> Iterator[Any]:
+    """Yields records of JSON Lines: an object a line, or a list a line."""
     kind: type | None = None
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(open_lines(path, encoding), start=1):
         if not line.strip():
             continue
         try:
@@ -227,9 +220,9 @@ def json_rows(path: Path, lines: Iterator[str]) -> Iterator[Any]:
             raise ThawError(f"{path} line {number}: not JSON: {error}.{hint}") from error
         kind = kind or (dict if is_array(row) else type(row))
         if kind not in (dict, list) or type(row) is not kind:
-            got = line.strip()[:40]
             raise ThawError(
-                f'{path} line {number}: expected an object, {{"column": value, …}}, got {got}.'
+                f'{path} line {number}: expected an object, {{"column": value, …}}, got '
+                f"{line.strip()[:40]}."
                 + (" data.format=json reads an array." if isinstance(row, list) else "")
             )
         yield row

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from thaw.data.read.formats.options import Reading
+from thaw.data.read.reading import Reading
 from thaw.errors import ThawError
 
 

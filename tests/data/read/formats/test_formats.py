@@ -5,8 +5,8 @@ import logging
 
 import pytest
 
-from thaw.data.read.formats.options import Reading
 from thaw.data.read.formats.registry import FORMATS, rows_of
+from thaw.data.read.reading import Reading
 from thaw.errors import ThawError
 
 NER = Reading(spans="spans", words=True)

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import pytest
 
-from thaw.data.read.label_names import (
+from thaw.data.read.labels.names import (
     alike,
     bracketed,
     distinct_name,
@@ -208,7 +208,7 @@ def test_rows_without_a_group_are_groups_of_their_own(caplog):
 
 def test_the_order_of_names_is_the_same_in_every_process():
     code = (
-        "from thaw.data.read.label_names import label_names as f\n"
+        "from thaw.data.read.labels.names import label_names as f\n"
         "print(f(['1','1.0','2','2.0','nan'], None), f(['7','007','7.0','inf','3'], None),"
         "f(['1','1.0','01','2'], None), f([['b','a'],['1']], None))"
     )

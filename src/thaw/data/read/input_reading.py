@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any, get_args
 
 from thaw.data.read.formats.content import is_fasttext, looks_tagged, suffix_of
-from thaw.data.read.formats.options import FormatName, Quoting, Reading
-from thaw.data.read.formats.registry import FORMATS
+from thaw.data.read.formats.registry import BY_SUFFIX
+from thaw.data.read.reading import FormatName, Quoting, Reading
 from thaw.data.read.text_files import split_part
 from thaw.errors import ThawError
 
-OPTIONS = ("format", "header", "columns", "quoting", "sentence", "token_column", "encoding")
 FREE = ("", ".txt", ".tsv")  # suffixes of files of any format
 
 
@@ -27,9 +26,9 @@ def reading_of(given: Mapping[str, str], run: Mapping[str, Any], words: bool, te
     Raises:
         ThawError: an option is not what it should be.
     """
-    place = given["token_column"] or str(run.get("token_column", 0))
-    if not place.lstrip("-").isdigit():
-        raise ThawError(f"token_column={place}: expected a whole number.")
+    column = given["token_column"] or str(run.get("token_column", 0))
+    if not column.lstrip("-").isdigit():
+        raise ThawError(f"token_column={column}: expected a whole number.")
     header = {"": run.get("header"), "true": True, "false": False}
     if given["header"].lower() not in header:
         raise ThawError(f"header={given['header']}: expected true or false.")
@@ -42,9 +41,8 @@ def reading_of(given: Mapping[str, str], run: Mapping[str, Any], words: bool, te
         header=header[given["header"].lower()],
         columns=names or (None if given["header"] else run.get("columns")),
         quoting=given["quoting"] or run.get("quoting"),
-        reader=given["reader"]
-        or (None if given["format"] not in ("", "auto") else run.get("reader")),
-        token_column=int(place),
+        reader=given["reader"] or (run.get("reader") if given["format"] in ("", "auto") else None),
+        token_column=int(column),
         tag_column=None,
         text=text,
         tokens=str(run.get("tokens", "tokens")),
@@ -76,9 +74,9 @@ def input_format(given: Mapping[str, str], run: Mapping[str, Any], words: bool) 
         return None
     suffix = suffix_of(path)
     encoding = given["encoding"] or str(run.get("encoding", "utf-8"))
-    if suffix in FORMATS["columns"].suffixes and suffix not in FREE:
+    if BY_SUFFIX.get(suffix) == "columns" and suffix not in FREE:
         return "columns" if words else "text"
-    if suffix not in FREE and any(suffix in f.suffixes for f in FORMATS.values()):
+    if suffix not in FREE and suffix in BY_SUFFIX:
         return None
     own = run.get("format")
     if words and own == "columns" and (suffix == ".tsv" or looks_tagged(path, encoding)):

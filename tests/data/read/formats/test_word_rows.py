@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from thaw.data.read.formats.options import Reading
 from thaw.data.read.formats.word_rows import sentences_of_words
+from thaw.data.read.reading import Reading
 from thaw.errors import ThawError
 
 NAMES = Reading(tokens="Word", tags="Tag")

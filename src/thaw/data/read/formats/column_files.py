@@ -7,8 +7,15 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from thaw.data.read.column_layout import Layout, find_layout, is_comment, is_word, split_fields
-from thaw.data.read.tag_schemes import MEANING, is_tag
+from thaw.data.read.entities.tag_schemes import MEANING, is_tag
+from thaw.data.read.formats.column_layout import (
+    Layout,
+    find_layout,
+    is_comment,
+    is_word,
+    split_fields,
+)
+from thaw.data.read.reading import Reading
 from thaw.data.read.text_files import open_lines
 from thaw.errors import ThawError
 
@@ -19,40 +26,21 @@ HEAD = 1000  # lines that tell what the columns are
 EMPTY = "_"  # what an empty word becomes, as in CoNLL-U
 
 
-def column_rows(
-    path: Path,
-    encoding: str = "utf-8",
-    token_column: int = 0,
-    tag_column: int | None = -1,
-    header: bool | None = None,
-    scheme: str | None = None,
-) -> Iterator[dict[str, Any]]:
-    """Yields sentences of a column file.
+def column_rows(path: Path, part: str | None, how: Reading) -> Iterator[dict[str, Any]]:
+    """Yields sentences of a column file, as `tokens`, `tags` (if they are read) and `line`.
 
     Columns are separated by tabs where a line has one, else by spaces. A sentence ends at a line
     that is empty, or that has nothing but a tag O. An empty word with more beside it becomes "_"
     and is counted. Tabs too many at a line's end, `-DOCSTART-` lines, and comments before the first
     word of a sentence (see `is_comment`), are passed over.
 
-    Args:
-        path: of any name; .gz, .bz2 and .xz are unpacked.
-        encoding: of the text.
-        token_column: of the words, from 0; negative from the end.
-        tag_column: of the tags; None: none are read.
-        header: whether the first line names the columns; None: where it is no row for certain.
-        scheme: of the tags; those of "io" have no prefix.
-
-    Returns:
-        For each sentence `tokens`, `tags` (without `tag_column`: none) and `line`, the number of
-        its first line, from 1.
-
     Raises:
         ThawError: no such file, an empty one, a line with other columns than the rest, a tag
             without a word, words that are numbers of rows, or a column of tags without tags.
     """
-    lines = open_lines(path, encoding)
+    lines = open_lines(path, how.encoding)
     head = list(islice(lines, HEAD))
-    layout = find_layout(path, head, token_column, tag_column, header, scheme)
+    layout = find_layout(path, head, how)
     sentence: list[list[str]] = []
     start = number = empty = tabs = 0
     found = False
@@ -100,10 +88,7 @@ def is_break(layout: Layout, number: int, fields: list[str]) -> bool:
 
 def as_row(sentence: list[list[str]], line: int, layout: Layout) -> dict[str, Any]:
     """Returns a sentence's columns as a row."""
-    row: dict[str, Any] = {
-        "tokens": [fields[layout.token_column] for fields in sentence],
-        "line": line,
-    }
+    row: dict[str, Any] = {"tokens": [f[layout.token_column] for f in sentence], "line": line}
     if layout.tag_column is not None:
         row["tags"] = [fields[layout.tag_column] for fields in sentence]
     return row

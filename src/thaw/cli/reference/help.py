@@ -20,13 +20,7 @@ def options_help(cfg: DictConfig) -> str:
 
 
 def help_lines(node: Mapping[str, Any], known: Mapping[str, Any], indent: str) -> Iterator[str]:
-    """Yields the lines of a mapping of options.
-
-    Args:
-        node: options with their values.
-        known: JSON Schema of the mapping, {} if there is none.
-        indent: white space before each line.
-    """
+    """Yields the lines of a mapping of options."""
     takes_more = known.get("additionalProperties", True)
     for key, value in node.items():
         option = follow(known.get("properties", {}).get(key, {}))

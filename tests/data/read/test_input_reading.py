@@ -2,7 +2,7 @@
 
 import pytest
 
-from thaw.data.read.formats.of_a_run import reading_of
+from thaw.data.read.input_reading import reading_of
 from thaw.errors import ThawError
 
 OPTIONS = (

@@ -5,8 +5,9 @@ import logging
 
 import pytest
 
-from thaw.data.read.column_files import column_rows
-from thaw.data.read.tag_schemes import find_scheme, to_iob2
+from thaw.data.read.entities.tag_schemes import find_scheme, to_iob2
+from thaw.data.read.formats.registry import rows_of
+from thaw.data.read.reading import Reading
 from thaw.errors import ThawError
 
 CONLL = """-DOCSTART- -X- -X- O
@@ -23,7 +24,7 @@ Blackburn NNP I-NP I-PER
 def rows(tmp_path, text, **options):
     path = tmp_path / "a.conll"
     path.write_bytes(text.encode())
-    return list(column_rows(path, **options))
+    return list(rows_of(path, Reading(format="columns", **options)))
 
 
 def test_sentences_end_at_blank_lines_and_docstart_is_passed_over(tmp_path):
@@ -69,7 +70,7 @@ def test_a_hashtag_at_the_start_is_a_word(tmp_path):
 def test_compressed_files_are_read(tmp_path):
     path = tmp_path / "a.txt.gz"
     path.write_bytes(gzip.compress(CONLL.encode()))
-    assert len(list(column_rows(path))) == 2
+    assert len(list(rows_of(path, Reading(format="columns")))) == 2
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from thaw.data.read.label_names import (
+from thaw.data.read.labels.names import (
     SHOWN,
     Label,
     bracketed,

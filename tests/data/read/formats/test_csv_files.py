@@ -4,8 +4,8 @@ import logging
 
 import pytest
 
-from thaw.data.read.formats.options import Reading
 from thaw.data.read.formats.registry import rows_of
+from thaw.data.read.reading import Reading
 from thaw.data.read.texts import Columns, read_texts
 from thaw.errors import ThawError
 

@@ -4,10 +4,11 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from thaw.data.read.tag_schemes import MEANING, is_tag
+from thaw.data.read.entities.tag_schemes import MEANING, is_tag
+from thaw.data.read.reading import Reading
 from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)
@@ -48,20 +49,12 @@ class Layout:
         if self.width and len(fields) != self.width:
             if len(fields) > self.width and not any(fields[self.width :]):
                 return fields[: self.width]
-            raise self.wrong(
-                number, fields, f"{len(fields)} columns, the others have {self.width}."
-            )
+            why = f"{len(fields)} columns, the others have {self.width}."
+            raise self.wrong(number, fields, why)
         return fields
 
 
-def find_layout(
-    path: Path,
-    head: Sequence[str],
-    token_column: int,
-    tag_column: int | None,
-    header: bool | None,
-    scheme: str | None,
-) -> Layout:
+def find_layout(path: Path, head: Sequence[str], how: Reading) -> Layout:
     """Returns what the columns of a file are, from its first lines; see `column_rows`."""
     rows = [
         (n, fields) for n, line in enumerate(head, start=1) if is_word(fields := split_fields(line))
@@ -73,20 +66,20 @@ def find_layout(
         for n, f in rows
         if not (f[0].startswith("#") and is_comment(f, width)) and filled(f) == width
     ]
-    layout = Layout(path, width, token_column, tag_column)
+    layout = Layout(path, width, how.token_column, how.tag_column)
     if not rows:
         return layout
     first = rows[0][0]
     require_columns(layout, *rows[0])
-    named = header if header is not None else is_header(rows)
+    named = how.header if how.header is not None else is_header(rows)
     if named:
         log.info("%s: line %d names the columns: %s", path, first, " ".join(rows[0][1]))
         rows = rows[1:]
     if rows:
-        require_words(layout, rows, scheme)
-    tags = set() if tag_column is None else {f[tag_column] for _, f in rows}
-    prefixed = scheme != "io" and any(map(is_tag, tags))
-    return Layout(path, width, token_column, tag_column, prefixed, first if named else 0)
+        require_words(layout, rows, how.scheme)
+    tags = set() if how.tag_column is None else {f[how.tag_column] for _, f in rows}
+    prefixed = how.scheme != "io" and any(map(is_tag, tags))
+    return replace(layout, prefixed=prefixed, header=first if named else 0)
 
 
 def is_header(rows: Sequence[tuple[int, list[str]]]) -> bool:
@@ -121,7 +114,11 @@ def require_words(
         why = "The words would be the numbers of rows, 1, 2, 3, ..."
     elif token in tagged:
         why = "The words would be tags."
-    elif tag is not None and scheme != "io" and no_tags(values[tag]):
+    elif (
+        tag is not None
+        and scheme != "io"
+        and not ("O" in values[tag] or any(map(is_tag, values[tag])))
+    ):
         why = f"{sorted(values[tag])[0]!r} is no tag; expected {MEANING}."
         why += " Is that column not of tags?" if not tagged else ""
     if not why:
@@ -152,19 +149,13 @@ def counts(rows: Sequence[tuple[int, list[str]]], place: int) -> bool:
     return len(rows) > 2
 
 
-def no_tags(values: set[str]) -> bool:
-    """Returns whether a column has neither tags nor O, nor a few types without a prefix."""
-    return "O" not in values and not any(map(is_tag, values))
-
-
 def numbered(fields: Sequence[str]) -> str:
     """Returns columns with their numbers, as they are written."""
     return ", ".join(f"{place}: {field!r}" for place, field in enumerate(fields))
 
 
 def options(token_column: int, tag_column: int | None) -> str:
-    """Returns the options that choose columns as they are typed, without tags those of
-    prediction."""
+    """Returns the options that choose columns as they are typed, in training or prediction."""
     if tag_column is None:
         return f"token_column={token_column}"
     return f"data.token_column={token_column} and data.tag_column={tag_column}"
@@ -200,9 +191,8 @@ def require_columns(layout: Layout, number: int, fields: list[str]) -> None:
     places = {}
     for name, column in asked.items():
         if not -len(fields) <= column < len(fields):
-            raise layout.wrong(
-                number, fields, f"{len(fields)} columns, and {name}={column} asks for another."
-            )
+            why = f"{len(fields)} columns, and {name}={column} asks for another."
+            raise layout.wrong(number, fields, why)
         places[column % len(fields)] = name
     if len(places) < len(asked):
         raise layout.wrong(number, fields, "there is no column of tags beside the words.")

@@ -5,10 +5,10 @@ import logging
 
 import pytest
 
-from thaw.data.read.formats.options import Reading
+from thaw.data.read.entities.sentences import read_sentences
 from thaw.data.read.formats.registry import rows_of
+from thaw.data.read.reading import Reading
 from thaw.data.read.row_values import Columns
-from thaw.data.read.sentences import read_sentences
 from thaw.data.read.texts import read_texts
 from thaw.errors import ThawError
 

@@ -5,12 +5,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from thaw.data.read.entities.spans import (
+    Overlaps,
+    longest,
+    places_of,
+    read_spans,
+    tags_of,
+    words_of,
+)
+from thaw.data.read.entities.tag_schemes import find_scheme, is_tag, to_iob2
 from thaw.data.read.formats.csv_files import header_hint
 from thaw.data.read.formats.word_rows import sentence_column
-from thaw.data.read.labels import literal
+from thaw.data.read.labels.reader import literal
 from thaw.data.read.row_values import GroupReader, as_text
-from thaw.data.read.spans import Overlaps, longest, places_of, read_spans, tags_of, words_of
-from thaw.data.read.tag_schemes import find_scheme, is_tag, to_iob2
 from thaw.data.read.texts import Source, Texts
 from thaw.errors import ThawError
 
@@ -24,7 +31,7 @@ class Sentences(Texts):
     Attributes:
         originals: the text of each sentence.
         places: where each word begins and ends in it.
-        from_spans: whether the words were made from text, see `thaw.data.read.spans.words_of`.
+        from_spans: whether the words were made from text, see `spans.words_of`.
     """
 
     originals: list[str] = field(default_factory=list)
@@ -189,9 +196,9 @@ def listed(tokens: Any, tags: Any) -> tuple[Any, Any]:
     if words is not None and kinds is not None:
         return words, kinds
     words, kinds = words or apart(tokens), kinds or apart(tags)
-    if 1 < len(words) == len(kinds) and all(words):
-        if all(kind == "O" or is_tag(str(kind)) for kind in kinds):
-            return words, kinds
+    tagged = all(kind == "O" or is_tag(str(kind)) for kind in kinds)
+    if 1 < len(words) == len(kinds) and all(words) and tagged:
+        return words, kinds
     return tokens, tags
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from thaw.data.read.sentences import read_sentences
+from thaw.data.read.entities.sentences import read_sentences
 from thaw.errors import ThawError
 
 NAMES = {"tokens": "tokens", "tags": "tags", "text": "text", "spans": "spans"}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from thaw.data.read.spans import Span, longest, places_of, read_spans, tags_of, words_of
+from thaw.data.read.entities.spans import Span, longest, places_of, read_spans, tags_of, words_of
 from thaw.errors import ThawError
 
 

@@ -6,8 +6,8 @@ import tracemalloc
 import pytest
 
 from thaw.data.read.formats.json_files import PIECE, json_records
-from thaw.data.read.formats.options import Reading
 from thaw.data.read.formats.registry import rows_of
+from thaw.data.read.reading import Reading
 from thaw.errors import ThawError
 
 ROWS = [{"text": f"row {i}\nsecond ☃ line", "label": i % 3} for i in range(7)]

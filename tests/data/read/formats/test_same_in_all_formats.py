@@ -7,9 +7,9 @@ from collections import Counter
 import pytest
 
 from thaw.data.entities import entities
-from thaw.data.read.formats.options import Reading
+from thaw.data.read.entities.sentences import read_sentences
 from thaw.data.read.formats.registry import rows_of
-from thaw.data.read.sentences import read_sentences
+from thaw.data.read.reading import Reading
 from thaw.data.read.texts import Columns, read_texts
 
 TEXTS = [

@@ -1,0 +1,163 @@
+"""Splits of a data set: named, cut off train as fractions, or folds of it."""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import Field, NonNegativeInt
+
+from thaw.data.loaders import Loaders
+from thaw.data.read.folds import fold_split, held_out, require_fold
+from thaw.data.read.reading import FormatName, Quoting, Reading
+from thaw.data.read.splits import cut
+from thaw.data.read.surrogates import replace_surrogates
+from thaw.data.read.text_store import hashes
+from thaw.data.read.texts import SPLITS, read_split
+from thaw.errors import ThawError
+from thaw.storage.files import at_home
+from thaw.storage.wheels import fetch_wheels
+
+log = logging.getLogger(__name__)
+
+
+class SplitData(Loaders):
+    """Reads the splits of a data set.
+
+    A split is named (a file, or one on the Hub), or a fraction of `train`. With `folds`, all of
+    `train` is dealt out into that many folds; the one that `fold` numbers from 0 is the test split,
+    in place of a fraction, or validation where a test split is named; fractions are then of the
+    other folds. See `thaw.data.read.folds.held_out`.
+
+    The arguments are options, described in `conf/data/files.yaml`; those not named here are
+    `Loaders`'s.
+
+    Attributes:
+        rows: what was read, by split.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        train: str | None,
+        validation: str | float | None = 0.1,
+        test: str | float | None = None,
+        cut_from: str | None = None,
+        path: str | Mapping[str, Any] | None = None,
+        config: str | None = None,
+        revision: str | None = None,
+        folds: Annotated[int, Field(ge=2)] | None = None,
+        fold: NonNegativeInt | None = None,
+        split_seed: int = 0,
+        format: FormatName | None = None,
+        header: bool | None = None,
+        columns: Sequence[str] | None = None,
+        quoting: Quoting | None = None,
+        reader: str | None = None,
+        encoding: str = "utf-8",
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        self.name = name
+        named = {"train": train, "validation": validation, "test": test}
+        self.sources = {split: at_home(source) for split, source in named.items()}
+        self.cut_from = at_home(cut_from) if train is None else self.sources["train"]
+        require_fold(folds, fold, self.sources)
+        self.folds, self.fold = folds, fold
+        if folds is not None:
+            self.sources[fold_split(self.sources)] = 1 / folds
+        self.path = at_home(path)
+        self.hub = {"config": config, "revision": revision}
+        self.split_seed = split_seed
+        self.reading = Reading(
+            format=format,
+            encoding=encoding,
+            header=header,
+            columns=columns,
+            quoting=quoting,
+            reader=reader,
+        )
+        self.rows: dict[str, Any] = {}
+
+    def pick(self, rows: Iterable[Mapping[str, Any]], origin: str) -> Any:
+        """Checks the rows of a source and picks out what the task needs.
+
+        Args:
+            rows: mappings of column to value.
+            origin: a file or data set, for messages.
+        """
+        raise NotImplementedError
+
+    def read_splits(self, only: str | None = None) -> dict[str, Any]:
+        """Returns the rows of each split, or of one, with fractions cut from train."""
+        train = self.sources["train"]
+        fractions = {s: v for s, v in self.sources.items() if isinstance(v, (int, float))}
+        if only is not None and self.sources[only] is None:
+            there = [s for s, v in self.sources.items() if v is not None]
+            raise ThawError(f"data={self.name} has no {only} split; it has {', '.join(there)}.")
+        source = train if only is None else self.cut_from
+        if source is None and (only is None or only in fractions):
+            raise ThawError(f"data={self.name} needs data.train=<file>{self.example()}")
+        root = self.root()
+        out: dict[str, Any] = {}
+        for split in SPLITS:
+            named = self.sources[split]
+            if named is None or split in fractions or (only is not None and only != split):
+                continue
+            out[split] = self.read_one(root, str(named))
+        if fractions and (only is None or only in fractions or only == "train"):
+            whole = out["train"] if "train" in out else self.read_one(root, str(self.cut_from))
+            out |= self.cut(whole, {s: float(v) for s, v in fractions.items()})
+        return {s: out[s] for s in SPLITS if s in out and (only is None or s == only)}
+
+    def cut(self, whole: Any, fractions: dict[str, float]) -> dict[str, Any]:
+        """Returns the splits that are cut from one source: a fold, and fractions of the rest."""
+        if self.folds is None or self.fold is None:
+            return cut(whole, fractions, self.split_seed, labels=self.strata(whole))
+        split = fold_split(self.sources)
+        labels = self.strata(whole)
+        rows = held_out(whole, labels, self.folds, self.fold, self.split_seed)
+        said = f"{split} is fold {self.fold} of 0 to {self.folds - 1}"
+        log.info("%s: %d of %d texts", said, len(rows), len(whole))
+        rest = {s: v for s, v in fractions.items() if s != split}
+        return cut(whole, rest, self.split_seed, {split: rows}, labels)
+
+    def strata(self, rows: Any) -> list[Any]:
+        """Returns the labels of each row, of which splits have equal shares and train has all."""
+        return rows.labels
+
+    def example(self) -> str:
+        """Returns how a command with this task's own files looks, for messages."""
+        return "."
+
+    def read_one(self, root: Path | str | None, split: str) -> Any:
+        """Returns what `pick` makes of one file, or of one split on the Hub."""
+        origin = (
+            f"{root}, split {split}" if isinstance(root, str) else str((root or Path()) / split)
+        )
+        return self.pick(replace_surrogates(self.source_rows(root, split), origin), origin)
+
+    def source_rows(self, root: Path | str | None, split: str) -> Iterable[Mapping[str, Any]]:
+        """Returns the rows of one file, or of one split on the Hub."""
+        return read_split(root, split, self.reading, **self.hub)
+
+    def root(self) -> Path | str | None:
+        """Returns where the splits are: a directory, or the Hub's owner/name as a string."""
+        if isinstance(self.path, Mapping):
+            found = fetch_wheels(self.path["wheels"], self.path["member"])
+            return found if found.is_dir() else found.parent
+        return Path(self.path) if self.path and Path(self.path).is_dir() else self.path
+
+    def sizes(self) -> dict[str, str]:
+        """Returns how many texts each split has, for people."""
+        return {split: f"{len(rows):,}" for split, rows in self.rows.items()}
+
+    def warn_of_leaks(self) -> None:
+        """Warns of texts that train shares with a split that is evaluated."""
+        train = hashes(self.rows["train"].texts)
+        for split in ("validation", "test"):
+            if split not in self.rows:
+                continue
+            if n := int(np.isin(hashes(self.rows[split].texts), train).sum()):
+                log.warning("%s: %d of %d texts are in train too", split, n, len(self.rows[split]))
