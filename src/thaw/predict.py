@@ -33,8 +33,8 @@ KNOWN = {
 }
 USAGE = """usage: python -m thaw.predict run=<run directory> input=<file> [output=<file>]
        [format=auto|<format>] [text=<column>] [header=true|false] [columns=<name,name,...>]
-       [quoting=csv|none] [token_column=<number>] [sentence=<column>] [encoding=<encoding>]
-       [reader=<module.function>] [batch_size=64] [accelerator=auto]
+       [quoting=csv|backslash|none] [token_column=<number>] [sentence=<column>]
+       [encoding=<encoding>] [reader=<module.function>] [batch_size=64] [accelerator=auto]
        [stream=true] [on_error=skip] [trust=<module of your own>]
 run= is also the directory of a sweep, whose finished runs are averaged, a model directory, or
 owner/name on the Hub. The input is read as the run's own files are, in any format of docs/data.md;

@@ -1,5 +1,6 @@
 """`trainer.devices=2`: two processes give what one gives, alone and in a sweep."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from safetensors.torch import load_file
 from helpers.runs import files_of, metrics_of, overrides_of, typed
 from helpers.sweeps import rows_of as summary_of
 from helpers.sweeps import sweep_of
-from helpers.tiny import REPOSITORY, save_tiny, tiny_config
+from helpers.tiny import REPOSITORY, save_tiny, tiny_config, write_csv
 from thaw.data.batch.by_length import LengthGroupedBatches
 
 
@@ -177,3 +178,32 @@ def test_no_text_is_lost_or_doubled_and_no_process_left_without(
     assert {len(share) for share in shares} == {len(ranks[0])}
     assert all(batch for share in shares for batch in share)
     assert sorted(i for share in shares for batch in share for i in batch) == list(range(count))
+
+
+@pytest.mark.slow
+def test_two_processes_agree_on_the_ids_of_labels_that_tie(still_bert, tmp_path, monkeypatch):
+    """Labels that are equal as numbers, in processes that hash strings otherwise each."""
+    monkeypatch.delenv("PYTHONHASHSEED", raising=False)
+    names = ["1", "1.0", "2", "2.0", "nan"]
+    rows = [(f"a film {name} number {i}", name) for i in range(8) for name in names]
+    write_csv(tmp_path / "codes.csv", rows, ["text", "label"])
+    words = ["data=files", f"data.train={tmp_path / 'codes.csv'}", "data.validation=0.2"]
+    words += [f"model.checkpoint={still_bert}", "data.max_tokens=32", "task.learning_rate=1e-3"]
+    words += [
+        "trainer.accelerator=cpu",
+        "trainer.max_epochs=2",
+        "logger=none",
+        "freeze.cache=false",
+    ]
+    heads = []
+    for devices in (1, 2):
+        run = tmp_path / str(devices)
+        found = typed(
+            [*words, f"trainer.devices={devices}", f"data.batch_size={8 // devices}"], run
+        )
+        assert found.returncode == 0, found.stdout + found.stderr
+        config = json.loads((run / "model" / "config.json").read_text())
+        assert list(config["id2label"].values()) == names
+        heads.append(load_file(run / "model" / "model.safetensors")["classifier.weight"])
+    # Ranks whose classes mean other things would average gradients of other heads.
+    torch.testing.assert_close(*heads)

@@ -27,6 +27,7 @@ from thaw.data.read.labels.names import (
     normalized,
     option,
     warn_of_alike,
+    warn_of_odd,
     warn_of_undropped,
 )
 from thaw.data.read.row_values import Columns
@@ -98,6 +99,7 @@ class SequenceData(EncoderData):
         if self.only is None:
             check_classes(train, self.labels, self.multi_label)
             warn_of_alike(label_counts(train.labels), train.origin)
+            warn_of_odd(label_counts(train.labels), train.origin)
             self.warn_of_kept()
         for split, texts in self.rows.items():
             check_labels(texts, split, self.labels)

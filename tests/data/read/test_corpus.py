@@ -231,7 +231,7 @@ def test_a_stream_needs_steps(run, words):
         (b"\n \n\n", "holds no text: an empty corpus"),
         (b"%PDF-1.7\nstream", "is a binary file: it begins with b'%PDF-1.7'. Expected text"),
         (b"\x89PNG\r\n\x1a\n\x00\x00", "is a binary file"),
-        (b"a film\n" * 2000 + b"\x00\x00", "line 2001: a NUL byte. Is it text"),
+        (b"a film\n" * 2000 + b"\x00\x00", "line 2001: NUL bytes. Is it text"),
         ("caf\u00e9\n".encode("latin-1") * 3, "is not utf-8: byte 3"),
     ],
     ids=["empty", "blank", "pdf", "png", "nul", "latin"],

@@ -388,3 +388,37 @@ def test_a_full_disk_in_the_middle_of_parquet_is_explained_and_leaves_nothing(
 def test_the_nameless_index_column_of_pandas_is_read(tmp_path):
     path = write(tmp_path / "a.csv", ",text\n0,x\n")
     assert list(read_rows(path)) == [{"": "0", "text": "x"}]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"PK\x03\x04\x14\x00", "a zip archive, as Excel's .xlsx files are"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1", "an old Excel or Word file"),
+        (gzip.compress(b"text\na\n", mtime=0), "compressed with gzip: its name has to end in .gz"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer: `git lfs pull`"),
+        (b"\x80\x04\x95\x0e\x00", "a pickle, which could run code"),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.unknown"])
+def test_what_is_no_text_says_what_it_is_and_not_another_encoding(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ThawError, match=f"is no text. It begins as {message}"):
+        list(read_rows(tmp_path / name))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf_16_without_a_mark_is_read_as_its_message_says(tmp_path, encoding):
+    path = tmp_path / "a.csv"
+    path.write_bytes("text\na film\n".encode(encoding))
+    with pytest.raises(ThawError, match=f"data.encoding={encoding} in training"):
+        list(read_rows(path))
+    assert list(read_rows(path, encoding)) == [{"text": "a film"}]
+
+
+def test_a_text_file_of_fields_apart_by_tabs_is_told_how_it_is_read(tmp_path):
+    (tmp_path / "a.txt").write_text("ham\tHello there\n")
+    with pytest.raises(
+        ThawError, match=r"0: 'ham', 1: 'Hello there', apart by tabs: data\.format=tsv"
+    ):
+        list(read_rows(tmp_path / "a.txt"))

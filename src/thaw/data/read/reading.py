@@ -25,7 +25,7 @@ FormatName = Literal[
     "spacy_json",
     "spacy",
 ]
-Quoting = Literal["csv", "none"]
+Quoting = Literal["csv", "backslash", "none"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ class Reading:
         header: whether the first line names the columns; None: in tables it does, in column files
             it is found.
         columns: names of the columns of a table without a header.
-        quoting: "csv" or "none"; None: "csv", and lines that this would join are refused.
+        quoting: "csv", "backslash" or "none"; None: "csv", and lines that this would join are
+            refused.
         reader: the user's own function, as "module.function".
         token_column: place of the words in a column file.
         tag_column: place of the tags in a column file; None: tags are not read.

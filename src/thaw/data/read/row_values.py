@@ -1,14 +1,15 @@
 """What the rows of a table must hold: columns, texts, groups, and what becomes of rows without."""
 
 import logging
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from hashlib import sha256
 from typing import Any
 
 from thaw.data.read.formats.csv_files import header_hint
-from thaw.data.read.labels.names import normalized
+from thaw.data.read.labels.names import normalized, quoted
 from thaw.data.read.text_store import Text
 from thaw.errors import ThawError
 
@@ -99,7 +100,7 @@ class GroupReader:
 
     def read(self, row: Mapping[str, Any], number: int, text: Text) -> str:
         """Returns the group of a row."""
-        value = row[self.column]
+        value = row.get(self.column)
         if isinstance(value, list | tuple | Mapping | bytes):
             raise ThawError(
                 f"{self.origin}: row {number}: {self.column} is {value!r:.60}; expected the name "
@@ -153,5 +154,20 @@ def require_columns(row: Mapping[str, Any], columns: Columns, origin: str) -> No
         if column not in row:
             raise ThawError(
                 f"{origin} has no column {column!r}; it has {', '.join(map(repr, row))}. "
-                f"Set data.{option}=<column>.{header_hint(row)}"
+                f"Set {near_column(option, column, row)}.{header_hint(row)}"
+                + "".join(
+                    f" {column!r} is within {name!r}: a function of yours takes it out, "
+                    "data.reader=."
+                    for name, value in row.items()
+                    if isinstance(value, Mapping) and column in value
+                )
             )
+
+
+def near_column(option: str, column: str, there: Iterable[str]) -> str:
+    """Returns an override that names the column that differs in case and spaces only, as it is
+    typed in a shell, or any column."""
+    for name in there:
+        if name.strip().casefold() == column.strip().casefold():
+            return shlex.quote(f"data.{option}={next(quoted([name]))}")
+    return f"data.{option}=<column>"

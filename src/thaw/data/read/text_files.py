@@ -15,6 +15,25 @@ from thaw.errors import ThawError
 
 COMPRESSED: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 
+# How files begin that are no text, what they are, and what to do with them.
+FOREIGN = {
+    b"PK\x03\x04": "a zip archive, as Excel's .xlsx files are: unzip it, or name it .xlsx",
+    b"\xd0\xcf\x11\xe0": "an old Excel or Word file: save it as .xlsx or .csv",
+    b"\x1f\x8b": "compressed with gzip: its name has to end in .gz",
+    b"BZh91AY": "compressed with bzip2: its name has to end in .bz2",
+    b"\xfd7zXZ": "compressed with xz: its name has to end in .xz",
+    b"7z\xbc\xaf": "a 7z archive: unpack it",
+    b"%PDF": "a PDF: extract its text",
+    b"PAR1": "Parquet: data.format=parquet reads it",
+    b"ARROW1": "Arrow or Feather: save it as .parquet",
+    b"SQLite format 3": "an SQLite database: save the table as .csv",
+    b"\x89HDF": "HDF5: save the table as .parquet",
+    b"\x80\x04\x95": "a pickle, which could run code: save the table as .csv or .parquet",
+    b"\x80\x05\x95": "a pickle, which could run code: save the table as .csv or .parquet",
+    b"version https://git-lfs": "a Git LFS pointer: `git lfs pull` fetches the file itself",
+}
+LONGEST_MARK = max(map(len, FOREIGN))
+
 
 def open_lines(path: Path, encoding: str, longest: int = -1, newline: str = "\n") -> Iterator[str]:
     """Returns lines of a text file of any name, with their ends; see `text_lines`.
@@ -53,15 +72,13 @@ def text_lines(
     try:
         name = codecs.lookup(encoding).name
         with opener(path, "rb") as raw:
+            require_own(path, raw.peek(LONGEST_MARK))
             file = io.TextIOWrapper(raw, "utf-8-sig" if name == "utf-8" else name, newline=newline)
             try:
                 lines = iter(lambda: file.readline(longest), "") if longest > 0 else file
                 for number, line in enumerate(lines, start=1):
                     if "\0" in line:
-                        raise ThawError(
-                            f"{path} line {number}: a NUL byte. Is it text? If it is UTF-16, say "
-                            "data.encoding=utf-16 in training, encoding=utf-16 in prediction."
-                        )
+                        raise ThawError(f"{path} line {number}: {nul_hint(line)}")
                     yield line
             except UnicodeDecodeError as error:
                 bad = error.object[error.start]
@@ -81,6 +98,25 @@ def text_lines(
         raise ThawError(f"there is no encoding {encoding!r}; try utf-8 or cp1252.") from error
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         raise ThawError(f"{path} cannot be read, is it damaged? {error}") from error
+
+
+def require_own(path: Path, head: bytes) -> None:
+    """Raises ThawError if a file begins as one that is no text, whatever its name says."""
+    for mark, what in FOREIGN.items():
+        if head.startswith(mark):
+            raise ThawError(f"{path} is no text. It begins as {what}.")
+
+
+def nul_hint(line: str) -> str:
+    """Returns what a NUL in a line means: UTF-16 without a byte-order mark, or a NUL alone."""
+    place = line.index("\0")
+    if 3 * line.count("\0") < len(line):
+        return "a NUL byte. `tr -d '\\000' < file > without_nul` removes all of them."
+    guess = "utf-16-le" if place % 2 else "utf-16-be"
+    return (
+        f"NUL bytes. Is it text? If it is UTF-16, say data.encoding={guess} in training, "
+        f"encoding={guess} in prediction."
+    )
 
 
 def split_part(path: Path) -> tuple[Path, str | None]:

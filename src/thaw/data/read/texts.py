@@ -3,7 +3,8 @@
 import logging
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)
 
+HEAD = 100  # rows that tell the columns
 SPLITS = ("train", "validation", "test")
 
 
@@ -94,12 +96,14 @@ def read_texts(rows: Iterable[Mapping[str, Any]], columns: Columns, origin: str)
     groups = GroupReader(columns.group, origin) if columns.group is not None else None
     dropped = Dropped(columns)
     number = 0
-    wanted = [column for found in columns.by_option.values() for column in found]
-    for number, row in enumerate(rows, start=1):
-        if number == 1:
-            require_columns(row, columns, origin)
-        if number > 1 and any(column not in row for column in wanted):
-            require_columns(row, columns, f"{origin}: row {number}")
+    rows = iter(rows)
+    head = list(islice(rows, HEAD))
+    if head:
+        # Records of JSON lack a key where there is no value; a mistyped column is in none of them.
+        require_columns({k: v for row in reversed(head) for k, v in row.items()}, columns, origin)
+    for number, row in enumerate(chain(head, rows), start=1):
+        if any(column not in row for column in columns.text):
+            require_columns(row, replace(columns, label=None), f"{origin}: row {number}")
         label = None if reader is None else reader.read(row, number)
         if dropped.labels and not dropped.labels.isdisjoint(names_in(label)):
             dropped.by_label += 1

@@ -31,6 +31,7 @@ def test_lists_that_a_table_holds_as_text_are_read(tokens, tags):
     ("tokens", "tags"),
     [
         ("['Ida' 'Ek', 'x']", "['B-PER', 'I-PER']"),  # Python would read two words as one
+        ("['Ida' Ek]", "['B-PER' 'I-PER']"),
         ("Ida Ek", "B-PER"),
         ("Ida Ek", "PER ORG"),
         ("Ida", "B-PER"),
@@ -58,3 +59,15 @@ def test_a_table_with_a_word_a_row_is_recognized():
         ThawError, match=r"A row seems to be a word, and 'Sentence #' .*data\.tokens="
     ):
         read_sentences(rows, NAMES, None, "here")
+
+
+@pytest.mark.parametrize(
+    ("tokens", "tags"),
+    [
+        ("['Ida' 'Ek']", "['B-PER' 'I-PER']"),  # numpy's, which Python reads as one text
+        ("Ida Ek", "['B-PER', 'I-PER']"),
+        (["Ida", "Ek"], "B-PER I-PER"),
+    ],
+)
+def test_words_and_tags_in_cells_may_be_written_in_two_ways(tokens, tags):
+    assert read(tokens, tags) == (["Ida", "Ek"], ["B-PER", "I-PER"])

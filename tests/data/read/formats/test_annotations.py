@@ -5,8 +5,11 @@ import logging
 
 import pytest
 
+from thaw.data.read.entities.sentences import read_sentences
 from thaw.data.read.formats.registry import rows_of
 from thaw.data.read.reading import Reading
+from thaw.data.read.row_values import Columns
+from thaw.data.read.texts import read_texts
 from thaw.errors import ThawError
 
 NER = Reading(spans="spans", words=True)
@@ -140,7 +143,31 @@ def test_label_studios_choices_are_a_column(tmp_path):
 def test_choices_of_label_studios_short_export_are_lists_of_labels(tmp_path):
     records = [{"text": "x", "mood": "a"}, {"text": "y", "mood": {"choices": ["a", "b"]}}]
     rows = rows_of(write(tmp_path, "a.json", records), Reading())
-    assert [row["mood"] for row in rows] == ["a", ["a", "b"]]
+    assert read_texts(rows, Columns(["text"], "mood"), "here").labels == ["a", ["a", "b"]]
+
+
+def test_label_studios_choices_and_spans_in_cells_of_csv_are_read(tmp_path):
+    (tmp_path / "a.csv").write_text(
+        'text,mood,ner\nIda left,"{""choices"": [""a"", ""b""]}",'
+        '"[{""start"": 0, ""end"": 3, ""text"": ""Ida"", ""labels"": [""PER""]}]"\nno,a,\n'
+    )
+    rows = list(rows_of(tmp_path / "a.csv", Reading()))
+    assert read_texts(rows, Columns(["text"], "mood"), "here").labels == [["a", "b"], "a"]
+    names = {"tokens": "tokens", "tags": "tags", "text": "text", "spans": "ner"}
+    assert read_sentences(rows, names, None, "here").labels == [["B-PER", "O"], ["O"]]
+
+
+@pytest.mark.parametrize("span", ["(0, 3, 'PER')", "{'start': 0, 'end': 3, 'type': 'PER'}"])
+def test_spans_are_read_as_python_writes_them_into_cells(span):
+    names = {"tokens": "tokens", "tags": "tags", "text": "text", "spans": "spans"}
+    row = {"text": "Ida left", "spans": f"[{span}]"}
+    assert read_sentences([row], names, None, "here").labels == [["B-PER", "O"]]
+
+
+def test_what_no_list_is_in_a_cell_of_spans_is_shown():
+    names = {"tokens": "tokens", "tags": "tags", "text": "text", "spans": "spans"}
+    with pytest.raises(ThawError, match="row 1: spans are 'PER'; expected a list"):
+        read_sentences([{"text": "Ida left", "spans": "PER"}], names, None, "here")
 
 
 def test_label_studios_short_export_holds_spans_with_lists_of_labels(tmp_path):

@@ -74,7 +74,7 @@ def test_quotes_that_would_join_rows_of_a_tsv_are_asked_about(tmp_path):
 
 
 def test_a_quote_that_is_not_closed_names_the_way_out(tmp_path):
-    with pytest.raises(ThawError, match=r"line 2: .*data\.quoting=none in training"):
+    with pytest.raises(ThawError, match=r"line 2: .*data\.quoting=none reads each line"):
         rows(tmp_path, 'text\tlabel\n"Oh\tpos\nno\tneg\n', "a.tsv")
 
 
@@ -105,3 +105,38 @@ def test_a_header_that_is_a_row_is_asked_about_with_what_to_type(tmp_path):
         texts(header=False)
     read = texts(header=False, text=3, label=1)
     assert (list(read.texts), read.labels) == ([("a warm and funny film",), ("dull",)], ["1", "0"])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("text|label\ngood, warm|pos\n", "apart by '|'"),
+        ('text;label, last\n"good, warm";pos\n', "apart by ';'"),
+        ('"sep=;"\ntext;label\ngood, warm;pos\n', ""),
+        ('text, label\n"good, warm", "pos"\n', "spaces behind ',' are no part of a field"),
+    ],
+)
+def test_what_is_between_fields_is_found_in_the_first_two_lines(tmp_path, caplog, text, said):
+    caplog.set_level(logging.INFO)
+    [row] = rows(tmp_path, text)
+    assert list(row.values()) == ["good, warm", "pos"]
+    assert said in caplog.text
+
+
+def test_quotes_with_a_backslash_before_them_are_read_when_asked_for(tmp_path):
+    text = 'text,label\n"she said \\"so, so\\", and left",pos\n'
+    with pytest.raises(ThawError, match=r"data\.quoting=backslash reads it"):
+        rows(tmp_path, text)
+    assert rows(tmp_path, text, quoting="backslash") == [
+        {"text": 'she said "so, so", and left', "label": "pos"}
+    ]
+
+
+def test_quotes_that_join_fields_of_a_line_name_the_way_out(tmp_path):
+    text = 'one\ttwo\tlabel\n"Oh\tno"\tpos\n'
+    with pytest.raises(
+        ThawError, match=r"line 2: 2 fields, .*Quotes hold 'Oh\\tno' together.*=none"
+    ):
+        rows(tmp_path, text, "a.tsv")
+    [row] = rows(tmp_path, text, "a.tsv", quoting="none")
+    assert row == {"one": '"Oh', "two": 'no"', "label": "pos"}

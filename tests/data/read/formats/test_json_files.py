@@ -6,6 +6,8 @@ import tracemalloc
 import pytest
 
 from thaw.data.read.formats.json_files import PIECE, json_records
+from thaw.data.read.formats.registry import rows_of
+from thaw.data.read.reading import Reading
 from thaw.errors import ThawError
 
 ROWS = [{"text": f"row {i}\nsecond ☃ line", "label": i % 3} for i in range(7)]
@@ -87,3 +89,24 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 5_000_000
+
+
+def test_lines_of_lists_are_rows_and_an_array_in_one_line_is_not(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('["a film", "pos"]\n["a play", "neg"]\n')
+    assert list(rows_of(path, Reading()))[1] == {"0": "a play", "1": "neg"}
+    named = list(rows_of(path, Reading(columns=("text", "label"))))
+    assert named[0] == {"text": "a film", "label": "pos"}
+    path.write_text('[{"text": "a"}, {"text": "b"}]\n')
+    with pytest.raises(
+        ThawError, match=r"line 1: expected an object, .* data.format=json reads an arr"
+    ):
+        list(rows_of(path, Reading()))
+
+
+def test_objects_of_several_lines_each_name_the_way_out(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{\n "text": "a"\n}\n{\n "text": "b"\n}\n')
+    for form in (None, "json"):
+        with pytest.raises(ThawError, match=r"`jq -c . file > file.jsonl` writes it in one"):
+            list(rows_of(path, Reading(format=form)))

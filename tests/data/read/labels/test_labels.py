@@ -18,6 +18,7 @@ from thaw.data.read.labels.names import (
     shown,
     together,
     warn_of_alike,
+    warn_of_odd,
     warn_of_undropped,
 )
 from thaw.data.read.row_values import Columns
@@ -310,3 +311,41 @@ def test_names_are_shown_with_escapes_where_they_look_like_others():
 def test_given_names_that_do_not_cover_the_labels_are_answered_with_all_that_lack():
     with pytest.raises(ThawError, match=r"does not name: 'b' \(2\), 'c d' \(1\)\."):
         label_names(["a", "b", "b", "c d"], ["a"])
+
+
+def test_a_record_without_the_key_of_its_label_has_no_label():
+    rows = [{"text": "a"}, {"text": "b", "label": "x"}, {"text": "c", "label": "y"}]
+    with pytest.raises(ThawError, match=r"1 rows have no label \(rows 1\) of 3"):
+        read_texts(rows, Columns(["text"], "label"), "here")
+    columns = Columns(["text"], "label", drop_unlabelled=True)
+    assert read_texts(rows, columns, "here").labels == ["x", "y"]
+    with pytest.raises(ThawError, match=r"has no column 'Label'; .*Set data\.label=label\."):
+        read_texts(rows, Columns(["text"], "Label"), "here")
+
+
+def test_a_column_within_another_one_is_answered():
+    with pytest.raises(ThawError, match=r"'text' is within 'data': .*data\.reader"):
+        read_texts([{"data": {"text": "a"}, "label": "x"}], Columns(["text"], "label"), "here")
+
+
+@pytest.mark.parametrize("minus", [-1, "-1", -1.0])
+def test_minus_one_in_columns_of_zeros_and_ones_is_no_label(minus):
+    rows = [{"text": "a", "x": minus, "y": minus}, {"text": "b", "x": 1, "y": 0}]
+    columns = Columns(["text"], ["x", "y"], drop_unlabelled=True)
+    assert read_texts(rows, columns, "here").labels == [["x"]]
+
+
+def test_labels_that_say_that_there_is_none_or_that_are_several_are_told(caplog):
+    warn_of_odd({"nan": 2, "-": 1, "a": 5, "a;b": 3, "N.A.": 1, "c/d": 1}, "here")
+    assert (
+        "classes like the others: 'nan' (2), '-' (1). 'data.drop_labels=[\"nan\",\"-\"]'"
+        in caplog.text
+    )
+    assert "are a class each: 'a;b' (3). \"data.label_separator=';'\"" in caplog.text
+    assert "c/d" not in caplog.text
+
+
+def test_numbers_with_commas_may_be_several_labels():
+    rows = [{"text": "a", "label": "2,5"}, {"text": "b", "label": "1"}]
+    with pytest.raises(ThawError, match=r"scores.*\"data\.label_separator=','\""):
+        read_texts(rows, Columns(["text"], "label"), "here")

@@ -147,14 +147,15 @@ def require_columns(row: Mapping[str, Any], names: Mapping[str, str], origin: st
     raise ThawError(
         f"task=ner needs a column of words and one of tags ({names['tokens']}, {names['tags']}), "
         f"or text and spans ({names['text']}, {names['spans']}); {origin} has {there}. Name them "
-        "with data.tokens=, data.tags=, data.text=, data.spans=, or try data=wnut16."
-        + (header_hint(row) or word_hint(row))
+        "with data.tokens=, data.tags=, data.text=, data.spans=, make such rows in a function of "
+        "yours (data.reader=), or try data=wnut16." + (header_hint(row) or word_hint(row))
     )
 
 
 def word_hint(row: Mapping[str, Any]) -> str:
     """Returns what to type where a row seems to be a word, with a space before it; else ""."""
     column = sentence_column(row)
+    column = None if column is None or isinstance(row[column], list) else column
     return (
         f" A row seems to be a word, and {column!r} to number the sentences: data.tokens= and "
         "data.tags= name the columns of words and of tags."
@@ -165,7 +166,7 @@ def word_hint(row: Mapping[str, Any]) -> str:
 
 def read_words(tokens: Any, tags: Any, where: str) -> tuple[list[str], list[str]]:
     """The words of a row and their tags, as many."""
-    if isinstance(tokens, str) and isinstance(tags, str):
+    if isinstance(tokens, str) or isinstance(tags, str):
         tokens, tags = listed(tokens, tags)
     for name, value in (("tokens", tokens), ("tags", tags)):
         if not isinstance(value, list):
@@ -177,26 +178,41 @@ def read_words(tokens: Any, tags: Any, where: str) -> tuple[list[str], list[str]
         raise ThawError(f"{where}: {len(tokens)} tokens and {len(tags)} tags.")
     for name, value in (("token", tokens), ("tag", tags)):
         if wrong := [v for v in value if not isinstance(v, str)]:
+            numbers = " A number gets its name in a function of yours: data.reader=."
             raise ThawError(
                 f"{where}: {name} {wrong[0]!r} is no text; tags are names such as B-PER."
+                + (numbers if isinstance(wrong[0], int) else "")
             )
     return tokens, tags
 
 
-def listed(tokens: str, tags: str) -> tuple[Any, Any]:
+def listed(tokens: Any, tags: Any) -> tuple[Any, Any]:
     """Returns words and tags that a table holds as text.
 
-    They are lists as Python and JSON write them, or words and as many tags apart by spaces. What is
-    neither stays as it is.
+    They are lists as Python, JSON and numpy write them, or words or tags apart by spaces, as many
+    as the others. What is neither stays as it is.
     """
-    lists = [literal(v) if v[:1] == "[" and v[-1:] == "]" else None for v in (tokens, tags)]
-    if all(isinstance(value, list) for value in lists):
-        return lists[0], lists[1]
-    words, kinds = tokens.split(" "), tags.split(" ")
-    apart = len(words) == len(kinds) > 1 and all(words)
-    if apart and all(kind == "O" or is_tag(kind) for kind in kinds):
+    words, kinds = (as_list(value) for value in (tokens, tags))
+    if words is not None and kinds is not None:
+        return words, kinds
+    words, kinds = words or apart(tokens), kinds or apart(tags)
+    tagged = all(kind == "O" or is_tag(str(kind)) for kind in kinds)
+    if 1 < len(words) == len(kinds) and all(words) and tagged:
         return words, kinds
     return tokens, tags
+
+
+def apart(value: Any) -> list[str]:
+    """Returns the pieces of a text between spaces; none of what is no text or begins as a list."""
+    return value.split(" ") if isinstance(value, str) and value[:1] != "[" else []
+
+
+def as_list(value: Any) -> list[Any] | None:
+    """Returns a list, or one that was written as text; None where it is none."""
+    if isinstance(value, list):
+        return value
+    parsed = literal(value) if isinstance(value, str) and value[:1] == "[" else None
+    return parsed if isinstance(parsed, list) else None
 
 
 def convert(sentences: Sentences, lines: Sequence[int], scheme: str | None) -> None:

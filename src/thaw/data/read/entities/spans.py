@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import regex
 
+from thaw.data.read.labels.reader import literal
 from thaw.errors import ThawError
 
 # Scripts that are written without spaces give a word a character, as BERT's tokenizer does.
@@ -93,10 +94,14 @@ def longest(spans: Sequence[Span]) -> list[Span]:
     return kept
 
 
-def parse(value: Any, text: str, where: str) -> Iterator[Span]:
+def parse(given: Any, text: str, where: str) -> Iterator[Span]:
     """Yields spans as they are written, by thaw or by a tool; see `parts_of`."""
+    value = given
+    if isinstance(given, str):  # a cell of a table
+        value = literal(given) if given.strip() else None
+        value = given if value is None and given.strip() else value
     if value is not None and not isinstance(value, list):
-        raise ThawError(f"{where}: spans are {value!r:.60}; expected a list.")
+        raise ThawError(f"{where}: spans are {given!r:.60}; expected a list.")
     for item in value or []:
         try:
             start, end, labels = parts_of(item)
@@ -121,7 +126,11 @@ def parts_of(item: Any) -> tuple[int, int, Sequence[Any]]:
         start, end, label = item
         return start, end, [label]
     start, end = ("start", "end") if "start" in item else ("start_offset", "end_offset")
-    return item[start], item[end], item.get("labels") or [item["label"]]
+    return (
+        item[start],
+        item[end],
+        item.get("labels") or [item["label" if "label" in item else "type"]],
+    )
 
 
 def places_in(text: str, start: int, end: int, said: str, where: str) -> tuple[int, int]:

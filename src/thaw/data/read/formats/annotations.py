@@ -48,8 +48,6 @@ def table_rows(path: Path, records: Iterable[Any], how: Reading) -> Iterator[Row
             log.info("%s: read as format=%s, as its first records show", path, name)
         return exported_rows(path, chain(head, records), how, name)
     rows = named_rows(path, chain(head, records), how)
-    if any(is_choice(value) for r in head if isinstance(r, dict) for value in r.values()):
-        rows = ({k: v["choices"] if is_choice(v) else v for k, v in row.items()} for row in rows)
     if how.spans is not None and (column := spans_column(head, how)) is not None:
         log.info("%s: entities are read from its column %r", path, column)
         return ({**row, str(how.spans): row.get(column)} for row in rows)
@@ -81,11 +79,6 @@ def is_spacy_pair(record: Any) -> bool:
         case [str(), dict(said)]:
             return not said.keys().isdisjoint({"entities", "cats"})
     return False
-
-
-def is_choice(value: Any) -> bool:
-    """Returns whether a value is a choice of several labels in Label Studio's JSON-MIN."""
-    return isinstance(value, dict) and list(value) == ["choices"]
 
 
 def named_rows(path: Path, records: Iterable[Any], how: Reading) -> Iterator[Row]:
@@ -128,7 +121,8 @@ def is_span(item: Any) -> bool:
     if isinstance(item, list):
         return [type(v) for v in item] == [int, int, str]
     keys = set(item) if isinstance(item, dict) else set()
-    return bool(keys & {"label", "labels"} and ({"start", "end"} <= keys or "start_offset" in keys))
+    placed = {"start", "end"} <= keys or "start_offset" in keys
+    return placed and not keys.isdisjoint({"label", "labels", "type"})
 
 
 def exported_rows(path: Path, records: Iterable[Any], how: Reading, name: str) -> Iterator[Row]:

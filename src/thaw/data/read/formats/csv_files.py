@@ -15,9 +15,15 @@ from thaw.errors import ThawError
 log = logging.getLogger(__name__)
 
 QUOTES = (
-    "A quote within a quoted field is written twice. Where quotes are part of the text, "
-    "data.quoting=none in training, quoting=none in prediction, reads each line as it is."
+    "A quote within a quoted field is written twice; where it has a backslash before it, "
+    "data.quoting=backslash reads it. Where quotes are part of the text, data.quoting=none reads "
+    "each line as it is. In prediction it is quoting=."
 )
+QUOTING: dict[str, dict[str, Any]] = {
+    "csv": {"quoting": csv.QUOTE_MINIMAL},
+    "backslash": {"quoting": csv.QUOTE_MINIMAL, "doublequote": False, "escapechar": "\\"},
+    "none": {"quoting": csv.QUOTE_NONE},
+}
 
 
 @dataclass(frozen=True)
@@ -118,17 +124,23 @@ def csv_rows(
     lines = open_lines(path, how.encoding, newline="")
     first = next(lines, "")
     begin = 1
-    if delimiter is None and first.lower().startswith("sep=") and len(first.rstrip("\r\n")) == 5:
-        delimiter, first, begin = first[4], next(lines, ""), 2
+    said = first.strip().strip('"')
+    if delimiter is None and said.lower().startswith("sep=") and len(said) == 5:
+        delimiter, first, begin = said[4], next(lines, ""), 2
+    second = next(lines, "")
     if delimiter is None:
-        delimiter = next((d for d in ",;\t" if d in first), ",")
+        delimiter = find_delimiter(first, second)
         if delimiter != ",":
             log.info("%s: the fields of the header are apart by %r", path, delimiter)
+    spaced = has_spaces(first, delimiter)
+    if spaced:
+        log.info("%s: spaces behind %r are no part of a field", path, delimiter)
     reader = csv.reader(
-        chain([first], lines),
+        chain([first], [second] * bool(second), lines),
         delimiter=delimiter,
         strict=True,
-        quoting=csv.QUOTE_NONE if how.quoting == "none" else csv.QUOTE_MINIMAL,
+        skipinitialspace=spaced,
+        **QUOTING[how.quoting or "csv"],
     )
     header: Header | None = None
     start = begin
@@ -160,16 +172,35 @@ def csv_rows(
         )
 
 
+def find_delimiter(first: str, second: str) -> str:
+    """Returns what is between the fields of a table: what gives its first two lines as many."""
+    there = [d for d in ",;\t|" if d in first]
+    for delimiter in there:
+        one, two = (len(next(csv.reader([s], delimiter=delimiter), ())) for s in (first, second))
+        if one == two > 1:
+            return delimiter
+    return next(iter(there), ",")
+
+
+def has_spaces(first: str, delimiter: str) -> bool:
+    """Returns whether each field of a header but the first one has a space before it."""
+    rest = first.split(delimiter)[1:]
+    return delimiter != "\t" and bool(rest) and all(field.startswith(" ") for field in rest)
+
+
 def fitted(path: Path, line: int, row: list[str], header: Header, delimiter: str) -> list[str]:
     """Returns a row without empty fields behind it; raises ThawError if it still does not fit."""
     width = header.width
     if len(row) > width and not any(field.strip() for field in row[width:]):
         return row[:width]
     inside = repr(delimiter) if len(row) > width else "line end"
+    hint = f"A {inside} within a field needs quotes around it."
+    if len(row) < width and (joined := [f for f in row if delimiter in f or "\n" in f]):
+        hint = f"Quotes hold {joined[0]!r:.60} together. {QUOTES}"
     what = "the first line" if header.is_row else "the header"
     raise ThawError(
         f"{path} line {line}: {len(row)} fields, {what} has {width} ({', '.join(header.names)}). "
-        f"A {inside} within a field needs quotes around it."
+        f"{hint}"
     )
 
 

@@ -16,6 +16,7 @@ SHOWN = 40
 EXPECTED = (
     'expected [{"column": value, ...}, ...], such an array under a key, or such an object a line'
 )
+A_LINE = "Where an object is several lines, `jq -c . file > file.jsonl` writes it in one."
 
 
 class Values:
@@ -126,7 +127,8 @@ def json_records(path: Path, part: str | None, encoding: str) -> Iterator[Any]:
         yield from under_a_key(values, part)
     if values.peek():
         raise values.wrong(
-            "expected the end of the file (data.format=jsonl reads a record a line)", values.at
+            f"expected the end of the file (data.format=jsonl reads a record a line. {A_LINE})",
+            values.at,
         )
 
 
@@ -215,49 +217,57 @@ class Unread(dict[str, Any]):
         self.reason = reason
 
 
-def json_lines(path: Path, lines: Iterator[str], skip: bool = False) -> Iterator[dict[str, Any]]:
-    """Yields rows of JSONL, an object a line.
+def json_lines(path: Path, lines: Iterable[str], skip: bool = False) -> Iterator[Any]:
+    """Yields records of JSON Lines: an object a line, or a list a line.
 
     Args:
-        path: of the file, for messages.
-        lines: of the file.
-        skip: whether a line that is no row yields `Unread`; else it is an error.
+        path: path of the file, for messages.
+        lines: lines of the file.
+        skip: whether a line that is no record yields `Unread`; else it is an error.
 
     Raises:
-        ThawError: a line is no JSON or no object, or there is none.
+        ThawError: a line is no JSON or no record, or there is none.
     """
-    empty = True
+    kind: type | None = None
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            row = row_of(line, f"{path} line {number}", number == 1)
+            row = record_of(line, f"{path} line {number}", number == 1, kind)
+            kind = type(row)
         except ThawError as error:
             if not skip:
                 raise
-            row = Unread(str(error))
-        empty = False
+            row, kind = Unread(str(error)), kind or dict
         yield row
-    if empty:
+    if kind is None:
         raise ThawError(f"{path} is empty.")
 
 
-def row_of(line: str, where: str, first: bool) -> dict[str, Any]:
-    """Returns the object that a line of JSONL is.
+def record_of(line: str, where: str, first: bool, kind: type | None) -> Any:
+    """Returns the object or list that a line of JSON Lines is.
 
     Args:
-        line: of the file.
+        line: line of the file.
         where: its place, for messages.
         first: whether it is the file's first, which shows that the file is an array.
+        kind: type of the records before it; None: there was none.
     """
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
-        array = first and line.lstrip().startswith("[")
-        hint = " data.format=json reads an array." if array else ""
+        begins = line.strip()
+        hint = " data.format=json reads an array." if begins[:1] == "[" and first else ""
+        hint = f" {A_LINE}" if begins == "{" else hint
         raise ThawError(f"{where}: not JSON: {error}.{hint}") from error
-    if isinstance(row, dict):
+    kind = kind or (dict if is_array(row) else type(row))
+    if kind in (dict, list) and type(row) is kind:
         return row
     hint = " data.format=json reads an array." if isinstance(row, list) else ""
     got = line.strip()[:40]
     raise ThawError(f'{where}: expected an object, {{"column": value, …}}, got {got}.{hint}')
+
+
+def is_array(row: Any) -> bool:
+    """Returns whether a line is a whole array of records, and not one record."""
+    return isinstance(row, list) and all(isinstance(value, dict) for value in row)

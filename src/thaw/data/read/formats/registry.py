@@ -19,9 +19,9 @@ from thaw.data.read.formats.content import (
     looks_tagged,
     suffix_of,
 )
-from thaw.data.read.formats.csv_files import csv_rows
+from thaw.data.read.formats.csv_files import csv_rows, shown
 from thaw.data.read.formats.excel import excel_rows
-from thaw.data.read.formats.labelled_texts import fasttext_rows, folder_rows
+from thaw.data.read.formats.labelled_texts import class_folders, fasttext_rows, folder_rows
 from thaw.data.read.formats.own import own_rows
 from thaw.data.read.formats.spacy_files import spacy_rows
 from thaw.data.read.formats.word_rows import sentences_of_words
@@ -155,18 +155,32 @@ def found_format(path: Path, how: Reading) -> str:
             elif suffix == ".txt":
                 name = None
         if name is None or (path.suffix.lower() in COMPRESSED and name in BINARY):
-            raise ThawError(
-                f"{path}: unknown format; thaw reads "
-                f"{', '.join(s for s, name in BY_SUFFIX.items() if name != 'columns')} by the "
-                f"name, text with {', '.join(COMPRESSED)} after it, and others with data.format="
-                f"{'|'.join(FORMATS)}. Any other is read by a function of yours: data.reader."
-            )
+            raise unknown(path, how.encoding)
         if name == BY_SUFFIX.get(suffix) and suffix != ".txt":
             return name
         found = name
     what = "what it holds shows" if path.is_dir() else "its first lines show"
     log.info("%s: read as format=%s, as %s", path, found, what)
     return found
+
+
+def unknown(path: Path, encoding: str) -> ThawError:
+    """Returns the error for a file whose format is not known."""
+    packed = path.suffix.lower() in COMPRESSED
+    first = "" if packed else next(open_lines(path, encoding, longest=1 << 16), "")
+    fields = first.rstrip("\r\n").split("\t")
+    tabs = (
+        f" Its first line is {shown(fields)}, apart by tabs: data.format=tsv, with "
+        "data.header=false where that is a row."
+    )
+    return ThawError(
+        f"{path}: unknown format; thaw reads "
+        f"{', '.join(s for s, name in BY_SUFFIX.items() if name != 'columns')} by the name, text "
+        f"with {', '.join(COMPRESSED)} after it, and others with data.format="
+        f"{'|'.join(FORMATS)}. Any other is read by a function of yours: data.reader."
+        + tabs
+        * (len(fields) > 1)
+    )
 
 
 def found_in_directory(path: Path, how: Reading) -> str:
@@ -178,6 +192,8 @@ def found_in_directory(path: Path, how: Reading) -> str:
     if not how.words and has_classes(path):
         return "folders"
     inside = ", ".join(sorted(p.name for p in path.iterdir())[:5]) or "nothing"
+    if below := [folder for folder in class_folders(path) if has_classes(folder)]:
+        inside += f" (is it data.train={below[-1]}?)"
     raise ThawError(
         f"{path} is a directory; name a file in it. It holds {inside}; as a whole thaw reads a "
         "folder of a folder for each class, brat's files, and what datasets.save_to_disk wrote."

@@ -6,7 +6,7 @@ import re
 import shlex
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from thaw.errors import ThawError
@@ -17,6 +17,8 @@ Label = str | list[str] | None
 NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
 SIMPLE = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")  # what Hydra takes for a word without quotes
 SHOWN = 10  # labels in a message
+NO_LABEL = ("none", "null", "nan", "n/a", "na", "#n/a", "<na>", "nil", "-", "?")
+SEPARATORS = ("|", ";", ",", "/")
 
 
 def is_scores(names: set[str]) -> bool:
@@ -112,6 +114,33 @@ def warn_of_alike(counts: Mapping[str, int], origin: str) -> None:
             origin,
             "; ".join(" and ".join(map(repr, group)) for group in same[:SHOWN]),
         )
+
+
+def is_several(name: str, separator: str, names: Collection[str]) -> bool:
+    """Returns whether a name seems to be several with a separator, one of which is a name too."""
+    parts = [part.strip() for part in name.split(separator)]
+    return len(parts) > 1 and all(parts) and any(part in names for part in parts)
+
+
+def warn_of_odd(counts: Mapping[str, int], origin: str) -> None:
+    """Warns of labels that seem to say that there is none, and of those that seem to be several."""
+    if none := {name: n for name, n in counts.items() if name.lower() in NO_LABEL}:
+        log.warning(
+            "%s: labels that seem to say that a text has none are classes like the others: %s. %s "
+            "leaves their rows out",
+            origin,
+            counted(none),
+            option("data.drop_labels", list(none)),
+        )
+    for separator in SEPARATORS:
+        if found := {n: c for n, c in counts.items() if is_several(n, separator, counts)}:
+            log.warning(
+                "%s: labels that seem to be several are a class each: %s. "
+                "\"data.label_separator='%s'\" makes several labels of them",
+                origin,
+                counted(found),
+                separator,
+            )
 
 
 def warn_of_undropped(dropped: Iterable[str], counts: Mapping[str, int], origin: str) -> None:

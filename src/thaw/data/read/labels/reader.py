@@ -58,7 +58,7 @@ class LabelReader:
         """
         if self.several_columns:
             return self.of_columns(row, number)
-        value = row[self.columns[0]]
+        value = row.get(self.columns[0])
         if type(value) is str:
             if value not in self.strings:
                 self.strings[value] = self.of_string(value, number)
@@ -117,6 +117,8 @@ class LabelReader:
 
     def of_mapping(self, values: Mapping[Any, Any], number: int) -> list[str] | None:
         """Returns the names that a mapping of names to zeros and ones, such as spaCy's, sets."""
+        if list(values) == ["choices"] and isinstance(values["choices"], list):
+            return self.of_list(values["choices"], number)  # of Label Studio
         there = {k: v for k, v in values.items() if not is_missing(v)}
         for name, value in there.items():
             if as_flag(value) is None:
@@ -130,9 +132,9 @@ class LabelReader:
         """Returns the names of the columns that hold a one; None where a column holds nothing."""
         found = []
         for column in self.columns:
-            value = row[column]
-            if is_missing(value) or (isinstance(value, str) and not value.strip()):
-                return None
+            value = row.get(column)
+            if is_missing(value) or str(value).strip() in ("", "-1", "-1.0"):
+                return None  # -1 says in such tables, as on the Hub, that nobody labelled a text
             flag = as_flag(value)
             if flag is None:
                 raise ThawError(
@@ -185,6 +187,7 @@ class LabelReader:
     def scores(self, names: set[str], rows: int) -> ThawError:
         """Returns the error for a column of numbers that are no classes."""
         ordered = in_order(names)
+        several = any("," in name for name in names)
         classes = f" If each is a class, name them: {option('data.labels', ordered)}."
         classes = classes if len(ordered) <= 2 * SHOWN else ""
         return ThawError(
@@ -192,6 +195,8 @@ class LabelReader:
             f"{ordered[-1]}, {len(ordered)} different ones in {rows} rows: scores. thaw trains "
             "classifiers, and has no task=regression. Put them into bins in the file, such as "
             f"pandas.cut(table[{self.title!r}], 3, labels=['low', 'middle', 'high']).{classes}"
+            + " If a comma is between several labels: \"data.label_separator=','\"."
+            * several
         )
 
 
