@@ -7,9 +7,13 @@ from thaw.cli.exit import exit_clearly
 from thaw.cli.overrides import read_arguments
 from thaw.errors import ThawError
 
-KNOWN = {"run": None, "format": "onnx", "tolerance": "1e-4"}
-USAGE = """usage: python -m thaw.export run=<run directory> [format=onnx] [tolerance=1e-4]
-Writes <run>/model/onnx: model.onnx with the tokenizer, checked against torch."""
+KNOWN = {"run": None, "format": "onnx", "quantize": "", "tolerance": "", "trust": ""}
+USAGE = """usage: python -m thaw.export run=<run directory> [format=onnx] [quantize=int8]
+       [tolerance=<number>] [trust=<module of your own>]
+Writes <run>/model/onnx: model.onnx with the tokenizer, checked against torch; a logit may differ
+by tolerance=1e-4 of its size. With quantize=int8 also model_int8.onnx, whose F1 on the test split
+may fall by tolerance=0.3 points."""
+LOGITS, POINTS = 1e-4, 0.3  # tolerance, by default
 
 
 def main(argv: list[str]) -> float:
@@ -21,28 +25,42 @@ def main(argv: list[str]) -> float:
     Raises:
         ThawError: an option is wrong, the run is not finished, or the logits differ too much.
     """
-    from thaw.cli.finished_run import finished_model, run_config
+    from thaw.cli.finished_run import finished_model, of_run
 
     given, _ = read_arguments(argv, KNOWN, USAGE)
     if given["format"] != "onnx":
         raise ThawError(f"format={given['format']}: expected onnx; <run>/model is Hugging Face's.")
+    if given["quantize"] not in ("", "int8"):
+        raise ThawError(f"quantize={given['quantize']}: expected int8.")
+    small = given["quantize"] == "int8"
     try:
-        tolerance = float(given["tolerance"])
+        tolerance = float(given["tolerance"] or (POINTS if small else LOGITS))
     except ValueError:
         raise ThawError(f"tolerance={given['tolerance']}: expected a number.") from None
-    model = finished_model(Path(given["run"]))
-    cfg = run_config(model.parent)
+    run = Path(given["run"])
+    model = finished_model(run)
+    found = of_run(run, model, given["trust"])
 
     from hydra.utils import get_class
 
-    from thaw.encoder.onnx import export_onnx
+    from thaw.encoder.onnx import export_onnx, quantize
     from thaw.training.libraries import silence_libraries
 
     silence_libraries()
-    predictor = get_class(cfg.task._target_).predictor  # type: ignore[attr-defined]
+    predictor = get_class(found.task).predictor  # type: ignore[attr-defined]
     directory = model / "onnx"
-    difference = export_onnx(predictor, model, directory, cfg.data.max_tokens, tolerance)
+    limit = LOGITS if small else tolerance
+    difference = export_onnx(predictor, model, directory, found.data["max_tokens"], limit)
     print(f"{directory / 'model.onnx'}: logits differ from torch's by {difference:.2g} at most")
+    if small:
+        from thaw.quantized import check_quantized
+
+        path = quantize(directory)
+        check = check_quantized(run, found, tolerance)
+        print(
+            f"{path}: F1 {check.int8:.4f}, torch's {check.score:.4f}, on {check.texts} texts of "
+            f"the test; {check.changed:.1%} of the predictions change"
+        )
     return difference
 
 

@@ -32,6 +32,8 @@ class Model:
         batch_size: number of texts in a forward pass.
         accelerator: hardware that computes: auto, cpu, cuda or mps.
         stream: whether each row is answered before the next one is read.
+        precision: 32-true, bf16-true, or auto: bf16-true where the hardware has it in silicon.
+        engine: torch, or onnx or int8, which use what `thaw.export` wrote.
 
     Attributes:
         task: sequence, setfit, ner, mlm, or the name of a task of the user's own.
@@ -48,6 +50,8 @@ class Model:
         batch_size: int = 64,
         accelerator: str = "auto",
         stream: bool = False,
+        precision: str = "32-true",
+        engine: str = "torch",
     ) -> None:
         if not isinstance(batch_size, int) or batch_size < 1:
             raise ThawError(f"batch_size={batch_size}: expected a whole number from 1.")
@@ -56,9 +60,11 @@ class Model:
         if other := next((f for f in rest if f.task != first.task), None):
             raise ThawError(f"{first.model} is of {first.task}, {other.model} of {other.task}.")
         made = get_class(first.task).predictor  # type: ignore[attr-defined]
-        others = [made(f.model, batch_size, accelerator, f.data) for f in rest]
+        how = {"precision": precision, "engine": engine}
+        others = [made(f.model, batch_size, accelerator, f.data, **how) for f in rest]
+        options = {"stream": stream, "others": others, **how}
         self.predictor: Predictor = made(
-            first.model, batch_size, accelerator, first.data, stream=stream, others=others
+            first.model, batch_size, accelerator, first.data, **options
         )
         self.task = first.task.split(".")[-2]
         self.labels = list(self.predictor.labels)
@@ -139,7 +145,10 @@ class Model:
 
     def __repr__(self) -> str:
         several = f"{len(self.others) + 1} models" if self.others else "a model"
-        return f"<{several} of task={self.task} with {len(self.labels)} labels>"
+        return (
+            f"<{several} of task={self.task} with {len(self.labels)} labels, "
+            f"{self.predictor.engine} in {self.predictor.precision}>"
+        )
 
     def read(
         self, texts: Any, text: str | Sequence[str]
@@ -204,6 +213,8 @@ def load(
     *,
     batch_size: int = 64,
     accelerator: str = "auto",
+    precision: str = "32-true",
+    engine: str = "torch",
     trust: str = "",
 ) -> Model:
     """Loads a model to predict with.
@@ -213,6 +224,8 @@ def load(
             or several of these, whose probabilities are averaged.
         batch_size: number of texts in a forward pass.
         accelerator: hardware that computes: auto, cpu, cuda or mps.
+        precision: 32-true, bf16-true, or auto: bf16-true where the hardware has it in silicon.
+        engine: torch, or onnx or int8, which use what `thaw.export` wrote.
         trust: module of your own whose task a run directory may name; no other code is run.
 
     Raises:
@@ -222,4 +235,4 @@ def load(
     if not places:
         raise ThawError("got no directory to load a model from.")
     found = [one for p in places for one in finished(os.fspath(p), trust)]
-    return Model(found, batch_size, accelerator)
+    return Model(found, batch_size, accelerator, precision=precision, engine=engine)

@@ -29,12 +29,14 @@ READING = ("text", "header", "columns", "quoting", "token_column", "sentence", "
 KNOWN = {
     **{"run": None, "input": None, "output": "-", "format": "auto"},
     **dict.fromkeys((*READING, "trust"), ""),
-    **{"batch_size": "64", "accelerator": "auto", "stream": "false", "on_error": "stop"},
+    **{"batch_size": "64", "accelerator": "auto", "precision": "32-true"},
+    **{"engine": "torch", "stream": "false", "on_error": "stop"},
 }
 USAGE = """usage: python -m thaw.predict run=<run directory> input=<file> [output=<file>]
        [format=auto|<format>] [text=<column>] [header=true|false] [columns=<name,name,...>]
        [quoting=csv|backslash|none] [token_column=<number>] [sentence=<column>]
        [encoding=<encoding>] [reader=<module.function>] [batch_size=64] [accelerator=auto]
+       [precision=32-true|bf16-true|auto] [engine=torch|onnx|int8]
        [stream=true] [on_error=skip] [trust=<module of your own>]
 run= is also the directory of a sweep, whose finished runs are averaged, a model directory, or
 owner/name on the Hub. The input is read as the run's own files are, in any format of docs/data.md;
@@ -109,7 +111,10 @@ def predict(argv: list[str]) -> Counts:
         raise ThawError(f"{origin} has no rows.")
     from thaw.model import Model
 
-    predictor = Model(found, int(given["batch_size"]), given["accelerator"], stream).predictor
+    options = {key: given[key] for key in ("accelerator", "precision", "engine")}
+    predictor = Model(found, int(given["batch_size"]), stream=stream, **options).predictor
+    if given["precision"] == "auto":
+        print(f"thaw: precision=auto is {predictor.precision} here", file=sys.stderr)
     first = next((row for row in head if not isinstance(row, Unread)), head[0])
     columns = predictor.columns(first, asked)
     added = AddedColumns({name for row in head for name in row}, origin)

@@ -36,6 +36,11 @@ class MaskedPredictor(Predictor):
 
     auto_class = AutoModelForMaskedLM
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        if self.engine != "torch":
+            raise ThawError(f"engine={self.engine}: task=mlm predicts with engine=torch.")
+
     def columns(self, row: Mapping[str, Any], asked: Sequence[str]) -> list[str]:
         [column, *more] = list(asked) or [str(self.data["text"])]
         if more or column not in row:

@@ -1,11 +1,13 @@
 """Predicts with an exported model over a stream of rows."""
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 from transformers import AutoTokenizer
 
@@ -13,9 +15,14 @@ from thaw.data.encode.positions import most_tokens
 from thaw.data.read.formats.json_files import Unread
 from thaw.data.read.row_values import as_text
 from thaw.encoder.load import load
+from thaw.encoder.onnx_model import FILES, OnnxModel
 from thaw.errors import ThawError
+from thaw.training.trainer import bf16_units
+
+log = logging.getLogger(__name__)
 
 Row = TypeVar("Row")
+PRECISIONS = ("auto", "32-true", "bf16-true")
 CHUNK = 32  # batches of a prediction that are sorted by length together
 
 
@@ -43,9 +50,12 @@ class Predictor:
         stream: whether each row is answered before the next one is read, without waiting for others
             of its length.
         others: predictors of the same labels, whose probabilities are averaged with this one's.
+        precision: 32-true, bf16-true, or auto, which is bf16-true where the hardware has bfloat16
+            in silicon.
+        engine: torch; onnx or int8: onnxruntime with what `thaw.export` wrote, on the CPU.
 
     Raises:
-        ThawError: there is no such accelerator, the model cannot be loaded, or labels differ.
+        ThawError: there is no such accelerator or precision, or the model cannot be loaded.
     """
 
     auto_class: ClassVar[type]
@@ -59,6 +69,8 @@ class Predictor:
         data: Mapping[str, Any],
         stream: bool = False,
         others: Sequence["Predictor"] = (),
+        precision: str = "32-true",
+        engine: str = "torch",
     ) -> None:
         from lightning.fabric import Fabric
 
@@ -67,7 +79,15 @@ class Predictor:
         except (ValueError, RuntimeError) as error:
             raise ThawError(f"accelerator={accelerator}: {error}") from error
         self.tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
-        self.model = load(self.auto_class, model).eval().to(self.device)
+        self.engine = engine
+        self.precision = self.chosen(precision)
+        self.model: Any
+        if engine == "torch":
+            dtype = torch.bfloat16 if self.precision == "bf16-true" else torch.float32
+            self.model = load(self.auto_class, model).eval().to(self.device, dtype)
+        else:
+            self.device = torch.device("cpu")
+            self.model = OnnxModel(model, engine)
         self.batch_size = batch_size
         self.data = data
         self.max_tokens = int(
@@ -75,6 +95,29 @@ class Predictor:
         )
         self.stream = stream
         self.others = list(others)
+
+    def chosen(self, precision: str) -> str:
+        """Returns the precision that is computed in, and says what "auto" is.
+
+        Raises:
+            ThawError: there is no such precision or engine, or they do not fit each other.
+        """
+        for name, value, known in (
+            ("precision", precision, PRECISIONS),
+            ("engine", self.engine, ("torch", *FILES)),
+        ):
+            if value not in known:
+                raise ThawError(f"{name}={value}: expected one of {', '.join(known)}.")
+        if self.engine != "torch":
+            if precision == "bf16-true":
+                raise ThawError("precision=bf16-true is for engine=torch.")
+            return "32-true" if self.engine == "onnx" else "int8"
+        if precision != "auto":
+            return precision
+        units = bf16_units(self.device.type)
+        found = "bf16-true" if units else "32-true"
+        log.info("precision %s: %s", found, units or f"no bfloat16 units in this {self.device}")
+        return found
 
     def pieces(self, rows: Iterable[Row]) -> Iterator[list[Row]]:
         """Yields rows in lists: as many as are sorted by length together, or one each."""

@@ -31,7 +31,8 @@ class SequencePredictor(Predictor):
         config = self.model.config.to_dict()
         self.labels = names_of(config)
         self.multi_label = config.get("problem_type") == "multi_label_classification"
-        self.prepare()
+        if self.engine == "torch":
+            self.prepare()
 
     def prepare(self) -> None:
         """Prepares the model for `logits`."""

@@ -32,12 +32,14 @@ class SetFitPredictor(SequencePredictor):
         return Classifier(load(AutoModel, model, attn_implementation=attention), model)
 
     def logits(self, **inputs: Tensor) -> Tensor:
-        return self.whole(**inputs)
+        return self.whole(**inputs) if self.engine == "torch" else super().logits(**inputs)
 
     def embeddings(
         self, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]
     ) -> Iterator[list[float]]:
         """Yields the embedding of each row, D numbers, in their order."""
+        if self.engine != "torch":
+            raise ThawError(f"engine={self.engine} has no embeddings: engine=torch has.")
         for texts in self.texts(rows, columns):
             yield from self.by_length(texts, lambda batch: self.whole.embed(**batch))
 
@@ -65,7 +67,7 @@ class Classifier(nn.Module):
 
     def embed(self, **inputs: Tensor) -> Tensor:
         """Returns the embeddings (B, D) of padded tokens."""
-        states = self.model(**inputs).last_hidden_state
+        states = self.model(**inputs).last_hidden_state.float()  # of a model in bfloat16
         return self.pooling(states, inputs["attention_mask"])
 
     def forward(self, **inputs: Tensor) -> Tensor:
