@@ -46,6 +46,13 @@ def height(module: str) -> int:
     return ROOMS.index(room) if room in ROOMS else COMMANDS
 
 
+def test_every_module_of_thaw_that_is_imported_exists():
+    for module, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "thaw":
+                assert node.module in MODULES, f"{module} line {node.lineno}: {node.module}"
+
+
 def test_no_room_imports_from_one_above_it():
     upward = [
         f"{module} -> {other}"

@@ -43,7 +43,7 @@ def main(argv: list[str]) -> float:
 
     from hydra.utils import get_class
 
-    from thaw.encoder.onnx import export_onnx, quantize
+    from thaw.encoder.onnx.graph import export_onnx, quantize
     from thaw.training.libraries import silence_libraries
 
     silence_libraries()

@@ -10,7 +10,8 @@ from sklearn.metrics import f1_score
 from sklearn.preprocessing import MultiLabelBinarizer
 
 from thaw.cli.finished_run import Finished
-from thaw.data.read.tables import read_rows
+from thaw.data.read.formats.registry import rows_of
+from thaw.data.read.reading import Reading
 from thaw.errors import ThawError
 from thaw.model import Model
 from thaw.storage.files import write_atomic
@@ -74,7 +75,7 @@ def compared(run: Path, found: Finished) -> Check:
         raise ThawError(
             f"quantize=int8: {run} has no {path.name} to measure the loss on; train with data.test="
         )
-    rows = list(read_rows(path))
+    rows = list(rows_of(path, Reading()))
     model = Model([found], engine="int8")
     if entities:
         gold, before = [r["gold"] for r in rows], [r["predicted"] for r in rows]

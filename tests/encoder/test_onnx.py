@@ -11,7 +11,7 @@ import transformers
 
 from helpers.encoders import CONFIGS
 from helpers.tiny import REPOSITORY, runner, save_tiny, tiny_config
-from thaw.encoder import onnx
+from thaw.encoder.onnx import graph as onnx
 from thaw.errors import ThawError
 from thaw.export import main as export
 from thaw.predict import main as predict

@@ -15,7 +15,7 @@ from thaw.data.encode.positions import most_tokens
 from thaw.data.read.formats.json_files import Unread
 from thaw.data.read.row_values import as_text
 from thaw.encoder.load import load
-from thaw.encoder.onnx_model import FILES, OnnxModel
+from thaw.encoder.onnx.session import FILES, OnnxModel
 from thaw.errors import ThawError
 from thaw.training.trainer import bf16_units
 
