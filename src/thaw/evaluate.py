@@ -56,6 +56,7 @@ def main(argv: list[str]) -> dict[str, float]:
     if not any(key_of(override) == "data.reader" for override in typed):
         refuse_reader(began.data.get("reader"), run, given["trust"])
 
+    import lightning.pytorch  # noqa: F401  # first: it sets the levels of its loggers
     from hydra.utils import instantiate
     from rich.console import Console
 

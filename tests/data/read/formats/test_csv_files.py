@@ -83,7 +83,7 @@ def test_a_field_of_several_lines_is_one_field(tmp_path, caplog):
     assert got == [{"text": "one\ntwo", "label": "pos"}]
     assert not caplog.text
     rows(tmp_path, 'text,label\n"a, b\nc",pos\n')  # each line could be a row of two fields
-    assert "1 rows are several lines each" in caplog.text
+    assert "1 rows stand on several lines" in caplog.text
 
 
 def test_a_header_that_is_a_row_is_asked_about_with_what_to_type(tmp_path):

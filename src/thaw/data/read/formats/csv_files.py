@@ -165,7 +165,7 @@ def csv_rows(
         raise ThawError(f"{path} is empty.")
     if suspicious and how.quoting is None:
         log.warning(
-            "%s: %d rows are several lines each, joined by quotes, which would be rows of their "
+            "%s: %d rows stand on several lines, joined by quotes, which would be rows of their "
             "own, too. data.quoting=none reads them so; data.quoting=csv says that this is right.",
             path,
             suspicious,
