@@ -203,7 +203,7 @@ def thaw(args: argparse.Namespace) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as directory:
         data, checkpoint, cfg = make_data(prepare(args, Path(directory)), args.seeds[0])
         pl.seed_everything(args.seeds[0], verbose=False)
-        task = instantiate(cfg.task, checkpoint=checkpoint, _convert_="all", **data.for_task())
+        task = instantiate(cfg.task, checkpoint=checkpoint, _convert_="all", **data.task_kwargs())
         trainer = instantiate(
             cfg.trainer,
             logger=False,

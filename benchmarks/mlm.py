@@ -91,7 +91,7 @@ def trainer(args: argparse.Namespace) -> dict[str, float]:
     model = AutoModelForMaskedLM.from_pretrained(checkpoint, dtype=torch.float32)
 
     def score(peer: Any) -> float:
-        task = instantiate(cfg.task, checkpoint=checkpoint, _convert_="all", **data.for_task())
+        task = instantiate(cfg.task, checkpoint=checkpoint, _convert_="all", **data.task_kwargs())
         task.model.load_state_dict(model.state_dict())
         tester = pl.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False)
         [scores] = tester.test(task, datamodule=data, verbose=False)
