@@ -28,7 +28,8 @@ import psutil
 from sklearn.metrics import f1_score
 
 import thaw
-from thaw.data.read.tables import read_rows
+from thaw.data.read.formats.registry import rows_of
+from thaw.data.read.reading import Reading
 
 PEERS = ("pipeline-1", "pipeline-32", "pipeline-128", "32-true", "auto", "onnx", "int8")
 
@@ -36,7 +37,8 @@ PEERS = ("pipeline-1", "pipeline-32", "pipeline-128", "32-true", "auto", "onnx",
 def gold_of(run: Path, count: int) -> tuple[list[str], list[Any]]:
     """Returns texts of the run's test and what is right for each: a label, or spans."""
     entities = (run / "predictions.jsonl").exists()
-    rows = list(read_rows(run / f"predictions.{'jsonl' if entities else 'parquet'}"))
+    path = run / f"predictions.{'jsonl' if entities else 'parquet'}"
+    rows = list(rows_of(path, Reading()))
     rows = [rows[i % len(rows)] for i in range(count)]
     random.Random(0).shuffle(rows)
     if not entities:
