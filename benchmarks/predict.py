@@ -57,7 +57,7 @@ def peer(name: str, run: Path) -> Callable[[Sequence[str]], list[Any]]:
     if name.startswith("pipeline"):
         return hugging_face(run, int(name.split("-")[1]))
     if name == "setfit":
-        from setfit import SetFitModel
+        from setfit import SetFitModel  # type: ignore[attr-defined]
 
         model = SetFitModel.from_pretrained(str(run / "model"))
         return lambda texts: [str(label) for label in model.predict(list(texts))]

@@ -7,7 +7,7 @@ torch nor Hydra; the first call does.
 __version__ = "0.2.0.dev0"
 
 
-def __getattr__(name: str) -> object:
+def __getattr__(name: str):  # type: ignore[no-untyped-def]  # what it is, mypy cannot know
     """Returns what the package offers, imported when it is first asked for."""
     from importlib import import_module
 

@@ -16,7 +16,7 @@ from thaw.data.python_tables import is_table, table_rows, text_rows
 from thaw.data.read.surrogates import replace_surrogates
 from thaw.errors import ThawError
 from thaw.tasks.predictor import Predictor
-from thaw.training.libraries import silence_libraries
+from thaw.training.libraries import in_notebook, silence_libraries
 
 log = logging.getLogger(__name__)
 
@@ -185,7 +185,7 @@ class Model:
         self, found: Iterable[Any], count: int | None, progress: bool | None
     ) -> Iterable[Any]:
         """Returns predictions, with a bar on long work."""
-        notebook = "ipykernel" in sys.modules
+        notebook = in_notebook()
         wanted = (notebook or sys.stderr.isatty()) if progress is None else progress
         if not wanted:
             return found

@@ -4,6 +4,7 @@ import ctypes
 import logging
 import os
 import platform
+import sys
 import warnings
 
 
@@ -17,6 +18,12 @@ def keep_freed_memory() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(-4, 0)  # M_MMAP_MAX
         libc.mallopt(-1, -1)  # M_TRIM_THRESHOLD: never
+
+
+def in_notebook() -> bool:
+    """Returns whether this process is the kernel of a notebook, not one that merely has Jupyter."""
+    ipython = sys.modules.get("IPython")
+    return "ipykernel" in sys.modules and ipython is not None and ipython.get_ipython() is not None
 
 
 def silence_libraries() -> None:

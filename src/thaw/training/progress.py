@@ -11,12 +11,14 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar, RichProgressBar, TQDMProgressBar
 
+from thaw.training.libraries import in_notebook
+
 SHOWN = ("val/loss", "val/f1")
 
 
 def progress() -> ProgressBar:
     """Returns the callback that fits standard output."""
-    if "ipykernel" in sys.modules:
+    if in_notebook():
         return NotebookBar(leave=True)
     return Bar(leave=True) if sys.stdout.isatty() else Lines()
 
