@@ -28,7 +28,7 @@ def commands():
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         spans = re.findall(rf"`({TRAIN}[^`]*)`", text)
-        lines = re.findall(rf"^({TRAIN}.*)$", text, re.MULTILINE)
+        lines = re.findall(rf"^(?:\.venv/bin/)?({TRAIN}.*)$", text, re.MULTILINE)
         for command in [*spans, *lines]:
             command = " ".join(command.replace(r"\|", "|").split())
             if not {"...", "GROUP=CHOICE", "--help"} & set(command.split()):
