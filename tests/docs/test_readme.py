@@ -32,7 +32,7 @@ def commands():
         for command in [*spans, *lines]:
             command = " ".join(command.replace(r"\|", "|").split())
             if not {"...", "GROUP=CHOICE", "--help"} & set(command.split()):
-                found.setdefault(command.partition("  #")[0], page.name)
+                found.setdefault(command.partition(" # ")[0], page.name)
     return sorted(found)
 
 
