@@ -5,6 +5,7 @@ import pytest
 from helpers.tiny import REPOSITORY
 from thaw.cli.compose import compose, keys
 from thaw.cli.conf import conf_dir, tasks
+from thaw.cli.reference.constructors import fragment
 from thaw.cli.reference.page import all_options, page_text
 from thaw.cli.reference.schema_file import COMMAND, schema_text
 from thaw.cli.reference.yaml_comments import read
@@ -77,3 +78,8 @@ def test_a_comment_continues_below_and_ends_at_the_next_key(tmp_path):
         "",
     )
     assert tree["none"].comment == "nothing"
+
+
+def test_a_union_is_the_same_in_either_order():
+    # typing.Union caches: what `int | float` gives depends on what was imported before.
+    assert fragment(int | float | None) == fragment(float | int | None)

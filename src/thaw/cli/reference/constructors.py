@@ -24,6 +24,11 @@ class Fragments(GenerateJsonSchema):
     def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> Any:
         return dict(MADE)
 
+    def union_schema(self, schema: Any) -> Any:
+        # `int | float` is the `float | int` of an earlier import: typing caches unions as sets.
+        found = super().union_schema(schema)
+        return found | {"anyOf": sorted(found["anyOf"], key=str)} if "anyOf" in found else found
+
     def timedelta_schema(self, schema: Any) -> Any:
         return dict(MADE)
 
