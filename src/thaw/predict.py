@@ -15,7 +15,7 @@ from thaw.cli.finished_run import finished, refuse_reader
 from thaw.cli.overrides import read_arguments
 from thaw.data.added_columns import AddedColumns
 from thaw.data.read.formats.arrow_files import BATCH
-from thaw.data.read.formats.json_files import Unread, json_lines
+from thaw.data.read.formats.json_lines import Unread, json_lines
 from thaw.data.read.formats.registry import found_format, rows_of
 from thaw.data.read.input_reading import reading_of
 from thaw.data.read.reading import Reading

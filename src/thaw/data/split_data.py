@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ from pydantic import Field, NonNegativeInt
 from thaw.data.loaders import Loaders
 from thaw.data.read.folds import fold_split, held_out, require_fold
 from thaw.data.read.reading import FormatName, Quoting, Reading
+from thaw.data.read.rows import Rows
 from thaw.data.read.splits import cut
 from thaw.data.read.surrogates import replace_surrogates
 from thaw.data.read.text_store import hashes
@@ -136,9 +138,11 @@ class SplitData(Loaders):
         origin = (
             f"{root}, split {split}" if isinstance(root, str) else str((root or Path()) / split)
         )
-        return self.pick(replace_surrogates(self.source_rows(root, split), origin), origin)
+        rows = self.source_rows(root, split)
+        picked = self.pick(replace_surrogates(rows, origin), origin)
+        return replace(picked, source=picked.source.read_with(rows.remarks))
 
-    def source_rows(self, root: Path | str | None, split: str) -> Iterable[Mapping[str, Any]]:
+    def source_rows(self, root: Path | str | None, split: str) -> Rows:
         """Returns the rows of one file, or of one split on the Hub."""
         return read_split(root, split, self.reading, **self.hub)
 

@@ -14,6 +14,7 @@ from thaw.data.read.labels.names import names_in
 from thaw.data.read.labels.reader import LabelReader
 from thaw.data.read.reading import Reading
 from thaw.data.read.row_values import Columns, Dropped, GroupReader, as_text, require_columns
+from thaw.data.read.rows import Remarks, Rows
 from thaw.data.read.text_store import FEW, Picked, Spool, Text
 from thaw.errors import ThawError
 
@@ -30,8 +31,8 @@ class Source:
     Attributes:
         origin: name of the file or data set.
         columns: names of the columns that were read, by option.
-        rows: number of rows.
-        left_out: number of rows that were left out, by reason.
+        rows: number of rows, those included that were left out.
+        left_out: number of rows, and of parts of rows, that were left out, by reason.
         format: format that it was read in.
     """
 
@@ -40,6 +41,15 @@ class Source:
     rows: int
     left_out: Mapping[str, int]
     format: str = ""
+
+    def read_with(self, remarks: Remarks) -> "Source":
+        """Returns the source with what its reader says of it."""
+        return replace(
+            self,
+            rows=self.rows + sum(remarks.rows.values()),
+            left_out={**remarks.left_out, **self.left_out},
+            format=remarks.format or "",
+        )
 
 
 @dataclass
@@ -138,11 +148,12 @@ def read_texts(rows: Iterable[Mapping[str, Any]], columns: Columns, origin: str)
     return out
 
 
-def read_split(root: Path | str | None, split: str, how: Reading, **hub: Any) -> Iterable[Mapping]:
+def read_split(root: Path | str | None, split: str, how: Reading, **hub: Any) -> Rows:
     """Rows of a split: of a file under `root`, or of a data set on the Hub (`root` a string)."""
     if isinstance(root, str):
         from thaw.storage.hub import load_hub_dataset
 
         data = load_hub_dataset(root, hub.get("config"), hub.get("revision"), split)
-        return with_names(data, names_of_features(data.features), f"{root}, split {split}")
+        rows = with_names(data, names_of_features(data.features), f"{root}, split {split}")
+        return Rows(rows, "Hugging Face Hub")
     return rows_of((root or Path()) / split, how)

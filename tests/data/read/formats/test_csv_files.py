@@ -65,9 +65,11 @@ def test_excels_line_names_the_separator(tmp_path):
 RAW = 'text\tlabel\n"It begins\tpos\nand goes on\tneg\nand ends"\tpos\nnext\tneg\n'
 
 
-def test_quotes_that_would_join_rows_of_a_tsv_are_asked_about(tmp_path):
-    with pytest.raises(ThawError, match=r"lines 2 to 4: .*data\.quoting=none.*data\.quoting=csv"):
-        rows(tmp_path, RAW, "a.tsv")
+@pytest.mark.parametrize(("name", "delimiter"), [("a.tsv", "\t"), ("a.csv", ","), ("a.csv", ";")])
+def test_quotes_that_would_join_rows_are_asked_about(tmp_path, name, delimiter):
+    said = r"lines 2 to 4: .*data\.quoting=none reads 4 rows.*data\.quoting=csv reads 2\."
+    with pytest.raises(ThawError, match=said):
+        rows(tmp_path, RAW.replace("\t", delimiter), name)
     got = rows(tmp_path, RAW, "a.tsv", quoting="none")
     assert [row["text"] for row in got] == ['"It begins', "and goes on", 'and ends"', "next"]
     assert len(rows(tmp_path, RAW, "a.tsv", quoting="csv")) == 2
@@ -79,11 +81,32 @@ def test_a_quote_that_is_not_closed_names_the_way_out(tmp_path):
 
 
 def test_a_field_of_several_lines_is_one_field(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
     got = rows(tmp_path, 'text\tlabel\n"one\ntwo"\tpos\n', "a.tsv")
     assert got == [{"text": "one\ntwo", "label": "pos"}]
-    assert not caplog.text
-    rows(tmp_path, 'text,label\n"a, b\nc",pos\n')  # each line could be a row of two fields
-    assert "1 rows stand on several lines" in caplog.text
+    assert "1 rows stand on several lines each, within quotes" in caplog.text
+
+
+# Each line of the row "a, b\nc",pos could be a row of two fields.
+@pytest.mark.parametrize(
+    "text",
+    [
+        'text,label\n"a, b\nc",pos\n"d, e",neg\n',  # not this one
+        'text,label\n"d\ne",neg\n"a, b\nc",pos\n',
+        'text,label\n"a, b\nc",pos\n"d\n\n""e""",neg\n',
+        '"text","label"\n"a, b\nc",pos\nd,neg\n',  # names are in quotes
+    ],
+)
+def test_lines_are_joined_where_a_file_cannot_be_read_without_quotes(tmp_path, text):
+    assert [row["label"] for row in rows(tmp_path, text)] in (["pos", "neg"], ["neg", "pos"])
+
+
+def test_lines_that_could_be_rows_are_refused_where_every_line_could_be(tmp_path):
+    text = 'text,label\nfine,pos\n"a, b\n\nc",pos\nd,neg\n'
+    with pytest.raises(ThawError, match=r"lines 3 to 5: .*none reads 4 rows.*csv reads 3\."):
+        rows(tmp_path, text)
+    assert len(rows(tmp_path, text, quoting="none")) == 4
+    assert len(rows(tmp_path, text, quoting="csv")) == 3
 
 
 def test_a_header_that_is_a_row_is_asked_about_with_what_to_type(tmp_path):

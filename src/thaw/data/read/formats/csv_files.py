@@ -1,14 +1,16 @@
-"""CSV and TSV (RFC 4180), with and without a header, and tables of cells such as Excel's."""
+"""CSV and TSV (RFC 4180), with and without a header."""
 
 import csv
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from thaw.data.read.reading import Reading
+from thaw.data.read.rows import Reader, Remarks
 from thaw.data.read.text_files import open_lines
 from thaw.errors import ThawError
 
@@ -111,20 +113,24 @@ def shown(row: Iterable[Any]) -> str:
     return ", ".join(f"{place}: {str(value)[:30]!r}" for place, value in enumerate(row))
 
 
-def csv_rows(
-    path: Path, part: str | None, how: Reading, delimiter: str | None = None
-) -> Iterator[dict[str, Any]]:
-    """Yields rows of CSV; without a `delimiter` the first line tells it, or says it as `sep=;`.
+def csv_rows(path: Path, part: str | None, how: Reading, asked: str | None = None) -> Reader:
+    """Yields rows of CSV.
+
+    Args:
+        path: of the file.
+        part: None.
+        how: header and quoting.
+        asked: what is between fields; None: the first line tells it, or says it as `sep=;`.
 
     Raises:
-        ThawError: a row has other fields than the header, or a quote is not closed, or one that is
-            joins lines that are rows of their own.
+        ThawError: a row has other fields than the header, a quote is not closed, or lines that
+            quotes join may as well be rows of their own.
     """
     csv.field_size_limit(2**31 - 1)
     lines = open_lines(path, how.encoding, newline="")
     first = next(lines, "")
     begin = 1
-    said = first.strip().strip('"')
+    delimiter, said = asked, first.strip().strip('"')
     if delimiter is None and said.lower().startswith("sep=") and len(said) == 5:
         delimiter, first, begin = said[4], next(lines, ""), 2
     second = next(lines, "")
@@ -144,32 +150,33 @@ def csv_rows(
     )
     header: Header | None = None
     start = begin
-    suspicious = 0
+    blank = several = 0
+    certain = how.quoting is not None
     try:
         for row in reader:
             end = reader.line_num + begin - 1
+            blank += not row
             if header is None and row:
                 header = find_header(path, row, how)
                 row = row if header.is_row else []
+                certain |= first.startswith('"') and not header.is_row
             if row and header is not None:
                 if len(row) != header.width:
                     row = fitted(path, start, row, header, delimiter)
-                if end > start and joins_rows(row, delimiter):
-                    suspicious += 1
-                    require_quotes(path, start, end, delimiter, how)
+                if end > start:
+                    several += 1
+                    if not certain and joins_rows(row, delimiter):
+                        require_joined(path, how, asked, f"lines {start} to {end}")
+                        certain = True
                 yield header.as_row(row)
             start = end + 1
     except csv.Error as error:
         raise ThawError(f"{path} line {start}: {error}. {QUOTES}") from error
     if header is None:
         raise ThawError(f"{path} is empty.")
-    if suspicious and how.quoting is None:
-        log.warning(
-            "%s: %d rows stand on several lines, joined by quotes, which would be rows of their "
-            "own, too. data.quoting=none reads them so; data.quoting=csv says that this is right.",
-            path,
-            suspicious,
-        )
+    if several:
+        log.info("%s: %d rows stand on several lines each, within quotes", path, several)
+    return Remarks(parts={"blank lines": blank})
 
 
 def find_delimiter(first: str, second: str) -> str:
@@ -205,39 +212,34 @@ def fitted(path: Path, line: int, row: list[str], header: Header, delimiter: str
 
 
 def joins_rows(row: Sequence[str], delimiter: str) -> bool:
-    """Returns whether each line of a row that is several lines has as many fields as the row."""
-    lines = delimiter.join(row).splitlines()
+    """Returns whether each line of a row that is several lines has as many fields as the row, and
+    nothing shows that the quotes are CSV's, as one does that is written twice within a field."""
+    if any('"' in field and ("\n" in field or "\r" in field) for field in row):
+        return False
+    lines = [line for line in re.split("[\r\n]+", delimiter.join(row)) if line]
     return len(lines) > 1 and all(line.count(delimiter) == len(row) - 1 for line in lines)
 
 
-def require_quotes(path: Path, start: int, end: int, delimiter: str, how: Reading) -> None:
-    """Raises ThawError if quotes join lines that are rows, in a format that often has no quotes."""
-    if delimiter == "\t" and how.quoting is None:
-        raise ThawError(
-            f"{path} lines {start} to {end}: a quote opens in the first and closes in the last of "
-            "them, and each is a row of its own as well. data.quoting=none reads a row a line, "
-            "with quotes as they are; data.quoting=csv reads one row. In prediction it is quoting=."
-        )
+def require_joined(path: Path, how: Reading, asked: str | None, place: str) -> None:
+    """Raises ThawError if a file can be read in both ways: with lines that quotes join, and with
+    quotes that are part of the text.
 
-
-def cell_rows(path: Path, rows: Iterable[Sequence[Any]], how: Reading) -> Iterator[dict[str, Any]]:
-    """Yields rows of a table of cells, the first one the header as `how` says.
-
-    Raises:
-        ThawError: there is no row, or one has more cells than the header.
+    Args:
+        path: of the file.
+        how: how it is read.
+        asked: see `csv_rows`.
+        place: lines of a row, each of which could be one.
     """
-    header: Header | None = None
-    for number, row in enumerate(rows, start=1):
-        if header is None:
-            filled = [place for place, cell in enumerate(row) if cell is not None]
-            header = find_header(path, row[: filled[-1] + 1 if filled else 0], how)
-            if not header.is_row:
-                continue
-        if any(cell is not None for cell in row[header.width :]):
-            raise ThawError(
-                f"{path} row {number}: a cell beyond the {header.width} columns "
-                f"({', '.join(header.names)}): {shown(row)}."
-            )
-        yield header.as_row([*row[: header.width], *[None] * (header.width - len(row))])
-    if header is None:
-        raise ThawError(f"{path} is empty.")
+
+    def count(quoting: str) -> int:
+        return sum(1 for _ in csv_rows(path, None, replace(how, quoting=quoting), asked))
+
+    try:
+        plain = count("none")
+    except ThawError:
+        return
+    raise ThawError(
+        f"{path} {place}: a quote opens in the first and closes in the last of them, and each is a "
+        f"row of its own as well. data.quoting=none reads {plain} rows, one a line, with quotes as "
+        f"they are; data.quoting=csv reads {count('csv')}. In prediction it is quoting=."
+    )

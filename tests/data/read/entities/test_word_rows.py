@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from thaw.data.read.formats.word_rows import sentences_of_words
+from thaw.data.read.entities.word_rows import sentences_of_words
 from thaw.data.read.reading import Reading
 from thaw.errors import ThawError
 

@@ -1,4 +1,4 @@
-"""Tables with a word a row, as sentences."""
+"""Words and tags of tables: a word a row, a list of them a row, or a list in a cell."""
 
 import logging
 import re
@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, islice
 from typing import Any
 
+from thaw.data.read.entities.tag_schemes import is_tag
+from thaw.data.read.literals import literal
 from thaw.data.read.reading import Reading
 from thaw.errors import ThawError
 
@@ -106,3 +108,54 @@ def joined(
             again,
             column,
         )
+
+
+def read_words(tokens: Any, tags: Any, where: str) -> tuple[list[str], list[str]]:
+    """The words of a row and their tags, as many."""
+    if isinstance(tokens, str) or isinstance(tags, str):
+        tokens, tags = listed(tokens, tags)
+    for name, value in (("tokens", tokens), ("tags", tags)):
+        if not isinstance(value, list):
+            raise ThawError(
+                f"{where}: {name} are {value!r:.60}; expected a list. Where a row is a word, "
+                "data.sentence=<column> names the column that numbers the sentences."
+            )
+    if len(tokens) != len(tags):
+        raise ThawError(f"{where}: {len(tokens)} tokens and {len(tags)} tags.")
+    for name, value in (("token", tokens), ("tag", tags)):
+        if wrong := [v for v in value if not isinstance(v, str)]:
+            numbers = " A number gets its name in a function of yours: data.reader=."
+            raise ThawError(
+                f"{where}: {name} {wrong[0]!r} is no text; tags are names such as B-PER."
+                + (numbers if isinstance(wrong[0], int) else "")
+            )
+    return tokens, tags
+
+
+def listed(tokens: Any, tags: Any) -> tuple[Any, Any]:
+    """Returns words and tags that a table holds as text.
+
+    They are lists as Python, JSON and numpy write them, or words or tags apart by spaces, as many
+    as the others. What is neither stays as it is.
+    """
+    words, kinds = (as_list(value) for value in (tokens, tags))
+    if words is not None and kinds is not None:
+        return words, kinds
+    words, kinds = words or apart(tokens), kinds or apart(tags)
+    tagged = all(kind == "O" or is_tag(str(kind)) for kind in kinds)
+    if 1 < len(words) == len(kinds) and all(words) and tagged:
+        return words, kinds
+    return tokens, tags
+
+
+def apart(value: Any) -> list[str]:
+    """Returns the pieces of a text between spaces; none of what is no text or begins as a list."""
+    return value.split(" ") if isinstance(value, str) and value[:1] != "[" else []
+
+
+def as_list(value: Any) -> list[Any] | None:
+    """Returns a list, or one that was written as text; None where it is none."""
+    if isinstance(value, list):
+        return value
+    parsed = literal(value) if isinstance(value, str) and value[:1] == "[" else None
+    return parsed if isinstance(parsed, list) else None
