@@ -134,7 +134,8 @@ class MaskedLanguageModelData(StreamedData):
         for _, row in rows:
             if statistics is not None:
                 statistics["cut"] += len(row[0]) > self.room
-                statistics["longest"] = max(statistics["longest"], len(row[0]))
+                special = self.max_tokens - self.room
+                statistics["longest"] = max(statistics["longest"], len(row[0]) + special)
             yield self.framed(row)
 
     def report(self, split: str, count: int, statistics: Mapping[str, int], hint: str = "") -> None:

@@ -8,7 +8,7 @@ from decimal import Decimal
 from hashlib import sha256
 from typing import Any
 
-from thaw.data.read.formats.csv_files import header_hint
+from thaw.data.read.header import header_hint
 from thaw.data.read.labels.names import normalized, quoted
 from thaw.data.read.text_store import Text
 from thaw.errors import ThawError
@@ -159,7 +159,7 @@ def require_columns(row: Mapping[str, Any], columns: Columns, origin: str) -> No
                     f" {column!r} is within {name!r}: a function of yours takes it out, "
                     "data.reader=."
                     for name, value in row.items()
-                    if isinstance(value, Mapping) and column in value
+                    if isinstance(value, Mapping) and column.removeprefix(f"{name}.") in value
                 )
             )
 

@@ -5,6 +5,7 @@ import codecs
 import difflib
 import gzip
 import io
+import logging
 import lzma
 import zlib
 from collections.abc import Callable, Iterator
@@ -13,6 +14,9 @@ from typing import Any
 
 from thaw.errors import ThawError
 
+log = logging.getLogger(__name__)
+
+END = "\x1a"  # Ctrl-Z, which ends text files of DOS
 COMPRESSED: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 
 # How files begin that are no text, what they are, and what to do with them.
@@ -77,6 +81,10 @@ def text_lines(
             try:
                 lines = iter(lambda: file.readline(longest), "") if longest > 0 else file
                 for number, line in enumerate(lines, start=1):
+                    if line[-1] == END and not 0 < longest <= len(line):
+                        log.info("%s: a Ctrl-Z ends the file and is passed over", path)
+                        if not (line := line[:-1]):
+                            return
                     if "\0" in line:
                         raise ThawError(f"{path} line {number}: {nul_hint(line)}")
                     yield line

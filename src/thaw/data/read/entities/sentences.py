@@ -15,7 +15,7 @@ from thaw.data.read.entities.spans import (
 )
 from thaw.data.read.entities.tag_schemes import find_scheme, is_tag, to_iob2
 from thaw.data.read.entities.word_rows import read_words, sentence_column
-from thaw.data.read.formats.csv_files import header_hint
+from thaw.data.read.header import header_hint
 from thaw.data.read.row_values import GroupReader, as_text
 from thaw.data.read.rows import reasons
 from thaw.data.read.texts import Source, Texts

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any
 
@@ -14,6 +14,7 @@ from thaw.errors import ThawError
 log = logging.getLogger(__name__)
 
 SENTENCE = re.compile(r"sent(ence)?s?[ _.]*(#|id|ids|no|nr|num|number|idx|index)?", re.IGNORECASE)
+HEAD = 1000  # rows that tell whether blank ones are between sentences
 EMPTY = "_"  # what an empty word becomes, as in CoNLL-U
 
 
@@ -22,10 +23,11 @@ def sentences_of_words(
 ) -> Iterator[dict[str, Any]]:
     """Returns rows with a word each joined to sentences; rows of other tables as they are.
 
-    A sentence goes on while the column that numbers sentences has the same value, or none.
+    A sentence goes on while the column that numbers sentences has the same value, or none; without
+    such a column, up to a blank row.
 
     Args:
-        rows: mappings of column to value.
+        rows: mappings of column to value; empty ones are blank lines.
         how: which columns hold words and tags, and which numbers the sentences; where none is
             named it is found by its name, if the table has a word a row.
         origin: a file or data set, for messages.
@@ -34,27 +36,45 @@ def sentences_of_words(
         ThawError: the column is not there, or the first row has no value in it.
     """
     head = list(islice(rows, 1))
-    column = how.sentence
-    word = head[0].get(how.tokens) if head else None
+    first = head[0] if head else {}
+    column, blank_lines = how.sentence, False
+    word = first.get(how.tokens)
     if column is None and isinstance(word, str) and is_word(word):
-        column = sentence_column(head[0])
-        if column is not None:
-            log.info("%s: a word a row; sentences by its column %r", origin, column)
+        column = sentence_column(first)
+        if column is None:
+            head += islice(rows, HEAD)
+            blank_lines = has_blank_rows(head, how)
+        if column is not None or blank_lines:
+            by = "blank rows" if column is None else f"its column {column!r}"
+            log.info("%s: a word a row; sentences by %s", origin, by)
     rows = chain(head, rows)
-    if column is None or not head:
-        return rows
-    if column not in head[0]:
-        there = ", ".join(map(repr, head[0]))
-        raise ThawError(f"{origin} has no column {column!r}; it has {there}. Set data.sentence.")
-    if how.tokens not in head[0]:
-        there = ", ".join(map(repr, head[0]))
-        raise ThawError(f"{origin} has no column {how.tokens!r}; it has {there}. Set data.tokens.")
+    if not first or (column is None and not blank_lines):
+        return (row for row in rows if row)
+    for option, name in (("sentence", column), ("tokens", how.tokens)):
+        if name is not None and name not in first:
+            there = ", ".join(map(repr, first))
+            raise ThawError(f"{origin} has no column {name!r}; it has {there}. Set data.{option}.")
     return joined(rows, how, column, origin)
 
 
 def is_blank(value: Any) -> bool:
     """Returns whether a cell has nothing in it."""
     return value is None or not str(value).strip()
+
+
+def is_break(row: Mapping[str, Any]) -> bool:
+    """Returns whether a row has nothing in it."""
+    return all(map(is_blank, row.values()))
+
+
+def has_blank_rows(rows: Sequence[Mapping[str, Any]], how: Reading) -> bool:
+    """Returns whether rows are a word each, with its tag, and some of them blank."""
+    words = [row for row in rows if not is_break(row)]
+    return len(words) < len(rows) and all(
+        len(str(row.get(how.tokens)).split()) == 1
+        and (row.get(how.tags) in (None, "O") or is_tag(str(row[how.tags])))
+        for row in words
+    )
 
 
 def is_word(value: str) -> bool:
@@ -69,25 +89,31 @@ def sentence_column(row: Mapping[str, Any]) -> str | None:
 
 
 def joined(
-    rows: Iterable[dict[str, Any]], how: Reading, column: str, origin: str
+    rows: Iterable[dict[str, Any]], how: Reading, column: str | None, origin: str
 ) -> Iterator[dict[str, Any]]:
     """Yields sentences of rows with a word each; see `sentences_of_words`."""
     current: Any = None
     row: dict[str, Any] = {}
     seen: set[Any] = set()
-    empty = again = 0
-    for number, word_row in enumerate(rows, start=1):
-        if missing := [c for c in (column, how.tokens) if c not in word_row]:
+    empty = again = number = 0
+    begins = True
+    for word_row in rows:
+        if not word_row or (column is None and is_break(word_row)):
+            begins |= column is None
+            continue
+        number += 1
+        if missing := [c for c in (column, how.tokens) if c is not None and c not in word_row]:
             raise ThawError(f"{origin}: row {number} has no {missing[0]!r}.")
-        value = word_row[column]
-        if number == 1 and is_blank(value):
+        value = None if column is None else word_row[column]
+        if number == 1 and column is not None and is_blank(value):
             raise ThawError(
                 f"{origin}: row 1 has no {column!r}, and a sentence begins where it has a value."
             )
-        if number == 1 or (not is_blank(value) and value != current):
+        if begins or (not is_blank(value) and value != current):
+            begins = False
             if row:
                 yield row
-            again += value in seen
+            again += column is not None and value in seen
             seen.add(value)
             current = value
             row = {**word_row, **{c: [] for c in (how.tokens, how.tags) if c in word_row}}
@@ -118,7 +144,8 @@ def read_words(tokens: Any, tags: Any, where: str) -> tuple[list[str], list[str]
         if not isinstance(value, list):
             raise ThawError(
                 f"{where}: {name} are {value!r:.60}; expected a list. Where a row is a word, "
-                "data.sentence=<column> names the column that numbers the sentences."
+                "data.sentence=<column> names the column that numbers the sentences, or each is "
+                "followed by a blank line."
             )
     if len(tokens) != len(tags):
         raise ThawError(f"{where}: {len(tokens)} tokens and {len(tags)} tags.")

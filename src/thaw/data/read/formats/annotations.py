@@ -8,6 +8,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+from thaw.data.read.formats.content import ANSWERS, found_tool, spans_column, tool_of_spans
 from thaw.data.read.formats.json_files import json_records
 from thaw.data.read.formats.json_lines import json_lines
 from thaw.data.read.reading import Reading
@@ -18,7 +19,6 @@ from thaw.errors import ThawError
 log = logging.getLogger(__name__)
 
 HEAD = 200  # records that tell the layout
-ANSWERS = ("accept", "reject", "ignore")
 Row = dict[str, Any]
 
 
@@ -65,35 +65,6 @@ def table_rows(path: Path, records: Reader, how: Reading) -> Reader:
     return replace(rows.remarks, parts=parts, format=name)
 
 
-def found_tool(head: Sequence[Any]) -> str | None:
-    """Returns the tool that wrote records, where they show it for certain."""
-    records = [r for r in head if isinstance(r, dict)]
-    if head and all(is_spacy_pair(r) for r in head):
-        return "spacy_json"
-    if not head or len(records) < len(head):
-        return None
-    answers = [r["answer"] for r in records if "answer" in r]
-    if answers and all("text" in r for r in records) and all(a in ANSWERS for a in answers):
-        return "prodigy"
-    if all("text" in r and "Comments" in r for r in records):
-        return "doccano"
-    if all(
-        isinstance(r.get("data"), dict)
-        and any(isinstance(r.get(key), list) for key in ("annotations", "completions"))
-        for r in records
-    ):
-        return "label_studio"
-    return "spacy_json" if all(isinstance(r.get("paragraphs"), list) for r in records) else None
-
-
-def is_spacy_pair(record: Any) -> bool:
-    """Returns whether a record is a text and what spaCy 2 says of it."""
-    match record:
-        case [str(), dict(said)]:
-            return not said.keys().isdisjoint({"entities", "cats"})
-    return False
-
-
 def named_rows(path: Path, records: Iterable[Any], how: Reading) -> Iterator[Row]:
     """Yields records as rows; lists get the names of `columns`, else 0, 1, 2, ..."""
     for number, record in enumerate(records, start=1):
@@ -107,41 +78,6 @@ def named_rows(path: Path, records: Iterable[Any], how: Reading) -> Iterator[Row
                 f"({', '.join(names)}): {str(record)[:60]}."
             )
         yield dict(zip(names, record, strict=True))
-
-
-def spans_column(rows: Sequence[Row], how: Reading) -> str | None:
-    """Returns the only column of the first rows that holds spans; None where there are several, or
-    one has the asked name."""
-    if any(how.spans in row or how.text not in row for row in rows):
-        return None
-    found = [
-        column
-        for column in dict.fromkeys(column for row in rows for column in row)
-        if any(row.get(column) for row in rows)
-        and all(
-            value is None or (isinstance(value, list) and all(map(is_span, value)))
-            for value in (row.get(column) for row in rows)
-        )
-    ]
-    return found[0] if len(found) == 1 else None
-
-
-def tool_of_spans(rows: Sequence[Row], column: str) -> str | None:
-    """Returns the tool whose spans a column of the first rows holds; None where several write
-    such."""
-    span = next(row[column][0] for row in rows if row.get(column))
-    if isinstance(span, list):
-        return "doccano" if column in ("label", "labels") else None
-    return "doccano" if "start_offset" in span else "label_studio" if "labels" in span else None
-
-
-def is_span(item: Any) -> bool:
-    """Returns whether a value is a span, as one of the tools writes it."""
-    if isinstance(item, list):
-        return [type(v) for v in item] == [int, int, str]
-    keys = set(item) if isinstance(item, dict) else set()
-    placed = {"start", "end"} <= keys or "start_offset" in keys
-    return placed and not keys.isdisjoint({"label", "labels", "type"})
 
 
 def exported_rows(path: Path, records: Iterable[Any], how: Reading, name: str) -> Reader:

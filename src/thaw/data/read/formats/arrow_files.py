@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from thaw.data.read.formats.csv_files import check_names
+from thaw.data.read.header import check_names
 from thaw.data.read.reading import Reading
 from thaw.data.read.rows import Reader, Remarks
 from thaw.errors import ThawError

@@ -98,7 +98,8 @@ class Values:
         """Returns the error for a place in the buffer."""
         line = self.lines + self.buffer.count("\n", 0, place)
         got = self.buffer[place : place + SHOWN].strip()
-        return ThawError(f"{self.path} line {line}: not JSON: {why}, got {got!r}.")
+        hint = " data.format=jsonl reads a Python dictionary a line." if got[:1] == "'" else ""
+        return ThawError(f"{self.path} line {line}: not JSON: {why}, got {got!r}.{hint}")
 
 
 def json_records(path: Path, part: str | None, encoding: str) -> Reader:

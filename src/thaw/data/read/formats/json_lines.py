@@ -1,12 +1,16 @@
 """JSON Lines: an object a line, or a list a line."""
 
 import json
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from thaw.data.read.literals import literal
 from thaw.data.read.rows import Reader, Remarks
 from thaw.errors import ThawError
+
+log = logging.getLogger(__name__)
 
 A_LINE = "Where an object is several lines, `jq -c . file > file.jsonl` writes it in one."
 
@@ -35,7 +39,7 @@ def json_lines(path: Path, lines: Iterable[str], skip: bool = False) -> Reader:
         ThawError: a line is no JSON or no record, or there is none.
     """
     kind: type | None = None
-    blank = 0
+    blank = python = 0
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             blank += 1
@@ -43,6 +47,7 @@ def json_lines(path: Path, lines: Iterable[str], skip: bool = False) -> Reader:
         try:
             row = record_of(line, f"{path} line {number}", number == 1, kind)
             kind = type(row)
+            python += line.lstrip().startswith("{'")
         except ThawError as error:
             if not skip:
                 raise
@@ -50,6 +55,8 @@ def json_lines(path: Path, lines: Iterable[str], skip: bool = False) -> Reader:
         yield row
     if kind is None:
         raise ThawError(f"{path} is empty.")
+    if python:
+        log.info("%s: %d lines are read as Python's dictionaries, not as JSON", path, python)
     return Remarks(parts={"blank lines": blank})
 
 
@@ -66,6 +73,8 @@ def record_of(line: str, where: str, first: bool, kind: type | None) -> Any:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
         begins = line.strip()
+        if begins.startswith("{'") and (found := literal(begins)) is not None:
+            return found
         hint = " data.format=json reads an array." if begins[:1] == "[" and first else ""
         hint = f" {A_LINE}" if begins == "{" else hint
         raise ThawError(f"{where}: not JSON: {error}.{hint}") from error

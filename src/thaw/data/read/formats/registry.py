@@ -19,11 +19,12 @@ from thaw.data.read.formats.content import (
     looks_tagged,
     suffix_of,
 )
-from thaw.data.read.formats.csv_files import csv_rows, shown
+from thaw.data.read.formats.csv_files import csv_rows
 from thaw.data.read.formats.excel import excel_rows
 from thaw.data.read.formats.labelled_texts import class_folders, fasttext_rows, folder_rows
 from thaw.data.read.formats.own import own_rows
 from thaw.data.read.formats.spacy_files import spacy_rows
+from thaw.data.read.header import shown
 from thaw.data.read.reading import Reading
 from thaw.data.read.rows import Reader, Remarks, Rows
 from thaw.data.read.text_files import COMPRESSED, open_lines, require_file, split_part
@@ -113,6 +114,7 @@ def rows_of(path: Path, how: Reading) -> Rows:
         rows = Rows(own_rows(how.reader, path), f"data.reader={how.reader}")
     else:
         path, part = split_part(path)
+        require_no_page(path)
         found = found_format(path, how) if how.format in (None, TABLE) else str(how.format)
         if found not in FORMATS:
             raise ThawError(f"data.format={how.format}: expected one of {', '.join(FORMATS)}.")
@@ -122,6 +124,19 @@ def rows_of(path: Path, how: Reading) -> Rows:
     if not how.words:
         return rows
     return rows.through(lambda given: sentences_of_words(given, how, str(path)))
+
+
+def require_no_page(path: Path) -> None:
+    """Raises ThawError if a file named as a table is a page of HTML."""
+    if suffix_of(path) not in (*TABLES, ".xls") or not path.is_file():
+        return
+    with open(path, "rb") as raw:
+        head = raw.read(200).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if head.startswith((b"<!doctype html", b"<html")):
+        raise ThawError(
+            f"{path} is a page of HTML, not a table. Was a link downloaded, and not the file? A "
+            "table within it becomes one with pandas.read_html(path)[0].to_csv('table.csv')."
+        )
 
 
 def require_kind(path: Path, name: str) -> None:
