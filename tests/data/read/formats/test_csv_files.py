@@ -163,3 +163,46 @@ def test_quotes_that_join_fields_of_a_line_name_the_way_out(tmp_path):
         rows(tmp_path, text, "a.tsv")
     [row] = rows(tmp_path, text, "a.tsv", quoting="none")
     assert row == {"one": '"Oh', "two": 'no"', "label": "pos"}
+
+
+def test_what_is_between_fields_is_asked_for_where_two_marks_would_do(tmp_path):
+    text = "text;label, final\n" + "good, warm;pos\n" * 3
+    assert rows(tmp_path, text)[0] == {"text": "good, warm", "label, final": "pos"}
+    other = text.replace("text", "review")
+    assert rows(tmp_path, f"{other}bad;neg\n")[3]["review"] == "bad"  # no comma here
+    with pytest.raises(ThawError, match=r"may be ',' \('review;label', ' final'\) or ';'.* sep=;"):
+        rows(tmp_path, other)
+    assert len(rows(tmp_path, f"sep=;\n{other}")) == 3
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.xls", "a.json"])
+def test_a_page_that_is_named_as_a_table_is_told(tmp_path, name):
+    with pytest.raises(ThawError, match=r"is a page of HTML.*pandas\.read_html"):
+        rows(tmp_path, "\ufeff <!DOCTYPE html>\n<html>", name)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.csv", "text,label\r\na,x\r\n\x1a"),
+        ("a.jsonl", '{"text": "a", "label": "x"}\n\x1a'),
+        ("a.json", '[{"text": "a", "label": "x"}]\x1a'),
+        ("a.tsv", "text\tlabel\na\tx\x1a"),
+    ],
+)
+def test_the_mark_of_dos_at_the_end_of_a_file_is_no_row(tmp_path, name, text):
+    assert rows(tmp_path, text, name) == [{"text": "a", "label": "x"}]
+    assert rows(tmp_path, "text\na\x1a\nb\x1ac\n") == [{"text": "a\x1a"}, {"text": "b\x1ac"}]
+
+
+def test_pythons_dictionaries_are_read_a_line(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    text = "{'text': 'it\\'s \"fine\"', 'label': None}\n{'text': 'b', 'label': True}\n"
+    got = rows(tmp_path, text, "a.jsonl")
+    assert got == [{"text": 'it\'s "fine"', "label": None}, {"text": "b", "label": True}]
+    assert "2 lines are read as Python's dictionaries" in caplog.text
+    with pytest.raises(ThawError, match=r"data\.format=jsonl reads a Python dictionary a line"):
+        rows(tmp_path, text, "a.json")
+    assert rows(tmp_path, text, "a.json", format="jsonl") == got
+    with pytest.raises(ThawError, match="not JSON"):
+        rows(tmp_path, "{'text': open('a')}\n", "a.jsonl")
