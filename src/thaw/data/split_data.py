@@ -94,7 +94,7 @@ class SplitData(Loaders):
     def read_splits(self, only: str | None = None) -> dict[str, Any]:
         """Returns the rows of each split, or of one, with fractions cut from train."""
         train = self.sources["train"]
-        fractions = {s: v for s, v in self.sources.items() if isinstance(v, (int, float))}
+        fractions = self.fractions()
         if only is not None and self.sources[only] is None:
             there = [s for s, v in self.sources.items() if v is not None]
             raise ThawError(f"data={self.name} has no {only} split; it has {', '.join(there)}.")
@@ -110,8 +110,12 @@ class SplitData(Loaders):
             out[split] = self.read_one(root, str(named))
         if fractions and (only is None or only in fractions or only == "train"):
             whole = out["train"] if "train" in out else self.read_one(root, str(self.cut_from))
-            out |= self.cut(whole, {s: float(v) for s, v in fractions.items()})
+            out |= self.cut(whole, fractions)
         return {s: out[s] for s in SPLITS if s in out and (only is None or s == only)}
+
+    def fractions(self) -> dict[str, float]:
+        """Returns the splits that are cut from train, with their shares."""
+        return {s: float(v) for s, v in self.sources.items() if isinstance(v, (int, float))}
 
     def cut(self, whole: Any, fractions: dict[str, float]) -> dict[str, Any]:
         """Returns the splits that are cut from one source: a fold, and fractions of the rest."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from thaw.data.read.header import header_hint
 from thaw.data.read.labels.names import normalized, quoted
+from thaw.data.read.rows import warn_of
 from thaw.data.read.text_store import Text
 from thaw.errors import ThawError
 
@@ -73,9 +74,7 @@ class Dropped:
             )
         if wrong:
             raise ThawError(f"{origin}: {' '.join(wrong)}")
-        for what, out in (("rows without a label", self.unlabelled), ("empty texts", self.empty)):
-            if out:
-                log.warning("%s: %d %s left out of %d", origin, len(out), what, rows)
+        warn_of(self.counts(), origin)
 
     def counts(self) -> dict[str, int]:
         """Returns how many rows are left out, by reason."""

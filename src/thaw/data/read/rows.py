@@ -59,9 +59,9 @@ class Rows(Iterator[Any]):
         returned: Any = yield from rows  # type: ignore[func-returns-value]
         found: Remarks = returned or Remarks()
         self.remarks = replace(found, format=found.format or self.remarks.format)
-        if origin is not None and found.left_out:
+        if origin is not None:
             level = logging.WARNING if any(found.rows.values()) else logging.INFO
-            log.log(level, "%s: left out: %s", origin, reasons(found.left_out))
+            warn_of(found.left_out, origin, level)
 
     def through(self, change: Callable[["Rows"], Iterable[Any]]) -> "Rows":
         """Returns what a function makes of the rows, with their remarks."""
@@ -82,3 +82,9 @@ class Rows(Iterator[Any]):
 def reasons(left_out: Mapping[str, int]) -> str:
     """Returns what is left out in words."""
     return ", ".join(f"{count:,} {reason}" for reason, count in left_out.items())
+
+
+def warn_of(left_out: Mapping[str, int], origin: Path | str, level: int = logging.WARNING) -> None:
+    """Logs what is left out of a file or data set, if anything is."""
+    if left_out:
+        log.log(level, "%s: left out: %s", origin, reasons(left_out))

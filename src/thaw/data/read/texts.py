@@ -3,10 +3,10 @@
 import logging
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from thaw.data.read.formats.arrow_files import names_of_features, with_names
 from thaw.data.read.formats.registry import rows_of
@@ -75,17 +75,14 @@ class Texts:
     def __len__(self) -> int:
         return len(self.texts)
 
-    def take(self, rows: Iterable[int]) -> "Texts":
+    def take(self, rows: Iterable[int]) -> Self:
         """The given rows, in the given order."""
         rows = array("q", rows)
-        few = isinstance(self.texts, list)
-        return Texts(
-            [self.texts[i] for i in rows] if few else Picked(self.texts, rows),
-            [self.labels[i] for i in rows],
-            [self.groups[i] for i in rows] if self.groups else [],
-            self.origin,
-            self.source,
-        )
+        columns = {f.name: v for f in fields(self) if isinstance(v := getattr(self, f.name), list)}
+        parts: dict[str, Any] = {k: [v[i] for i in rows] for k, v in columns.items() if v}
+        if "texts" not in columns:
+            parts["texts"] = Picked(self.texts, rows)
+        return replace(self, **parts, repeats=0)
 
 
 def read_texts(rows: Iterable[Mapping[str, Any]], columns: Columns, origin: str) -> Texts:

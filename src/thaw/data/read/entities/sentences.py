@@ -17,7 +17,7 @@ from thaw.data.read.entities.tag_schemes import find_scheme, is_tag, to_iob2
 from thaw.data.read.entities.word_rows import read_words, sentence_column
 from thaw.data.read.header import header_hint
 from thaw.data.read.row_values import GroupReader, as_text
-from thaw.data.read.rows import reasons
+from thaw.data.read.rows import warn_of
 from thaw.data.read.texts import Source, Texts
 from thaw.errors import ThawError
 
@@ -37,17 +37,6 @@ class Sentences(Texts):
     originals: list[str] = field(default_factory=list)
     places: list[list[tuple[int, int]]] = field(default_factory=list)
     from_spans: bool = False
-
-    def take(self, rows: Iterable[int]) -> "Sentences":
-        """The given rows, in the given order."""
-        rows = list(rows)
-        names = ("texts", "labels", "groups", "originals", "places")
-        parts: dict[str, Any] = {
-            name: [getattr(self, name)[i] for i in rows] for name in names if getattr(self, name)
-        }
-        return Sentences(
-            **parts, origin=self.origin, source=self.source, from_spans=self.from_spans
-        )
 
 
 def read_sentences(
@@ -115,8 +104,7 @@ def read_sentences(
         groups.finish()
     left_out = {"sentences without a word": empty, "spans that overlap a longer one": overlapping}
     left_out = {what: count for what, count in left_out.items() if count}
-    if left_out:
-        log.warning("%s: left out: %s", origin, reasons(left_out))
+    warn_of(left_out, origin)
     if cut:
         log.warning(
             "%s: %d of %d spans cut a word and were widened to whole words; the first: %s. Are "
