@@ -47,7 +47,7 @@ def json_lines(path: Path, lines: Iterable[str], skip: bool = False) -> Reader:
         try:
             row = record_of(line, f"{path} line {number}", number == 1, kind)
             kind = type(row)
-            python += line.lstrip().startswith("{'")
+            python += line[:2] == "{'"
         except ThawError as error:
             if not skip:
                 raise
