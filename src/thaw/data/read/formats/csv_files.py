@@ -74,7 +74,7 @@ def csv_rows(path: Path, part: str | None, how: Reading, asked: str | None = Non
         for row in reader:
             end = reader.line_num + begin - 1
             if not row:
-                blank += not how.words
+                blank += 1
                 yield from [{}] * (how.words and header is not None)  # it may end a sentence
             if header is None and row:
                 header = find_header(path, row, how)
