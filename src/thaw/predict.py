@@ -4,21 +4,21 @@ output=out.csv`, in memory that does not grow with the file."""
 import logging
 import signal
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
 
 from thaw.cli.exit import exit_clearly
 from thaw.cli.finished_run import finished, refuse_reader
 from thaw.cli.overrides import read_arguments
 from thaw.data.added_columns import AddedColumns
 from thaw.data.read.formats.arrow_files import BATCH
-from thaw.data.read.formats.json_files import Unread, json_lines
+from thaw.data.read.formats.json_lines import Unread, json_lines
 from thaw.data.read.formats.registry import found_format, rows_of
 from thaw.data.read.input_reading import reading_of
 from thaw.data.read.reading import Reading
+from thaw.data.read.rows import Rows, reasons
 from thaw.data.read.standard_input import NAME, standard_input_lines
 from thaw.data.read.surrogates import replace_surrogates
 from thaw.data.read.text_files import open_lines
@@ -63,9 +63,9 @@ class Counts:
     skipped: int = 0
     first: str = ""
 
-    def tell(self) -> None:
-        """Prints what a user should know to standard error."""
-        said = []
+    def tell(self, left_out: Mapping[str, int]) -> None:
+        """Prints what a user should know to standard error, with what no row was made of."""
+        said = [f"of the input are left out: {reasons(left_out)}"] if left_out else []
         if self.empty:
             said.append(
                 f"{self.empty} of {self.rows} texts are empty; what is predicted for them says "
@@ -104,7 +104,8 @@ def predict(argv: list[str]) -> Counts:
     words = str(data.get("_target_")).startswith("thaw.data.ner.")
     how = reading_of(given, data, words, text)
     origin = "standard input" if given["input"] == "-" else given["input"]
-    rows = replace_surrogates(input_rows(given, how, skip), origin)
+    source = input_rows(given, how, skip)
+    rows = replace_surrogates(source, origin)
     # Errors of the input show before the model is loaded.
     head = list(islice(rows, 1 if stream else BATCH))
     if not head:
@@ -128,7 +129,7 @@ def predict(argv: list[str]) -> Counts:
                 counts.skipped += 1
             else:
                 counts.empty += not any(str(row[c]).strip() for c in columns)
-    counts.tell()
+    counts.tell(source.remarks.left_out)
     return counts
 
 
@@ -148,7 +149,7 @@ def same_file(one: str, two: str) -> bool:
     return Path(one).exists() and Path(two).exists() and Path(one).samefile(two)
 
 
-def input_rows(given: Mapping[str, str], how: Reading, skip: bool) -> Iterable[dict[str, Any]]:
+def input_rows(given: Mapping[str, str], how: Reading, skip: bool) -> Rows:
     """Returns the rows of the input.
 
     Args:
@@ -160,10 +161,10 @@ def input_rows(given: Mapping[str, str], how: Reading, skip: bool) -> Iterable[d
     if given["input"] == "-":
         lines = standard_input_lines(how.encoding)
         if how.format == "jsonl":
-            return json_lines(NAME, lines, skip)
-        return ({how.text: line.rstrip("\r\n")} for line in lines)
+            return Rows(json_lines(NAME, lines, skip))
+        return Rows({how.text: line.rstrip("\r\n")} for line in lines)
     if skip and how.reader is None and (how.format or found_format(path, how)) == "jsonl":
-        return json_lines(path, open_lines(path, how.encoding), skip)
+        return Rows(json_lines(path, open_lines(path, how.encoding), skip))
     return rows_of(path, how)
 
 

@@ -110,6 +110,7 @@ def test_an_option_that_the_task_does_not_read_is_refused():
         ("epochs=3", "Did you mean trainer.max_epochs"),
         ("bs=8", r"Did you mean data.batch_size\?"),
         ("data.train=~/a b.csv", r"""Quote the value .*: "data.train='~/a b.csv'";"""),
+        ("data.drop_labels=[café, x]", r"""in the list: 'data\.drop_labels=\["café",x\]'"""),
     ],
 )
 def test_a_mistyped_option_names_the_nearest(override, message):

@@ -10,6 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from thaw.cli.conf import choices, conf_dir, own_dirs, search_path, tasks
 from thaw.cli.messages import did_you_mean
+from thaw.data.read.labels.names import option
 from thaw.errors import ThawError
 
 ENGINES = ("joblib", "submitit", "ray", "optuna")  # launchers and sweepers that are extras of thaw
@@ -122,6 +123,11 @@ def explain(error: BaseException) -> str:
         return str(error.__cause__)
     if isinstance(error, OverrideParseException):
         key, _, value = error.override.partition("=")
+        if value[:1] == "[" and value[-1:] == "]":
+            names = [name.strip(" \"'") for name in value[1:-1].split(",")]
+            return (
+                f"cannot read {error.override!r}. Quote what is in the list: {option(key, names)}"
+            )
         quoted = value.strip("\"'").replace("'", r"\'")
         return (
             f"cannot read {error.override!r}. Quote the value for Hydra and the word for the "

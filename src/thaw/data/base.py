@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,7 @@ from thaw.data.contents import require_same_contents
 from thaw.data.encode.positions import require_room
 from thaw.data.encode.token_cache import Rows, cache_key, cached_rows
 from thaw.data.encode.vocabulary import vocabulary
-from thaw.data.read.formats.content import suffix_of
 from thaw.data.read.labels.names import label_counts
-from thaw.data.read.text_files import split_part
-from thaw.data.read.texts import Source
 from thaw.data.split_data import SplitData
 from thaw.data.summary import DataSummary, split_summary
 
@@ -136,15 +132,7 @@ class EncoderData(SplitData):
             )
             for split, rows in self.rows.items()
         }
-        read = [replace(source, format=self.format_of(source)) for source in sources.values()]
-        return DataSummary(str(self.name), self.max_tokens, read, splits)
-
-    def format_of(self, source: Source) -> str:
-        """Returns how a source is read, for people."""
-        if isinstance(self.root(), str):
-            return "Hugging Face Hub"
-        suffix = suffix_of(split_part(Path(source.origin))[0]).lstrip(".")
-        return self.reading.reader or self.reading.format or suffix or "directory"
+        return DataSummary(str(self.name), self.max_tokens, list(sources.values()), splits)
 
     @property
     def pipeline_options(self) -> dict[str, Any]:

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from thaw.data.read.labels.names import listed
 from thaw.errors import ThawError
 
 ENDS = 2**20  # bytes at each end of a file that is too large to be read for its hash
-SHOWN = 5  # labels in a message
 
 
 def contents_of_path(path: Path) -> dict[str, Any]:
@@ -52,7 +52,9 @@ def require_same_contents(
         else:
             changes.append(f"{split} had {sizes[0]}, and now has {sizes[1]}")
     if began["labels"] != now["labels"]:
-        changes.append(f"labels were {names(began['labels'])}, and now are {names(now['labels'])}")
+        changes.append(
+            f"labels were {listed(began['labels'])}, and now are {listed(now['labels'])}"
+        )
     if changes:
         files = ", ".join(f"data.{k}={v}" for k, v in sources.items() if isinstance(v, str))
         raise ThawError(
@@ -67,9 +69,3 @@ def amount(contents: Mapping[str, Any] | None) -> str:
         return "nothing"
     unit = "rows" if "rows" in contents else "bytes"
     return f"{contents[unit]:,} {unit}"
-
-
-def names(labels: list[str]) -> str:
-    """Some labels, for people."""
-    more = f" and {len(labels) - SHOWN} more" if len(labels) > SHOWN else ""
-    return f"{', '.join(map(repr, labels[:SHOWN]))}{more}" if labels else "none"

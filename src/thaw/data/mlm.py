@@ -18,6 +18,7 @@ from thaw.data.encode.words import word_numbers
 from thaw.data.loaders import rowwise
 from thaw.data.read.corpus import corpus_rows, joined
 from thaw.data.read.row_values import Columns
+from thaw.data.read.rows import Rows
 from thaw.data.read.texts import Texts, read_texts
 from thaw.data.streamed import StreamedData
 from thaw.errors import ThawError
@@ -69,7 +70,7 @@ class MaskedLanguageModelData(StreamedData):
     def task_kwargs(self) -> dict[str, Any]:
         return {"max_tokens": self.max_tokens}
 
-    def source_rows(self, root: Path | str | None, split: str) -> Iterable[Mapping[str, Any]]:
+    def source_rows(self, root: Path | str | None, split: str) -> Rows:
         if isinstance(root, str):
             return super().source_rows(root, split)
         return corpus_rows((root or Path()) / split, self.reading, self.pack == "documents")
@@ -133,7 +134,8 @@ class MaskedLanguageModelData(StreamedData):
         for _, row in rows:
             if statistics is not None:
                 statistics["cut"] += len(row[0]) > self.room
-                statistics["longest"] = max(statistics["longest"], len(row[0]))
+                special = self.max_tokens - self.room
+                statistics["longest"] = max(statistics["longest"], len(row[0]) + special)
             yield self.framed(row)
 
     def report(self, split: str, count: int, statistics: Mapping[str, int], hint: str = "") -> None:

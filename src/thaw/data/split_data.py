@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ from pydantic import Field, NonNegativeInt
 from thaw.data.loaders import Loaders
 from thaw.data.read.folds import fold_split, held_out, require_fold
 from thaw.data.read.reading import FormatName, Quoting, Reading
+from thaw.data.read.rows import Rows
 from thaw.data.read.splits import cut
 from thaw.data.read.surrogates import replace_surrogates
 from thaw.data.read.text_store import hashes
@@ -92,7 +94,7 @@ class SplitData(Loaders):
     def read_splits(self, only: str | None = None) -> dict[str, Any]:
         """Returns the rows of each split, or of one, with fractions cut from train."""
         train = self.sources["train"]
-        fractions = {s: v for s, v in self.sources.items() if isinstance(v, (int, float))}
+        fractions = self.fractions()
         if only is not None and self.sources[only] is None:
             there = [s for s, v in self.sources.items() if v is not None]
             raise ThawError(f"data={self.name} has no {only} split; it has {', '.join(there)}.")
@@ -108,8 +110,12 @@ class SplitData(Loaders):
             out[split] = self.read_one(root, str(named))
         if fractions and (only is None or only in fractions or only == "train"):
             whole = out["train"] if "train" in out else self.read_one(root, str(self.cut_from))
-            out |= self.cut(whole, {s: float(v) for s, v in fractions.items()})
+            out |= self.cut(whole, fractions)
         return {s: out[s] for s in SPLITS if s in out and (only is None or s == only)}
+
+    def fractions(self) -> dict[str, float]:
+        """Returns the splits that are cut from train, with their shares."""
+        return {s: float(v) for s, v in self.sources.items() if isinstance(v, (int, float))}
 
     def cut(self, whole: Any, fractions: dict[str, float]) -> dict[str, Any]:
         """Returns the splits that are cut from one source: a fold, and fractions of the rest."""
@@ -136,9 +142,11 @@ class SplitData(Loaders):
         origin = (
             f"{root}, split {split}" if isinstance(root, str) else str((root or Path()) / split)
         )
-        return self.pick(replace_surrogates(self.source_rows(root, split), origin), origin)
+        rows = self.source_rows(root, split)
+        picked = self.pick(replace_surrogates(rows, origin), origin)
+        return replace(picked, source=picked.source.read_with(rows.remarks))
 
-    def source_rows(self, root: Path | str | None, split: str) -> Iterable[Mapping[str, Any]]:
+    def source_rows(self, root: Path | str | None, split: str) -> Rows:
         """Returns the rows of one file, or of one split on the Hub."""
         return read_split(root, split, self.reading, **self.hub)
 

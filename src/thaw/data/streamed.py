@@ -80,10 +80,6 @@ class StreamedData(EncoderData):
                 out[split] = self.read_one(self.root(), str(source))
         return out
 
-    def fractions(self) -> dict[str, float]:
-        """Returns the splits that are cut from train, with their shares."""
-        return {s: float(v) for s, v in self.sources.items() if isinstance(v, (int, float))}
-
     def streamed(self, split: str) -> Iterator[tuple[str, Any]]:
         """Yields texts of train's source that fall into a split, each with its document.
 

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from thaw.data.read.labels.names import distinct_name
+from thaw.data.read.rows import reasons
 from thaw.data.read.texts import Source, Texts
 
 if TYPE_CHECKING:  # a sweep's report is written without it
@@ -72,7 +73,7 @@ class DataSummary:
                 source.format,
                 "; ".join(f"{option}: {', '.join(c)}" for option, c in source.columns.items()),
                 source.rows,
-                ", ".join(f"{n:,} {reason}" for reason, n in source.left_out.items()) or "none",
+                reasons(source.left_out) or "none",
             ]
             for source in self.sources
         ]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer
 
 from thaw.data.encode.positions import most_tokens
-from thaw.data.read.formats.json_files import Unread
+from thaw.data.read.formats.json_lines import Unread
 from thaw.data.read.row_values import as_text
 from thaw.encoder.load import load
 from thaw.encoder.onnx.session import FILES, OnnxModel

@@ -1,9 +1,14 @@
 """How a prediction's input is read: as the run's files, unless said otherwise."""
 
+import io
+
 import pytest
 
+from thaw.data.read.formats.registry import rows_of
 from thaw.data.read.input_reading import reading_of
+from thaw.data.read.reading import Reading
 from thaw.errors import ThawError
+from thaw.predict import input_rows
 
 OPTIONS = (
     "format",
@@ -83,3 +88,23 @@ def test_the_format_is_told_by_name_run_and_content(tmp_path, name, text, words,
 def test_a_wrong_option_is_explained(tmp_path, typed, message):
     with pytest.raises(ThawError, match=message):
         reading(tmp_path, **typed)
+
+
+RAW = 'text,label\n"It begins,pos\nand goes on,neg\nand ends",pos\nnext,neg\n'
+
+
+@pytest.mark.parametrize(("quoting", "count"), [("none", 4), ("csv", 2)])
+def test_an_input_never_gives_other_rows_than_it_has_lines_in_silence(tmp_path, quoting, count):
+    path = tmp_path / "new.csv"
+    how = reading(tmp_path, path.name, RAW, words=False, run={})
+    with pytest.raises(ThawError, match=r"lines 2 to 4: .*none reads 4 rows.*In prediction it is"):
+        list(rows_of(path, how))
+    typed = reading(tmp_path, path.name, RAW, words=False, run={}, quoting=quoting)
+    of_the_run = reading(tmp_path, path.name, RAW, words=False, run={"quoting": quoting})
+    assert [len(list(rows_of(path, how))) for how in (typed, of_the_run)] == [count, count]
+
+
+def test_lines_of_standard_input_are_rows_whatever_quotes_they_hold(monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(RAW.encode())))
+    rows = list(input_rows({"input": "-"}, Reading(format="text"), skip=False))
+    assert [row["text"] for row in rows] == RAW.splitlines()

@@ -54,7 +54,7 @@ def test_empty_texts_are_dropped_when_asked_for_and_counted(caplog):
     columns = Columns(text=["text"], label="label", drop_empty=True)
     texts = read_texts(rows(("a", "x"), ("", "x")), columns, "a.csv")
     assert texts.texts == [("a",)]
-    assert "1 empty texts left out of 2" in caplog.text
+    assert "left out: 1 empty text" in caplog.text
 
 
 def test_a_row_without_a_label_is_an_error():

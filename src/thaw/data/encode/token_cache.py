@@ -14,7 +14,7 @@ from thaw.storage.cache import DiskCache, cache_dir, disk_errors
 
 BUDGET_GIB = 20.0  # of all entries
 PART = 10_000  # rows written at a time
-VERSION = 3  # of the format, part of the key
+VERSION = 4  # of the format, part of the key
 
 Rows = dict[str, list]  # columns of the same length
 

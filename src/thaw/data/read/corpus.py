@@ -1,5 +1,6 @@
 """Running text: a text a line, tables with a column of texts, or a folder of .txt files."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 from thaw.data.read.formats.content import is_fasttext, is_saved, suffix_of
 from thaw.data.read.formats.registry import TABLES, rows_of
 from thaw.data.read.reading import Reading
+from thaw.data.read.rows import Reader, Remarks, Rows
 from thaw.data.read.text_files import COMPRESSED, open_lines, require_file, split_part
 from thaw.errors import ThawError
 
@@ -16,7 +18,7 @@ MOST_CONTROL = 0.3  # of the first bytes of a text: what comes out of a PDF has 
 CONTROL = bytes({*range(32)} - {*b"\t\n\v\f\r\x1b"})
 
 
-def corpus_rows(path: Path, how: Reading, documents: bool) -> Iterator[Mapping[str, Any]]:
+def corpus_rows(path: Path, how: Reading, documents: bool) -> Rows:
     """Rows of a file or folder, in memory that does not grow with it.
 
     A row has what a table has; of a text file `text`, the line. Of a folder, `document` names the
@@ -43,28 +45,34 @@ def corpus_rows(path: Path, how: Reading, documents: bool) -> Iterator[Mapping[s
         other = is_fasttext(whole, how.encoding)
     if other:
         return rows_of(path, how)
-    if path.is_dir():
-        return folder_rows(path, how.encoding, documents)
-    return text_file_rows(path, how.encoding, documents)
+    rows = (folder_rows if path.is_dir() else text_file_rows)(path, how.encoding, documents)
+    return Rows(rows, "text", path)
 
 
-def folder_rows(path: Path, encoding: str, documents: bool) -> Iterator[Mapping[str, Any]]:
+def folder_rows(path: Path, encoding: str, documents: bool) -> Reader:
     """Rows of the .txt files in a folder and the folders below, in the order of their names."""
     files = sorted(p for p in path.rglob("*") if ".txt" in p.suffixes and p.is_file())
     if not files:
         inside = ", ".join(sorted(p.name for p in path.iterdir())[:5]) or "nothing"
         raise ThawError(f"{path} has no .txt files; it holds {inside}. Name a file in it.")
+    left_out = Counter({"empty files": sum(not file.stat().st_size for file in files)})
+    left_out["files without .txt in their names"] = sum(p.is_file() for p in path.rglob("*")) - len(
+        files
+    )
     for file in files:
         if file.stat().st_size:
             name = str(file.relative_to(path))
-            for row in text_file_rows(file, encoding, documents):
+            rows = Rows(text_file_rows(file, encoding, documents))
+            for row in rows:
                 yield {**row, "document": name}
+            left_out.update(rows.remarks.parts)
+    return Remarks(parts=left_out)
 
 
-def text_file_rows(path: Path, encoding: str, documents: bool) -> Iterator[Mapping[str, Any]]:
+def text_file_rows(path: Path, encoding: str, documents: bool) -> Reader:
     """Lines of a text file as `text`; with `documents` also `document`, the line's number."""
     require_text(path, encoding)
-    number = 1
+    number, blank = 1, 0
     for piece in open_lines(path, encoding, LONGEST):
         ended = piece.endswith("\n")
         if not documents and len(piece) >= LONGEST:
@@ -76,7 +84,10 @@ def text_file_rows(path: Path, encoding: str, documents: bool) -> Iterator[Mappi
             yield (
                 {"text": piece, "document": number} if documents else {"text": piece.rstrip("\r\n")}
             )
+        else:
+            blank += 1
         number += ended
+    return Remarks(parts={"blank lines": blank})
 
 
 def require_text(path: Path, encoding: str) -> None:

@@ -8,8 +8,9 @@ from decimal import Decimal
 from hashlib import sha256
 from typing import Any
 
-from thaw.data.read.formats.csv_files import header_hint
+from thaw.data.read.header import header_hint
 from thaw.data.read.labels.names import normalized, quoted
+from thaw.data.read.rows import warn_of
 from thaw.data.read.text_store import Text
 from thaw.errors import ThawError
 
@@ -73,9 +74,7 @@ class Dropped:
             )
         if wrong:
             raise ThawError(f"{origin}: {' '.join(wrong)}")
-        for what, out in (("rows without a label", self.unlabelled), ("empty texts", self.empty)):
-            if out:
-                log.warning("%s: %d %s left out of %d", origin, len(out), what, rows)
+        warn_of(self.counts(), origin)
 
     def counts(self) -> dict[str, int]:
         """Returns how many rows are left out, by reason."""
@@ -159,7 +158,7 @@ def require_columns(row: Mapping[str, Any], columns: Columns, origin: str) -> No
                     f" {column!r} is within {name!r}: a function of yours takes it out, "
                     "data.reader=."
                     for name, value in row.items()
-                    if isinstance(value, Mapping) and column in value
+                    if isinstance(value, Mapping) and column.removeprefix(f"{name}.") in value
                 )
             )
 

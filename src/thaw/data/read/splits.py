@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from thaw.data.read.folds import numbered
-from thaw.data.read.labels.names import names_in, shown
+from thaw.data.read.labels.names import counted, names_in
 from thaw.data.read.text_store import hashes
 from thaw.data.read.texts import SPLITS, Texts
 from thaw.errors import ThawError
@@ -231,11 +231,9 @@ class Cut:
         return out
 
 
-def few(counts: Mapping[str, int], most: int = 10) -> str:
-    """Returns the labels with the fewest texts, and how many more there are."""
-    order = sorted(counts, key=lambda name: (counts[name], name))
-    text = ", ".join(f"{shown(name)} ({counts[name]})" for name in order[:most])
-    return text + (f" and {len(order) - most} more" if len(order) > most else "")
+def few(counts: Mapping[str, int]) -> str:
+    """Returns labels with their counts, those with the fewest texts first."""
+    return counted({name: counts[name] for name in sorted(counts, key=lambda n: (counts[n], n))})
 
 
 def split_of(group: str, fractions: Mapping[str, float]) -> str:

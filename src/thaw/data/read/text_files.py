@@ -5,6 +5,7 @@ import codecs
 import difflib
 import gzip
 import io
+import logging
 import lzma
 import zlib
 from collections.abc import Callable, Iterator
@@ -13,6 +14,9 @@ from typing import Any
 
 from thaw.errors import ThawError
 
+log = logging.getLogger(__name__)
+
+END = "\x1a"  # Ctrl-Z, which ends text files of DOS
 COMPRESSED: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 
 # How files begin that are no text, what they are, and what to do with them.
@@ -73,10 +77,16 @@ def text_lines(
         name = codecs.lookup(encoding).name
         with opener(path, "rb") as raw:
             require_own(path, raw.peek(LONGEST_MARK))
+            marked = opener is open and ends_marked(raw)
+            if marked:
+                log.info("%s: a Ctrl-Z ends the file and is passed over", path)
             file = io.TextIOWrapper(raw, "utf-8-sig" if name == "utf-8" else name, newline=newline)
             try:
                 lines = iter(lambda: file.readline(longest), "") if longest > 0 else file
                 for number, line in enumerate(lines, start=1):
+                    if marked and line[-1] == END and not 0 < longest <= len(line):
+                        if not (line := line[:-1]):
+                            return
                     if "\0" in line:
                         raise ThawError(f"{path} line {number}: {nul_hint(line)}")
                     yield line
@@ -98,6 +108,14 @@ def text_lines(
         raise ThawError(f"there is no encoding {encoding!r}; try utf-8 or cp1252.") from error
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         raise ThawError(f"{path} cannot be read, is it damaged? {error}") from error
+
+
+def ends_marked(raw: Any) -> bool:
+    """Returns whether the last byte of an open file is DOS's mark of its end."""
+    raw.seek(-1, io.SEEK_END)
+    marked = raw.read(1) == END.encode()
+    raw.seek(0)
+    return marked
 
 
 def require_own(path: Path, head: bytes) -> None:

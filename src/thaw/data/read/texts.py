@@ -3,10 +3,10 @@
 import logging
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from thaw.data.read.formats.arrow_files import names_of_features, with_names
 from thaw.data.read.formats.registry import rows_of
@@ -14,6 +14,7 @@ from thaw.data.read.labels.names import names_in
 from thaw.data.read.labels.reader import LabelReader
 from thaw.data.read.reading import Reading
 from thaw.data.read.row_values import Columns, Dropped, GroupReader, as_text, require_columns
+from thaw.data.read.rows import Remarks, Rows
 from thaw.data.read.text_store import FEW, Picked, Spool, Text
 from thaw.errors import ThawError
 
@@ -30,8 +31,8 @@ class Source:
     Attributes:
         origin: name of the file or data set.
         columns: names of the columns that were read, by option.
-        rows: number of rows.
-        left_out: number of rows that were left out, by reason.
+        rows: number of rows, those included that were left out.
+        left_out: number of rows, and of parts of rows, that were left out, by reason.
         format: format that it was read in.
     """
 
@@ -40,6 +41,15 @@ class Source:
     rows: int
     left_out: Mapping[str, int]
     format: str = ""
+
+    def read_with(self, remarks: Remarks) -> "Source":
+        """Returns the source with what its reader says of it."""
+        return replace(
+            self,
+            rows=self.rows + sum(remarks.rows.values()),
+            left_out={**remarks.left_out, **self.left_out},
+            format=remarks.format or "",
+        )
 
 
 @dataclass
@@ -65,17 +75,14 @@ class Texts:
     def __len__(self) -> int:
         return len(self.texts)
 
-    def take(self, rows: Iterable[int]) -> "Texts":
+    def take(self, rows: Iterable[int]) -> Self:
         """The given rows, in the given order."""
         rows = array("q", rows)
-        few = isinstance(self.texts, list)
-        return Texts(
-            [self.texts[i] for i in rows] if few else Picked(self.texts, rows),
-            [self.labels[i] for i in rows],
-            [self.groups[i] for i in rows] if self.groups else [],
-            self.origin,
-            self.source,
-        )
+        columns = {f.name: v for f in fields(self) if isinstance(v := getattr(self, f.name), list)}
+        parts: dict[str, Any] = {k: [v[i] for i in rows] for k, v in columns.items() if v}
+        if "texts" not in columns:
+            parts["texts"] = Picked(self.texts, rows)
+        return replace(self, **parts, repeats=0)
 
 
 def read_texts(rows: Iterable[Mapping[str, Any]], columns: Columns, origin: str) -> Texts:
@@ -138,11 +145,12 @@ def read_texts(rows: Iterable[Mapping[str, Any]], columns: Columns, origin: str)
     return out
 
 
-def read_split(root: Path | str | None, split: str, how: Reading, **hub: Any) -> Iterable[Mapping]:
+def read_split(root: Path | str | None, split: str, how: Reading, **hub: Any) -> Rows:
     """Rows of a split: of a file under `root`, or of a data set on the Hub (`root` a string)."""
     if isinstance(root, str):
         from thaw.storage.hub import load_hub_dataset
 
         data = load_hub_dataset(root, hub.get("config"), hub.get("revision"), split)
-        return with_names(data, names_of_features(data.features), f"{root}, split {split}")
+        rows = with_names(data, names_of_features(data.features), f"{root}, split {split}")
+        return Rows(rows, "Hugging Face Hub")
     return rows_of((root or Path()) / split, how)

@@ -47,7 +47,7 @@ def test_prodigy_gives_what_was_accepted_and_counts_the_rest(tmp_path, caplog):
     ]
     path = write(tmp_path, "a.jsonl", records)
     assert [spans(row) for row in rows_of(path, NER)] == [SPANS, []]
-    assert "3 of 5 rows are left out (answer: 1 ignore, 2 reject)" in caplog.text
+    assert "out: 2 rows with the answer reject, 1 rows with the answer ignore" in caplog.text
     assert "read as format=prodigy" in caplog.text
 
 
@@ -92,7 +92,7 @@ def test_doccano_holds_spans_under_any_of_its_names(tmp_path, column, value, for
     path = write(tmp_path, "a.jsonl", records)
     how = Reading(format=form, spans="spans", words=True)
     assert [row["spans"] for row in rows_of(path, how)] == [[], value]
-    assert (f"entities are read from its column '{column}'" in caplog.text) == (form is None)
+    assert f"entities are read from its column '{column}'" in caplog.text
 
 
 def test_two_columns_of_spans_are_not_guessed_between(tmp_path):
@@ -127,8 +127,8 @@ def test_label_studio_gives_the_first_annotation_that_was_not_cancelled(tmp_path
         [(0, "PER")],
         [],
     ]
-    assert "2 of 5 rows are left out (task: 1 cancelled, 1 not annotated)" in caplog.text
-    assert "1 of 5 tasks have several annotations" in caplog.text
+    said = "left out: 1 cancelled tasks, 1 tasks without an annotation, 1 annotations after the fi"
+    assert said in caplog.text
 
 
 def test_label_studios_choices_are_a_column(tmp_path):

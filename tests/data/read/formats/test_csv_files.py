@@ -65,9 +65,11 @@ def test_excels_line_names_the_separator(tmp_path):
 RAW = 'text\tlabel\n"It begins\tpos\nand goes on\tneg\nand ends"\tpos\nnext\tneg\n'
 
 
-def test_quotes_that_would_join_rows_of_a_tsv_are_asked_about(tmp_path):
-    with pytest.raises(ThawError, match=r"lines 2 to 4: .*data\.quoting=none.*data\.quoting=csv"):
-        rows(tmp_path, RAW, "a.tsv")
+@pytest.mark.parametrize(("name", "delimiter"), [("a.tsv", "\t"), ("a.csv", ","), ("a.csv", ";")])
+def test_quotes_that_would_join_rows_are_asked_about(tmp_path, name, delimiter):
+    said = r"lines 2 to 4: .*data\.quoting=none reads 4 rows.*data\.quoting=csv reads 2\."
+    with pytest.raises(ThawError, match=said):
+        rows(tmp_path, RAW.replace("\t", delimiter), name)
     got = rows(tmp_path, RAW, "a.tsv", quoting="none")
     assert [row["text"] for row in got] == ['"It begins', "and goes on", 'and ends"', "next"]
     assert len(rows(tmp_path, RAW, "a.tsv", quoting="csv")) == 2
@@ -79,11 +81,32 @@ def test_a_quote_that_is_not_closed_names_the_way_out(tmp_path):
 
 
 def test_a_field_of_several_lines_is_one_field(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
     got = rows(tmp_path, 'text\tlabel\n"one\ntwo"\tpos\n', "a.tsv")
     assert got == [{"text": "one\ntwo", "label": "pos"}]
-    assert not caplog.text
-    rows(tmp_path, 'text,label\n"a, b\nc",pos\n')  # each line could be a row of two fields
-    assert "1 rows stand on several lines" in caplog.text
+    assert "1 rows stand on several lines each, within quotes" in caplog.text
+
+
+# Each line of the row "a, b\nc",pos could be a row of two fields.
+@pytest.mark.parametrize(
+    "text",
+    [
+        'text,label\n"a, b\nc",pos\n"d, e",neg\n',  # not this one
+        'text,label\n"d\ne",neg\n"a, b\nc",pos\n',
+        'text,label\n"a, b\nc",pos\n"d\n\n""e""",neg\n',
+        '"text","label"\n"a, b\nc",pos\nd,neg\n',  # names are in quotes
+    ],
+)
+def test_lines_are_joined_where_a_file_cannot_be_read_without_quotes(tmp_path, text):
+    assert [row["label"] for row in rows(tmp_path, text)] in (["pos", "neg"], ["neg", "pos"])
+
+
+def test_lines_that_could_be_rows_are_refused_where_every_line_could_be(tmp_path):
+    text = 'text,label\nfine,pos\n"a, b\n\nc",pos\nd,neg\n'
+    with pytest.raises(ThawError, match=r"lines 3 to 5: .*none reads 4 rows.*csv reads 3\."):
+        rows(tmp_path, text)
+    assert len(rows(tmp_path, text, quoting="none")) == 4
+    assert len(rows(tmp_path, text, quoting="csv")) == 3
 
 
 def test_a_header_that_is_a_row_is_asked_about_with_what_to_type(tmp_path):
@@ -140,3 +163,46 @@ def test_quotes_that_join_fields_of_a_line_name_the_way_out(tmp_path):
         rows(tmp_path, text, "a.tsv")
     [row] = rows(tmp_path, text, "a.tsv", quoting="none")
     assert row == {"one": '"Oh', "two": 'no"', "label": "pos"}
+
+
+def test_what_is_between_fields_is_asked_for_where_two_marks_would_do(tmp_path):
+    text = "text;label, final\n" + "good, warm;pos\n" * 3
+    assert rows(tmp_path, text)[0] == {"text": "good, warm", "label, final": "pos"}
+    other = text.replace("text", "review")
+    assert rows(tmp_path, f"{other}bad;neg\n")[3]["review"] == "bad"  # no comma here
+    with pytest.raises(ThawError, match=r"may be ',' \('review;label', ' final'\) or ';'.* sep=;"):
+        rows(tmp_path, other)
+    assert len(rows(tmp_path, f"sep=;\n{other}")) == 3
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.xls", "a.json"])
+def test_a_page_that_is_named_as_a_table_is_told(tmp_path, name):
+    with pytest.raises(ThawError, match=r"is a page of HTML.*pandas\.read_html"):
+        rows(tmp_path, "\ufeff <!DOCTYPE html>\n<html>", name)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.csv", "text,label\r\na,x\r\n\x1a"),
+        ("a.jsonl", '{"text": "a", "label": "x"}\n\x1a'),
+        ("a.json", '[{"text": "a", "label": "x"}]\x1a'),
+        ("a.tsv", "text\tlabel\na\tx\x1a"),
+    ],
+)
+def test_the_mark_of_dos_at_the_end_of_a_file_is_no_row(tmp_path, name, text):
+    assert rows(tmp_path, text, name) == [{"text": "a", "label": "x"}]
+    assert rows(tmp_path, "text\na\x1a\nb\x1ac\n") == [{"text": "a\x1a"}, {"text": "b\x1ac"}]
+
+
+def test_pythons_dictionaries_are_read_a_line(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    text = "{'text': 'it\\'s \"fine\"', 'label': None}\n{'text': 'b', 'label': True}\n"
+    got = rows(tmp_path, text, "a.jsonl")
+    assert got == [{"text": 'it\'s "fine"', "label": None}, {"text": "b", "label": True}]
+    assert "2 lines are read as Python's dictionaries" in caplog.text
+    with pytest.raises(ThawError, match=r"data\.format=jsonl reads a Python dictionary a line"):
+        rows(tmp_path, text, "a.json")
+    assert rows(tmp_path, text, "a.json", format="jsonl") == got
+    with pytest.raises(ThawError, match="not JSON"):
+        rows(tmp_path, "{'text': open('a')}\n", "a.jsonl")

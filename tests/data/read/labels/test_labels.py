@@ -131,7 +131,7 @@ def test_what_is_missing_is_no_label_and_left_out_when_asked_for(missing, caplog
     assert found.labels == ["a", "b"]
     assert found.source.rows == 3
     assert found.source.left_out == {"no label": 1}
-    assert "1 rows without a label left out of 3" in caplog.text
+    assert "left out: 1 no label" in caplog.text
 
 
 @pytest.mark.parametrize(

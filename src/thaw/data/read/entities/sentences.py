@@ -14,10 +14,10 @@ from thaw.data.read.entities.spans import (
     words_of,
 )
 from thaw.data.read.entities.tag_schemes import find_scheme, is_tag, to_iob2
-from thaw.data.read.formats.csv_files import header_hint
-from thaw.data.read.formats.word_rows import sentence_column
-from thaw.data.read.literals import literal
+from thaw.data.read.entities.word_rows import read_words, sentence_column
+from thaw.data.read.header import header_hint
 from thaw.data.read.row_values import GroupReader, as_text
+from thaw.data.read.rows import warn_of
 from thaw.data.read.texts import Source, Texts
 from thaw.errors import ThawError
 
@@ -37,17 +37,6 @@ class Sentences(Texts):
     originals: list[str] = field(default_factory=list)
     places: list[list[tuple[int, int]]] = field(default_factory=list)
     from_spans: bool = False
-
-    def take(self, rows: Iterable[int]) -> "Sentences":
-        """The given rows, in the given order."""
-        rows = list(rows)
-        names = ("texts", "labels", "groups", "originals", "places")
-        parts: dict[str, Any] = {
-            name: [getattr(self, name)[i] for i in rows] for name in names if getattr(self, name)
-        }
-        return Sentences(
-            **parts, origin=self.origin, source=self.source, from_spans=self.from_spans
-        )
 
 
 def read_sentences(
@@ -113,10 +102,9 @@ def read_sentences(
         raise ThawError(f"{origin} has no sentence with a word.")
     if groups is not None:
         groups.finish()
-    if empty:
-        log.warning("%s: %d sentences without a word are left out", origin, empty)
-    if overlapping:
-        log.warning("%s: %d spans overlap a longer one and are left out", origin, overlapping)
+    left_out = {"sentences without a word": empty, "spans that overlap a longer one": overlapping}
+    left_out = {what: count for what, count in left_out.items() if count}
+    warn_of(left_out, origin)
     if cut:
         log.warning(
             "%s: %d of %d spans cut a word and were widened to whole words; the first: %s. Are "
@@ -129,7 +117,7 @@ def read_sentences(
     out.from_spans = spans
     read = ("text", "spans") if spans else ("tokens", "tags")
     columns = {option: [names[option]] for option in (*read, "group") if option in names}
-    out.source = Source(origin, columns, number, {"without a word": empty} if empty else {})
+    out.source = Source(origin, columns, number, left_out)
     if not spans:
         convert(out, lines, scheme)
     return out
@@ -162,57 +150,6 @@ def word_hint(row: Mapping[str, Any]) -> str:
         if column
         else ""
     )
-
-
-def read_words(tokens: Any, tags: Any, where: str) -> tuple[list[str], list[str]]:
-    """The words of a row and their tags, as many."""
-    if isinstance(tokens, str) or isinstance(tags, str):
-        tokens, tags = listed(tokens, tags)
-    for name, value in (("tokens", tokens), ("tags", tags)):
-        if not isinstance(value, list):
-            raise ThawError(
-                f"{where}: {name} are {value!r:.60}; expected a list. Where a row is a word, "
-                "data.sentence=<column> names the column that numbers the sentences."
-            )
-    if len(tokens) != len(tags):
-        raise ThawError(f"{where}: {len(tokens)} tokens and {len(tags)} tags.")
-    for name, value in (("token", tokens), ("tag", tags)):
-        if wrong := [v for v in value if not isinstance(v, str)]:
-            numbers = " A number gets its name in a function of yours: data.reader=."
-            raise ThawError(
-                f"{where}: {name} {wrong[0]!r} is no text; tags are names such as B-PER."
-                + (numbers if isinstance(wrong[0], int) else "")
-            )
-    return tokens, tags
-
-
-def listed(tokens: Any, tags: Any) -> tuple[Any, Any]:
-    """Returns words and tags that a table holds as text.
-
-    They are lists as Python, JSON and numpy write them, or words or tags apart by spaces, as many
-    as the others. What is neither stays as it is.
-    """
-    words, kinds = (as_list(value) for value in (tokens, tags))
-    if words is not None and kinds is not None:
-        return words, kinds
-    words, kinds = words or apart(tokens), kinds or apart(tags)
-    tagged = all(kind == "O" or is_tag(str(kind)) for kind in kinds)
-    if 1 < len(words) == len(kinds) and all(words) and tagged:
-        return words, kinds
-    return tokens, tags
-
-
-def apart(value: Any) -> list[str]:
-    """Returns the pieces of a text between spaces; none of what is no text or begins as a list."""
-    return value.split(" ") if isinstance(value, str) and value[:1] != "[" else []
-
-
-def as_list(value: Any) -> list[Any] | None:
-    """Returns a list, or one that was written as text; None where it is none."""
-    if isinstance(value, list):
-        return value
-    parsed = literal(value) if isinstance(value, str) and value[:1] == "[" else None
-    return parsed if isinstance(parsed, list) else None
 
 
 def convert(sentences: Sentences, lines: Sequence[int], scheme: str | None) -> None:

@@ -3,34 +3,37 @@
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from thaw.data.read.formats.json_files import json_lines, json_records
+from thaw.data.read.formats.content import ANSWERS, found_tool, spans_column, tool_of_spans
+from thaw.data.read.formats.json_files import json_records
+from thaw.data.read.formats.json_lines import json_lines
 from thaw.data.read.reading import Reading
+from thaw.data.read.rows import Reader, Remarks, Rows
 from thaw.data.read.text_files import open_lines
 from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)
 
 HEAD = 200  # records that tell the layout
-ANSWERS = ("accept", "reject", "ignore")
 Row = dict[str, Any]
 
 
-def json_line_rows(path: Path, part: str | None, how: Reading) -> Iterator[Row]:
+def json_line_rows(path: Path, part: str | None, how: Reading) -> Reader:
     """Returns rows of JSON Lines; see `table_rows`."""
     return table_rows(path, json_lines(path, open_lines(path, how.encoding)), how)
 
 
-def json_file_rows(path: Path, part: str | None, how: Reading) -> Iterator[Row]:
+def json_file_rows(path: Path, part: str | None, how: Reading) -> Reader:
     """Returns rows of a .json file, or of its array under the key `part`; see `table_rows`."""
     return table_rows(path, json_records(path, part, how.encoding), how)
 
 
-def table_rows(path: Path, records: Iterable[Any], how: Reading) -> Iterator[Row]:
-    """Returns records as rows, by the layout of the tool that wrote them.
+def table_rows(path: Path, records: Reader, how: Reading) -> Reader:
+    """Yields records as rows, by the layout of the tool that wrote them.
 
     Args:
         path: of the file, for messages.
@@ -40,45 +43,26 @@ def table_rows(path: Path, records: Iterable[Any], how: Reading) -> Iterator[Row
     Raises:
         ThawError: a record is a list and its columns have no names, or it is not of its layout.
     """
-    records = iter(records)
-    head = list(islice(records, HEAD))
+    source = Rows(records)
+    head = list(islice(source, HEAD))
     name = found_tool(head) if how.format is None else how.format
     if name in TOOLS:
         if how.format is None:
             log.info("%s: read as format=%s, as its first records show", path, name)
-        return exported_rows(path, chain(head, records), how, name)
-    rows = named_rows(path, chain(head, records), how)
-    if how.spans is not None and (column := spans_column(head, how)) is not None:
+        rows = Rows(exported_rows(path, chain(head, source), how, name))
+    else:
+        rows = Rows(named_rows(path, chain(head, source), how))
+    first = list(islice(rows, HEAD))
+    column = None if how.spans is None else spans_column(first, how)
+    if column is None:
+        yield from chain(first, rows)
+    else:
         log.info("%s: entities are read from its column %r", path, column)
-        return ({**row, str(how.spans): row.get(column)} for row in rows)
-    return rows
-
-
-def found_tool(head: Sequence[Any]) -> str | None:
-    """Returns the tool that wrote records, where they show it for certain."""
-    records = [r for r in head if isinstance(r, dict)]
-    if head and all(is_spacy_pair(r) for r in head):
-        return "spacy_json"
-    if not head or len(records) < len(head):
-        return None
-    answers = [r["answer"] for r in records if "answer" in r]
-    if answers and all("text" in r for r in records) and all(a in ANSWERS for a in answers):
-        return "prodigy"
-    if all(
-        isinstance(r.get("data"), dict)
-        and any(isinstance(r.get(key), list) for key in ("annotations", "completions"))
-        for r in records
-    ):
-        return "label_studio"
-    return "spacy_json" if all(isinstance(r.get("paragraphs"), list) for r in records) else None
-
-
-def is_spacy_pair(record: Any) -> bool:
-    """Returns whether a record is a text and what spaCy 2 says of it."""
-    match record:
-        case [str(), dict(said)]:
-            return not said.keys().isdisjoint({"entities", "cats"})
-    return False
+        name = name or tool_of_spans(first, column)
+        for row in chain(first, rows):
+            yield {**row, str(how.spans): row.get(column)}
+    parts = {**rows.remarks.parts, **source.remarks.parts}
+    return replace(rows.remarks, parts=parts, format=name)
 
 
 def named_rows(path: Path, records: Iterable[Any], how: Reading) -> Iterator[Row]:
@@ -96,59 +80,24 @@ def named_rows(path: Path, records: Iterable[Any], how: Reading) -> Iterator[Row
         yield dict(zip(names, record, strict=True))
 
 
-def spans_column(head: Sequence[Any], how: Reading) -> str | None:
-    """Returns the only column of the first records that holds spans; None where there are several,
-    or one has the asked name."""
-    records = [r for r in head if isinstance(r, dict)]
-    if not records or any(how.spans in r or how.text not in r for r in records):
-        return None
-    found = [
-        column
-        for column in dict.fromkeys(column for record in records for column in record)
-        if any(r.get(column) for r in records)
-        and all(r.get(column) is None or is_list_of_spans(r[column]) for r in records)
-    ]
-    return found[0] if len(found) == 1 else None
-
-
-def is_list_of_spans(value: Any) -> bool:
-    """Returns whether a value is a list of spans."""
-    return isinstance(value, list) and all(map(is_span, value))
-
-
-def is_span(item: Any) -> bool:
-    """Returns whether a value is a span, as one of the tools writes it."""
-    if isinstance(item, list):
-        return [type(v) for v in item] == [int, int, str]
-    keys = set(item) if isinstance(item, dict) else set()
-    placed = {"start", "end"} <= keys or "start_offset" in keys
-    return placed and not keys.isdisjoint({"label", "labels", "type"})
-
-
-def exported_rows(path: Path, records: Iterable[Any], how: Reading, name: str) -> Iterator[Row]:
-    """Yields rows of a tool's export, and warns of how many records are left out, and why."""
-    rows_of_record, what = TOOLS[name]
+def exported_rows(path: Path, records: Iterable[Any], how: Reading, name: str) -> Reader:
+    """Yields rows of a tool's export; what is left out is in the remarks."""
     left_out: Counter[str] = Counter()
-    several = number = 0
+    further = 0
     for number, record in enumerate(records, start=1):
         if not isinstance(record, dict) and name != "spacy_json":
             raise ThawError(
                 f"{path} row {number}: {str(record)[:40]} is no object; data.format=null finds "
                 "the format from the content."
             )
-        rows = rows_of_record(record, how, f"{path}: row {number}")
-        several += name == "label_studio" and len(annotations_of(record)) > 1
+        rows = TOOLS[name](record, how, f"{path}: row {number}")
         if isinstance(rows, str):
             left_out[rows] += 1
-        else:
-            yield from rows
-    if left_out:
-        why = ", ".join(f"{count} {reason}" for reason, count in sorted(left_out.items()))
-        out = f"{left_out.total()} of {number} rows are left out ({what}: {why})"
-        log.warning("%s: %s; row numbers are of the others", path, out)
-    if several:
-        what = "tasks have several annotations; the first of each is read"
-        log.warning("%s: %d of %d %s", path, several, number, what)
+            continue
+        if name == "label_studio":
+            further += max(0, len(annotations_of(record)) - 1)
+        yield from rows
+    return Remarks(left_out, {"annotations after the first one of a task": further})
 
 
 def prodigy_rows(record: Row, how: Reading, where: str) -> Iterable[Row] | str:
@@ -161,7 +110,7 @@ def prodigy_rows(record: Row, how: Reading, where: str) -> Iterable[Row] | str:
     if answer not in ANSWERS:
         raise ThawError(f"{where}: answer {answer!r}; expected {', '.join(ANSWERS)}.")
     if how.annotated and answer != "accept":
-        return str(answer)
+        return f"rows with the answer {answer}"
     row = dict(record)
     if isinstance(accepted := row.get("accept"), list) and "label" not in row:
         several = row.get("config", {}).get("choice_style") == "multiple" or len(accepted) > 1
@@ -172,11 +121,8 @@ def prodigy_rows(record: Row, how: Reading, where: str) -> Iterable[Row] | str:
 
 
 def doccano_rows(record: Row, how: Reading, where: str) -> Iterable[Row]:
-    """Returns the row of a record, whose spans are under `entities`, `label` or `labels`."""
-    keys = [k for k in ("entities", "label", "labels") if is_list_of_spans(record.get(k))]
-    if how.spans is None or how.spans in record or not keys:
-        return [record]
-    return [{**record, how.spans: record[keys[0]]}]
+    """Returns the record, in which `spans_column` finds the spans."""
+    return [record]
 
 
 def annotations_of(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -189,11 +135,12 @@ def label_studio_rows(record: Row, how: Reading, where: str) -> Iterable[Row] | 
     """Returns the row of a task, in JSON or JSON-MIN: the text, and spans or choices by their name;
     or why there is none."""
     if not isinstance(record.get("data"), dict):
-        return doccano_rows(record, how, where)
+        return [record]
     row, kept = dict(record["data"]), annotations_of(record)
     if not kept:
         cancelled = record.get("annotations") or record.get("completions")
-        return ("cancelled" if cancelled else "not annotated") if how.annotated else [row]
+        why = "cancelled tasks" if cancelled else "tasks without an annotation"
+        return why if how.annotated else [row]
     spans = []
     for result in kept[0].get("result") or []:
         value = result.get("value") or {}
@@ -234,10 +181,10 @@ def paragraph_rows(paragraphs: Sequence[Mapping[str, Any]], where: str) -> Itera
         raise ThawError(f"{where}: {what}") from None
 
 
-# By format: what makes rows of a record, or says why it is left out, and what that is about.
-TOOLS: dict[str, tuple[Callable[[Any, Reading, str], Iterable[Row] | str], str]] = {
-    "prodigy": (prodigy_rows, "answer"),
-    "doccano": (doccano_rows, ""),
-    "label_studio": (label_studio_rows, "task"),
-    "spacy_json": (spacy_json_rows, ""),
+# By format: what makes rows of a record, or says what is left out.
+TOOLS: dict[str, Callable[[Any, Reading, str], Iterable[Row] | str]] = {
+    "prodigy": prodigy_rows,
+    "doccano": doccano_rows,
+    "label_studio": label_studio_rows,
+    "spacy_json": spacy_json_rows,
 }

@@ -1,22 +1,20 @@
 """brat's standoff files: a text beside a file of annotations (Stenetorp et al. 2012)."""
 
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from thaw.data.read.reading import Reading
+from thaw.data.read.rows import Reader, Remarks
 from thaw.data.read.text_files import open_lines
 from thaw.errors import ThawError
 
-log = logging.getLogger(__name__)
 
-
-def brat_rows(path: Path, part: str | None, how: Reading) -> Iterator[dict[str, Any]]:
+def brat_rows(path: Path, part: str | None, how: Reading) -> Reader:
     """Yields a row for each .txt file beside an .ann file of a folder and the folders in it.
 
-    A discontinuous entity is read from its first to its last character, as standoff2conll does,
-    and counted. Relations, events, attributes and notes are passed over.
+    A discontinuous entity is read from its first to its last character, as standoff2conll does.
+    Relations, events, attributes and notes are passed over.
 
     Raises:
         ThawError: there is no pair, an .ann has no .txt, or a line of it is no annotation.
@@ -30,10 +28,7 @@ def brat_rows(path: Path, part: str | None, how: Reading) -> Iterator[dict[str, 
     alone = [t for t in texts if not t.with_suffix(".ann").is_file()]
     if how.annotated and len(alone) == len(texts):
         raise ThawError(f"{path} has no .ann file beside a .txt file.")
-    if how.annotated and alone:
-        why = f"which have no .ann file; the first is {alone[0].name}"
-        log.warning("%s: %d of %d texts are left out, %s", path, len(alone), len(texts), why)
-    broken = 0
+    broken = others = 0
     for text in texts:
         if how.annotated and text in alone:
             continue
@@ -42,12 +37,17 @@ def brat_rows(path: Path, part: str | None, how: Reading) -> Iterator[dict[str, 
         if how.spans is not None and text not in alone:
             row[how.spans] = []
             for span, pieces in annotations(text.with_suffix(".ann"), how.encoding):
-                row[how.spans].append(span)
+                row[how.spans] += [span] * bool(pieces)
                 broken += pieces > 1
+                others += not pieces
         yield row
-    if broken:
-        what = "are discontinuous, and read from their first to their last character"
-        log.warning("%s: %d entities %s", path, broken, what)
+    parts = {
+        "annotations that are no entities": others,
+        "gaps of discontinuous entities, read from their first to their last character": broken,
+    }
+    if not (how.annotated and alone):
+        return Remarks(parts=parts)
+    return Remarks({f"texts without an .ann file, such as {alone[0].name}": len(alone)}, parts)
 
 
 def read_whole(path: Path, encoding: str) -> str:
@@ -56,11 +56,14 @@ def read_whole(path: Path, encoding: str) -> str:
 
 
 def annotations(path: Path, encoding: str) -> Iterator[tuple[dict[str, Any], int]]:
-    """Yields entities of an .ann file, each with the number of pieces that it is in."""
+    """Yields annotations of an .ann file: entities, each with the number of pieces that it is in,
+    and 0 for any other annotation."""
     if not path.stat().st_size:
         return
     for number, line in enumerate(open_lines(path, encoding), start=1):
         if not line.startswith("T"):
+            if line.strip():
+                yield {}, 0
             continue
         try:
             _, about, text = line.rstrip("\r\n").split("\t", 2)

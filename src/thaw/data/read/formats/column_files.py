@@ -2,7 +2,6 @@
 CoNLL-2003's (Tjong Kim Sang and De Meulder 2003)."""
 
 import logging
-from collections.abc import Iterator
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from thaw.data.read.formats.column_layout import (
     split_fields,
 )
 from thaw.data.read.reading import Reading
+from thaw.data.read.rows import Reader, Remarks
 from thaw.data.read.text_files import open_lines
 from thaw.errors import ThawError
 
@@ -26,7 +26,7 @@ HEAD = 1000  # lines that tell what the columns are
 EMPTY = "_"  # what an empty word becomes, as in CoNLL-U
 
 
-def column_rows(path: Path, part: str | None, how: Reading) -> Iterator[dict[str, Any]]:
+def column_rows(path: Path, part: str | None, how: Reading) -> Reader:
     """Yields sentences of a column file, as `tokens`, `tags` (if they are read) and `line`.
 
     Columns are separated by tabs where a line has one, else by spaces. A sentence ends at a line
@@ -42,13 +42,15 @@ def column_rows(path: Path, part: str | None, how: Reading) -> Iterator[dict[str
     head = list(islice(lines, HEAD))
     layout = find_layout(path, head, how)
     sentence: list[list[str]] = []
-    start = number = empty = tabs = 0
+    start = number = empty = tabs = marks = comments = 0
     found = False
     for number, line in enumerate(chain(head, lines), start=1):
         fields = split_fields(line)
         ends = not is_word(fields)
         comment = number == layout.header
         comment |= not sentence and fields[0].startswith("#") and is_comment(fields, layout.width)
+        marks += ends and any(fields)
+        comments += comment and number != layout.header
         if not ends and not comment:
             fields = layout.fitted(number, fields)
             tabs += line.rstrip("\r\n").endswith("\t") and bool(fields[-1])
@@ -71,6 +73,7 @@ def column_rows(path: Path, part: str | None, how: Reading) -> Iterator[dict[str
         log.warning("%s: %d words are empty and read as %r", path, empty, EMPTY)
     if tabs:
         log.info("%s: %d lines end in tabs too many, which are passed over", path, tabs)
+    return Remarks(parts={"-DOCSTART- lines": marks, "comments": comments})
 
 
 def is_break(layout: Layout, number: int, fields: list[str]) -> bool:

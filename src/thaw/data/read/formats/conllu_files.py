@@ -8,6 +8,7 @@ from typing import Any
 
 from thaw.data.read.entities.tag_schemes import is_tag
 from thaw.data.read.reading import Reading
+from thaw.data.read.rows import Reader, Remarks, Rows
 from thaw.data.read.text_files import open_lines
 from thaw.errors import ThawError
 
@@ -33,7 +34,7 @@ class Lines:
         return "".join(self)
 
 
-def conllu_rows(path: Path, part: str | None, how: Reading) -> Iterator[dict[str, Any]]:
+def conllu_rows(path: Path, part: str | None, how: Reading) -> Reader:
     """Yields sentences of a CoNLL-U file: words, without the ranges and empty nodes.
 
     Tags are under the key of MISC, or in the column, that `part` names, by default the only one
@@ -42,7 +43,7 @@ def conllu_rows(path: Path, part: str | None, how: Reading) -> Iterator[dict[str
     Raises:
         ThawError: a line is not of the format, or no column holds tags, or several do.
     """
-    sentences = word_fields(path, how.encoding)
+    sentences = Rows(word_fields(path, how.encoding))
     head = list(islice(sentences, HEAD))
     if not head:
         raise ThawError(f"{path} has no sentence.")
@@ -55,17 +56,20 @@ def conllu_rows(path: Path, part: str | None, how: Reading) -> Iterator[dict[str
         if key is not None:
             row["tags"] = [field.get(key, "O") for field in fields]
         yield row
+    return sentences.remarks
 
 
-def word_fields(path: Path, encoding: str) -> Iterator[tuple[list[str], list[dict[str, str]]]]:
+def word_fields(path: Path, encoding: str) -> Reader:
     """Yields words, and their fields with those of MISC, of each sentence."""
     import conllu
 
     lines = Lines(path, encoding)
+    others = 0
     try:
         # conllu asks for `read` alone of all that a file has.
         for sentence in conllu.parse_incr(lines):  # type: ignore[arg-type]
             words = [token for token in sentence if isinstance(token["id"], int)]
+            others += len(sentence) - len(words)
             if not words:
                 continue
             fields = [
@@ -78,6 +82,7 @@ def word_fields(path: Path, encoding: str) -> Iterator[tuple[list[str], list[dic
             f"{path}: the sentence that ends in line {lines.number} is no CoNLL-U: {error} "
             "data.format=columns reads a word a line with data.token_column and data.tag_column."
         ) from error
+    return Remarks(parts={"ranges and empty nodes": others})
 
 
 def tag_key(path: Path, head: list[list[dict[str, str]]]) -> str:

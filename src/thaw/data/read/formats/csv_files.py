@@ -1,19 +1,23 @@
-"""CSV and TSV (RFC 4180), with and without a header, and tables of cells such as Excel's."""
+"""CSV and TSV (RFC 4180), with and without a header."""
 
 import csv
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import chain
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+from thaw.data.read.header import Header, find_header
 from thaw.data.read.reading import Reading
+from thaw.data.read.rows import Reader, Remarks
 from thaw.data.read.text_files import open_lines
 from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)
 
+HEAD = 20  # lines that tell what is between fields
 QUOTES = (
     "A quote within a quoted field is written twice; where it has a backslash before it, "
     "data.quoting=backslash reads it. Where quotes are part of the text, data.quoting=none reads "
@@ -26,117 +30,37 @@ QUOTING: dict[str, dict[str, Any]] = {
 }
 
 
-@dataclass(frozen=True)
-class Header:
-    """The columns of a table.
+def csv_rows(path: Path, part: str | None, how: Reading, asked: str | None = None) -> Reader:
+    """Yields rows of CSV.
 
-    Attributes:
-        names: of the columns that are read.
-        width: of a row, those included that are passed over.
-        places: of the columns that are read; None: all.
-        is_row: whether the line that it was made from is a row, too.
-    """
-
-    names: list[str]
-    width: int
-    places: list[int] | None
-    is_row: bool
-
-    def as_row(self, fields: Sequence[Any]) -> dict[str, Any]:
-        """Returns fields, as many as `width`, by the names of their columns."""
-        if self.places is not None:
-            fields = [fields[place] for place in self.places]
-        return dict(zip(self.names, fields, strict=True))
-
-
-def find_header(path: Path, first: Sequence[Any], how: Reading) -> Header:
-    """Returns the columns of a table from its first row.
-
-    Where two or more have no name, as Excel exports empty columns, these are passed over.
+    Args:
+        path: of the file.
+        part: None.
+        how: header and quoting.
+        asked: what is between fields; None: the first line tells it, or says it as `sep=;`.
 
     Raises:
-        ThawError: two columns have one name, or `columns` are more or fewer than the row has.
-    """
-    has_header = how.columns is None if how.header is None else how.header
-    names = ["" if name is None else str(name) for name in first]
-    if how.columns is not None:
-        if len(how.columns) != len(first):
-            raise ThawError(
-                f"{path}: its first row has {len(first)} fields ({shown(first)}), and data.columns "
-                f"names {len(how.columns)}: {', '.join(how.columns)}. In prediction it is "
-                "columns=, or header=true where the first line has the names."
-            )
-        if names == list(how.columns) and not has_header:
-            log.info("%s: the first line holds the names of data.columns and is no row", path)
-            has_header = True
-        names = list(how.columns)
-    elif not has_header:
-        names = [str(place) for place in range(len(first))]
-    nameless = [place for place, name in enumerate(names) if not name.strip()]
-    places = None
-    if len(nameless) > 1:
-        log.info("%s: %d columns without a name are passed over", path, len(nameless))
-        places = [place for place in range(len(names)) if place not in nameless]
-        names = [names[place] for place in places]
-    check_names(path, names)
-    return Header(names, len(first), places, not has_header)
-
-
-def check_names(path: Path, names: Sequence[str]) -> None:
-    """Raises ThawError if two columns have one name."""
-    for place, name in enumerate(names):
-        if name in names[:place]:
-            raise ThawError(f"{path}: the header has {name!r} twice; rename one.")
-
-
-def header_hint(row: Mapping[str, Any]) -> str:
-    """Returns what to type where the names in the first row are a row, or numbers: a sentence with
-    a space before it; else ""."""
-    names = list(row)
-    if names == [str(place) for place in range(len(names))]:
-        return f" The first row is {shown(row.values())}."
-    if not any(len(name.split()) > 3 or name.replace(".", "", 1).isdigit() for name in names):
-        return ""
-    places = [place for place, name in enumerate(names) if name.strip()]
-    text = max(places, key=lambda place: len(names[place]))
-    label = min(places, key=lambda place: len(names[place]))
-    return (
-        f" If the first line is a row ({shown(names)}) and no header, type data.header=false and "
-        f"numbers of columns, such as data.text={text} data.label={label}."
-    )
-
-
-def shown(row: Iterable[Any]) -> str:
-    """Returns fields with their numbers, for messages."""
-    return ", ".join(f"{place}: {str(value)[:30]!r}" for place, value in enumerate(row))
-
-
-def csv_rows(
-    path: Path, part: str | None, how: Reading, delimiter: str | None = None
-) -> Iterator[dict[str, Any]]:
-    """Yields rows of CSV; without a `delimiter` the first line tells it, or says it as `sep=;`.
-
-    Raises:
-        ThawError: a row has other fields than the header, or a quote is not closed, or one that is
-            joins lines that are rows of their own.
+        ThawError: a row has other fields than the header, a quote is not closed, or lines that
+            quotes join may as well be rows of their own.
     """
     csv.field_size_limit(2**31 - 1)
     lines = open_lines(path, how.encoding, newline="")
-    first = next(lines, "")
+    head = list(islice(lines, HEAD))
     begin = 1
-    said = first.strip().strip('"')
+    delimiter, said = asked, "".join(head[:1]).strip().strip('"')
     if delimiter is None and said.lower().startswith("sep=") and len(said) == 5:
-        delimiter, first, begin = said[4], next(lines, ""), 2
-    second = next(lines, "")
+        delimiter, begin = said[4], 2
+        del head[0]
+    first = "".join(head[:1])
     if delimiter is None:
-        delimiter = find_delimiter(first, second)
+        delimiter = find_delimiter(path, head, how.text)
         if delimiter != ",":
             log.info("%s: the fields of the header are apart by %r", path, delimiter)
     spaced = has_spaces(first, delimiter)
     if spaced:
         log.info("%s: spaces behind %r are no part of a field", path, delimiter)
     reader = csv.reader(
-        chain([first], [second] * bool(second), lines),
+        chain(head, lines),
         delimiter=delimiter,
         strict=True,
         skipinitialspace=spaced,
@@ -144,41 +68,62 @@ def csv_rows(
     )
     header: Header | None = None
     start = begin
-    suspicious = 0
+    blank = several = 0
+    certain = how.quoting is not None
     try:
         for row in reader:
             end = reader.line_num + begin - 1
+            if not row:
+                blank += 1
+                yield from [{}] * (how.words and header is not None)  # it may end a sentence
             if header is None and row:
                 header = find_header(path, row, how)
                 row = row if header.is_row else []
+                certain |= first.startswith('"') and not header.is_row
             if row and header is not None:
                 if len(row) != header.width:
                     row = fitted(path, start, row, header, delimiter)
-                if end > start and joins_rows(row, delimiter):
-                    suspicious += 1
-                    require_quotes(path, start, end, delimiter, how)
+                if end > start:
+                    several += 1
+                    if not certain and joins_rows(row, delimiter):
+                        require_joined(path, how, asked, f"lines {start} to {end}")
+                        certain = True
                 yield header.as_row(row)
             start = end + 1
     except csv.Error as error:
         raise ThawError(f"{path} line {start}: {error}. {QUOTES}") from error
     if header is None:
         raise ThawError(f"{path} is empty.")
-    if suspicious and how.quoting is None:
-        log.warning(
-            "%s: %d rows stand on several lines, joined by quotes, which would be rows of their "
-            "own, too. data.quoting=none reads them so; data.quoting=csv says that this is right.",
-            path,
-            suspicious,
-        )
+    if several:
+        log.info("%s: %d rows stand on several lines each, within quotes", path, several)
+    return Remarks(parts={"blank lines": blank})
 
 
-def find_delimiter(first: str, second: str) -> str:
-    """Returns what is between the fields of a table: what gives its first two lines as many."""
-    there = [d for d in ",;\t|" if d in first]
-    for delimiter in there:
-        one, two = (len(next(csv.reader([s], delimiter=delimiter), ())) for s in (first, second))
-        if one == two > 1:
-            return delimiter
+def find_delimiter(path: Path, head: Sequence[str], text: str) -> str:
+    """Returns what is between the fields of a table: what gives its first lines as many.
+
+    Args:
+        path: of the table.
+        head: its first lines.
+        text: name of the column of texts, which tells where lines do not.
+
+    Raises:
+        ThawError: several would do.
+    """
+    there = [d for d in ",;\t|" if d in "".join(head[:1])]
+    tables = {d: [row for row in csv.reader(head, delimiter=d) if row] for d in there}
+    for last in (-1 if len(head) == HEAD else None, 2):  # of 20 lines, the last row may go on
+        widths = {d: {len(row) for row in tables[d][:last]} for d in there}
+        fits = [d for d in there if len(widths[d]) == 1 and widths[d] != {1}]
+        named = [d for d in fits if text in tables[d][0]]
+        if len(fits) > 1 and len(named) != 1:
+            names = " or ".join(f"{d!r} ({', '.join(map(repr, tables[d][0]))})" for d in fits)
+            raise ThawError(
+                f"{path}: between its fields may be {names}. A line before the first one tells: "
+                f"sep={fits[-1]}"
+            )
+        if fits:
+            return (named or fits)[0]
     return next(iter(there), ",")
 
 
@@ -194,7 +139,8 @@ def fitted(path: Path, line: int, row: list[str], header: Header, delimiter: str
     if len(row) > width and not any(field.strip() for field in row[width:]):
         return row[:width]
     inside = repr(delimiter) if len(row) > width else "line end"
-    hint = f"A {inside} within a field needs quotes around it."
+    hint = f"A {inside} within a field needs quotes around it; rows of different widths are read "
+    hint += "by a function of yours: data.reader=."
     if len(row) < width and (joined := [f for f in row if delimiter in f or "\n" in f]):
         hint = f"Quotes hold {joined[0]!r:.60} together. {QUOTES}"
     what = "the first line" if header.is_row else "the header"
@@ -205,39 +151,34 @@ def fitted(path: Path, line: int, row: list[str], header: Header, delimiter: str
 
 
 def joins_rows(row: Sequence[str], delimiter: str) -> bool:
-    """Returns whether each line of a row that is several lines has as many fields as the row."""
-    lines = delimiter.join(row).splitlines()
+    """Returns whether each line of a row that is several lines has as many fields as the row, and
+    nothing shows that the quotes are CSV's, as one does that is written twice within a field."""
+    if any('"' in field and ("\n" in field or "\r" in field) for field in row):
+        return False
+    lines = [line for line in re.split("[\r\n]+", delimiter.join(row)) if line]
     return len(lines) > 1 and all(line.count(delimiter) == len(row) - 1 for line in lines)
 
 
-def require_quotes(path: Path, start: int, end: int, delimiter: str, how: Reading) -> None:
-    """Raises ThawError if quotes join lines that are rows, in a format that often has no quotes."""
-    if delimiter == "\t" and how.quoting is None:
-        raise ThawError(
-            f"{path} lines {start} to {end}: a quote opens in the first and closes in the last of "
-            "them, and each is a row of its own as well. data.quoting=none reads a row a line, "
-            "with quotes as they are; data.quoting=csv reads one row. In prediction it is quoting=."
-        )
+def require_joined(path: Path, how: Reading, asked: str | None, place: str) -> None:
+    """Raises ThawError if a file can be read in both ways: with lines that quotes join, and with
+    quotes that are part of the text.
 
-
-def cell_rows(path: Path, rows: Iterable[Sequence[Any]], how: Reading) -> Iterator[dict[str, Any]]:
-    """Yields rows of a table of cells, the first one the header as `how` says.
-
-    Raises:
-        ThawError: there is no row, or one has more cells than the header.
+    Args:
+        path: of the file.
+        how: how it is read.
+        asked: see `csv_rows`.
+        place: lines of a row, each of which could be one.
     """
-    header: Header | None = None
-    for number, row in enumerate(rows, start=1):
-        if header is None:
-            filled = [place for place, cell in enumerate(row) if cell is not None]
-            header = find_header(path, row[: filled[-1] + 1 if filled else 0], how)
-            if not header.is_row:
-                continue
-        if any(cell is not None for cell in row[header.width :]):
-            raise ThawError(
-                f"{path} row {number}: a cell beyond the {header.width} columns "
-                f"({', '.join(header.names)}): {shown(row)}."
-            )
-        yield header.as_row([*row[: header.width], *[None] * (header.width - len(row))])
-    if header is None:
-        raise ThawError(f"{path} is empty.")
+
+    def count(quoting: str) -> int:
+        return sum(1 for _ in csv_rows(path, None, replace(how, quoting=quoting), asked))
+
+    try:
+        plain = count("none")
+    except ThawError:
+        return
+    raise ThawError(
+        f"{path} {place}: a quote opens in the first and closes in the last of them, and each is a "
+        f"row of its own as well. data.quoting=none reads {plain} rows, one a line, with quotes as "
+        f"they are; data.quoting=csv reads {count('csv')}. In prediction it is quoting=."
+    )

@@ -5,20 +5,44 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from thaw.data.read.formats.csv_files import cell_rows
+from thaw.data.read.header import Header, find_header, shown
 from thaw.data.read.reading import Reading
+from thaw.data.read.rows import Reader, Remarks
 from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)
 
 
-def excel_rows(path: Path, part: str | None, how: Reading) -> Iterator[dict[str, Any]]:
-    """Returns rows of a sheet, by default the first one; see `cell_rows` and `sheet_cells`."""
-    return cell_rows(path, sheet_cells(path, part), how)
+def excel_rows(path: Path, part: str | None, how: Reading) -> Reader:
+    """Yields rows of a sheet, by default the first one; its first row is the header, as `how` says.
+
+    Raises:
+        ThawError: there is no row, or one has more cells than the header.
+    """
+    header: Header | None = None
+    empty = 0
+    for number, row in enumerate(sheet_cells(path, part), start=1):
+        if all(cell is None for cell in row):
+            empty += 1
+            continue
+        if header is None:
+            filled = [place for place, cell in enumerate(row) if cell is not None]
+            header = find_header(path, row[: filled[-1] + 1], how)
+            if not header.is_row:
+                continue
+        if any(cell is not None for cell in row[header.width :]):
+            raise ThawError(
+                f"{path} row {number}: a cell beyond the {header.width} columns "
+                f"({', '.join(header.names)}): {shown(row)}."
+            )
+        yield header.as_row([*row[: header.width], *[None] * (header.width - len(row))])
+    if header is None:
+        raise ThawError(f"{path} is empty.")
+    return Remarks(parts={"empty rows": empty})
 
 
 def sheet_cells(path: Path, part: str | None) -> Iterator[list[Any]]:
-    """Yields cells of a sheet, row by row, without rows that are empty.
+    """Yields cells of a sheet, row by row; empty ones are None.
 
     Raises:
         ThawError: openpyxl is not installed, the file is damaged, or there is no such sheet.
@@ -48,8 +72,6 @@ def sheet_cells(path: Path, part: str | None) -> Iterator[list[Any]]:
                 book.sheetnames[1],
             )
         for row in sheet.iter_rows(values_only=True):
-            cells = [None if isinstance(cell, str) and not cell else cell for cell in row]
-            if any(cell is not None for cell in cells):
-                yield cells
+            yield [None if isinstance(cell, str) and not cell else cell for cell in row]
     finally:
         book.close()

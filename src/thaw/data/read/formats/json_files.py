@@ -2,10 +2,12 @@
 time."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from thaw.data.read.formats.json_lines import A_LINE
+from thaw.data.read.rows import Reader, Remarks
 from thaw.data.read.text_files import open_lines
 from thaw.errors import ThawError
 
@@ -16,7 +18,6 @@ SHOWN = 40
 EXPECTED = (
     'expected [{"column": value, ...}, ...], such an array under a key, or such an object a line'
 )
-A_LINE = "Where an object is several lines, `jq -c . file > file.jsonl` writes it in one."
 
 
 class Values:
@@ -97,10 +98,11 @@ class Values:
         """Returns the error for a place in the buffer."""
         line = self.lines + self.buffer.count("\n", 0, place)
         got = self.buffer[place : place + SHOWN].strip()
-        return ThawError(f"{self.path} line {line}: not JSON: {why}, got {got!r}.")
+        hint = " data.format=jsonl reads a Python dictionary a line." if got[:1] == "'" else ""
+        return ThawError(f"{self.path} line {line}: not JSON: {why}, got {got!r}.{hint}")
 
 
-def json_records(path: Path, part: str | None, encoding: str) -> Iterator[Any]:
+def json_records(path: Path, part: str | None, encoding: str) -> Reader:
     """Yields records of a JSON file, which are objects or lists.
 
     Args:
@@ -112,6 +114,7 @@ def json_records(path: Path, part: str | None, encoding: str) -> Iterator[Any]:
         ThawError: the file is empty, is not JSON, or holds no records or several arrays of them.
     """
     values = Values(path, encoding)
+    beside = 0
     first = values.peek()
     if not first:
         raise ThawError(f"{path} is empty.")
@@ -124,12 +127,13 @@ def json_records(path: Path, part: str | None, encoding: str) -> Iterator[Any]:
         while values.peek():
             yield require_record(values, values.value())
     else:
-        yield from under_a_key(values, part)
+        beside = yield from under_a_key(values, part)
     if values.peek():
         raise values.wrong(
             f"expected the end of the file (data.format=jsonl reads a record a line. {A_LINE})",
             values.at,
         )
+    return Remarks(parts={"values beside the records": beside})
 
 
 def has_lines(path: Path, encoding: str) -> bool:
@@ -161,9 +165,9 @@ def require_record(values: Values, value: Any) -> Any:
     return value
 
 
-def under_a_key(values: Values, part: str | None) -> Iterator[Any]:
+def under_a_key(values: Values, part: str | None) -> Generator[Any, None, int]:
     """Yields records of the array under a key of an object, `part` or the only one; without arrays
-    the object is a record."""
+    the object is a record. Returns how many other keys there are."""
     found: list[str] = []
     single: dict[str, Any] = {}
     values.take("{", "an object")
@@ -198,76 +202,9 @@ def under_a_key(values: Values, part: str | None) -> Iterator[Any]:
         )
     if not found and single:
         yield single
+    return len(single) - len(found) if found else 0
 
 
 def named(keys: Iterable[str]) -> str:
     """Returns keys in words."""
     return ", ".join(map(repr, list(keys)[:10])) or "no key"
-
-
-class Unread(dict[str, Any]):
-    """Stands for a line that is no row, without a column.
-
-    Args:
-        reason: why it is none.
-    """
-
-    def __init__(self, reason: str) -> None:
-        super().__init__()
-        self.reason = reason
-
-
-def json_lines(path: Path, lines: Iterable[str], skip: bool = False) -> Iterator[Any]:
-    """Yields records of JSON Lines: an object a line, or a list a line.
-
-    Args:
-        path: path of the file, for messages.
-        lines: lines of the file.
-        skip: whether a line that is no record yields `Unread`; else it is an error.
-
-    Raises:
-        ThawError: a line is no JSON or no record, or there is none.
-    """
-    kind: type | None = None
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = record_of(line, f"{path} line {number}", number == 1, kind)
-            kind = type(row)
-        except ThawError as error:
-            if not skip:
-                raise
-            row, kind = Unread(str(error)), kind or dict
-        yield row
-    if kind is None:
-        raise ThawError(f"{path} is empty.")
-
-
-def record_of(line: str, where: str, first: bool, kind: type | None) -> Any:
-    """Returns the object or list that a line of JSON Lines is.
-
-    Args:
-        line: line of the file.
-        where: its place, for messages.
-        first: whether it is the file's first, which shows that the file is an array.
-        kind: type of the records before it; None: there was none.
-    """
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        begins = line.strip()
-        hint = " data.format=json reads an array." if begins[:1] == "[" and first else ""
-        hint = f" {A_LINE}" if begins == "{" else hint
-        raise ThawError(f"{where}: not JSON: {error}.{hint}") from error
-    kind = kind or (dict if is_array(row) else type(row))
-    if kind in (dict, list) and type(row) is kind:
-        return row
-    hint = " data.format=json reads an array." if isinstance(row, list) else ""
-    got = line.strip()[:40]
-    raise ThawError(f'{where}: expected an object, {{"column": value, …}}, got {got}.{hint}')
-
-
-def is_array(row: Any) -> bool:
-    """Returns whether a line is a whole array of records, and not one record."""
-    return isinstance(row, list) and all(isinstance(value, dict) for value in row)

@@ -2,11 +2,10 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from thaw.data.read.reading import Reading
+from thaw.data.read.rows import Reader, Remarks, Rows
 from thaw.data.read.text_files import open_lines
 from thaw.errors import ThawError
 
@@ -15,7 +14,7 @@ log = logging.getLogger(__name__)
 LABEL = "__label__"
 
 
-def fasttext_rows(path: Path, part: str | None, how: Reading) -> Iterator[dict[str, Any]]:
+def fasttext_rows(path: Path, part: str | None, how: Reading) -> Reader:
     """Yields rows of a file whose lines begin with `__label__` and a name, once or several times.
 
     Rows have `text` and `label`; `label` is a list in all rows where one has several.
@@ -23,17 +22,21 @@ def fasttext_rows(path: Path, part: str | None, how: Reading) -> Iterator[dict[s
     Raises:
         ThawError: a label has no name.
     """
-    several = any(len(labels) > 1 for _, labels, _ in labelled_lines(path, how.encoding))
-    for _, labels, text in labelled_lines(path, how.encoding):
+    several = any(len(labels) > 1 for labels, _ in labelled_lines(path, how.encoding))
+    lines = Rows(labelled_lines(path, how.encoding))
+    for labels, text in lines:
         one = labels[0] if labels else None
         yield {how.text: text, "label": labels if several else one}
+    return lines.remarks
 
 
-def labelled_lines(path: Path, encoding: str) -> Iterator[tuple[int, list[str], str]]:
-    """Yields number, labels and text of each line that is not blank."""
+def labelled_lines(path: Path, encoding: str) -> Reader:
+    """Yields labels and text of each line that is not blank."""
+    blank = 0
     for number, line in enumerate(open_lines(path, encoding), start=1):
         words = line.split()
         if not words:
+            blank += 1
             continue
         labels = [word[len(LABEL) :] for word in words if word.startswith(LABEL)]
         if "" in labels:
@@ -43,10 +46,11 @@ def labelled_lines(path: Path, encoding: str) -> Iterator[tuple[int, list[str], 
             rest = rest.partition(" ")[2].lstrip()
         if LABEL in rest:  # fastText takes labels anywhere in a line
             rest = " ".join(word for word in rest.split() if not word.startswith(LABEL))
-        yield number, labels, rest
+        yield labels, rest
+    return Remarks(parts={"blank lines": blank})
 
 
-def folder_rows(path: Path, part: str | None, how: Reading) -> Iterator[dict[str, Any]]:
+def folder_rows(path: Path, part: str | None, how: Reading) -> Reader:
     """Yields rows of a folder that has a folder for each class, with a file for each text.
 
     Rows have `text`, `label` (the folder's name) and `document` (the file's), in the order of
@@ -56,8 +60,12 @@ def folder_rows(path: Path, part: str | None, how: Reading) -> Iterator[dict[str
         ThawError: a folder holds folders, or a file is no text.
     """
     counts: Counter[str] = Counter()
+    hidden = 0
     for folder in class_folders(path):
-        for file in sorted(p for p in folder.iterdir() if not p.name.startswith(".")):
+        for file in sorted(folder.iterdir()):
+            if file.name.startswith("."):
+                hidden += 1
+                continue
             if file.is_dir():
                 raise ThawError(
                     f"{path}: {folder.name} holds a folder, {file.name}; expected a folder a class "
@@ -68,10 +76,9 @@ def folder_rows(path: Path, part: str | None, how: Reading) -> Iterator[dict[str
             text = text.rstrip("\r\n")
             yield {how.text: text, "label": folder.name, "document": str(file.relative_to(path))}
     beside = [p.name for p in path.iterdir() if p.is_file() and not p.name.startswith(".")]
-    if beside:
-        what = f"beside the folders are passed over, such as {min(beside)}"
-        log.warning("%s: %d files %s", path, len(beside), what)
     log.info("%s: %d classes of a folder each, %d texts", path, len(counts), counts.total())
+    found = {f"files beside the folders, such as {min(beside)}": len(beside)} if beside else {}
+    return Remarks(parts={**found, "hidden files": hidden})
 
 
 def class_folders(path: Path) -> list[Path]:

@@ -1,12 +1,12 @@
 """The formats that thaw reads: one name and one function each."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
+from thaw.data.read.entities.word_rows import sentences_of_words
 from thaw.data.read.formats.annotations import json_file_rows, json_line_rows
 from thaw.data.read.formats.arrow_files import parquet_rows, saved_rows
 from thaw.data.read.formats.brat import brat_rows
@@ -19,19 +19,18 @@ from thaw.data.read.formats.content import (
     looks_tagged,
     suffix_of,
 )
-from thaw.data.read.formats.csv_files import csv_rows, shown
+from thaw.data.read.formats.csv_files import csv_rows
 from thaw.data.read.formats.excel import excel_rows
 from thaw.data.read.formats.labelled_texts import class_folders, fasttext_rows, folder_rows
 from thaw.data.read.formats.own import own_rows
 from thaw.data.read.formats.spacy_files import spacy_rows
-from thaw.data.read.formats.word_rows import sentences_of_words
+from thaw.data.read.header import shown
 from thaw.data.read.reading import Reading
+from thaw.data.read.rows import Reader, Remarks, Rows
 from thaw.data.read.text_files import COMPRESSED, open_lines, require_file, split_part
 from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)
-
-Rows = Iterator[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -46,22 +45,23 @@ class Format:
         directories: whether directories are.
     """
 
-    rows: Callable[[Path, str | None, Reading], Rows]
+    rows: Callable[[Path, str | None, Reading], Reader]
     suffixes: tuple[str, ...] = ()
     about: str = ""
     files: bool = True
     directories: bool = False
 
 
-def line_rows(path: Path, part: str | None, how: Reading) -> Rows:
-    """Returns rows of a text a line."""
-    return ({how.text: line.rstrip("\r\n")} for line in open_lines(path, how.encoding))
+def line_rows(path: Path, part: str | None, how: Reading) -> Reader:
+    """Yields rows of a text a line."""
+    yield from ({how.text: line.rstrip("\r\n")} for line in open_lines(path, how.encoding))
+    return Remarks()
 
 
 A_FOLDER = {"files": False, "directories": True}
 FORMATS: dict[str, Format] = {
     "csv": Format(csv_rows, (".csv",), "fields apart by commas, semicolons or tabs"),
-    "tsv": Format(partial(csv_rows, delimiter="\t"), (".tsv",), "fields apart by tabs"),
+    "tsv": Format(partial(csv_rows, asked="\t"), (".tsv",), "fields apart by tabs"),
     "jsonl": Format(json_line_rows, (".jsonl", ".ndjson"), "a JSON object a line"),
     "json": Format(
         json_file_rows,
@@ -111,16 +111,32 @@ def rows_of(path: Path, how: Reading) -> Rows:
         ThawError: there is no such file, its format is not known, or it is not of its format.
     """
     if how.reader is not None:
-        rows = own_rows(how.reader, path)
+        rows = Rows(own_rows(how.reader, path), f"data.reader={how.reader}")
     else:
         path, part = split_part(path)
+        require_no_page(path)
         found = found_format(path, how) if how.format in (None, TABLE) else str(how.format)
         if found not in FORMATS:
             raise ThawError(f"data.format={how.format}: expected one of {', '.join(FORMATS)}.")
         require_kind(path, found)
         asked = None if how.format == TABLE else how.format
-        rows = FORMATS[found].rows(path, part, replace(how, format=asked))
-    return sentences_of_words(rows, how, str(path)) if how.words else rows
+        rows = Rows(FORMATS[found].rows(path, part, replace(how, format=asked)), found, path)
+    if not how.words:
+        return rows
+    return rows.through(lambda given: sentences_of_words(given, how, str(path)))
+
+
+def require_no_page(path: Path) -> None:
+    """Raises ThawError if a file named as a table is a page of HTML."""
+    if suffix_of(path) not in (*TABLES, ".xls") or not path.is_file():
+        return
+    with open(path, "rb") as raw:
+        head = raw.read(200).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if head.startswith((b"<!doctype html", b"<html")):
+        raise ThawError(
+            f"{path} is a page of HTML, not a table. Was a link downloaded, and not the file? A "
+            "table within it becomes one with pandas.read_html(path)[0].to_csv('table.csv')."
+        )
 
 
 def require_kind(path: Path, name: str) -> None:

@@ -1,14 +1,14 @@
 """spaCy 3's .spacy files, through spaCy (an extra)."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from thaw.data.read.reading import Reading
+from thaw.data.read.rows import Reader, Remarks
 from thaw.errors import ThawError
 
 
-def spacy_rows(path: Path, part: str | None, how: Reading) -> Iterator[dict[str, Any]]:
+def spacy_rows(path: Path, part: str | None, how: Reading) -> Reader:
     """Yields the documents of a .spacy file: words with tags, the text, and categories as `cats`.
 
     Words that are spaces alone, as spaCy has them, are left out.
@@ -28,8 +28,10 @@ def spacy_rows(path: Path, part: str | None, how: Reading) -> Iterator[dict[str,
         documents = DocBin().from_disk(path)
     except Exception as error:  # zlib, msgpack and spaCy each have errors of their own
         raise ThawError(f"{path} cannot be read by spaCy, is it damaged? {error}") from error
+    spaces = 0
     for document in documents.get_docs(Vocab()):
         words = [token for token in document if not token.text.isspace()]
+        spaces += len(document) - len(words)
         row: dict[str, Any] = {
             how.text: document.text,
             "tokens": [token.text for token in words],
@@ -38,3 +40,4 @@ def spacy_rows(path: Path, part: str | None, how: Reading) -> Iterator[dict[str,
             ],
         }
         yield row | ({"cats": dict(document.cats)} if document.cats else {})
+    return Remarks(parts={"words that are spaces alone": spaces})

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from thaw.data.read.formats.word_rows import sentences_of_words
+from thaw.data.read.entities.word_rows import sentences_of_words
+from thaw.data.read.formats.registry import rows_of
 from thaw.data.read.reading import Reading
 from thaw.errors import ThawError
 
@@ -57,3 +58,22 @@ def test_what_cannot_be_joined_is_refused():
         joined(table(("1", "a", "O")), "id")
     with pytest.raises(ThawError, match=r"row 1 has no 'Sentence #', and a sentence begins where"):
         joined(table(("", "a", "O")))
+
+
+@pytest.mark.parametrize("blank", ["", ",", " , "])
+def test_blank_rows_end_sentences_where_no_column_numbers_them(tmp_path, blank, caplog):
+    caplog.set_level("INFO")
+    path = tmp_path / "a.csv"
+    path.write_text(f"word,tag\nIda,B-PER\nleft,O\n{blank}\n{blank}\nOslo,B-LOC\n{blank}\n")
+    rows = list(rows_of(path, Reading(words=True, tokens="word", tags="tag")))
+    assert [(row["word"], row["tag"]) for row in rows] == [
+        (["Ida", "left"], ["B-PER", "O"]),
+        (["Oslo"], ["B-LOC"]),
+    ]
+    assert "a word a row; sentences by blank rows" in caplog.text
+
+
+def test_blank_lines_among_lists_of_words_end_nothing(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("tokens,tags\nIda left,B-PER O\n\nOslo,B-LOC\n")
+    assert len(list(rows_of(path, Reading(words=True)))) == 2

@@ -1,0 +1,91 @@
+"""JSON Lines: an object a line, or a list a line."""
+
+import json
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from thaw.data.read.literals import literal
+from thaw.data.read.rows import Reader, Remarks
+from thaw.errors import ThawError
+
+log = logging.getLogger(__name__)
+
+A_LINE = "Where an object is several lines, `jq -c . file > file.jsonl` writes it in one."
+
+
+class Unread(dict[str, Any]):
+    """Stands for a line that is no row, without a column.
+
+    Args:
+        reason: why it is none.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__()
+        self.reason = reason
+
+
+def json_lines(path: Path, lines: Iterable[str], skip: bool = False) -> Reader:
+    """Yields records of JSON Lines: an object a line, or a list a line.
+
+    Args:
+        path: path of the file, for messages.
+        lines: lines of the file.
+        skip: whether a line that is no record yields `Unread`; else it is an error.
+
+    Raises:
+        ThawError: a line is no JSON or no record, or there is none.
+    """
+    kind: type | None = None
+    blank = python = 0
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            blank += 1
+            continue
+        try:
+            row = record_of(line, f"{path} line {number}", number == 1, kind)
+            kind = type(row)
+            python += line[:2] == "{'"
+        except ThawError as error:
+            if not skip:
+                raise
+            row, kind = Unread(str(error)), kind or dict
+        yield row
+    if kind is None:
+        raise ThawError(f"{path} is empty.")
+    if python:
+        log.info("%s: %d lines are read as Python's dictionaries, not as JSON", path, python)
+    return Remarks(parts={"blank lines": blank})
+
+
+def record_of(line: str, where: str, first: bool, kind: type | None) -> Any:
+    """Returns the object or list that a line of JSON Lines is.
+
+    Args:
+        line: line of the file.
+        where: its place, for messages.
+        first: whether it is the file's first, which shows that the file is an array.
+        kind: type of the records before it; None: there was none.
+    """
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        begins = line.strip()
+        if begins.startswith("{'") and (found := literal(begins)) is not None:
+            return found
+        hint = " data.format=json reads an array." if begins[:1] == "[" and first else ""
+        hint = f" {A_LINE}" if begins == "{" else hint
+        raise ThawError(f"{where}: not JSON: {error}.{hint}") from error
+    kind = kind or (dict if is_array(row) else type(row))
+    if kind in (dict, list) and type(row) is kind:
+        return row
+    hint = " data.format=json reads an array." if isinstance(row, list) else ""
+    got = line.strip()[:40]
+    raise ThawError(f'{where}: expected an object, {{"column": value, …}}, got {got}.{hint}')
+
+
+def is_array(row: Any) -> bool:
+    """Returns whether a line is a whole array of records, and not one record."""
+    return isinstance(row, list) and all(isinstance(value, dict) for value in row)

@@ -1,0 +1,90 @@
+"""Rows of a file or a data set, and what was left out of them."""
+
+import logging
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Remarks:
+    """What a reader says of a file, once it has read all of it.
+
+    Attributes:
+        rows: number of rows that are left out, by reason.
+        parts: number of other things that are left out, such as blank lines.
+        format: name of the format that was read.
+    """
+
+    rows: Mapping[str, int] = field(default_factory=dict)
+    parts: Mapping[str, int] = field(default_factory=dict)
+    format: str | None = None
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """All that is left out, with its number."""
+        return {what: count for what, count in {**self.rows, **self.parts}.items() if count}
+
+
+# What reads a file: yields rows, and returns what is to be said of them.
+Reader = Generator[Any, None, Remarks]
+
+
+class Rows(Iterator[Any]):
+    """Rows, each of them once, with the remarks of what reads them.
+
+    Args:
+        rows: of a `Reader`, or any others.
+        format: name of their format, where the remarks do not say it.
+        origin: a file or data set, of which is logged what is left out; None: nothing is.
+
+    Attributes:
+        remarks: complete when all rows are read.
+    """
+
+    def __init__(
+        self,
+        rows: Iterable[Any],
+        format: str | None = None,
+        origin: Path | str | None = None,
+    ) -> None:
+        self.remarks = Remarks(format=format)
+        self.iterator = self.remarked(rows, origin)
+
+    def remarked(self, rows: Iterable[Any], origin: Path | str | None) -> Iterator[Any]:
+        """Yields the rows and keeps the remarks."""
+        returned: Any = yield from rows  # type: ignore[func-returns-value]
+        found: Remarks = returned or Remarks()
+        self.remarks = replace(found, format=found.format or self.remarks.format)
+        if origin is not None:
+            level = logging.WARNING if any(found.rows.values()) else logging.INFO
+            warn_of(found.left_out, origin, level)
+
+    def through(self, change: Callable[["Rows"], Iterable[Any]]) -> "Rows":
+        """Returns what a function makes of the rows, with their remarks."""
+
+        def changed() -> Reader:
+            yield from change(self)
+            return self.remarks
+
+        return Rows(changed())
+
+    def __iter__(self) -> Iterator[Any]:
+        return self.iterator  # faster than to ask this object for each row
+
+    def __next__(self) -> Any:
+        return next(self.iterator)
+
+
+def reasons(left_out: Mapping[str, int]) -> str:
+    """Returns what is left out in words."""
+    return ", ".join(f"{count:,} {reason}" for reason, count in left_out.items())
+
+
+def warn_of(left_out: Mapping[str, int], origin: Path | str, level: int = logging.WARNING) -> None:
+    """Logs what is left out of a file or data set, if anything is."""
+    if left_out:
+        log.log(level, "%s: left out: %s", origin, reasons(left_out))
