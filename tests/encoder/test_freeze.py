@@ -15,6 +15,7 @@ from transformers import AutoModelForSequenceClassification, AutoModelForTokenCl
 import thaw.train
 from helpers.encoders import CONFIGS, SIZE, make
 from helpers.tiny import REPOSITORY, save_tiny, tiny_config
+from helpers.warm import python
 from thaw.encoder.blocks import learning_rate_factors
 from thaw.encoder.freeze import ByName, GradualUnfreezing, HeadOnly, LastBlocks, frozen_modules
 from thaw.errors import ThawError
@@ -214,9 +215,7 @@ def test_all_parameters_are_listed_by_name_with_shape_and_part(overrides, capsys
 def test_cfg_job_shows_the_parts_below_the_config(overrides):
     overrides.remove("logger=csv")  # W&B's name follows from what runs, and nothing does
     options = [*overrides, "freeze=gradual", "--cfg", "job"]
-    done = subprocess.run(
-        [sys.executable, "train.py", *options], cwd=REPOSITORY, capture_output=True, text=True
-    )
+    done = python("train.py", *options)
     assert done.returncode == 0, done.stderr
     assert OmegaConf.create(done.stdout).freeze.every == 0.1
     lines = [" ".join(line.split()) for line in done.stdout.splitlines()]

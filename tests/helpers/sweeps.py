@@ -2,11 +2,9 @@
 
 import csv
 import json
-import os
-import subprocess
-import sys
 
 from helpers.tiny import REPOSITORY
+from helpers.warm import python
 
 
 def job(sweep, name, *overrides, metrics=None, reason=None):
@@ -29,11 +27,7 @@ def rows_of(sweep):
 
 
 def sweep_of(*overrides, cwd):
-    done = subprocess.run(
-        [sys.executable, REPOSITORY / "train.py", "-m", *overrides],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        env=os.environ | {"THAW_CACHE": str(cwd / "c")},
-    )
+    """A sweep as a user types it in `cwd`, and its directory."""
+    env = {"THAW_CACHE": str(cwd / "c")}
+    done = python(REPOSITORY / "train.py", "-m", *overrides, cwd=cwd, env=env)
     return done, next(iter(cwd.glob("multirun/*/*")), None)
