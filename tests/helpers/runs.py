@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +42,12 @@ def overrides_of(task, overrides, ner_overrides, checkpoint):
 def typed(overrides, directory):
     """`python train.py` with these overrides, as a user types them."""
     return python("train.py", *overrides, f"hydra.run.dir={directory}")
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
 
 
 def files_of(directory):

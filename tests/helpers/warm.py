@@ -14,6 +14,8 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
 
@@ -36,7 +38,6 @@ def python(
     cwd: Path = REPOSITORY,
     env: dict[str, str] | None = None,
     modules: tuple[str, ...] = HEAVY,
-    stderr_to_stdout: bool = False,
 ) -> subprocess.CompletedProcess[str]:
     """Runs `python words...` in a fork of a process that has imported `modules`.
 
@@ -45,17 +46,33 @@ def python(
         cwd: working directory.
         env: variables beside those of this process.
         modules: what is imported before.
-        stderr_to_stdout: whether both are one stream, in the order in which they were written.
     """
+    return side_by_side([(words, env or {})], cwd, modules)[0]
+
+
+def side_by_side(
+    commands: Sequence[tuple[Sequence[str | Path], Mapping[str, str]]],
+    cwd: Path = REPOSITORY,
+    modules: tuple[str, ...] = HEAVY,
+) -> list[subprocess.CompletedProcess[str]]:
+    """Runs several commands at once, each of words and variables as in `python`."""
     server = SERVERS[modules] if modules in SERVERS else start(modules)
-    request = {"words": [*map(str, words)], "cwd": str(cwd), "env": {**os.environ, **(env or {})}}
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
-        streams = [out.fileno(), (out if stderr_to_stdout else errors).fileno()]
-        socket.send_fds(server, [json.dumps(request).encode()], streams)
-        code = server.recv(100)
-        if not code:
+    requests = [
+        {"words": [*map(str, words)], "cwd": str(cwd), "env": {**os.environ, **env}}
+        for words, env in commands
+    ]
+    with ExitStack() as stack:
+        files = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(2 * len(requests))]
+        streams = [file.fileno() for file in files]
+        socket.send_fds(server, [json.dumps(requests).encode()], streams)
+        codes = json.loads(server.recv(2**10) or "null")
+        if codes is None:
             raise RuntimeError("the server of helpers/warm.py has ended")
-        return subprocess.CompletedProcess(request["words"], int(code), text(out), text(errors))
+        said = [text(file) for file in files]
+    return [
+        subprocess.CompletedProcess(request["words"], code, out, errors)
+        for request, code, out, errors in zip(requests, codes, said[::2], said[1::2], strict=True)
+    ]
 
 
 def text(file: IO[bytes]) -> str:
@@ -78,23 +95,26 @@ def start(modules: tuple[str, ...]) -> socket.socket:
 def serve(connection: socket.socket) -> dict[str, Any]:
     """Forks for each request; returns in the forks alone, with the request."""
     while True:
-        message, streams, *_ = socket.recv_fds(connection, 2**20, 2)
+        message, streams, *_ = socket.recv_fds(connection, 2**20, 20)
         if not message:
             os._exit(0)
-        pid = os.fork()
-        if pid == 0:
-            connection.close()
-            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-            for number, stream in enumerate(streams, start=1):
-                os.dup2(stream, number)
-                os.close(stream)
-            os.closerange(3, max(streams) + 1)
-            request: dict[str, Any] = json.loads(message)
-            return request
+        started = []
+        for number, request in enumerate(json.loads(message)):
+            pid = os.fork()
+            if pid == 0:
+                connection.close()
+                os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+                os.dup2(streams[2 * number], 1)
+                os.dup2(streams[2 * number + 1], 2)
+                for stream in streams:
+                    os.close(stream)
+                found: dict[str, Any] = request
+                return found
+            started.append(pid)
         for stream in streams:
             os.close(stream)
-        _, status = os.waitpid(pid, 0)
-        connection.sendall(str(os.waitstatus_to_exitcode(status)).encode())
+        codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in started]
+        connection.sendall(json.dumps(codes).encode())
 
 
 def become(words: list[str], cwd: str, env: dict[str, str]) -> None:

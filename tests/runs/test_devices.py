@@ -10,10 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from helpers.runs import files_of, metrics_of, overrides_of, typed
+from helpers.runs import files_of, free_port, metrics_of, overrides_of, typed
 from helpers.sweeps import rows_of as summary_of
 from helpers.sweeps import sweep_of
 from helpers.tiny import REPOSITORY, save_tiny, tiny_config, write_csv
+from helpers.warm import side_by_side
 from thaw.data.batch.by_length import LengthGroupedBatches
 
 
@@ -24,10 +25,25 @@ def still_bert(tmp_path_factory):
     return save_tiny("BertModel", config, tmp_path_factory.mktemp("models") / "still-bert")
 
 
-@pytest.mark.parametrize("task", ["sequence", "ner", "mlm", "setfit"])
-def test_two_processes_leave_what_one_leaves(task, overrides, ner_overrides, still_bert, tmp_path):
-    options = overrides_of(task, overrides, ner_overrides, still_bert)
+def test_two_processes_leave_what_one_leaves(overrides, still_bert, tmp_path):
+    options = overrides_of("sequence", overrides, [], still_bert)
     leaves_what_one_leaves(options, ["trainer.devices=2"], tmp_path)
+
+
+@pytest.mark.parametrize("task", ["ner", "mlm", "setfit"])
+def test_two_processes_that_torchrun_starts_leave_what_one_leaves(
+    task, overrides, ner_overrides, still_bert, tmp_path
+):
+    options = overrides_of(task, overrides, ner_overrides, still_bert)
+    run(options, tmp_path / "one")
+    words = ["train.py", *options, "trainer.devices=2", "data.batch_size=4"]
+    words.append(f"hydra.run.dir={tmp_path / 'two'}")
+    launch = {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    launch |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "GROUP_RANK": "0"}
+    ranks = [launch | {"RANK": rank, "LOCAL_RANK": rank} for rank in "01"]
+    for done in side_by_side([(words, rank) for rank in ranks]):
+        assert done.returncode == 0, done.stdout + done.stderr
+    is_the_same(tmp_path / "one", tmp_path / "two")
 
 
 @pytest.mark.slow
@@ -81,17 +97,25 @@ def test_what_needs_the_whole_model_is_refused(options, message, overrides, tmp_
     assert message in done.stderr
 
 
+def run(overrides, directory):
+    done = typed(overrides, directory)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def leaves_what_one_leaves(overrides, several, tmp_path):
-    one = typed([*overrides, "data.batch_size=8"], tmp_path / "one")
-    assert one.returncode == 0, one.stdout + one.stderr
-    two = typed([*overrides, *several, "data.batch_size=4"], tmp_path / "two")
-    assert two.returncode == 0, two.stdout + two.stderr
-    assert files_of(tmp_path / "two") == files_of(tmp_path / "one")
-    before, after = metrics_of(tmp_path / "one"), metrics_of(tmp_path / "two")
+    run(overrides, tmp_path / "one")
+    run([*overrides, *several, "data.batch_size=4"], tmp_path / "two")
+    is_the_same(tmp_path / "one", tmp_path / "two")
+
+
+def is_the_same(one, two):
+    """Whether a run of two processes left what a run of one did."""
+    assert files_of(two) == files_of(one)
+    before, after = metrics_of(one), metrics_of(two)
     assert after["steps"] == before["steps"]
     for name in (n for n in before if n.startswith(("test/", "val/"))):
         assert after[name] == pytest.approx(before[name], rel=1e-5, abs=1e-4), name
-    weights = [load_file(tmp_path / n / "model" / "model.safetensors") for n in ("one", "two")]
+    weights = [load_file(run / "model" / "model.safetensors") for run in (one, two)]
     for name, weight in weights[0].items():
         torch.testing.assert_close(weights[1][name], weight, rtol=1e-3, atol=1e-4)
 
