@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from helpers.shared import SharedRuns, copy_of
+from helpers.shared import Exported, SharedRuns, copy_of, export_of
 from helpers.tiny import (
     ner_overrides_of,
     overrides_of,
@@ -135,6 +135,15 @@ def finished_ner(shared_runs: dict[str, SharedRuns]) -> Iterator[Callable[..., P
     """Gives a finished run as `run_ner` makes it, as `finished` does."""
     with shared_runs["run_ner"].unchanged() as get:
         yield get
+
+
+@pytest.fixture(scope="session")
+def exported(
+    shared_runs: dict[str, SharedRuns], tmp_path_factory: pytest.TempPathFactory
+) -> Exported:
+    """A run that has learned something, with its ONNX files; tests only read it."""
+    run = shared_runs["run"].get("trainer.max_epochs=3", "task.learning_rate=1e-2")
+    return export_of(copy_of(run, tmp_path_factory.mktemp("exported") / "run"))
 
 
 @pytest.fixture

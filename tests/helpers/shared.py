@@ -1,8 +1,10 @@
 """Runs that are trained once for all tests that only read them."""
 
+import io
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 
 from helpers.tiny import runner
@@ -40,6 +42,24 @@ class SharedRuns:
         changed = [path for path, files in before.items() if files_in(path) != files]
         self.directories = {k: v for k, v in self.directories.items() if v not in changed}
         assert not changed, "the test changed a run that it shares with others; it needs a copy"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A run with its ONNX files, what the command returned and what it printed."""
+
+    directory: Path
+    difference: float
+    said: str
+
+
+def export_of(run: Path) -> Exported:
+    """Exports a run and its int8 form."""
+    from thaw.export import main
+
+    with redirect_stdout(io.StringIO()) as said:
+        difference = main([f"run={run}", "quantize=int8", "tolerance=5"])
+    return Exported(run, difference, said.getvalue())
 
 
 def files_in(directory: Path) -> dict[Path, tuple[int, int]]:
