@@ -30,7 +30,7 @@ HEAVY = (
     *("transformers.models.bert.modeling_bert", "transformers.models.bert.tokenization_bert"),
     *("matplotlib.figure", "matplotlib.backends.backend_agg", "pandas"),
 )
-SERVERS: dict[tuple[str, ...], socket.socket] = {}
+SERVERS: dict[str, socket.socket] = {}
 
 
 def python(
@@ -38,6 +38,7 @@ def python(
     cwd: Path = REPOSITORY,
     env: dict[str, str] | None = None,
     modules: tuple[str, ...] = HEAVY,
+    before: dict[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Runs `python words...` in a fork of a process that has imported `modules`.
 
@@ -46,19 +47,25 @@ def python(
         cwd: working directory.
         env: variables beside those of this process.
         modules: what is imported before.
+        before: all variables of the process that imports them, and of this one; None: those of
+            this process. For what reads its variables when it is imported.
     """
-    return side_by_side([(words, env or {})], cwd, modules)[0]
+    return side_by_side([(words, env or {})], cwd, modules, before)[0]
 
 
 def side_by_side(
     commands: Sequence[tuple[Sequence[str | Path], Mapping[str, str]]],
     cwd: Path = REPOSITORY,
     modules: tuple[str, ...] = HEAVY,
+    before: dict[str, str] | None = None,
 ) -> list[subprocess.CompletedProcess[str]]:
     """Runs several commands at once, each of words and variables as in `python`."""
-    server = SERVERS[modules] if modules in SERVERS else start(modules)
+    key = json.dumps([modules, before])
+    if key not in SERVERS:
+        SERVERS[key] = start(modules, before)
+    server = SERVERS[key]
     requests = [
-        {"words": [*map(str, words)], "cwd": str(cwd), "env": {**os.environ, **env}}
+        {"words": [*map(str, words)], "cwd": str(cwd), "env": {**(before or os.environ), **env}}
         for words, env in commands
     ]
     with ExitStack() as stack:
@@ -80,13 +87,12 @@ def text(file: IO[bytes]) -> str:
     return file.read().decode("utf-8").replace("\r\n", "\n")
 
 
-def start(modules: tuple[str, ...]) -> socket.socket:
+def start(modules: tuple[str, ...], env: dict[str, str] | None) -> socket.socket:
     """Starts a server; it ends when this process does."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     command = [sys.executable, __file__, str(theirs.fileno()), *modules]
-    process = subprocess.Popen(command, cwd=REPOSITORY, pass_fds=[theirs.fileno()])
+    process = subprocess.Popen(command, cwd=REPOSITORY, env=env, pass_fds=[theirs.fileno()])
     theirs.close()
-    SERVERS[modules] = ours
     atexit.register(process.wait)
     atexit.register(ours.close)  # runs first
     return ours
