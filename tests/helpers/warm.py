@@ -22,7 +22,11 @@ from typing import IO, Any
 REPOSITORY = Path(__file__).parents[2]
 # Loaded before a command line is checked, and by a run. Without W&B: its import makes a directory
 # that the first fork to end would delete.
-LIGHT = ("hydra.core.utils", "hydra._internal.utils", "thaw.start", "thaw.cli.check")
+LIGHT = (
+    *("thaw.start", "thaw.cli.check", "thaw.cli.subprocess_job", "thaw.cli.reference.help"),
+    *("thaw.report.sweep", "hydra.core.utils", "hydra._internal.utils", "omegaconf._impl"),
+    *("hydra._internal.core_plugins.basic_sweeper", "antlr4.LL1Analyzer", "importlib.metadata"),
+)
 HEAVY = (
     *LIGHT,
     *("lightning.pytorch", "torchmetrics.classification", "datasets", "sklearn.metrics"),

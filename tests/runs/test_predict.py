@@ -2,8 +2,10 @@
 
 import io
 import json
+import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow.parquet as pq
 import pytest
@@ -320,19 +322,34 @@ def test_a_row_that_stops_the_others_is_answered_alone(finished, tmp_path, capsy
     assert [len(row.get("masks", ())) for row in rows] == [1, 0, 1]
 
 
-@pytest.mark.parametrize("form", ["text", "jsonl"])
-def test_a_line_is_answered_before_the_next_one_is_written(trained, form):
-    words = [f"run={trained}", "input=-", f"format={form}", "stream=true", "accelerator=cpu"]
+def answers_each_line(form, stdin, stdout):
+    for text in ("a good film", "a bad film", "the plot"):
+        line = text if form == "text" else json.dumps({"text": text, "id": 1})
+        stdin.write(line + "\n")
+        stdin.flush()
+        assert json.loads(stdout.readline())["text"] == text
+    stdin.close()
+
+
+def test_a_line_is_answered_before_the_next_one_is_written(trained):
+    words = [f"run={trained}", "input=-", "stream=true", "accelerator=cpu"]
     command = [sys.executable, "-m", "thaw.predict", *words]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen(command, text=True, bufsize=1, **pipes) as process:
-        for text in ("a good film", "a bad film", "the plot"):
-            line = text if form == "text" else json.dumps({"text": text, "id": 1})
-            process.stdin.write(line + "\n")
-            process.stdin.flush()
-            assert json.loads(process.stdout.readline())["text"] == text
-        process.stdin.close()
+        answers_each_line("text", process.stdin, process.stdout)
     assert process.returncode == 0
+
+
+def test_a_line_of_json_is_answered_before_the_next_one_is_written(trained, monkeypatch):
+    (read, write), (answers, said) = os.pipe(), os.pipe()
+    words = [f"run={trained}", "input=-", "format=jsonl", "stream=true", "accelerator=cpu"]
+    with open(read) as stdin, open(said, "w") as stdout, ThreadPoolExecutor(1) as pool:
+        monkeypatch.setattr("sys.stdin", stdin)
+        monkeypatch.setattr("sys.stdout", stdout)
+        done = pool.submit(predict, words)
+        with open(write, "w") as ours, open(answers) as theirs:
+            answers_each_line("jsonl", ours, theirs)
+            assert done.result() == 3
 
 
 @pytest.mark.parametrize("option", ["on_error=ignore", "stream=yes"])
