@@ -26,8 +26,8 @@ def rows_of(sweep):
         return list(csv.DictReader(file))
 
 
-def sweep_of(*overrides, cwd):
+def sweep_of(*overrides, cwd, start=python):
     """A sweep as a user types it in `cwd`, and its directory."""
     env = {"THAW_CACHE": str(cwd / "c")}
-    done = python(REPOSITORY / "train.py", "-m", *overrides, cwd=cwd, env=env)
+    done = start(REPOSITORY / "train.py", "-m", *overrides, cwd=cwd, env=env)
     return done, next(iter(cwd.glob("multirun/*/*")), None)

@@ -57,6 +57,15 @@ def python(
     return side_by_side([(words, env or {})], cwd, modules, before)[0]
 
 
+def new_python(
+    *words: str | Path, cwd: Path = REPOSITORY, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Runs `python words...` in a new process, for what may not be at ease in a fork."""
+    command = [sys.executable, *map(str, words)]
+    variables = {**os.environ, **(env or {})}
+    return subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True)
+
+
 def side_by_side(
     commands: Sequence[tuple[Sequence[str | Path], Mapping[str, str]]],
     cwd: Path = REPOSITORY,
