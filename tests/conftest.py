@@ -10,11 +10,11 @@ from hypothesis import HealthCheck, settings
 
 from helpers.shared import Exported, SharedRuns, copy_of, export_of
 from helpers.tiny import (
-    ner_overrides_of,
-    overrides_of,
+    review_overrides,
     runner,
     save_tiny,
     sentences,
+    tagged_overrides,
     tagged_sentences,
     tiny_config,
     write_columns,
@@ -81,7 +81,7 @@ def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def overrides(tiny_bert: Path, reviews: Path) -> list[str]:
     """A run of two epochs on CPU in a few seconds."""
-    return overrides_of(tiny_bert, reviews)
+    return review_overrides(tiny_bert, reviews)
 
 
 @pytest.fixture(scope="session")
@@ -97,7 +97,7 @@ def tagged(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def ner_overrides(tiny_bert: Path, tagged: Path) -> list[str]:
     """A run of task=ner of two epochs on CPU in a few seconds."""
-    return ner_overrides_of(tiny_bert, tagged)
+    return tagged_overrides(tiny_bert, tagged)
 
 
 @pytest.fixture
@@ -118,8 +118,8 @@ def shared_runs(
 ) -> dict[str, SharedRuns]:
     root = tmp_path_factory.mktemp("finished")
     return {
-        "run": SharedRuns(overrides_of(tiny_bert, reviews), root / "run"),
-        "run_ner": SharedRuns(ner_overrides_of(tiny_bert, tagged), root / "run_ner"),
+        "run": SharedRuns(review_overrides(tiny_bert, reviews), root / "run"),
+        "run_ner": SharedRuns(tagged_overrides(tiny_bert, tagged), root / "run_ner"),
     }
 
 

@@ -7,7 +7,7 @@ import sys
 import lightning.pytorch as pl
 import pytest
 
-from helpers.warm import LIGHT, python
+from helpers.warm import FOR_CHECKS, python
 from thaw.cli.check import GIVEN, check, leave_unread, plain, verify
 from thaw.cli.compose import compose
 from thaw.cli.conf import conf_dir
@@ -152,7 +152,7 @@ def test_config_dir_adds_choices_and_messages_list_them(tmp_path, monkeypatch):
 
 
 def train_py(*overrides):
-    return python("train.py", *overrides, modules=LIGHT)
+    return python("train.py", *overrides, modules=FOR_CHECKS)
 
 
 def test_help_lists_every_group_and_option():

@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 
 from helpers.runs import typed
 from helpers.sweeps import rows_of, sweep_of
-from helpers.warm import LIGHT, python
+from helpers.warm import FOR_CHECKS, python
 from thaw.cli.compose import compose
 from thaw.cli.conf import tasks
 from thaw.cli.secrets import Formatter, redacted
@@ -125,6 +125,6 @@ def test_a_sweep_keeps_no_secret_and_is_resumed_with_it(overrides, tmp_path):
 
 @pytest.mark.parametrize("word", ["--cfg=job", "--help", "--info=config"])
 def test_what_hydra_prints_has_no_secret(word):
-    done = python("train.py", word, *TYPED, modules=LIGHT)
+    done = python("train.py", word, *TYPED, modules=FOR_CHECKS)
     assert "hf_token: " in done.stdout
     assert SECRET not in done.stdout + done.stderr

@@ -12,7 +12,7 @@ from typing import Any
 from safetensors.torch import load_file
 
 from helpers.tiny import REPOSITORY
-from helpers.warm import LIGHT, python
+from helpers.warm import FOR_CHECKS, python
 
 
 def metrics_of(directory):
@@ -73,7 +73,7 @@ def loaded_after(*overrides):
         f"heavy = [name for name in {HEAVY} if name in sys.modules]\n"
         "print('loaded', code, *heavy)\n"
     )
-    done = python("-c", script, *overrides, modules=LIGHT)
+    done = python("-c", script, *overrides, modules=FOR_CHECKS)
     _, code, *heavy = done.stdout.splitlines()[-1].split()
     return int(code), heavy, done.stderr
 

@@ -125,7 +125,7 @@ TINY_RUN = [
 ]
 
 
-def overrides_of(checkpoint: Path, reviews: Path) -> list[str]:
+def review_overrides(checkpoint: Path, reviews: Path) -> list[str]:
     """A run of two epochs on CPU in a few seconds."""
     splits = [f"data.{name}={name}.csv" for name in ("train", "validation", "test")]
     return [
@@ -137,7 +137,7 @@ def overrides_of(checkpoint: Path, reviews: Path) -> list[str]:
     ]
 
 
-def ner_overrides_of(checkpoint: Path, tagged: Path) -> list[str]:
+def tagged_overrides(checkpoint: Path, tagged: Path) -> list[str]:
     """A run of task=ner of two epochs on CPU in a few seconds."""
     splits = [f"data.{name}={name}.conll" for name in ("train", "validation", "test")]
     task = ["task=ner", "data=conll", f"data.path={tagged}"]

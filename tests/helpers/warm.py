@@ -22,13 +22,13 @@ from typing import IO, Any
 REPOSITORY = Path(__file__).parents[2]
 # Loaded before a command line is checked, and by a run. Without W&B: its import makes a directory
 # that the first fork to end would delete.
-LIGHT = (
+FOR_CHECKS = (
     *("thaw.start", "thaw.cli.check", "thaw.cli.subprocess_job", "thaw.cli.reference.help"),
     *("thaw.report.sweep", "hydra.core.utils", "hydra._internal.utils", "omegaconf._impl"),
     *("hydra._internal.core_plugins.basic_sweeper", "antlr4.LL1Analyzer", "importlib.metadata"),
 )
-HEAVY = (
-    *LIGHT,
+FOR_RUNS = (
+    *FOR_CHECKS,
     *("lightning.pytorch", "torchmetrics.classification", "datasets", "sklearn.metrics"),
     *("thaw.train", "thaw.evaluate", "thaw.adapt", "thaw.tasks.sequence", "thaw.data.sequence"),
     *("transformers.models.bert.modeling_bert", "transformers.models.bert.tokenization_bert"),
@@ -41,7 +41,7 @@ def python(
     *words: str | Path,
     cwd: Path = REPOSITORY,
     env: dict[str, str] | None = None,
-    modules: tuple[str, ...] = HEAVY,
+    modules: tuple[str, ...] = FOR_RUNS,
     before: dict[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Runs `python words...` in a fork of a process that has imported `modules`.
@@ -69,7 +69,7 @@ def new_python(
 def side_by_side(
     commands: Sequence[tuple[Sequence[str | Path], Mapping[str, str]]],
     cwd: Path = REPOSITORY,
-    modules: tuple[str, ...] = HEAVY,
+    modules: tuple[str, ...] = FOR_RUNS,
     before: dict[str, str] | None = None,
 ) -> list[subprocess.CompletedProcess[str]]:
     """Runs several commands at once, each of words and variables as in `python`."""

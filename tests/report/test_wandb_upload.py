@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from helpers.tiny import overrides_of, runner
+from helpers.tiny import review_overrides, runner
 from helpers.wandb_file import Offline
 from thaw.cli.jobs import short
 from thaw.dashboard import main, workspace
@@ -14,7 +14,7 @@ from thaw.errors import ThawError
 @pytest.fixture(scope="module")
 def classified(tiny_bert, reviews, tmp_path_factory):
     """A finished classifier and its W&B run."""
-    overrides = [w for w in overrides_of(tiny_bert, reviews) if w != "logger=csv"]
+    overrides = [w for w in review_overrides(tiny_bert, reviews) if w != "logger=csv"]
     options = ["logger=wandb", "task.layer_decay=0.5", "callbacks.early_stopping=null"]
     directory = runner([*overrides, *options], tmp_path_factory.mktemp("wandb"))()
     return directory, Offline(directory)

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from helpers.tables import read_rows
-from helpers.tiny import overrides_of, runner, sentences, write_csv
+from helpers.tiny import review_overrides, runner, sentences, write_csv
 from helpers.warm import python
 from thaw.errors import ThawError
 from thaw.evaluate import main as evaluate
@@ -35,7 +35,7 @@ def messages(tiny_bert, reviews, tmp_path_factory):
     path = write_csv(directory / "own.csv", sentences(40, seed=3), ["Message", "stars"])
     own = [f"data.train={path}", "data.path=null", "data.text=Message", "data.label=stars"]
     splits = ["data.validation=0.2", "data.test=null"]
-    run = runner(overrides_of(tiny_bert, reviews), directory)
+    run = runner(review_overrides(tiny_bert, reviews), directory)
     return run(*own, *splits, "trainer.max_epochs=1")
 
 
