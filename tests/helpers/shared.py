@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from helpers.tiny import runner
@@ -21,11 +22,12 @@ class SharedRuns:
     def __init__(self, overrides: list[str], root: Path) -> None:
         self.train = runner(overrides, root)
         self.directories: dict[tuple[str, ...], Path] = {}
+        self.numbers = count()
 
     def get(self, *extra: str) -> Path:
         """Trains with further overrides unless that was done before; gives the run directory."""
         if extra not in self.directories:
-            self.directories[extra] = self.train(*extra, name=f"{len(self.directories)}")
+            self.directories[extra] = self.train(*extra, name=f"{next(self.numbers)}")
         return self.directories[extra]
 
     @contextmanager

@@ -288,8 +288,8 @@ def test_tensorboard_shows_each_step_once(run, stopped, lost):
     assert steps == [*range(max(steps) + 1)]
 
 
-def test_a_run_and_what_it_may_not_change_are_known_without_torch(finished):
-    directory = finished("trainer.max_epochs=1")
+def test_a_run_and_what_it_may_not_change_are_known_without_torch(finished_copy):
+    directory = finished_copy("trainer.max_epochs=1")
     before = (directory / "metrics.json").stat().st_mtime_ns
     assert loaded_after(f"resume={directory}", "logger=none") == (0, [], "")
     assert (directory / "metrics.json").stat().st_mtime_ns == before
