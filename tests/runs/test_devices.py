@@ -10,11 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from helpers.runs import files_of, free_port, metrics_of, overrides_of, typed
+from helpers.runs import files_of, metrics_of, overrides_of, typed
 from helpers.sweeps import rows_of as summary_of
 from helpers.sweeps import sweep_of
 from helpers.tiny import REPOSITORY, save_tiny, tiny_config, write_csv
-from helpers.warm import side_by_side
 from thaw.data.batch.by_length import LengthGroupedBatches
 
 
@@ -25,25 +24,10 @@ def still_bert(tmp_path_factory):
     return save_tiny("BertModel", config, tmp_path_factory.mktemp("models") / "still-bert")
 
 
-def test_two_processes_leave_what_one_leaves(overrides, still_bert, tmp_path):
-    options = overrides_of("sequence", overrides, [], still_bert)
-    leaves_what_one_leaves(options, ["trainer.devices=2"], tmp_path)
-
-
-@pytest.mark.parametrize("task", ["ner", "mlm", "setfit"])
-def test_two_processes_that_torchrun_starts_leave_what_one_leaves(
-    task, overrides, ner_overrides, still_bert, tmp_path
-):
+@pytest.mark.parametrize("task", ["sequence", "ner", "mlm", "setfit"])
+def test_two_processes_leave_what_one_leaves(task, overrides, ner_overrides, still_bert, tmp_path):
     options = overrides_of(task, overrides, ner_overrides, still_bert)
-    run(options, tmp_path / "one")
-    words = ["train.py", *options, "trainer.devices=2", "data.batch_size=4"]
-    words.append(f"hydra.run.dir={tmp_path / 'two'}")
-    launch = {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-    launch |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "GROUP_RANK": "0"}
-    ranks = [launch | {"RANK": rank, "LOCAL_RANK": rank} for rank in "01"]
-    for done in side_by_side([(words, rank) for rank in ranks]):
-        assert done.returncode == 0, done.stdout + done.stderr
-    is_the_same(tmp_path / "one", tmp_path / "two")
+    leaves_what_one_leaves(options, ["trainer.devices=2"], tmp_path)
 
 
 @pytest.mark.slow
