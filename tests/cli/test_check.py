@@ -2,13 +2,12 @@
 
 import inspect
 import re
-import subprocess
 import sys
 
 import lightning.pytorch as pl
 import pytest
 
-from helpers.tiny import REPOSITORY
+from helpers.warm import FOR_CHECKS, python
 from thaw.cli.check import GIVEN, check, leave_unread, plain, verify
 from thaw.cli.compose import compose
 from thaw.cli.conf import conf_dir
@@ -154,9 +153,7 @@ def test_config_dir_adds_choices_and_messages_list_them(tmp_path, monkeypatch):
 
 
 def train_py(*overrides):
-    return subprocess.run(
-        [sys.executable, "train.py", *overrides], cwd=REPOSITORY, capture_output=True, text=True
-    )
+    return python("train.py", *overrides, modules=FOR_CHECKS)
 
 
 def test_help_lists_every_group_and_option():
@@ -201,10 +198,8 @@ def test_overrides_that_hydra_cannot_parse_end_in_a_message(word, said):
         verify(compose(["run_dir=run", word]))
 
 
-def test_a_command_with_overrides_that_hydra_cannot_parse_exits_with_code_2(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "train.py", "data=null"], cwd=REPOSITORY, capture_output=True, text=True
-    )
+def test_a_command_with_overrides_that_hydra_cannot_parse_exits_with_code_2():
+    done = train_py("data=null")
     assert done.returncode == 2
     assert "thaw: cannot read 'data=null'" in done.stderr
     assert "Traceback" not in done.stderr

@@ -15,6 +15,7 @@ from transformers import AutoModelForSequenceClassification, AutoModelForTokenCl
 import thaw.train
 from helpers.encoders import CONFIGS, SIZE, make
 from helpers.tiny import REPOSITORY, save_tiny, tiny_config
+from helpers.warm import python
 from thaw.encoder.blocks import learning_rate_factors
 from thaw.encoder.freeze import ByName, GradualUnfreezing, HeadOnly, LastBlocks, frozen_modules
 from thaw.errors import ThawError
@@ -146,12 +147,23 @@ def changed(before, after, prefix=""):
     return {n for n, w in before.items() if not torch.equal(w, after[f"{prefix}{n}"])}
 
 
-def test_a_classifiers_last_block_trains_in_a_run(run, tiny_bert):
-    directory = run("freeze=last", "trainer.max_epochs=1")
+def test_a_classifiers_last_block_trains_in_a_run_and_the_log_has_a_table_of_parts(
+    run, tiny_bert, caplog
+):
+    with caplog.at_level("INFO"):
+        directory = run("freeze=last", "task.layer_decay=0.5", "trainer.max_epochs=1")
     after = load_file(directory / "model" / "model.safetensors")
     found = changed(load_file(tiny_bert / "model.safetensors"), after, "bert.")
     assert {n.split(".")[0] for n in found} == {"encoder", "pooler"}
     assert all(n.startswith(("encoder.layer.1.", "pooler.")) for n in found)
+    [table] = [r.getMessage() for r in caplog.records if r.getMessage().startswith("part ")]
+    assert [" ".join(line.split()) for line in table.splitlines()] == [
+        "part parameters trains learning rate",
+        "embeddings 11,776 frozen",
+        "block 0 8,544 frozen",
+        "block 1 8,544 trained 0.0015",
+        "head 1,122 trained 0.003",
+    ]
 
 
 def test_a_taggers_last_block_trains_in_a_run(run_ner, tiny_bert):
@@ -189,19 +201,6 @@ def test_the_rate_falls_by_layer_from_the_head_down(tiny_bert):
     assert found["bert.embeddings.word_embeddings.weight"] == 0.125
 
 
-def test_the_log_has_a_table_of_parts(run, caplog):
-    with caplog.at_level("INFO"):
-        run("freeze=last", "task.layer_decay=0.5", "trainer.max_epochs=1")
-    [table] = [r.getMessage() for r in caplog.records if r.getMessage().startswith("part ")]
-    assert [" ".join(line.split()) for line in table.splitlines()] == [
-        "part parameters trains learning rate",
-        "embeddings 11,776 frozen",
-        "block 0 8,544 frozen",
-        "block 1 8,544 trained 0.0015",
-        "head 1,122 trained 0.003",
-    ]
-
-
 def test_all_parameters_are_listed_by_name_with_shape_and_part(overrides, capsys):
     parameters([*overrides, "freeze=names", "freeze.train=['*.layer.1.*','*bias']"])
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
@@ -214,9 +213,7 @@ def test_all_parameters_are_listed_by_name_with_shape_and_part(overrides, capsys
 def test_cfg_job_shows_the_parts_below_the_config(overrides):
     overrides.remove("logger=csv")  # W&B's name follows from what runs, and nothing does
     options = [*overrides, "freeze=gradual", "--cfg", "job"]
-    done = subprocess.run(
-        [sys.executable, "train.py", *options], cwd=REPOSITORY, capture_output=True, text=True
-    )
+    done = python("train.py", *options)
     assert done.returncode == 0, done.stderr
     assert OmegaConf.create(done.stdout).freeze.every == 0.1
     lines = [" ".join(line.split()) for line in done.stdout.splitlines()]

@@ -69,7 +69,7 @@ def test_what_was_trained_on_is_described_and_not_kept(place, options):
     assert (about["texts"], len(about["hash"])) == (54, 32)
 
 
-def test_every_command_takes_the_run(place, options):
+def test_every_command_takes_the_run(place, options, monkeypatch):
     found = pd.DataFrame(rows(30, seed=2))
     run = thaw.fit(train=pd.DataFrame(rows()), test=found, keep_data=True, **options)
     found.to_csv("new.csv", index=False)
@@ -77,7 +77,10 @@ def test_every_command_takes_the_run(place, options):
     metrics = evaluate([f"run={run.directory}", "data=files", "data.test=new.csv"])
     assert metrics["test/f1"] == pytest.approx(run.metrics["test/f1"])
     assert evaluate([f"run={run.directory}"]) == metrics, "the data is kept where it was asked for"
-    assert export([f"run={run.directory}"]) < 1e-3
+    graphs = []
+    monkeypatch.setattr("thaw.encoder.onnx.graph.export_onnx", lambda *a: graphs.append(a[1]) or 0)
+    export([f"run={run.directory}"])
+    assert graphs == [run.directory / "model"]
     assert thaw.Run(run.directory).metrics == run.metrics
     # A finished run that is resumed is done.
     assert thaw.fit(resume=run.directory, train=pd.DataFrame(rows()), test=found).metrics

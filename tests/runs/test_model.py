@@ -1,5 +1,7 @@
 """Using models from Python."""
 
+import shutil
+
 import datasets
 import numpy as np
 import pandas as pd
@@ -12,8 +14,8 @@ from thaw.predict import main as predict
 
 
 @pytest.fixture
-def trained(run):
-    return run("trainer.max_epochs=1")
+def trained(finished):
+    return finished("trainer.max_epochs=1")
 
 
 def test_texts_of_every_form_get_the_runs_own_predictions_in_their_order(trained, monkeypatch):
@@ -44,9 +46,8 @@ def test_texts_of_every_form_get_the_runs_own_predictions_in_their_order(trained
 
 
 def test_a_model_directory_predicts_as_its_run_does(trained, tmp_path):
-    (trained / "model").rename(tmp_path / "moved")
+    shutil.copytree(trained / "model", tmp_path / "moved")
     moved = thaw.load(tmp_path / "moved", accelerator="cpu")
-    (tmp_path / "moved").rename(trained / "model")
     texts = [text for text, _ in sentences(20, seed=4)] + ["a very good film " * 100]
     whole = thaw.load(trained, accelerator="cpu").predict_proba(texts)
     assert moved.predict_proba(texts) == pytest.approx(whole, abs=1e-6)
@@ -82,36 +83,25 @@ def test_pairs_are_read_as_pairs(run, tmp_path):
         (pd.DataFrame({"review": ["a"]}), "no column 'text'; it has 'review'"),
     ],
 )
-def test_what_is_no_text_is_refused_with_its_place(shared, texts, message):
+def test_what_is_no_text_is_refused_with_its_place(model, texts, message):
     with pytest.raises(thaw.ThawError, match=message):
-        shared.predict(texts)
+        model.predict(texts)
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory, tiny_bert):
-    directory = tmp_path_factory.mktemp("shared")
-    rows = [{"text": text, "label": label} for text, label in sentences(40)]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(directory)
-        patch.setenv("THAW_CACHE", str(directory / "cache"))
-        run = thaw.fit(
-            train=rows,
-            model={"checkpoint": tiny_bert},
-            data={"max_tokens": 64},
-            trainer={"accelerator": "cpu", "precision": "32-true"},
-            logger="none",
-        )
-    return run.load(accelerator="cpu")
+def model(shared_runs):
+    return thaw.load(shared_runs["run"].get("trainer.max_epochs=1"), accelerator="cpu")
 
 
-def test_what_a_task_does_not_have_is_refused(shared):
+def test_what_a_task_does_not_have_is_refused(model):
     with pytest.raises(thaw.ThawError, match=r"embeddings are of a run of task=setfit"):
-        shared.embed(["a"])
+        model.embed(["a"])
     with pytest.raises(thaw.ThawError, match="entities are of task=ner"):
-        shared.entities(["a"])
+        model.entities(["a"])
 
 
-def test_an_unfinished_or_damaged_run_is_refused(trained, tmp_path):
+def test_an_unfinished_or_damaged_run_is_refused(finished_copy, tmp_path):
+    trained = finished_copy("trainer.max_epochs=1")
     with pytest.raises(thaw.ThawError, match="no run finished there"):
         thaw.Run(tmp_path)
     (tmp_path / "empty").mkdir()
@@ -124,15 +114,17 @@ def test_an_unfinished_or_damaged_run_is_refused(trained, tmp_path):
         thaw.load(trained)
 
 
-def test_a_run_that_names_code_is_not_loaded(trained):
+def test_a_run_that_names_code_is_not_loaded(finished_copy):
+    trained = finished_copy("trainer.max_epochs=1")
     path = trained / ".hydra" / "resolved.yaml"
     path.write_text(path.read_text().replace("thaw.tasks.sequence.SequenceC", "os.system.C"))
     with pytest.raises(thaw.ThawError, match="names code to run"):
         thaw.load(trained)
 
 
-def test_probabilities_of_several_runs_are_averaged(run, tmp_path, capsys):
-    runs = [run("trainer.max_epochs=1", f"seed={seed}", name=f"{seed}") for seed in (1, 2)]
+def test_probabilities_of_several_runs_are_averaged(run, finished, tmp_path, capsys):
+    (tmp_path / "1").symlink_to(finished("trainer.max_epochs=1"))
+    runs = [tmp_path / "1", run("trainer.max_epochs=1", "seed=2", name="2")]
     texts = [text for text, _ in sentences(30, seed=6)]
     each = [thaw.load(r, accelerator="cpu").predict_proba(texts) for r in runs]
     assert np.abs(each[0] - each[1]).max() > 1e-3
@@ -152,11 +144,11 @@ def test_probabilities_of_several_runs_are_averaged(run, tmp_path, capsys):
     )
 
 
-def test_entities_of_several_runs_come_from_the_mean(run_ner):
-    runs = [run_ner("trainer.max_epochs=2", f"seed={seed}", name=f"{seed}") for seed in (1, 2)]
+def test_entities_of_several_runs_come_from_the_mean(finished_ner):
+    run = finished_ner()
     text = ["jan was in oslo and eva was in tilburg"]
-    one = thaw.load(runs[:1], accelerator="cpu")
-    same = thaw.load([runs[0], runs[0]], accelerator="cpu")
+    one = thaw.load([run], accelerator="cpu")
+    same = thaw.load([run, run], accelerator="cpu")
     scores = [[e["score"] for e in m.entities(text)[0]] for m in (one, same)]
     assert scores[0] == pytest.approx(scores[1])
     assert (
@@ -168,20 +160,20 @@ def test_entities_of_several_runs_come_from_the_mean(run_ner):
         one.entities([None])
 
 
-def test_runs_whose_labels_differ_are_not_averaged(run, tmp_path):
+def test_runs_whose_labels_differ_are_not_averaged(run, finished, tmp_path):
     path = write_csv(
         tmp_path / "other.csv", [(t, y * 2) for t, y in sentences(40)], ["text", "label"]
     )
     own = [f"data.train={path}", "data.path=null", "data.validation=0.2", "data.test=null"]
-    runs = [run("trainer.max_epochs=1"), run(*own, "trainer.max_epochs=1", name="other")]
+    runs = [finished("trainer.max_epochs=1"), run(*own, "trainer.max_epochs=1")]
     with pytest.raises(
         thaw.ThawError, match=r"the models do not agree: .* neg, pos, .* negneg, pos"
     ):
         thaw.load(runs)
 
 
-def test_setfit_embeds(run):
-    done = run("task=setfit", "task.shots=8", "data.steps=2", "trainer.max_epochs=1")
+def test_setfit_embeds(finished):
+    done = finished("task=setfit", "task.shots=8", "task.steps=2", "trainer.max_epochs=1")
     model = thaw.load(done, accelerator="cpu")
     texts = ["a good film", "a bad film", "a good film"]
     found = model.embed(texts)

@@ -2,19 +2,18 @@
 
 import json
 import shutil
-import subprocess
-import sys
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from helpers.hub import Hub
-from helpers.tiny import REPOSITORY, sentences, tagged_sentences
+from helpers.tiny import sentences, tagged_sentences
+from helpers.warm import python
 
 
-def serve(directory, tiny_bert):
-    """acme/tiny-bert, and acme/reviews shaped like Rotten Tomatoes: class labels in Parquet."""
-    shutil.copytree(tiny_bert, directory / "models" / "acme" / "tiny-bert")
+def serve(directory):
+    """acme/reviews shaped like Rotten Tomatoes: class labels in Parquet."""
     data = directory / "datasets" / "acme" / "reviews"
     features = {
         "label": {"names": ["neg", "pos"], "_type": "ClassLabel"},
@@ -34,9 +33,8 @@ def write_split(path, columns, features):
     pq.write_table(pa.table(columns).replace_schema_metadata({"huggingface": info}), path)
 
 
-def serve_tagged(directory, tiny_bert):
+def serve_tagged(directory):
     """acme/conll shaped like CoNLL-2003: a Parquet branch, tags as lists of class labels."""
-    shutil.copytree(tiny_bert, directory / "models" / "acme" / "tiny-bert")
     main = directory / "datasets" / "acme" / "conll"
     main.mkdir(parents=True)
     (main / "conll.py").write_text("raise RuntimeError('a loading script')")
@@ -56,28 +54,27 @@ def serve_tagged(directory, tiny_bert):
         write_split(branch / name / "0000.parquet", columns, features)
 
 
-def test_tags_of_the_hub_are_read_by_their_names(tmp_path, tiny_bert):
-    serve_tagged(tmp_path / "served", tiny_bert)
-    with Hub(tmp_path / "served") as hub:
-        done = subprocess.run(
-            [
-                sys.executable,
-                "train.py",
-                "task=ner",
-                "data=conll2003",
-                "data.path=acme/conll",
-                "data.max_tokens=64",
-                "model.checkpoint=acme/tiny-bert",
-                "logger=none",
-                "trainer.max_epochs=1",
-                "trainer.accelerator=cpu",
-                f"hydra.run.dir={tmp_path / 'run'}",
-            ],
-            cwd=REPOSITORY,
-            capture_output=True,
-            text=True,
-            env=hub.environment(tmp_path / "home"),
-        )
+@pytest.fixture(scope="module")
+def train(tiny_bert, tmp_path_factory):
+    """Runs `python train.py` on a machine that knows no Hub but the stand-in."""
+    place = tmp_path_factory.mktemp("hub")
+    shutil.copytree(tiny_bert, place / "served" / "models" / "acme" / "tiny-bert")
+    serve(place / "served")
+    serve_tagged(place / "served")
+    tiny = ["data.max_tokens=64", "model.checkpoint=acme/tiny-bert", "logger=none"]
+    with Hub(place / "served") as hub:
+        environment = hub.environment(place / "home")
+
+        def run(*overrides):
+            options = [*overrides, *tiny, "trainer.accelerator=cpu", "trainer.max_epochs=1"]
+            return python("train.py", *options, before=environment)
+
+        yield run
+
+
+def test_tags_of_the_hub_are_read_by_their_names(train, tmp_path):
+    options = ["task=ner", "data=conll2003", "data.path=acme/conll"]
+    done = train(*options, f"hydra.run.dir={tmp_path / 'run'}")
     assert done.returncode == 0, done.stdout + done.stderr
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     rows = [t for s in tagged_sentences(90)[75:] for _, t in s]
@@ -85,26 +82,9 @@ def test_tags_of_the_hub_are_read_by_their_names(tmp_path, tiny_bert):
     assert metrics["test/support/LOC"] == rows.count("B-LOC")
 
 
-def test_model_and_data_of_the_hub_train_with_label_names(tmp_path, tiny_bert):
-    serve(tmp_path / "served", tiny_bert)
-    with Hub(tmp_path / "served") as hub:
-        done = subprocess.run(
-            [
-                sys.executable,
-                "train.py",
-                "data=rotten_tomatoes",
-                "data.path=acme/reviews",
-                "data.max_tokens=64",
-                "model.checkpoint=acme/tiny-bert",
-                "logger=none",
-                "trainer.accelerator=cpu",
-                f"hydra.run.dir={tmp_path / 'run'}",
-            ],
-            cwd=REPOSITORY,
-            capture_output=True,
-            text=True,
-            env=hub.environment(tmp_path / "home"),
-        )
+def test_model_and_data_of_the_hub_train_with_label_names(train, tmp_path):
+    options = ["data=rotten_tomatoes", "data.path=acme/reviews"]
+    done = train(*options, f"hydra.run.dir={tmp_path / 'run'}")
     assert done.returncode == 0, done.stdout + done.stderr
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert "test/f1/pos" in metrics

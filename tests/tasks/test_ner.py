@@ -13,6 +13,7 @@ from tokenizers.pre_tokenizers import ByteLevel, Metaspace
 from transformers import AutoModelForTokenClassification, AutoTokenizer, PreTrainedTokenizerFast
 from transformers import pipeline as hf_pipeline
 
+from helpers.sweeps import sweep_of
 from helpers.tables import read_rows
 from helpers.tiny import REPOSITORY, tagged_sentences, write_columns
 from thaw.data.encode.windows import align, owned, prefix_spaces, windows
@@ -483,8 +484,8 @@ def test_a_type_of_any_name_gets_through_tables_and_figures(run_ner, tmp_path, c
     assert "$x^$/[red]" in capsys.readouterr().out
 
 
-def test_a_run_leaves_predictions_errors_and_scores(run_ner, tagged):
-    directory = run_ner()
+def test_a_run_leaves_predictions_errors_and_scores(finished_ner):
+    directory = finished_ner()
     names = {p.name for p in directory.iterdir()}
     assert {"predictions.jsonl", "errors.jsonl", "errors.png", "metrics.json", "model"} <= names
     rows = rows_of(directory / "predictions.jsonl")
@@ -692,21 +693,9 @@ def test_the_watched_metric_is_entity_f1(run_ner):
 
 
 def test_in_a_sweep_the_command_lines_data_wins_over_the_tasks(ner_overrides, tmp_path):
-    done = subprocess.run(
-        [
-            sys.executable,
-            REPOSITORY / "train.py",
-            "-m",
-            *ner_overrides,
-            "seed=1,2",
-            "trainer.max_epochs=1",
-        ],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
+    done, sweep = sweep_of(*ner_overrides, "seed=1,2", "trainer.max_epochs=1", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    jobs = sorted(tmp_path.glob("multirun/*/*/?"))
+    jobs = sorted(sweep.glob("?"))
     assert [metrics_of(job)["test/support/PER"] > 0 for job in jobs] == [True, True]
     assert done.stdout.count("data conll: 64 train") == 2
 

@@ -195,6 +195,10 @@ def test_the_loss_of_given_pairs_is_that_of_sentence_transformers(batch):
     torch.testing.assert_close(pair_loss(x, pairs, y[i] == y[j]), expected)
 
 
+# As other tests have it, so that they share its run.
+FEW = ("task=setfit", "task.shots=8", "task.steps=2", "trainer.max_epochs=1")
+
+
 @pytest.fixture
 def run_setfit(overrides: list[str], tmp_path: Path) -> Callable[..., Path]:
     kept = [w for w in overrides if not w.startswith("data.batch_size")]
@@ -203,11 +207,11 @@ def run_setfit(overrides: list[str], tmp_path: Path) -> Callable[..., Path]:
 
 
 def test_a_run_is_the_same_in_thaw_evaluate_thaw_predict_and_setfit(
-    run_setfit: Callable[..., Path], reviews: Path, tmp_path: Path
+    finished: Callable[..., Path], reviews: Path, tmp_path: Path
 ):
     from thaw import evaluate, predict
 
-    run = run_setfit()
+    run = finished(*FEW)
     metrics = json.loads((run / "metrics.json").read_text())
     tested = pq.read_table(run / "predictions.parquet").to_pylist()
     assert len(tested) == 22  # the whole test split
@@ -226,9 +230,9 @@ def test_a_run_is_the_same_in_thaw_evaluate_thaw_predict_and_setfit(
 
 
 def test_the_head_in_the_checkpoint_is_tensors_and_the_exported_one(
-    run_setfit: Callable[..., Path],
+    finished: Callable[..., Path],
 ):
-    run = run_setfit()
+    run = finished(*FEW)
     state = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
     head = load_file(run / "model" / "head.safetensors")
     assert state["head.weight"].any()
@@ -456,11 +460,11 @@ def test_a_label_with_one_text_is_an_error(run_setfit: Callable[..., Path], tmp_
 
 
 def test_a_head_that_is_not_stored_as_tensors_is_never_read(
-    run_setfit: Callable[..., Path], reviews: Path
+    finished_copy: Callable[..., Path], reviews: Path
 ):
     from thaw import predict
 
-    run = run_setfit("trainer.max_epochs=1")
+    run = finished_copy(*FEW)
     (run / "model" / "model_head.pkl").write_bytes(b"not a pickle at all")
     predict.main([f"run={run}", f"input={reviews / 'test.csv'}", f"output={run / 'out.csv'}"])
     (run / "model" / "head.safetensors").unlink()

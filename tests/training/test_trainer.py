@@ -77,7 +77,8 @@ def test_weights_of_fewer_or_more_bits_train_and_are_exported(run, objective, bi
     overrides = (
         ["task.head=differentiable", "task.joint_ratio=0.5"] if objective == "setfit" else []
     )
-    directory = run(f"task={objective}", f"trainer.precision={precision}", *overrides)
+    options = [f"trainer.precision={precision}", "trainer.max_epochs=1", *overrides]
+    directory = run(f"task={objective}", *options)
     assert metrics_of(directory)["test/loss"] < 10
     weights = load_file(directory / "model" / "model.safetensors")
     assert {tensor.element_size() * 8 for tensor in weights.values()} == {bits}
