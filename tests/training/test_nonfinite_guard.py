@@ -15,7 +15,7 @@ from helpers.tiny import REPOSITORY
 from thaw.errors import ThawError
 from thaw.tasks.sequence import SequenceClassification
 from thaw.training.nonfinite_guard import NonFiniteGuard
-from thaw.training.optim import adamw, clip_in_step, gradient_norm
+from thaw.training.optim import build_optimizer, clip_in_step, gradient_norm
 
 QUICK = ("trainer.max_epochs=1", "trainer.val_check_interval=1.0")
 
@@ -110,7 +110,7 @@ def test_an_unknown_action_is_refused(run):
 def test_the_fused_step_skips_itself_and_keeps_weights_and_moments(clip):
     torch.manual_seed(0)
     model = torch.nn.Linear(4, 2)
-    guard, optimizer = NonFiniteGuard(), adamw(model, 1e-2, 0.1)
+    guard, optimizer = NonFiniteGuard(), build_optimizer(model, 1e-2, 0.1)
     kept = []
     for number, factor in enumerate([1.0, math.nan, math.inf, 1.0], start=1):
         optimizer.zero_grad()

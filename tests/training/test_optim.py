@@ -6,7 +6,7 @@ from transformers import BertForSequenceClassification, Trainer, TrainingArgumen
 
 from helpers.tiny import tiny_config
 from thaw.encoder.freeze import HeadOnly
-from thaw.training.optim import adamw, clip_in_step, decayed, linear_schedule
+from thaw.training.optim import build_optimizer, build_schedule, clip_in_step, decayed
 
 
 def test_the_same_parameters_decay_as_in_transformers_trainer(tmp_path):
@@ -25,8 +25,8 @@ def test_steps_equal_those_of_transformers_trainers_optimizer(tmp_path):
     )
     trainer = Trainer(two, arguments)
     trainer.create_optimizer_and_scheduler(num_training_steps=10)
-    ours = adamw(one, 1e-2, 0.1)
-    schedule = linear_schedule(ours, 10, 0.2)
+    ours = build_optimizer(one, 1e-2, 0.1)
+    schedule = build_schedule(ours, 10, 2)
     ids = torch.randint(5, 300, (4, 8), generator=torch.Generator().manual_seed(0))
     for _ in range(5):
         for model, optimizer, scheduler in (
@@ -43,7 +43,7 @@ def test_steps_equal_those_of_transformers_trainers_optimizer(tmp_path):
 
 def test_the_rate_rises_then_falls_to_zero():
     optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    schedule = linear_schedule(optimizer, steps=10, warmup_ratio=0.2)
+    schedule = build_schedule(optimizer, steps=10, warmup=2)
     rates = []
     for _ in range(11):
         rates.append(schedule.get_last_lr()[0])
@@ -57,7 +57,9 @@ def test_the_rate_rises_then_falls_to_zero():
 def test_frozen_parameters_are_not_in_the_optimizer():
     model = BertForSequenceClassification(tiny_config())
     HeadOnly()(model)
-    held = {id(p) for group in adamw(model, 1e-3, 0.01).param_groups for p in group["params"]}
+    held = {
+        id(p) for group in build_optimizer(model, 1e-3, 0.01).param_groups for p in group["params"]
+    }
     names = [n for n, p in model.named_parameters() if id(p) in held]
     assert names == [
         "bert.pooler.dense.weight",
@@ -75,7 +77,7 @@ def test_clipping_within_the_step_equals_clipping_before_it(max_norm, dtype):
     two = copy.deepcopy(one)
     ids = torch.randint(5, 300, (4, 8))
     # A large epsilon: AdamW would hide the gradients' scale otherwise.
-    optimizers = [adamw(model, 1e-2, 0.1) for model in (one, two)]
+    optimizers = [build_optimizer(model, 1e-2, 0.1) for model in (one, two)]
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["eps"] = 1e-2

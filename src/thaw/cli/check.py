@@ -18,9 +18,11 @@ from thaw.errors import ThawError
 GIVEN = {
     "data": {"tokenizer", "seed", "only", "trained"},
     "task": {
-        *("checkpoint", "model", "freeze", "seed", "loss_weights"),
+        *("checkpoint", "model", "freeze", "seed", "loss_weights", "optimizer", "schedule"),
         *("labels", "multi_label", "label_counts", "fine_words", "max_tokens"),
     },
+    "optimizer": {"params", "lr", "weight_decay"},
+    "schedule": {"optimizer", "num_warmup_steps", "num_training_steps", "total_steps", "T_max"},
     "trainer": {"logger", "callbacks"},
 }
 PLAIN_GROUPS = ("model", "adapt")  # groups without a constructor
