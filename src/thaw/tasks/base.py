@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 
 Decay = Annotated[float, Field(gt=0, le=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Smoothing = Annotated[float, Field(ge=0, lt=1)]
 
 
 class EncoderTask(EncoderModule):
@@ -50,6 +51,8 @@ class EncoderTask(EncoderModule):
         warmup_steps: number of steps in which it rises; None: `warmup_ratio` of all.
         layer_decay: ratio of a block's learning rate to that of the block above it; see
             `thaw.encoder.blocks.factor_of_each_part`.
+        gradient_checkpointing: whether blocks are computed again in the backward pass, see
+            `EncoderModule`.
         optimizer: class of the optimizer, see `thaw.training.optim.build_optimizer`.
         schedule: schedule of the learning rate, see `thaw.training.optim.build_schedule`.
 
@@ -63,6 +66,7 @@ class EncoderTask(EncoderModule):
             empty: not known.
         validates_first: whether the weights are also validated before the first step.
         inputs_change: reason why a text differs between epochs; "" if it does not.
+        not_averaged: reason why an average of its weights is of no use; "" if it is.
         scores: metrics of an evaluation, which `evaluate` updates; None: the task logs its own.
         start_metrics: metrics of the validation before the first step, as `start/<name>`.
     """
@@ -77,6 +81,7 @@ class EncoderTask(EncoderModule):
     metrics: ClassVar[Mapping[str, str]] = {}
     validates_first: ClassVar[bool] = False
     inputs_change: ClassVar[str] = ""
+    not_averaged: ClassVar[str] = ""
 
     def __init__(
         self,
@@ -88,10 +93,11 @@ class EncoderTask(EncoderModule):
         warmup_ratio: Fraction = 0.1,
         warmup_steps: NonNegativeInt | None = None,
         layer_decay: Decay = 1.0,
+        gradient_checkpointing: bool = False,
         optimizer: Callable[..., torch.optim.Optimizer] = ADAMW,
         schedule: Callable[..., Any] = get_linear_schedule_with_warmup,
     ) -> None:
-        super().__init__(model, freeze or FreezeStrategy())
+        super().__init__(model, freeze or FreezeStrategy(), gradient_checkpointing)
         self.seed = seed
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay

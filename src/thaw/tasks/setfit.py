@@ -53,6 +53,7 @@ class SetFit(TextClassifier):
     """
 
     library = "setfit"
+    not_averaged = "task=setfit fits its head to the weights of the moment before each validation"
     predictor = SetFitPredictor
 
     def __init__(

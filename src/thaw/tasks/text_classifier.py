@@ -56,6 +56,7 @@ class TextClassifier(EncoderTask):
         self.multi_label = multi_label
         self.register_buffer("class_weights", loss_weights, persistent=False)
         self.class_weights: Tensor | None
+        self.label_smoothing = 0.0
         self.scores = classification_metrics(labels, multi_label)
         self.per_class = per_class_metrics(labels, multi_label)
 
@@ -75,7 +76,8 @@ class TextClassifier(EncoderTask):
             return F.binary_cross_entropy_with_logits(
                 logits, labels.to(logits.dtype), pos_weight=self.class_weights
             )
-        return F.cross_entropy(logits, labels, weight=self.class_weights)
+        options = {"weight": self.class_weights, "label_smoothing": self.label_smoothing}
+        return F.cross_entropy(logits, labels, **options)
 
     def evaluate(self, batch: dict[str, Tensor]) -> Tensor:
         """Returns the logits (B, C) of a batch; adds its loss to the mean and its scores."""

@@ -22,10 +22,10 @@ class NonFiniteGuard(pl.Callback):
     """Skips each optimizer step with a loss or gradient that is not finite.
 
     A fused step itself skips, on the device (`found_inf`, as with a loss scaler), so weights and
-    moments stay and no step waits for a GPU; other optimizers get no gradient, and a GPU waits. The flags are read in every step on a CPU, and every
-    `trainer.log_every_n_steps` on a GPU, where logging waits anyway. A step is skipped on all ranks
-    or on none. A loss scaler (16-mixed) skips gradients that overflow at its scale, which is no
-    failure; only the loss counts then.
+    moments stay and no step waits for a GPU; other optimizers get no gradient, and a GPU waits. The
+    flags are read in every step on a CPU, and every `trainer.log_every_n_steps` on a GPU, where
+    logging waits anyway. A step is skipped on all ranks or on none. A loss scaler (16-mixed) skips
+    gradients that overflow at its scale, which is no failure; only the loss counts then.
 
     Args:
         action: "stop", which raises ThawError with step and rows, or "skip", which counts; None:

@@ -148,8 +148,8 @@ def build_schedule(
         optimizer: the optimizer.
         steps: number of all steps; infinite if nothing but the user ends training.
         warmup: number of steps in which the rates rise.
-        made: class or function. Of `num_training_steps`, `total_steps` and `T_max` it is given all
-            steps, and of `num_warmup_steps` those of warm-up, if it takes them and they are not set.
+        made: class or function. It is given all steps as `num_training_steps`, `total_steps` or
+            `T_max`, and those of warm-up as `num_warmup_steps`, if it takes them.
 
     Raises:
         ThawError: the schedule has no warm-up or needs an end, and training does not fit.
