@@ -19,6 +19,7 @@ def register_resolvers() -> None:
     """Registers `${thaw.stamp:}`, which keeps run directories apart, and the others."""
     from thaw.cli.jobs import direction, group, job_dir, run_name, sweep_dir
     from thaw.cli.processes import first_only, stamp
+    from thaw.cli.watched_metric import better
 
     OmegaConf.register_new_resolver("thaw.stamp", stamp, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("thaw.first_only", first_only, replace=True)
@@ -28,6 +29,7 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("thaw.group", group, replace=True)
     OmegaConf.register_new_resolver("thaw.name", run_name, replace=True)
     OmegaConf.register_new_resolver("thaw.task", lambda t: t.split(".")[-2], replace=True)
+    OmegaConf.register_new_resolver("thaw.better", better, replace=True)
     OmegaConf.register_new_resolver("thaw.direction", direction, replace=True)
 
 

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt
 from torch import Tensor
-from torchmetrics import Metric, MetricCollection
 from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 
 from thaw.data.base import EncoderData
@@ -201,7 +200,7 @@ class EncoderTask(EncoderModule):
         own = {k: float(v) for k, v in metrics.items() if k.startswith("val/")}
         return self.resumed_val_metrics | own
 
-    def log_scores(self, stage: str, metrics: Metric | MetricCollection) -> dict[str, Any]:
+    def log_scores(self, stage: str, metrics: Any) -> dict[str, Any]:
         """Logs and resets the metrics of an evaluation, reduced over processes, and its mean loss.
 
         Args:

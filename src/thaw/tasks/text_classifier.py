@@ -21,7 +21,8 @@ from thaw.report.test_results import TestResults
 from thaw.tasks.base import EncoderTask
 from thaw.tasks.losses import labels_and_inputs
 from thaw.tasks.metrics import (
-    classification_metrics,
+    ClassifierScores,
+    MetricName,
     per_class_metrics,
     predicted_classes,
     probabilities,
@@ -37,6 +38,8 @@ class TextClassifier(EncoderTask):
         multi_label: whether a text has several labels.
         loss_weights: weight of each class in the loss (C,), of the positive terms with several
             labels a text; None: all weigh the same.
+        metrics: metrics that are shown, see `ClassifierScores`.
+        monitor: watched metric, which is computed too.
         options: options of `EncoderTask`.
     """
 
@@ -49,6 +52,8 @@ class TextClassifier(EncoderTask):
         labels: Sequence[str],
         multi_label: bool,
         loss_weights: Tensor | None = None,
+        metrics: Sequence[MetricName] | None = None,
+        monitor: str = "",
         **options: Any,
     ) -> None:
         super().__init__(model, **options)
@@ -57,12 +62,12 @@ class TextClassifier(EncoderTask):
         self.register_buffer("class_weights", loss_weights, persistent=False)
         self.class_weights: Tensor | None
         self.label_smoothing = 0.0
-        self.scores = classification_metrics(labels, multi_label)
+        self.scores = ClassifierScores(labels, multi_label, metrics, monitor)
         self.per_class = per_class_metrics(labels, multi_label)
 
     def logged_metrics(self) -> dict[str, str]:
         """Returns the metrics of a validation: which there are depends on the labels."""
-        there = {*self.scores.keys(), "loss"}
+        there = {*self.scores.names, "loss"}
         return {name: mode for name, mode in self.metrics.items() if name in there}
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -84,7 +89,7 @@ class TextClassifier(EncoderTask):
         labels, inputs = labels_and_inputs(batch)
         logits = self(**inputs)
         self.eval_loss.update(self.loss(logits, labels), len(labels))
-        self.scores.update(predicted_classes(logits, self.multi_label), labels.long())
+        self.scores.update(logits, labels)
         return logits
 
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
