@@ -8,6 +8,7 @@ from functools import cache
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from thaw.cli.coming_from import refuse_options_of_others, said_here
 from thaw.cli.conf import choices, conf_dir, own_dirs, search_path, tasks
 from thaw.cli.messages import did_you_mean
 from thaw.errors import ThawError
@@ -65,6 +66,7 @@ def explained_overrides(overrides: Iterable[str]) -> Iterator[None]:
     """Turns what Hydra raises of overrides into a ThawError that says what they got wrong."""
     from hydra.errors import HydraException
 
+    refuse_options_of_others(list(overrides))
     try:
         yield
     except (HydraException, OmegaConfBaseException) as error:
@@ -137,12 +139,16 @@ def explain(error: BaseException) -> str:
                 return f"{group}={word} is not installed: pip install -e '.[{extra}]'."
             return f"{group}={word} does not exist; thaw has extras for {', '.join(ENGINES)}."
         options = choices(group)
+        if said := said_here(f"{group}={word}"):
+            return f"{group}={word} does not exist. {said}"
         return (
             f"{group}={word} does not exist; {group} is one of {', '.join(options)}."
             f"{did_you_mean(word, options)} --config-dir <directory> adds your own."
         )
     if wrong := re.search(r"Could not override '([^']+)'", text):
         word = wrong.group(1)
+        if said := said_here(word):
+            return f"there is no option {word}. {said}"
         groups = [p.name for p in conf_dir().iterdir() if p.is_dir()]
         if word in groups:
             offered = ", ".join(choices(word))
