@@ -105,14 +105,15 @@ def said_here(typed: str) -> str:
     """
     typed = typed.lstrip("+-")
     key = typed.partition("=")[0].replace("-", "_")
-    for tool, table in COMING_FROM.items():
-        for there, here in table.items():
-            name = there.partition("=")[0]
-            # A choice of a group is meant itself, an option whatever its value is.
-            is_choice = name in ("trainer", "debug", "logger")
-            if typed == there or (not is_choice and name in (key, key.rpartition(".")[2])):
-                return f"{there} of {tool} is `{here}` here; docs/coming-from.md has more."
-    return ""
+    rows = {there: (tool, here) for tool, t in COMING_FROM.items() for there, here in t.items()}
+    # A choice of a group, such as trainer=gpu, is meant itself, an option whatever its value is.
+    choices = ("trainer=", "debug=", "logger=")
+    names = {t.partition("=")[0]: t for t in rows if not t.startswith(choices)}
+    there = typed if typed in rows else names.get(key) or names.get(key.rpartition(".")[2])
+    if there is None:
+        return ""
+    tool, here = rows[there]
+    return f"{there} of {tool} is `{here}` here; docs/coming-from.md has more."
 
 
 def refuse_options_of_others(words: Sequence[str]) -> None:
