@@ -58,7 +58,7 @@ def test_a_model_without_it_is_refused(overrides, tmp_path):
     )
     mpnet = save_tiny("MPNetModel", config, tmp_path / "mpnet")
     with pytest.raises(ThawError, match=r"transformers has none for mpnet; a smaller data.batch"):
-        runner([*overrides, f"model.checkpoint={mpnet}", ON], tmp_path)()
+        runner([*overrides, f"model.checkpoint={mpnet}", "data.max_tokens=60", ON], tmp_path)()
 
 
 @pytest.mark.parametrize("option", ["trainer.packed=true", "trainer.compile=true"])

@@ -123,13 +123,16 @@ def test_the_metrics_that_are_shown_can_be_chosen_and_the_watched_one_is_among_t
     assert set(scored(logits, true, False, ["auroc"])) == {"auroc"}
     usual = {"accuracy", "f1", "f1_macro", "f1_binary", "precision", "recall"}
     assert set(scored(logits, true, False)) == usual
-    with pytest.raises(ThawError, match=r"these labels have no f1_micro; they have f1, "):
+    with pytest.raises(
+        ThawError,
+        match=r"these labels have no f1_micro; they have accuracy, balanced_accuracy, f1, ",
+    ):
         scored(logits, true, False, ["f1_micro"])
 
 
 def rank_scores(rank, world, path, logits, true):
     """Computes the metrics in one of several processes, of which the last has no text."""
-    torch.distributed.init_process_group("gloo", f"file://{path}", None, rank, world)
+    torch.distributed.init_process_group("gloo", f"file://{path}", rank=rank, world_size=world)
     scores = ClassifierScores(["a", "b", "c"], False, [*NEW, "balanced_accuracy"])
     if rank < world - 1:
         part = slice(rank, None, world - 1)

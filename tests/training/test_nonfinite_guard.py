@@ -128,6 +128,22 @@ def test_the_fused_step_skips_itself_and_keeps_weights_and_moments(clip):
     assert [flag.item() for _, flag in guard.judged] == [0, 1, 1, 0]
 
 
+def test_a_step_that_is_not_fused_is_left_out_too():
+    torch.manual_seed(0)
+    model = torch.nn.Linear(4, 2)
+    guard, optimizer = NonFiniteGuard(), build_optimizer(model, 1e-2, 0.1, made=torch.optim.NAdam)
+    for number, factor in enumerate([1.0, math.nan, 1.0], start=1):
+        before = model.weight.detach().clone()
+        optimizer.zero_grad()
+        loss = model(torch.ones(3, 4)).square().sum() * factor
+        guard.on_before_backward(None, None, loss)
+        loss.backward()
+        guard.judge(number, optimizer, gradient_norm(optimizer))
+        optimizer.step()
+        assert torch.equal(before, model.weight) == math.isnan(factor)
+    assert optimizer.state[model.weight]["step"] == 2
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("action", "code"), [("stop", 2), ("skip", 0)])
 def test_two_processes_skip_the_same_steps(overrides, tmp_path, action, code):

@@ -188,8 +188,9 @@ def checkpoint_blocks(model: PreTrainedModel) -> None:
     Raises:
         ThawError: transformers does not do it for this architecture.
     """
+    older = model.gradient_checkpointing_enable  # its name before transformers 5.23
     try:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        getattr(model, "activation_checkpointing_enable", older)({"use_reentrant": False})
     except ValueError as error:
         raise ThawError(
             f"model.gradient_checkpointing=true: transformers has none for "
