@@ -91,6 +91,9 @@ def classification_metrics(labels: Sequence[str], multi_label: bool) -> MetricCo
 class BalancedAccuracy(MulticlassRecall):
     """The mean recall of the classes that occur, as in scikit-learn."""
 
+    tp: Tensor
+    fn: Tensor
+
     def compute(self) -> Tensor:
         support = self.tp + self.fn
         return (self.tp / support.clamp(min=1))[support > 0].mean()

@@ -81,8 +81,8 @@ class TextClassifier(EncoderTask):
             return F.binary_cross_entropy_with_logits(
                 logits, labels.to(logits.dtype), pos_weight=self.class_weights
             )
-        options = {"weight": self.class_weights, "label_smoothing": self.label_smoothing}
-        return F.cross_entropy(logits, labels, **options)
+        smoothing = self.label_smoothing
+        return F.cross_entropy(logits, labels, self.class_weights, label_smoothing=smoothing)
 
     def evaluate(self, batch: dict[str, Tensor]) -> Tensor:
         """Returns the logits (B, C) of a batch; adds its loss to the mean and its scores."""
