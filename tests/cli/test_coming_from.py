@@ -7,11 +7,11 @@ import pytest
 
 from helpers.tiny import REPOSITORY
 from thaw.cli.check import GIVEN, check, leave_unread
-from thaw.cli.coming_from import COMING_FROM, refuse_options_of_others
+from thaw.cli.coming_from import coming_from, refuse_options_of_others
 from thaw.cli.compose import compose
 from thaw.errors import ThawError
 
-ROWS = [(tool, *row) for tool, table in COMING_FROM.items() for row in table.items()]
+ROWS = [(tool, *row) for tool, table in coming_from().items() for row in table.items()]
 
 
 @pytest.mark.parametrize(("tool", "there", "here"), ROWS, ids=[row[1] for row in ROWS])

@@ -15,11 +15,11 @@ from sklearn.metrics import (
 
 from thaw.errors import ThawError
 from thaw.tasks.metrics import (
-    ClassifierScores,
     WeightedMean,
     classification_metrics,
     per_class_metrics,
     predicted_classes,
+    update_scores,
 )
 
 
@@ -63,11 +63,11 @@ NEW = ["mcc", "auroc", "average_precision"]
 
 
 def scored(logits, true, multi_label, names=None, monitor=""):
-    """What `ClassifierScores` computes of seven batches."""
+    """The metrics of seven batches."""
     labels = [f"c{i}" for i in range(logits.shape[1])]
-    scores = ClassifierScores(labels, multi_label, names, monitor)
+    scores = classification_metrics(labels, multi_label, names, monitor)
     for x, y in zip(np.array_split(logits, 7), np.array_split(true, 7), strict=True):
-        scores.update(torch.tensor(x), torch.tensor(y))
+        update_scores(scores, torch.tensor(x), torch.tensor(y), multi_label)
     return {name: float(value) for name, value in scores.compute().items()}
 
 
@@ -125,7 +125,7 @@ def test_the_metrics_that_are_shown_can_be_chosen_and_the_watched_one_is_among_t
     assert set(scored(logits, true, False)) == usual
     with pytest.raises(
         ThawError,
-        match=r"these labels have no f1_micro; they have accuracy, balanced_accuracy, f1, ",
+        match=r"these labels have no f1_micro; they have f1, precision, ",
     ):
         scored(logits, true, False, ["f1_micro"])
 
@@ -133,10 +133,10 @@ def test_the_metrics_that_are_shown_can_be_chosen_and_the_watched_one_is_among_t
 def rank_scores(rank, world, path, logits, true):
     """Computes the metrics in one of several processes, of which the last has no text."""
     torch.distributed.init_process_group("gloo", f"file://{path}", rank=rank, world_size=world)
-    scores = ClassifierScores(["a", "b", "c"], False, [*NEW, "balanced_accuracy"])
+    scores = classification_metrics(["a", "b", "c"], False, [*NEW, "balanced_accuracy"])
     if rank < world - 1:
         part = slice(rank, None, world - 1)
-        scores.update(logits[part], true[part])
+        update_scores(scores, logits[part], true[part], False)
     found = {name: float(value) for name, value in scores.compute().items()}
     torch.save(found, f"{path}.{rank}")
     torch.distributed.destroy_process_group()

@@ -21,11 +21,12 @@ from thaw.report.test_results import TestResults
 from thaw.tasks.base import EncoderTask
 from thaw.tasks.losses import labels_and_inputs
 from thaw.tasks.metrics import (
-    ClassifierScores,
     MetricName,
+    classification_metrics,
     per_class_metrics,
     predicted_classes,
     probabilities,
+    update_scores,
 )
 
 
@@ -38,7 +39,7 @@ class TextClassifier(EncoderTask):
         multi_label: whether a text has several labels.
         loss_weights: weight of each class in the loss (C,), of the positive terms with several
             labels a text; None: all weigh the same.
-        metrics: metrics that are shown, see `ClassifierScores`.
+        metrics: metrics that are shown, see `thaw.tasks.metrics`.
         monitor: watched metric, which is computed too.
         options: options of `EncoderTask`.
     """
@@ -62,12 +63,12 @@ class TextClassifier(EncoderTask):
         self.register_buffer("class_weights", loss_weights, persistent=False)
         self.class_weights: Tensor | None
         self.label_smoothing = 0.0
-        self.scores = ClassifierScores(labels, multi_label, metrics, monitor)
+        self.scores = classification_metrics(labels, multi_label, metrics, monitor)
         self.per_class = per_class_metrics(labels, multi_label)
 
     def logged_metrics(self) -> dict[str, str]:
         """Returns the metrics of a validation: which there are depends on the labels."""
-        there = {*self.scores.names, "loss"}
+        there = {*self.scores.keys(), "loss"}
         return {name: mode for name, mode in self.metrics.items() if name in there}
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -89,7 +90,7 @@ class TextClassifier(EncoderTask):
         labels, inputs = labels_and_inputs(batch)
         logits = self(**inputs)
         self.eval_loss.update(self.loss(logits, labels), len(labels))
-        self.scores.update(logits, labels)
+        update_scores(self.scores, logits, labels, self.multi_label)
         return logits
 
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
