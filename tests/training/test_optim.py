@@ -195,7 +195,7 @@ def test_an_optimizer_that_cannot_do_it_is_refused(target, message):
             ["transformers.get_linear_schedule_with_warmup"],
             math.inf,
             2,
-            "or take schedule=constant",
+            "schedule=constant with task",
         ),
         (
             ["transformers.get_constant_schedule_with_warmup"],

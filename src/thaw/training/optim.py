@@ -155,25 +155,18 @@ def build_schedule(
         ThawError: the schedule has no warm-up or needs an end, and training does not fit.
     """
     name, takes = name_of(made), inspect.signature(made).parameters
-    set_already = getattr(made, "keywords", {})
-    ends = [k for k in ("num_training_steps", "total_steps", "T_max") if k in takes]
-    ends = [k for k in ends if k not in set_already]
-    if ends and math.isinf(steps):
-        raise ThawError(
-            f"schedule={name} needs the number of steps: set trainer.max_epochs or "
-            "trainer.max_steps, or take schedule=constant."
-        )
-    given = {key: int(steps) for key in ends}
-    if "num_warmup_steps" in takes and "num_warmup_steps" not in set_already:
-        if math.isinf(warmup):
-            raise ThawError(
-                "task.warmup_ratio is of all steps, and training has no end: set task.warmup_steps."
-            )
-        given["num_warmup_steps"] = round(warmup)
+    given = {k: steps for k in ("num_training_steps", "total_steps", "T_max") if k in takes}
+    if "num_warmup_steps" in takes:
+        given["num_warmup_steps"] = warmup
     elif warmup:
         raise ThawError(f"schedule={name} has no warm-up: task.warmup_ratio=0.")
+    if math.inf in given.values():
+        raise ThawError(
+            f"schedule={name} needs the number of steps: set trainer.max_epochs or "
+            "trainer.max_steps; schedule=constant with task.warmup_steps needs none."
+        )
     try:
-        schedule = made(optimizer, **given)
+        schedule = made(optimizer, **{key: round(number) for key, number in given.items()})
     except (TypeError, ValueError) as error:
         raise ThawError(f"schedule={name}: {error}") from error
     if isinstance(schedule, torch.optim.lr_scheduler.ReduceLROnPlateau):
