@@ -7,8 +7,8 @@ import pytest
 
 from helpers.tiny import REPOSITORY
 from thaw.cli.check import GIVEN, check, leave_unread
-from thaw.cli.coming_from import coming_from, refuse_options_of_others
 from thaw.cli.compose import compose
+from thaw.cli.messages import coming_from, refuse_options_of_others
 from thaw.errors import ThawError
 
 ROWS = [(tool, *row) for tool, table in coming_from().items() for row in table.items()]

@@ -2,11 +2,13 @@
 
 import pytest
 import torch
+from transformers import MPNetConfig
 from transformers.models.bert.modeling_bert import BertLayer
 
 from helpers.runs import overrides_of, result
 from helpers.tiny import runner, save_tiny
 from thaw.errors import ThawError
+from thaw.tasks.sequence import SequenceClassification
 
 ON = "model.gradient_checkpointing=true"
 
@@ -45,20 +47,12 @@ def test_blocks_are_computed_twice_in_a_step(run, monkeypatch):
     assert len(calls) - plain == 2 * plain
 
 
-def test_a_model_without_it_is_refused(overrides, tmp_path):
-    import transformers
-
-    config = transformers.MPNetConfig(
-        vocab_size=300,
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=64,
-        max_position_embeddings=64,
-    )
-    mpnet = save_tiny("MPNetModel", config, tmp_path / "mpnet")
+def test_a_model_without_it_is_refused(tmp_path):
+    sizes = {"vocab_size": 300, "hidden_size": 32, "num_hidden_layers": 1}
+    sizes |= {"num_attention_heads": 4, "intermediate_size": 64}
+    mpnet = save_tiny("MPNetModel", MPNetConfig(**sizes), tmp_path / "mpnet")
     with pytest.raises(ThawError, match=r"transformers has none for mpnet; a smaller data.batch"):
-        runner([*overrides, f"model.checkpoint={mpnet}", "data.max_tokens=60", ON], tmp_path)()
+        SequenceClassification(mpnet, ["a", "b"], gradient_checkpointing=True)
 
 
 @pytest.mark.parametrize("option", ["trainer.packed=true", "trainer.compile=true"])
@@ -68,8 +62,6 @@ def test_what_does_not_go_with_it_is_refused(run, option):
 
 
 def test_less_memory_is_kept_for_the_backward_pass(tiny_bert):
-    from thaw.tasks.sequence import SequenceClassification
-
     kept = []
     for checkpointed in (False, True):
         task = SequenceClassification(tiny_bert, ["a", "b"], gradient_checkpointing=checkpointed)

@@ -8,9 +8,8 @@ from functools import cache
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from thaw.cli.coming_from import refuse_options_of_others, said_here
 from thaw.cli.conf import choices, conf_dir, own_dirs, search_path, tasks
-from thaw.cli.messages import did_you_mean
+from thaw.cli.messages import did_you_mean, refuse_options_of_others, said_here
 from thaw.errors import ThawError
 
 ENGINES = ("joblib", "submitit", "ray", "optuna")  # launchers and sweepers that are extras of thaw
