@@ -1,5 +1,6 @@
 import copy
 import math
+import shlex
 
 import pytest
 import torch
@@ -12,9 +13,11 @@ from transformers import (
 )
 
 from helpers.runs import curve, metrics_of
-from helpers.tiny import tiny_config
+from helpers.tiny import REPOSITORY, tiny_config
+from thaw.cli.check import GIVEN, check, leave_unread, plain
 from thaw.cli.compose import compose
 from thaw.cli.conf import choices
+from thaw.cli.watched_metric import require_watched
 from thaw.encoder.freeze import HeadOnly
 from thaw.errors import ThawError
 from thaw.training.optim import build_optimizer, build_schedule, clip_in_step, decayed
@@ -254,3 +257,23 @@ def test_a_schedule_free_run_validates_and_exports_the_averaged_weights(run, rev
         )
     )
     assert metrics["test/loss"] == pytest.approx(metrics["val/loss"], rel=1e-6)
+
+
+def test_a_head_that_trains_with_the_encoder_may_be_schedule_free(run):
+    """The head is fitted between two steps, to the averaged weights."""
+    joint = ["task=setfit", "task.shots=8", "task.steps=6", "task.head=differentiable"]
+    own = ["optimizer=own", "optimizer._target_=schedulefree.AdamWScheduleFree"]
+    metrics = metrics_of(run(*joint, *own, "schedule=constant", "task.joint_ratio=0.5"))
+    assert metrics["steps"] == 12
+
+
+def test_every_command_of_the_page_on_training_composes():
+    page = (REPOSITORY / "docs" / "training.md").read_text(encoding="utf-8")
+    lines = [line for line in page.splitlines() if line.startswith("python train.py ")]
+    assert len(lines) >= 8
+    for line in lines:
+        words = shlex.split(line)[2:]
+        cfg = compose([*words, "run_dir=/tmp/nowhere"])
+        leave_unread(cfg, words)
+        check(cfg, GIVEN)
+        require_watched(plain(cfg))
