@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 from thaw.cli.compose import register_resolvers
 from thaw.cli.conf import conf_dir
 from thaw.cli.exit import exit_clearly
+from thaw.cli.messages import refuse_options_of_others
 from thaw.cli.resume import command_to_resume
 from thaw.cli.secrets import redacted_config
 
@@ -59,6 +60,7 @@ def main() -> None:
     """Runs the command line of this process: Hydra reads its words, which `--help` lists."""
     register_resolvers()
     with exit_clearly():
+        refuse_options_of_others(sys.argv[1:])
         sys.argv[1:] = command_to_resume(sys.argv[1:])
         decorate = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")
         with redacted_config(sys.argv[1:]):

@@ -75,6 +75,9 @@ def build_task(cfg: DictConfig, checkpoint: Any, data: Any, freeze: FreezeStrate
     # After the data, so that the head's weights follow from the seed alone.
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     given = {"checkpoint": checkpoint, "freeze": freeze, "seed": cfg.task.get("seed", cfg.seed)}
+    given["gradient_checkpointing"] = cfg.model.gradient_checkpointing
+    for name in ("optimizer", "schedule"):  # made later, of parameters
+        given[name] = instantiate(cfg[name], _convert_="all", _partial_=True)
     return instantiate(cfg.task, _convert_="all", **given, **data.task_kwargs())
 
 

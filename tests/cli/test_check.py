@@ -37,9 +37,17 @@ def option(choice):
     return f"experiment={group.split('/')[1]}/{name}" if group.startswith("experiment/") else choice
 
 
+NEEDS = {
+    "data=conll": "task=ner",
+    "data=wnut16": "task=ner",
+    "optimizer=own": "optimizer._target_=torch.optim.NAdam",
+    "schedule=own": "schedule._target_=torch.optim.lr_scheduler.StepLR +schedule.step_size=9",
+}
+
+
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_choice_composes_and_fits_its_constructors(choice):
-    checked(option(choice), *(["task=ner"] if choice in ("data=conll", "data=wnut16") else []))
+    checked(option(choice), *NEEDS.get(choice, "").split())
 
 
 def test_own_files_and_tagged_data_are_refused_without_the_group_that_reads_them(tmp_path):
@@ -101,7 +109,7 @@ def test_an_option_that_the_task_does_not_read_is_refused():
         ("data=movie_review", "Did you mean movie_reviews"),
         ("dta=files", "no option dta. Did you mean data"),
         ("task.lerning_rate=1", "Did you mean task.learning_rate"),
-        ("learning_rate=1", "Did you mean model.learning_rate or task.learning_rate"),
+        ("learning_rate=1", "of transformers.Trainer is `task.learning_rate=2e-5` here"),
         ("max_epochs=3", "Did you mean trainer.max_epochs"),
         ("task.lr=1", r"Did you mean task.learning_rate\?"),
         ("lr=1", "Did you mean model.learning_rate or task.learning_rate"),

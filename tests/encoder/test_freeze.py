@@ -20,7 +20,7 @@ from thaw.encoder.blocks import learning_rate_factors
 from thaw.encoder.freeze import ByName, GradualUnfreezing, HeadOnly, LastBlocks, frozen_modules
 from thaw.errors import ThawError
 from thaw.parameters import main as parameters
-from thaw.training.optim import adamw
+from thaw.training.optim import build_optimizer
 
 # What else trains with the last block, and how a block and the head are spelled.
 BLOCK = {"distilbert": "distilbert.transformer.layer.{}.", "modernbert": "model.layers.{}."}
@@ -192,7 +192,7 @@ def test_the_rate_falls_by_layer_from_the_head_down(tiny_bert):
     from thaw.tasks.sequence import SequenceClassification
 
     task = SequenceClassification(tiny_bert, ["a", "b"], learning_rate=1.0, layer_decay=0.5)
-    optimizer = adamw(task.model, 1.0, 0.01, learning_rate_factors(task.model, 0.5))
+    optimizer = build_optimizer(task.model, 1.0, 0.01, learning_rate_factors(task.model, 0.5))
     rates = {id(p): g["lr"] for g in optimizer.param_groups for p in g["params"]}
     found = {n: rates[id(p)] for n, p in task.model.named_parameters()}
     assert found["classifier.weight"] == found["bert.pooler.dense.weight"] == 1

@@ -148,6 +148,47 @@ def test_every_task_resumes(run, run_ner, interrupted, name):
     assert (result(directory), curve(directory)) == of_uninterrupted(run, overrides)
 
 
+SCHEDULE_FREE = ["optimizer=own", "optimizer._target_=schedulefree.AdamWScheduleFree"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["schedule=cosine"],
+        ["schedule=cosine_with_restarts", "task.warmup_steps=2"],
+        ["schedule=polynomial"],
+        ["schedule=inverse_sqrt"],
+        ["optimizer=adafactor", "schedule=constant"],
+        [*SCHEDULE_FREE, "schedule=constant"],
+        [
+            *("optimizer=own", "optimizer._target_=torch.optim.NAdam", "task.warmup_ratio=0"),
+            *("schedule=own", "schedule._target_=torch.optim.lr_scheduler.CosineAnnealingLR"),
+        ],
+    ],
+    ids=lambda options: options[0] if len(options) < 3 else options[1].rpartition(".")[2],
+)
+def test_every_optimizer_and_schedule_resumes(run, interrupted, options):
+    overrides = [*options, "callbacks.early_stopping=null"]
+    directory = interrupted(run, overrides, number=9)
+    assert (result(directory), curve(directory)) == of_uninterrupted(run, overrides)
+
+
+EMA = ["callbacks=ema", "callbacks.ema.decay=0.5"]
+
+
+def test_a_run_with_averaged_weights_resumes(run, interrupted):
+    overrides = [*EMA, "callbacks.early_stopping=null"]
+    directory = interrupted(run, overrides, number=9)
+    assert (result(directory), curve(directory)) == of_uninterrupted(run, overrides)
+
+
+@pytest.mark.parametrize("options", [[*SCHEDULE_FREE, "schedule=constant"], EMA])
+def test_weights_put_in_place_for_a_validation_are_told_from_others(run, interrupted, options):
+    overrides = [*options, "callbacks.early_stopping=null"]
+    directory = interrupted(run, overrides, number=2, hook="on_validation_batch_start")
+    assert (result(directory), curve(directory)) == of_uninterrupted(run, overrides)
+
+
 def test_a_resumed_run_keeps_the_decision_of_early_stopping(run, interrupted):
     overrides = [
         "task.learning_rate=0",

@@ -18,10 +18,17 @@ from thaw.errors import ThawError
 GIVEN = {
     "data": {"tokenizer", "seed", "only", "trained"},
     "task": {
-        *("checkpoint", "model", "freeze", "seed", "loss_weights"),
+        *("checkpoint", "model", "freeze", "seed", "loss_weights", "optimizer", "schedule"),
+        "gradient_checkpointing",
         *("labels", "multi_label", "label_counts", "fine_words", "max_tokens"),
     },
+    "optimizer": {"params", "lr", "weight_decay"},
+    "schedule": {"optimizer", "num_warmup_steps", "num_training_steps", "total_steps", "T_max"},
     "trainer": {"logger", "callbacks"},
+}
+SET_BY_THAW = {
+    "optimizer": "task.learning_rate and task.weight_decay",
+    "schedule": "trainer.max_epochs, trainer.max_steps and task.warmup_ratio or task.warmup_steps",
 }
 PLAIN_GROUPS = ("model", "adapt")  # groups without a constructor
 ONE_RUN = "thaw.train.train"  # other programs chain runs, each with overrides of its own
@@ -184,8 +191,12 @@ def targets(node: Any, path: str = "") -> list[tuple[str, dict[str, Any]]]:
 
 def check_arguments(path: str, node: dict[str, Any], given: set[str]) -> None:
     """Raises ThawError if a node does not fit the constructor that it names."""
+    if node["_target_"] == "???":
+        raise ThawError(f"{path}=own needs {path}._target_=<dotted name of a class>.")
     takes = definition(node["_target_"])
     options = takes["properties"]
+    if path in SET_BY_THAW and (clash := sorted(given & set(node))):
+        raise ThawError(f"{path}.{clash[0]} is set by thaw, of {SET_BY_THAW[path]}.")
     for key, value in node.items():
         if key.startswith("_") and key.endswith("_"):
             continue

@@ -15,6 +15,7 @@ from thaw.data.base import names_of
 from thaw.data.read.row_values import as_text
 from thaw.encoder.first_token import first_token_only
 from thaw.errors import ThawError
+from thaw.tasks.base import Smoothing
 from thaw.tasks.losses import class_weight_tensor, labels_and_inputs, scale_for_ddp
 from thaw.tasks.metrics import probabilities
 from thaw.tasks.predictor import Predictor
@@ -128,6 +129,8 @@ class SequenceClassification(TextClassifier):
         class_weights: weights of the classes in the loss: None, C numbers, or "balanced", inversely
             proportional to frequency (King and Zeng 2001). With several labels a text, they weigh
             the positive terms.
+        label_smoothing: part of each target that all classes share (Szegedy et al. 2016), as
+            torch's cross-entropy has it, in training and in validation.
         options: options of `EncoderTask`.
 
     Raises:
@@ -143,14 +146,18 @@ class SequenceClassification(TextClassifier):
         multi_label: bool = False,
         label_counts: Sequence[int] = (),
         class_weights: str | Sequence[float] | None = None,
+        label_smoothing: Smoothing = 0.0,
         **options: Any,
     ) -> None:
         model = load_classifier(AutoModelForSequenceClassification, checkpoint, labels, multi_label)
         if multi_label and class_weights == "balanced":
             raise ThawError("task.class_weights=balanced is for one label a text.")
+        if multi_label and label_smoothing:
+            raise ThawError("task.label_smoothing is for one label a text.")
         weights = class_weight_tensor(class_weights, labels, label_counts)
         first_token_only(model)  # replaces a block, so before blocks are frozen
         super().__init__(model, labels, multi_label, weights, **options)
+        self.label_smoothing = label_smoothing
         self.pipeline_options = {"truncation": True}
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:

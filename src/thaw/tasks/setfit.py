@@ -53,6 +53,7 @@ class SetFit(TextClassifier):
     """
 
     library = "setfit"
+    not_averaged = "task=setfit fits its head to the weights of the moment before each validation"
     predictor = SetFitPredictor
 
     def __init__(
@@ -131,6 +132,7 @@ class SetFit(TextClassifier):
         super().on_train_batch_start(batch, batch_idx)
         if self.joint_ratio and self.global_step == self.joint_from():
             self.fit_head()
+            self.switch_optimizers("train")
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         pairs = batch.pop("pairs", None)

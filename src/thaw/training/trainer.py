@@ -9,6 +9,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.fabric.connector import _PRECISION_INPUT
 from lightning.fabric.plugins import CheckpointIO
+from lightning.pytorch.strategies import ModelParallelStrategy
 
 from thaw.errors import ThawError
 from thaw.training.nonfinite_guard import Action
@@ -20,8 +21,19 @@ log = logging.getLogger(__name__)
 BF16_UNITS = ("amx_bf16", "avx512_bf16", "bf16")
 
 
+class FullySharded(ModelParallelStrategy):
+    """FSDP over all processes, with checkpoints that are one file, as those of a single process."""
+
+    def __init__(self) -> None:
+        super().__init__(tensor_parallel_size=1, save_distributed_checkpoint=False)
+
+    def setup_environment(self) -> None:
+        self._data_parallel_size = self.num_processes * self.num_nodes
+        super().setup_environment()
+
+
 class Trainer(pl.Trainer):
-    """Lightning's Trainer with `precision="auto"`, and `strategy="fsdp"` of `thaw.training.fsdp`.
+    """Lightning's Trainer with `precision="auto"`, and `strategy="fsdp"` of `FullySharded`.
 
     Args:
         precision: one of Lightning's, or "auto": bf16-mixed if the hardware has bfloat16 units,
@@ -64,8 +76,6 @@ class Trainer(pl.Trainer):
             chosen = "bf16-mixed" if units else "32-true"
             why = units or f"this {device} has no native bfloat16 support"
         if options.get("strategy") == "fsdp":  # Lightning's own of this name is FSDP1
-            from thaw.training.fsdp import FullySharded
-
             options["strategy"] = FullySharded()
         plugins = options.pop("plugins", None) or []
         plugins = [*plugins] if isinstance(plugins, list | tuple) else [plugins]
