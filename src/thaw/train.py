@@ -11,7 +11,7 @@ from hydra.utils import instantiate
 from lightning.pytorch.loggers import WandbLogger
 from omegaconf import DictConfig
 
-from thaw.cli.check import checked, plain
+from thaw.cli.check import checked, find_on_hub, plain
 from thaw.cli.watched_metric import require_watched
 from thaw.encoder.freeze import FreezeStrategy
 from thaw.encoder.sharding import load_whole
@@ -47,6 +47,7 @@ def train(cfg: DictConfig, typed: Sequence[str] | None = None) -> float | None:
     silence_libraries()
     keep_freed_memory()
     restart_peak()
+    find_on_hub(cfg)
     with open_run(cfg) as run:
         checkpoint = fetch_model(plain(cfg.model).get("checkpoint"), cfg.model.revision)
         data = build_data(cfg, checkpoint)

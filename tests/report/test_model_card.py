@@ -109,6 +109,6 @@ def test_a_run_writes_its_card(run):
     assert values["f1"] == pytest.approx(scores["test/f1"], abs=1e-6)
     for part in ("| data | files |", "| learning rate | 0.003 |", "train 64", "| neg | "):
         assert part in found.text
-    assert 'truncation=True, max_length=' in found.text
+    assert "truncation=True, max_length=" in found.text
     written = "".join(p.read_text() for p in (directory / "model").glob("*.json"))
     assert str(directory.parent) not in written + str(found), "paths of this disk stay here"

@@ -7,6 +7,7 @@ import sys
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from huggingface_hub import ModelCard
 
 from helpers.hub import Hub
 from helpers.tiny import REPOSITORY, sentences, tagged_sentences
@@ -17,13 +18,13 @@ def serve(directory, tiny_bert):
     shutil.copytree(tiny_bert, directory / "models" / "acme" / "tiny-bert")
     data = directory / "datasets" / "acme" / "reviews"
     features = {
-        "label": {"names": ["neg", "pos"], "_type": "ClassLabel"},
-        "text": {"dtype": "string", "_type": "Value"},
+        "review": {"dtype": "string", "_type": "Value"},
+        "sentiment": {"names": ["neg", "pos"], "_type": "ClassLabel"},
     }
     rows = sentences(90)
     for name, part in (("train", rows[:60]), ("validation", rows[60:75]), ("test", rows[75:])):
         labels = [["neg", "pos"].index(label) for _, label in part]
-        columns = {"text": [text for text, _ in part], "label": labels}
+        columns = {"review": [text for text, _ in part], "sentiment": labels}
         write_split(data / f"{name}-00000-of-00001.parquet", columns, features)
 
 
@@ -85,28 +86,126 @@ def test_tags_of_the_hub_are_read_by_their_names(tmp_path, tiny_bert):
     assert metrics["test/support/LOC"] == rows.count("B-LOC")
 
 
+def train(hub, tmp_path, *words):
+    """A run of the stand-in's model on a CPU."""
+    shared = ["model.checkpoint=acme/tiny-bert", "logger=none", "trainer.accelerator=cpu"]
+    return typed(hub, tmp_path, "train.py", *shared, f"hydra.run.dir={tmp_path / 'run'}", *words)
+
+
+def typed(hub, tmp_path, *words):
+    """What a user types after `python`."""
+    done = subprocess.run(
+        [sys.executable, *words],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        env=hub.environment(tmp_path / "home"),
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
 def test_model_and_data_of_the_hub_train_with_label_names(tmp_path, tiny_bert):
     serve(tmp_path / "served", tiny_bert)
     with Hub(tmp_path / "served") as hub:
-        done = subprocess.run(
-            [
-                sys.executable,
-                "train.py",
-                "data=rotten_tomatoes",
-                "data.path=acme/reviews",
-                "data.max_tokens=64",
-                "model.checkpoint=acme/tiny-bert",
-                "logger=none",
-                "trainer.accelerator=cpu",
-                f"hydra.run.dir={tmp_path / 'run'}",
-            ],
-            cwd=REPOSITORY,
-            capture_output=True,
-            text=True,
-            env=hub.environment(tmp_path / "home"),
+        said = train(hub, tmp_path, "data=hub", "data.path=acme/reviews", "data.max_tokens=64")
+        run = tmp_path / "run"
+        found = "data.train=train data.validation=validation data.test=test data.text=review"
+        assert f"data.path=acme/reviews: found {found} data.label=sentiment" in said
+        metrics = json.loads((run / "metrics.json").read_text())
+        assert "test/f1/pos" in metrics
+        config = json.loads((run / "model" / "config.json").read_text())
+        assert config["id2label"] == {"0": "neg", "1": "pos"}
+        card = ModelCard.load(run / "model" / "README.md").data
+        assert (card.base_model, card.datasets) == ("acme/tiny-bert", ["acme/reviews"])
+        assert card.eval_results[0].dataset_type == "acme/reviews"
+
+        # Prediction reads the column that was found; evaluation finds those of other data.
+        (tmp_path / "new.csv").write_text("review\na good film\n")
+        out = tmp_path / "out.csv"
+        typed(
+            hub,
+            tmp_path,
+            "-m",
+            "thaw.predict",
+            f"run={run}",
+            f"input={tmp_path}/new.csv",
+            f"output={out}",
         )
-    assert done.returncode == 0, done.stdout + done.stderr
+        assert "a good film" in out.read_text()
+        said = typed(
+            hub,
+            tmp_path,
+            "-m",
+            "thaw.evaluate",
+            f"run={run}",
+            "data=hub",
+            "data.path=acme/reviews",
+            "split=validation",
+        )
+        assert "data.text=review" in said
+
+
+def test_a_corpus_of_the_hub_is_streamed_while_it_trains(tmp_path, tiny_bert):
+    serve(tmp_path / "served", tiny_bert)
+    words = [
+        "task=mlm",
+        "task.probes=[]",
+        "data=hub",
+        "data.path=acme/reviews",
+        "data.max_tokens=64",
+    ]
+    steps = ["data.streaming=true", "trainer.max_steps=6", "trainer.val_check_interval=3"]
+    with Hub(tmp_path / "served") as hub:
+        train(hub, tmp_path, *words, *steps)
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
-    assert "test/f1/pos" in metrics
-    config = json.loads((tmp_path / "run" / "model" / "config.json").read_text())
-    assert config["id2label"] == {"0": "neg", "1": "pos"}
+    assert metrics["steps"] == 6
+    home = tmp_path / "home"
+    assert not list(home.rglob("*.arrow")), "a stream is not kept on this disk"
+
+
+CHOICES = """
+import json, logging, sys
+from thaw.data.read.hub_choices import choices_on_hub
+from thaw.errors import ThawError
+logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+asked = dict.fromkeys(["train", "validation", "test", "text", "label"], "auto")
+for options in json.loads(sys.argv[1]):
+    try:
+        found = choices_on_hub(asked | options)
+    except ThawError as error:
+        found = str(error)
+    print("FOUND", json.dumps(found))
+"""
+
+
+def test_configurations_and_unlabelled_tests_are_said_with_what_to_type(tmp_path, tiny_bert):
+    data = tmp_path / "datasets" / "acme" / "glue"
+    features = {
+        "label": {"names": ["neg", "pos"], "_type": "ClassLabel"},
+        "text": {"dtype": "string", "_type": "Value"},
+    }
+    configs = ""
+    for config in ("sst", "cola"):
+        configs += f"- config_name: {config}\n  data_files:\n"
+        for split, label in (("train", 1), ("dev", 0), ("test", -1)):
+            path = f"{config}/{split}.parquet"
+            configs += f"  - split: {split}\n    path: {path}\n"
+            write_split(data / path, {"text": ["a", "b"], "label": [label, label]}, features)
+    (data / "README.md").write_text(f"---\nconfigs:\n{configs}---\n")
+    asked = [{"path": "acme/glue", "config": config} for config in (None, "sst", "mnli")]
+    with Hub(tmp_path) as hub:
+        said = typed(hub, tmp_path, "-c", CHOICES, json.dumps(asked))
+    lines = said.splitlines()
+    several, found, wrong = (json.loads(x[6:]) for x in lines if x.startswith("FOUND "))
+    assert "type data.config=, one of ['sst', 'cola']" in several
+    assert found == {
+        "train": "train",
+        "validation": "dev",
+        "test": None,
+        "text": "text",
+        "label": "label",
+    }
+    assert "nobody labelled its split test, so nothing is tested; data.test=" in said
+    assert "data.config=mnli" in wrong
+    assert "cola" in wrong

@@ -158,8 +158,8 @@ def limits(data: DataSummary, tested: bool) -> list[str]:
     for split, part in data.splits.items():
         if part.cut:
             found.append(
-                f"{part.cut:,} of {part.texts:,} texts of {split} ({part.cut_share:.1%}) are longer "
-                f"than {data.max_tokens} tokens: they were read up to there."
+                f"{part.cut:,} of {part.texts:,} texts of {split} ({part.cut_share:.1%}) are "
+                f"longer than {data.max_tokens} tokens: they were read up to there."
             )
         if part.repeats:
             found.append(f"{part.repeats:,} texts of {split} were left out as repeats.")
@@ -171,7 +171,9 @@ def limits(data: DataSummary, tested: bool) -> list[str]:
             )
     for source in data.sources:
         for reason, count in source.left_out.items():
-            found.append(f"{count:,} of {source.rows:,} rows that were read are left out: {reason}.")
+            found.append(
+                f"{count:,} of {source.rows:,} rows that were read are left out: {reason}."
+            )
     return [line(sentence) for sentence in found]
 
 

@@ -2,7 +2,7 @@
 
 import logging
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -141,8 +141,22 @@ def read_texts(rows: Iterable[Mapping[str, Any]], columns: Columns, origin: str)
 def read_split(root: Path | str | None, split: str, how: Reading, **hub: Any) -> Iterable[Mapping]:
     """Rows of a split: of a file under `root`, or of a data set on the Hub (`root` a string)."""
     if isinstance(root, str):
-        from thaw.storage.hub import load_hub_dataset
-
-        data = load_hub_dataset(root, hub.get("config"), hub.get("revision"), split)
-        return with_names(data, names_of_features(data.features), f"{root}, split {split}")
+        return hub_rows(root, split, **hub)
     return rows_of((root or Path()) / split, how)
+
+
+def hub_rows(
+    path: str,
+    split: str,
+    config: str | None = None,
+    revision: str | None = None,
+    streaming: bool = False,
+) -> Iterator[Mapping[str, Any]]:
+    """Yields the rows of a split on the Hub, with the names of classes for their numbers."""
+    from thaw.storage.hub import hub_errors, load_hub_dataset
+
+    data = load_hub_dataset(path, config, revision, split, streaming)
+    with hub_errors("data", f"data.path={path}"):  # a stream asks the Hub again and again
+        yield from with_names(
+            data, names_of_features(data.features or {}), f"{path}, split {split}"
+        )
