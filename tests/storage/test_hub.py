@@ -155,7 +155,12 @@ def test_a_corpus_of_the_hub_is_streamed_while_it_trains(tmp_path, tiny_bert):
         "data.path=acme/reviews",
         "data.max_tokens=64",
     ]
-    steps = ["data.streaming=true", "trainer.max_steps=6", "trainer.val_check_interval=3"]
+    steps = [
+        "data.streaming=true",
+        "trainer.max_steps=6",
+        "trainer.max_epochs=-1",
+        "trainer.val_check_interval=3",
+    ]
     with Hub(tmp_path / "served") as hub:
         train(hub, tmp_path, *words, *steps)
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())

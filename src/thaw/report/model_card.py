@@ -39,7 +39,6 @@ def model_card(
     """
     from huggingface_hub import ModelCard, ModelCardData
 
-    names = ("base_model", "language", "license")
     title = f"{data.name}: {cfg['model']['name']}"
     scores = {
         key.removeprefix("test/"): value
@@ -59,7 +58,9 @@ def model_card(
     return str(
         ModelCard.from_template(
             ModelCardData(
-                **{name: known.get(name) for name in names},
+                base_model=known.get("base_model"),
+                language=known.get("language"),
+                license=known.get("license"),
                 datasets=[path] if on_hub(path) else None,
                 library_name=library,
                 pipeline_tag=pipeline,
@@ -104,7 +105,7 @@ def recipe(
     }
 
 
-def base_facts(checkpoint: str | Mapping[str, Any], directory: Path) -> dict[str, Any]:
+def base_facts(checkpoint: str | Mapping[str, Any], directory: Path) -> dict[str, str]:
     """Returns what is known of the model that was fine-tuned: its name on the Hub, its license, and
     its language if it has one only.
 
@@ -118,10 +119,10 @@ def base_facts(checkpoint: str | Mapping[str, Any], directory: Path) -> dict[str
         card = metadata_load(directory / "README.md") or {}
     except (OSError, ValueError, yaml.YAMLError):
         card = {}
-    languages = card.get("language")
+    languages: Any = card.get("language")
     if isinstance(languages, list):
         languages = languages[0] if len(languages) == 1 else None
-    name = checkpoint.get("hub") if isinstance(checkpoint, Mapping) else checkpoint
+    name: Any = checkpoint.get("hub") if isinstance(checkpoint, Mapping) else checkpoint
     if isinstance(checkpoint, str) and Path(checkpoint).expanduser().is_dir():
         name = card.get("base_model")
     found = {"base_model": name, "license": card.get("license"), "language": languages}
