@@ -34,9 +34,9 @@ def main(argv: list[str]) -> str:
     run, repo, branch = Path(given["run"]), given["repo"], given["revision"] or None
     if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", repo):
         raise ThawError(f"repo={repo}: expected owner/name, such as repo=acme/reviews.")
-    if given["private"] not in ("", "true", "false"):
-        raise ThawError(f"private={given['private']}: expected true or false.")
-    private = {"": None, "true": True, "false": False}[given["private"]]
+    private = {"": None, "true": True, "false": False}.get(given["private"], given["private"])
+    if isinstance(private, str):
+        raise ThawError(f"private={private}: expected true or false.")
     model = finished_model(run)
     if not (run / "metrics.json").exists():
         raise ThawError(
@@ -69,9 +69,8 @@ def main(argv: list[str]) -> str:
             delete_patterns=STALE,
             commit_message="Upload a model of thaw",
         )
-    sizes = {p.relative_to(model): p.stat().st_size for p in model.rglob("*") if p.is_file()}
-    for path, size in sorted(sizes.items()):
-        print(f"  {path} ({size:,} bytes)")
+    for path in sorted(p for p in model.rglob("*") if p.is_file()):
+        print(f"  {path.relative_to(model)} ({path.stat().st_size:,} bytes)")
     print(f"pushed: {commit.commit_url}")
     return str(commit.commit_url)
 
@@ -80,7 +79,7 @@ def main(argv: list[str]) -> str:
 def push_errors(repo: str) -> Iterator[None]:
     """Raises ThawError, with what to do, where the Hub does not take a model: nothing of it is in
     the repository then, as it comes there in one commit."""
-    from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError
 
     again = "Nothing was pushed; the same command tries again."
     try:
@@ -94,8 +93,6 @@ def push_errors(repo: str) -> Iterator[None]:
             404: "the Hub has no such owner or branch, or the token may not see it.",
         }.get(status, f"the Hub answers {str(error).strip()}.")
         raise ThawError(f"repo={repo}: {why} {again}") from error
-    except OfflineModeIsEnabled as error:
-        raise ThawError(f"repo={repo}: HF_HUB_OFFLINE is set. {again}") from error
     except (ConnectionError, HTTPError) as error:
         raise ThawError(f"repo={repo}: the Hub cannot be reached ({error}). {again}") from error
     except (OSError, ValueError, RuntimeError) as error:  # such as metadata that the Hub refuses

@@ -201,7 +201,8 @@ class Hub:
                 return 409, {}, json.dumps(address).encode()
             root.mkdir(parents=True)
             (root / ".gitattributes").touch()
-            self.private |= {name} if asked[0].get("visibility") == "private" else set()
+            hidden = asked[0].get("visibility") == "private" or asked[0].get("private")
+            self.private |= {name} if hidden else set()
             return as_json(address)
         main = self.directory / "models" / unquote(found["name"])
         if not main.is_dir():

@@ -13,6 +13,7 @@ from thaw.report.sections import cell_text
 
 LISTED = 20  # labels in a model card
 FEW = 10  # texts of a label in a split; of fewer the card says so
+TEMPLATE = Path(__file__).with_name("templates") / "model_card.md"
 
 
 def model_card(
@@ -40,56 +41,46 @@ def model_card(
     from huggingface_hub import ModelCard, ModelCardData
 
     title = f"{data.name}: {cfg['model']['name']}"
-    scores = {
-        key.removeprefix("test/"): value
-        for key, value in metrics.items()
-        if key.startswith("test/") and key.count("/") == 1
-    }
+    tests = {k: v for k, v in metrics.items() if k.startswith("test/") and k.count("/") == 1}
+    scores = {key.removeprefix("test/"): value for key, value in tests.items()}
+    results = eval_results(cfg["data"], pipeline, scores)
     known = base_facts(cfg["model"]["checkpoint"], checkpoint)
-    path = cfg["data"].get("path")
-    results = [
-        eval_result(cfg["data"], pipeline, name, value)
-        for name, value in scores.items()
-        if math.isfinite(value)  # JSON has no others
-    ]
     labels = data.label_rows()
-    rest = len(labels) - LISTED
-    more = [f"and {rest:,} more: config.json has all", *[""] * len(data.splits)]
-    return str(
-        ModelCard.from_template(
-            ModelCardData(
-                base_model=known.get("base_model"),
-                language=known.get("language"),
-                license=known.get("license"),
-                datasets=[path] if on_hub(path) else None,
-                library_name=library,
-                pipeline_tag=pipeline,
-                tags=["thaw", str(cfg["task"]["_target_"]).split(".")[-2]],
-                model_name=title if results else None,
-                eval_results=results or None,
-            ),
-            template_path=str(Path(__file__).with_name("templates") / "model_card.md"),
-            title=title,
-            recipe=markdown(["recipe", ""], recipe(cfg, data, sizes, known).items()),
-            code=code,
-            scores=markdown(["metric", "test"], scores.items()) if scores else "",
-            labels=markdown(
-                ["label", *data.splits], [*labels[:LISTED], *([more] if rest > 0 else [])]
-            )
-            if labels
-            else "",
-            limits=limits(data, tested=bool(scores)),
-        )
+    if more := len(labels) - LISTED if len(labels) > LISTED else 0:
+        rest = [f"and {more:,} more: config.json has all", *[""] * len(data.splits)]
+        labels = [*labels[:LISTED], rest]
+    path = cfg["data"].get("path")
+    metadata = ModelCardData(
+        base_model=known.get("base_model"),
+        language=known.get("language"),
+        license=known.get("license"),
+        datasets=[path] if on_hub(path) else None,
+        library_name=library,
+        pipeline_tag=pipeline,
+        tags=["thaw", str(cfg["task"]["_target_"]).split(".")[-2]],
+        model_name=title if results else None,
+        eval_results=results or None,
     )
+    card = ModelCard.from_template(
+        metadata,
+        template_path=str(TEMPLATE),
+        title=title,
+        recipe=markdown(["recipe", ""], recipe(cfg, sizes, known).items()),
+        code=code,
+        scores=markdown(["metric", "test"], scores.items()),
+        labels=markdown(["label", *data.splits], labels),
+        limits=limits(data, tested=bool(scores)),
+    )
+    return str(card)
 
 
 def recipe(
-    cfg: Mapping[str, Any], summary: DataSummary, sizes: Mapping[str, str], known: Mapping[str, Any]
+    cfg: Mapping[str, Any], sizes: Mapping[str, str], known: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Returns how a model was trained, by name."""
     data, task, trainer = cfg["data"], cfg["task"], cfg["trainer"]
     return {
-        "data": summary.name,
+        "data": data["name"],
         "texts": ", ".join(f"{k} {v}" for k, v in sizes.items()),
         **({"fold": f"{data['fold']} of {data['folds']}"} if data.get("folds") else {}),
         "base model": known.get("base_model") or f"{cfg['model']['name']}, a directory",
@@ -119,37 +110,41 @@ def base_facts(checkpoint: str | Mapping[str, Any], directory: Path) -> dict[str
         card = metadata_load(directory / "README.md") or {}
     except (OSError, ValueError, yaml.YAMLError):
         card = {}
-    languages: Any = card.get("language")
-    if isinstance(languages, list):
-        languages = languages[0] if len(languages) == 1 else None
-    name: Any = checkpoint.get("hub") if isinstance(checkpoint, Mapping) else checkpoint
-    if isinstance(checkpoint, str) and Path(checkpoint).expanduser().is_dir():
-        name = card.get("base_model")
-    found = {"base_model": name, "license": card.get("license"), "language": languages}
-    return {key: value for key, value in found.items() if isinstance(value, str)}
+    if isinstance(checkpoint, Mapping):
+        card["base_model"] = checkpoint.get("hub")
+    elif on_hub(checkpoint):
+        card["base_model"] = checkpoint
+    if isinstance(card.get("language"), list) and len(card["language"]) == 1:
+        [card["language"]] = card["language"]
+    keys = ("base_model", "license", "language")
+    return {key: card[key] for key in keys if isinstance(card.get(key), str)}
 
 
 def on_hub(path: Any) -> bool:
-    """Returns whether `data.path` is the name of a data set on the Hub."""
+    """Returns whether a path of the config is a name on the Hub."""
     return isinstance(path, str) and not Path(path).expanduser().is_dir()
 
 
-def eval_result(data: Mapping[str, Any], pipeline: str, name: str, value: float) -> Any:
-    """Returns a score of the test as the Hub's model index holds it."""
+def eval_results(data: Mapping[str, Any], pipeline: str, scores: Mapping[str, float]) -> list[Any]:
+    """Returns scores of the test, with the data that they are of, for the Hub's model index."""
     from huggingface_hub import EvalResult
 
-    split = data.get("test")
-    hub = on_hub(data.get("path"))
-    return EvalResult(
-        task_type=pipeline,
-        dataset_type=data["path"] if hub else data["name"],
-        dataset_name=data["name"],
-        dataset_config=data.get("config") if hub else None,
-        dataset_revision=data.get("revision") if hub else None,
-        dataset_split=split if hub and isinstance(split, str) else "test",
-        metric_type=name,
-        metric_value=round(value, 6),
-    )
+    hub = data if on_hub(data.get("path")) else {}
+    split = hub.get("test")
+    return [
+        EvalResult(
+            task_type=pipeline,
+            dataset_type=hub.get("path", data["name"]),
+            dataset_name=data["name"],
+            dataset_config=hub.get("config"),
+            dataset_revision=hub.get("revision"),
+            dataset_split=split if isinstance(split, str) else "test",
+            metric_type=name,
+            metric_value=round(value, 6),
+        )
+        for name, value in scores.items()
+        if math.isfinite(value)  # JSON has no others
+    ]
 
 
 def limits(data: DataSummary, tested: bool) -> list[str]:
@@ -164,12 +159,10 @@ def limits(data: DataSummary, tested: bool) -> list[str]:
             )
         if part.repeats:
             found.append(f"{part.repeats:,} texts of {split} were left out as repeats.")
-        few = [f"{n} ({count})" for n, count in part.labels.items() if count < FEW]
-        if few:
+        if few := [f"{name} ({count})" for name, count in part.labels.items() if count < FEW]:
             more = f" and {len(few) - LISTED:,} more" if len(few) > LISTED else ""
-            found.append(
-                f"Labels with fewer than {FEW} texts in {split}: {', '.join(few[:LISTED])}{more}."
-            )
+            listed = ", ".join(few[:LISTED])
+            found.append(f"Labels with fewer than {FEW} texts in {split}: {listed}{more}.")
     for source in data.sources:
         for reason, count in source.left_out.items():
             found.append(
@@ -179,10 +172,10 @@ def limits(data: DataSummary, tested: bool) -> list[str]:
 
 
 def markdown(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Returns a table in Markdown, whose cells hold any text."""
-    lines = [columns, ["---"] * len(columns), *rows]
-    cells = [[line(cell_text(cell)).replace("|", "\\|") for cell in row] for row in lines]
-    return "\n".join(f"| {' | '.join(row)} |" for row in cells)
+    """Returns a table in Markdown, whose cells hold any text; "" without rows."""
+    cells = [[line(cell_text(cell)).replace("|", "\\|") for cell in row] for row in rows]
+    lines = [columns, ["---"] * len(columns), *cells] if cells else []
+    return "\n".join(f"| {' | '.join(row)} |" for row in lines)
 
 
 def line(text: str) -> str:
