@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from thaw.report.sections import Counts, Findings, Section, Sentences, Table, cell_text
+from thaw.report.sections import Findings, cell_text
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import MLFlowLogger
@@ -20,11 +20,12 @@ def log_run_to_mlflow(
     client, run_id = logger.experiment, str(logger.run_id)
     logger.log_metrics(dict(metrics), step=int(metrics.get("steps", 0)))
     for section in [*found.scores, *found.sections]:
-        table = as_table(section)
-        columns = {
-            name: [cell_text(row[i]) if isinstance(row[i], list) else row[i] for row in table.rows]
-            for i, name in enumerate(table.columns)
-        }
+        table = section.table()
+        columns: dict[str, list[Any]] = {}
+        for i, name in enumerate(table.columns):
+            cells = [row[i] for row in table.rows]
+            unique = f"{name}_{i}" if name in columns else str(name)  # a class may be called "true"
+            columns[unique] = [cell_text(c) if isinstance(c, list | tuple) else c for c in cells]
         client.log_table(run_id, columns, f"tables/{table.title}.json")
     for pattern in FILES:
         for path in sorted(run_dir.glob(pattern)):
@@ -32,13 +33,3 @@ def log_run_to_mlflow(
     if getattr(logger, "log_exported_model", False):
         client.log_artifacts(run_id, str(run_dir / "model"), "model")
     logger.finalize("success")
-
-
-def as_table(section: Section) -> Table:
-    """Returns a section of the report as a table."""
-    if isinstance(section, Sentences):
-        return section.table()
-    if not isinstance(section, Counts):
-        return section
-    rows = [[name, *line] for name, line in zip(section.rows, section.counts, strict=True)]
-    return Table(section.title, [section.down, *section.columns], rows)
