@@ -77,11 +77,12 @@ def main(argv: list[str]) -> str:
 
 @contextmanager
 def push_errors(repo: str) -> Iterator[None]:
-    """Raises ThawError, with what to do, where the Hub does not take a model: nothing of it is in
-    the repository then, as it comes there in one commit."""
+    """Raises ThawError, with what to do, where the Hub does not take a model."""
     from huggingface_hub.errors import HfHubHTTPError, HTTPError
 
     again = "Nothing was pushed; the same command tries again."
+    # A commit may have been made whose answer is lost.
+    unsure = "A push is one commit, all files or none; the same command tries again."
     try:
         yield
     except HfHubHTTPError as error:
@@ -91,12 +92,13 @@ def push_errors(repo: str) -> Iterator[None]:
             403: "the token has no right to write there: make one with the right to write at "
             "https://huggingface.co/settings/tokens, and check the owner's name.",
             404: "the Hub has no such owner or branch, or the token may not see it.",
-        }.get(status, f"the Hub answers {str(error).strip()}.")
-        raise ThawError(f"repo={repo}: {why} {again}") from error
+        }.get(status, f"the Hub answers {status}, {error.server_message}.")
+        raise ThawError(f"repo={repo}: {why} {again if status < 500 else unsure}") from error
     except (ConnectionError, HTTPError) as error:
-        raise ThawError(f"repo={repo}: the Hub cannot be reached ({error}). {again}") from error
+        raise ThawError(f"repo={repo}: the Hub cannot be reached ({error}). {unsure}") from error
     except (OSError, ValueError, RuntimeError) as error:  # such as metadata that the Hub refuses
-        raise ThawError(f"repo={repo}: {error}. {again}") from error
+        reason = " ".join(f"{error} {error.__cause__ or ''}".split())
+        raise ThawError(f"repo={repo}: {reason} {again}") from error
 
 
 if __name__ == "__main__":
