@@ -24,6 +24,7 @@ NER = {"text": "auto", "tokens": "auto", "tags": "auto"}
         (SEQUENCE, {"text": TEXT, "label": TEXT}, ["text", "label"]),
         (SEQUENCE, {"text": TEXT, "label": LABEL, "topic": LABEL}, ["text", "label"]),
         ({"text": "auto", "label": "stars"}, {"review": TEXT, "stars": LABEL}, ["review"]),
+        ({"text": "auto", "label": "kind"}, {"review": TEXT, "kind": TEXT}, ["review"]),
         ({"text": "auto"}, {"text": TEXT, "meta": TEXT}, ["text"]),
         (NER, {"id": TEXT, "tokens": WORDS, "ner_tags": TAGS}, ["text", "tokens", "ner_tags"]),
         (NER, {"words": WORDS, "pos_tags": TAGS, "ner_tags": TAGS}, ["text", "words", "ner_tags"]),
@@ -80,4 +81,9 @@ def test_splits_are_found_by_their_names():
 def test_a_data_set_must_be_named():
     with pytest.raises(ThawError, match=r"data=hub needs data\.path=owner/name"):
         choices_on_hub({"path": "owner/name", "text": "auto"})
-    assert choices_on_hub({"path": None, "text": "text"}) == {}
+    assert choices_on_hub({"path": "acme/a", "text": "text"}) == {}
+
+
+def test_a_column_of_a_file_may_be_called_auto(tmp_path):
+    for path in (None, str(tmp_path), {"wheels": {}, "member": "a.csv"}):
+        assert choices_on_hub({"path": path, "label": "auto"}) == {}

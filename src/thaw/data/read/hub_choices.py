@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from thaw.errors import ThawError
@@ -23,19 +24,19 @@ def choices_on_hub(data: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ThawError: no choice is sensible, or several are, or the Hub does not give the data set.
     """
-    asked = [key for key, value in data.items() if value == AUTO]
-    if not asked:
-        return {}
-    if data["path"] in (None, NAMELESS):
+    asked, path = [key for key, value in data.items() if value == AUTO], data["path"]
+    if not asked or not isinstance(path, str) or Path(path).expanduser().is_dir():
+        return {}  # a column of a file may be called so
+    if path == NAMELESS:
         raise ThawError("data=hub needs data.path=owner/name, such as data.path=stanfordnlp/imdb.")
     from thaw.storage.hub import hub_splits, load_hub_dataset
 
-    source = (data["path"], data.get("config"), data.get("revision"))
-    found = chosen_splits(source[0], hub_splits(*source))
+    source = (path, data.get("config"), data.get("revision"))
+    found = chosen_splits(path, hub_splits(*source))
     splits = {key: found[key] if data[key] == AUTO else data[key] for key in found}
     stream = bool(data.get("streaming"))
     features = features_of(load_hub_dataset(*source, splits["train"], streaming=stream))
-    found |= chosen_columns(source[0], data, features)
+    found |= chosen_columns(path, data, features)
     label = found.get("label", data.get("label"))
     if "test" in asked and splits["test"] and hasattr(features.get(str(label)), "int2str"):
         numbers = load_hub_dataset(*source, splits["test"]).unique(label)
@@ -44,13 +45,13 @@ def choices_on_hub(data: Mapping[str, Any]) -> dict[str, Any]:
             log.warning(
                 "data.path=%s: nobody labelled its split test, so nothing is tested; "
                 "data.test=%s data.validation=%s tests on the split that would validate",
-                source[0],
+                path,
                 found["validation"],
                 HELD_OUT,
             )
     out = {key: found[key] for key in asked if key in found}
     words = " ".join(f"data.{k}={'null' if v is None else v}" for k, v in out.items())
-    log.info("data.path=%s: found %s", source[0], words)
+    log.info("data.path=%s: found %s", path, words)
     return out
 
 
@@ -82,9 +83,9 @@ def features_of(rows: Any) -> Mapping[str, Any]:
 def chosen_columns(
     path: str, data: Mapping[str, Any], features: Mapping[str, Any]
 ) -> dict[str, str]:
-    """Returns the columns of the options that are `auto`; a column of that name is itself."""
+    """Returns the columns of the options that are `auto`, other than those that are named."""
     kinds = {name: kind_of(feature) for name, feature in features.items()}
-    taken: list[str] = []
+    taken = [str(data[key]) for key in ("text", "label", "tokens", "tags") if key in data]
     found = {}
     for key, wanted, names in (
         ("label", ["labels"], ["label", "labels"]),
