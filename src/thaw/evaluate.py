@@ -60,7 +60,7 @@ def main(argv: list[str]) -> dict[str, float]:
     from hydra.utils import instantiate
     from rich.console import Console
 
-    from thaw.cli.check import GIVEN, check, leave_unread
+    from thaw.cli.check import GIVEN, check, find_on_hub, leave_unread
     from thaw.report.figures import metrics_table
     from thaw.storage.files import write_atomic
     from thaw.training.libraries import silence_libraries
@@ -69,6 +69,7 @@ def main(argv: list[str]) -> dict[str, float]:
     silence_libraries()
     leave_unread(cfg, typed)
     check(cfg, GIVEN, parts=("data", "task"))
+    find_on_hub(cfg)
     trainer = instantiate(
         cfg.trainer,
         logger=False,

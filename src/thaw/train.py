@@ -8,15 +8,17 @@ import lightning.pytorch as pl
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.loggers import MLFlowLogger, WandbLogger
 from omegaconf import DictConfig
 
-from thaw.cli.check import checked, plain
+from thaw.cli.check import checked, find_on_hub, plain
+from thaw.cli.conf import choices
 from thaw.cli.watched_metric import require_watched
 from thaw.encoder.freeze import FreezeStrategy
 from thaw.encoder.sharding import load_whole
 from thaw.errors import ThawError
 from thaw.evaluate import run_test
+from thaw.report.mlflow_upload import log_run_to_mlflow
 from thaw.report.wandb_upload import log_run_to_wandb
 from thaw.storage.checkpoints import fetch_model
 from thaw.training.libraries import keep_freed_memory, silence_libraries
@@ -47,6 +49,7 @@ def train(cfg: DictConfig, typed: Sequence[str] | None = None) -> float | None:
     silence_libraries()
     keep_freed_memory()
     restart_peak()
+    find_on_hub(cfg)
     with open_run(cfg) as run:
         checkpoint = fetch_model(plain(cfg.model).get("checkpoint"), cfg.model.revision)
         data = build_data(cfg, checkpoint)
@@ -131,9 +134,8 @@ def build_loggers(cfg: DictConfig, run: Run) -> list[Any]:
         except InstantiationException as error:
             if not isinstance(error.__cause__, ModuleNotFoundError):
                 raise
-            raise ThawError(
-                f"a logger is not installed: pip install -e '.[{name}]'. ({error.__cause__})"
-            ) from error
+            what = f": pip install -e '.[{name}]'." if name in choices("logger") else "."
+            raise ThawError(f"logger={name} is not installed{what} ({error.__cause__})") from error
     return found
 
 
@@ -200,7 +202,7 @@ def fit_metrics(trainer: Trainer, task: Any) -> dict[str, float]:
 def write_results(
     run: Run, trainer: Trainer, task: Any, data: Any, best: dict[str, float], test: Any
 ) -> dict[str, float]:
-    """Writes the run directory, and the same to W&B; in the first process only.
+    """Writes the run directory, and the same to W&B and MLflow; in the first process only.
 
     Returns:
         All metrics; in other processes those that they know.
@@ -213,4 +215,6 @@ def write_results(
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger):
             log_run_to_wandb(logger, findings, metrics, run.dir)
+        elif isinstance(logger, MLFlowLogger):
+            log_run_to_mlflow(logger, findings, metrics, run.dir)
     return metrics

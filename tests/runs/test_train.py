@@ -143,12 +143,6 @@ def test_the_exported_model_predicts_the_same_in_a_pipeline(finished):
         assert got["score"] == pytest.approx(row[f"probability/{got['label']}"], abs=1e-5)
 
 
-def test_the_model_card_names_data_recipe_and_scores(finished):
-    card = (finished() / "model" / "README.md").read_text()
-    for part in ("| data | files |", "| learning rate | 0.003 |", "train 64", "| f1 | "):
-        assert part in card
-
-
 def test_the_same_seed_gives_the_same_run(run, finished):
     one, two, other = finished(), run(name="b"), run("seed=7", name="c")
     assert [metrics_of(one)[k] for k in SCORES] == [metrics_of(two)[k] for k in SCORES]
@@ -202,12 +196,19 @@ def test_the_learning_curve_counts_steps_that_are_done(run):
     assert [*validation.get_xdata()] == [8]
 
 
+COMET = "lightning.pytorch.loggers.CometLogger"  # a logger that is no extra of thaw
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["trainer.accelerator=gpu"], r"^trainer: No supported gpu backend"),
         (["trainer.max_steps=0"], r"^trainer.max_steps=0 or max_epochs=0 trains nothing"),
-        (["logger=tensorboard"], r"a logger is not installed: pip install -e '\.\[tensorboard\]'"),
+        (
+            ["logger=tensorboard"],
+            r"logger=tensorboard is not installed: pip .* '\.\[tensorboard\]'",
+        ),
+        ([f"+logger.own._target_={COMET}"], r"^logger=own is not installed\. \("),
     ],
 )
 def test_what_the_trainer_refuses_is_said_in_a_line(run, monkeypatch, options, message):
@@ -257,14 +258,14 @@ def test_peak_memory_is_that_of_the_run_alone(run):
     assert 0 < metrics["peak_memory_mib"] < before - 256
 
 
-@pytest.mark.parametrize("logger", ["none", "tensorboard", "default"])
+@pytest.mark.parametrize("logger", ["none", "[csv,tensorboard]", "default"])
 def test_every_logger_runs_without_an_account(run, logger, overrides):
     """`wandb` alone is in tests/report/test_wandb_upload.py, `csv` in most tests."""
     overrides.remove("logger=csv")
     directory = run(f"logger={logger}", "trainer.max_epochs=1")
-    assert (directory / "metrics.csv").exists() == (logger == "default")
+    assert (directory / "metrics.csv").exists() == (logger != "none")
     assert (directory / "wandb").exists() == (logger == "default")
-    assert (directory / "tensorboard").exists() == (logger == "tensorboard")
+    assert (directory / "tensorboard").exists() == ("tensorboard" in logger)
 
 
 def test_a_directory_with_a_run_is_not_overwritten(run, finished_copy):

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from thaw.cli.conf import conf_dir
 from thaw.cli.messages import did_you_mean
@@ -49,6 +49,15 @@ def checked(cfg: DictConfig, typed: Sequence[str] | None = None) -> DictConfig:
         verify(cfg, typed)
         OmegaConf.set_readonly(cfg, True)
     return cfg
+
+
+def find_on_hub(cfg: DictConfig) -> None:
+    """Puts what the Hub has in the place of options of data that are `auto`, as data=hub says."""
+    from thaw.data.read.hub_choices import choices_on_hub
+
+    found = choices_on_hub(plain(cfg.data))
+    with read_write(cfg):
+        cfg.data.update(found)
 
 
 def verify(cfg: DictConfig, typed: Sequence[str] | None = None) -> None:

@@ -136,7 +136,7 @@ def explain(error: BaseException) -> str:
             f"cannot read {error.override!r}. Quote the value for Hydra and the word for the "
             f'shell: "{key}=\'{quoted}\'"; a list is "{key}=[one,two]".'
         )
-    if choice := re.search(r"Could not find '([\w/.-]+)/([^/']+)'", text):
+    if choice := re.search(r"Could not (?:find|load) '([\w/.-]+)/([^/']+)'", text):
         group, word = choice.groups()
         if group in ("hydra/launcher", "hydra/sweeper"):
             extra = word.split("_")[0]

@@ -121,6 +121,10 @@ class SequenceData(EncoderData):
             out["train"] = draw(distinct(out["train"]), self.shots, self.seed)
         return out
 
+    @property
+    def pipeline_options(self) -> dict[str, Any]:
+        return {"truncation": True, "max_length": self.max_tokens}
+
     def batches(self, split: str, batch_size: int, shuffle: bool) -> Sampler[list[int]]:
         """Returns batches of similar length; with `steps` or `shots`, of labels in equal parts."""
         steps = self.steps

@@ -106,6 +106,10 @@ class SetFitData(SequenceData):
         log.info("zero-shot: %d texts such as %r", len(texts), texts[0][0])
         return {"train": Texts(texts, labels, origin="task.templates")} | out
 
+    @property
+    def pipeline_options(self) -> dict[str, Any]:
+        return {}  # setfit's model cuts texts by itself
+
     def task_kwargs(self) -> dict[str, Any]:
         """Returns labels, whether a text has several, and how long texts may be."""
         given = super().task_kwargs()

@@ -70,7 +70,7 @@ class SplitData(Loaders):
         if folds is not None:
             self.sources[fold_split(self.sources)] = 1 / folds
         self.path = at_home(path)
-        self.hub = {"config": config, "revision": revision}
+        self.hub: dict[str, Any] = {"config": config, "revision": revision}
         self.split_seed = split_seed
         self.reading = Reading(
             format=format,

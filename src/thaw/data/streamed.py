@@ -34,6 +34,7 @@ class StreamedData(EncoderData):
     def __init__(self, streaming: bool = False, **options: Any) -> None:
         super().__init__(**options)
         self.streaming = streaming
+        self.hub["streaming"] = streaming
         if streaming and self.folds is not None:
             raise ThawError(
                 "data.folds needs all texts at once, and data.streaming=true reads them while it "

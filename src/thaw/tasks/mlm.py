@@ -117,7 +117,7 @@ class MaskedLanguageModel(EncoderTask):
         if tie_head(model, fresh):
             log.info("The checkpoint has no head for masks: a fresh one, tied to its embeddings")
         super().__init__(model, **options)
-        self.pipeline_options = {"tokenizer_kwargs": {"truncation": True}}
+        self.pipeline_options = {"tokenizer_kwargs": {"truncation": True, "max_length": max_tokens}}
         self.masking = self_masking
         self.probes = asked
         self.eval_accuracy = WeightedMean()

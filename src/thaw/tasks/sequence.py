@@ -158,7 +158,6 @@ class SequenceClassification(TextClassifier):
         first_token_only(model)  # replaces a block, so before blocks are frozen
         super().__init__(model, labels, multi_label, weights, **options)
         self.label_smoothing = label_smoothing
-        self.pipeline_options = {"truncation": True}
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         labels, inputs = labels_and_inputs(batch)
