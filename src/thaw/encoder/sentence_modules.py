@@ -140,7 +140,9 @@ def settings_kept() -> Iterator[None]:
     the level and handlers of setfit's logger."""
     logger = logging.getLogger("setfit")
     level, propagate, handlers = logger.level, logger.propagate, logger.handlers[:]
-    with warnings.catch_warnings():
-        yield
-    logger.setLevel(level)
-    logger.propagate, logger.handlers[:] = propagate, handlers
+    try:
+        with warnings.catch_warnings():
+            yield
+    finally:
+        logger.setLevel(level)
+        logger.propagate, logger.handlers[:] = propagate, handlers

@@ -30,7 +30,7 @@ class SetFitPredictor(SequencePredictor):
         super().__init__(model, *args, **options)
 
     def prepare(self) -> None:
-        self.whole = Classifier(self.model, Path(self.model.name_or_path)).to(self.device)
+        self.whole = Classifier(self.model, Path(self.model.name_or_path)).eval().to(self.device)
 
     @classmethod
     def graph(cls, model: Path, attention: str | None) -> nn.Module:
