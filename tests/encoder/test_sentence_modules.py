@@ -285,22 +285,6 @@ def test_nothing_loads_a_pickled_head():
     assert [line.strip() for line in calls] == ['SetFitModel.from_pretrained({place}{options})""",']
 
 
-def test_logging_and_warnings_are_as_before_after_a_run(go, tiny_bert):
-    script = (
-        "import logging, warnings, sys\n"
-        "import torch, lightning.pytorch, transformers, datasets, sklearn.linear_model\n"
-        "from thaw.encoder.sentence_modules import settings_kept\n"
-        "filters = list(warnings.filters)\n"
-        "with settings_kept():\n"
-        "    import setfit\n"
-        "logger = logging.getLogger('setfit')\n"
-        "assert warnings.filters == filters\n"
-        "assert (logger.level, logger.propagate, logger.handlers) == (0, True, [])\n"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-
-
 def test_settings_are_put_back_where_the_import_fails():
     filters, logger = list(warnings.filters), logging.getLogger("setfit")
     before = (logger.level, logger.propagate, logger.handlers[:])
@@ -318,23 +302,34 @@ def test_settings_are_put_back_where_the_import_fails():
     )
 
 
-def test_other_tasks_and_their_predictions_import_neither_library(
+def test_other_tasks_import_neither_library_and_task_setfit_leaves_no_settings_changed(
     overrides, ner_overrides, tiny_bert, tmp_path
 ):
     words = {
         task: overrides_of(task, overrides, ner_overrides, tiny_bert)
-        for task in ("sequence", "ner", "mlm")
+        for task in ("sequence", "ner", "mlm", "setfit")
     }
     script = (
-        "import sys, json, pathlib\n"
+        "import sys, logging, pathlib, warnings\n"
         f"sys.path.insert(0, {str(REPOSITORY / 'tests')!r})\n"
         "from helpers.tiny import runner\n"
         "from thaw.model import load\n"
+        "def found():\n"
+        "    logger = logging.getLogger('setfit')\n"
+        "    settings = [*warnings.filters], logger.level, logger.propagate, [*logger.handlers]\n"
+        "    names = 'setfit', 'sentence_transformers'\n"
+        "    return settings, [name for name in names if name in sys.modules]\n"
         f"for task, words in {words!r}.items():\n"
+        "    before = found()\n"
         f"    run = runner(words, pathlib.Path({str(tmp_path)!r}))(name=task)\n"
         "    load(run).predict(['a good film'] if task != 'mlm' else ['a [MASK] film'])\n"
-        "print(json.dumps([n for n in ('setfit', 'sentence_transformers') if n in sys.modules]))\n"
+        "    print(task, before[1], found()[1])\n"
+        "assert before[0] == found()[0], (before, found())\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "[]"
+    said = [line for line in done.stdout.splitlines() if line.endswith("]") and "[" in line]
+    assert [line for line in said if line.startswith(tuple(words))] == [
+        *(f"{task} [] []" for task in ("sequence", "ner", "mlm")),
+        "setfit [] ['setfit', 'sentence_transformers']",
+    ]
