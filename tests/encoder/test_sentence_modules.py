@@ -125,7 +125,7 @@ def test_the_default_prompt_is_put_before_each_text(name, go, tiny_bert, tmp_pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*CHAINS, "prompt"])
+@pytest.mark.parametrize("name", CHAINS)
 def test_modules_are_part_of_the_onnx_graph(name, go, tiny_bert, tmp_path):
     prompts = {"prompts": {"about": "a film: "}, "default_prompt_name": "about"}
     start = save_sentence_model(tiny_bert, tmp_path / "start", *chain(name), **prompts)
@@ -133,6 +133,17 @@ def test_modules_are_part_of_the_onnx_graph(name, go, tiny_bert, tmp_path):
     assert export([f"run={run}"]) < 1e-4
     expected = load(run).predict_proba(TEXTS)
     np.testing.assert_allclose(load(run, engine="onnx").predict_proba(TEXTS), expected, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_pooling_without_its_prompt_has_no_onnx_graph_and_the_error_says_so(
+    go, tiny_bert, tmp_path
+):
+    prompts = {"prompts": {"about": "a film: "}, "default_prompt_name": "about"}
+    start = save_sentence_model(tiny_bert, tmp_path / "start", *chain("prompt"), **prompts)
+    run = go(start)
+    with pytest.raises(ThawError, match="torch cannot export this model"):
+        export([f"run={run}"])
 
 
 def test_a_model_of_setfit_is_trained_on_and_its_pickled_head_is_left_out(
