@@ -44,7 +44,12 @@ class SequenceData(EncoderData):
 
     The arguments are options of `conf/data/`, described in `conf/data/files.yaml`; those not named
     here are `EncoderData`'s.
+
+    Attributes:
+        prompt: what the model reads before each text.
     """
+
+    prompt = ""
 
     def __init__(
         self,
@@ -160,6 +165,7 @@ class SequenceData(EncoderData):
         begin = cut = longest = 0
         for texts in portions(rows.texts, lambda text: sum(map(len, text))):
             part = [list(column) for column in zip(*texts, strict=True)]
+            part[0] = [self.prompt + text for text in part[0]] if self.prompt else part[0]
             labels = rows.labels[begin : begin + len(texts)]
             columns = {k: list(v) for k, v in self.tokenizer(*part, verbose=False).items()}
             lengths = [len(tokens) for tokens in columns["input_ids"]]

@@ -71,7 +71,7 @@ def export(
         limit_tokens(partial / "tokenizer_config.json", max_tokens)
         (partial / "README.md").write_text(card, encoding="utf-8")
         complete(partial)
-        for file in partial.glob("*.safetensors"):  # written for their owner alone
+        for file in partial.rglob("*.safetensors"):  # written for their owner alone
             shutil.copymode(partial / "README.md", file)
 
 

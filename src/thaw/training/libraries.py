@@ -7,6 +7,8 @@ import platform
 import sys
 import warnings
 
+QUIET = ("lightning.pytorch", "lightning.fabric", "httpx", "matplotlib", "sentence_transformers")
+
 
 def keep_freed_memory() -> None:
     """Lets glibc keep the memory that a step frees for the next step.
@@ -33,7 +35,7 @@ def silence_libraries() -> None:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")  # not imported for its bars
-    for name in ("lightning.pytorch", "lightning.fabric", "httpx", "matplotlib"):
+    for name in QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")
