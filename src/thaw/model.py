@@ -9,13 +9,12 @@ from itertools import chain, islice
 from typing import Any
 
 import numpy as np
-from hydra.utils import get_class
 
 from thaw.cli.finished_run import Finished, finished
 from thaw.data.python_tables import is_table, table_rows, text_rows
 from thaw.data.read.surrogates import replace_surrogates
 from thaw.errors import ThawError
-from thaw.tasks.predictor import Predictor
+from thaw.tasks.predictors.base import Predictor, predictor_class
 from thaw.training.libraries import in_notebook, silence_libraries
 
 log = logging.getLogger(__name__)
@@ -30,7 +29,7 @@ class Model:
     Args:
         found: where the models are, of one task and with the same labels.
         batch_size: number of texts in a forward pass.
-        accelerator: hardware that computes: auto, cpu, cuda or mps.
+        accelerator: hardware that computes: auto, cpu, gpu, cuda or mps.
         stream: whether each row is answered before the next one is read.
         precision: 32-true, bf16-true, or auto: bf16-true where the hardware has it in silicon.
         engine: torch, or onnx or int8, which use what `thaw.export` wrote.
@@ -59,7 +58,7 @@ class Model:
         first, *rest = found
         if other := next((f for f in rest if f.task != first.task), None):
             raise ThawError(f"{first.model} is of {first.task}, {other.model} of {other.task}.")
-        made = get_class(first.task).predictor  # type: ignore[attr-defined]
+        made = predictor_class(first.task)
         how = {"precision": precision, "engine": engine}
         others = [made(f.model, batch_size, accelerator, f.data, **how) for f in rest]
         options = {"stream": stream, "others": others, **how}
@@ -223,7 +222,7 @@ def load(
         place: a run directory, the directory of a sweep, a model directory, owner/name on the Hub,
             or several of these, whose probabilities are averaged.
         batch_size: number of texts in a forward pass.
-        accelerator: hardware that computes: auto, cpu, cuda or mps.
+        accelerator: hardware that computes: auto, cpu, gpu, cuda or mps.
         precision: 32-true, bf16-true, or auto: bf16-true where the hardware has it in silicon.
         engine: torch, or onnx or int8, which use what `thaw.export` wrote.
         trust: module of your own whose task a run directory may name; no other code is run.

@@ -29,7 +29,7 @@ def test_bfloat16_says_what_float32_says(trained):
     ("units", "chosen"), [("this CPU has avx512_bf16", "bf16-true"), ("", "32-true")]
 )
 def test_auto_is_bfloat16_where_there_are_units(trained, monkeypatch, capsys, units, chosen):
-    monkeypatch.setattr("thaw.tasks.predictor.bf16_units", lambda device: units)
+    monkeypatch.setattr("thaw.tasks.predictors.base.bf16_units", lambda device: units)
     (trained / "new.txt").write_text("a good film\n")
     words = [f"run={trained}", f"input={trained / 'new.txt'}", "accelerator=cpu", "precision=auto"]
     assert predict(words) == 1

@@ -17,7 +17,7 @@ def trained(run):
 
 
 def test_texts_of_every_form_get_the_runs_own_predictions_in_their_order(trained, monkeypatch):
-    monkeypatch.setattr("thaw.tasks.predictor.CHUNK", 2)
+    monkeypatch.setattr("thaw.tasks.predictors.base.CHUNK", 2)
     ours = pq.read_table(trained / "predictions.parquet").to_pylist()
     texts = [row["text"] for row in ours]
     model = thaw.load(trained, accelerator="cpu", batch_size=3)

@@ -20,7 +20,7 @@ from thaw.report.sections import Section
 from thaw.report.test_results import TestResults
 from thaw.tasks.encoder_module import EncoderModule
 from thaw.tasks.metrics import WeightedMean
-from thaw.tasks.predictor import Predictor
+from thaw.tasks.predictors.base import Predictor
 from thaw.training.nonfinite_guard import guard_of
 from thaw.training.optim import adamw, clip_in_step, gradient_norm, linear_schedule
 

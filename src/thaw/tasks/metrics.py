@@ -100,12 +100,6 @@ def predicted_classes(logits: Tensor, multi_label: bool) -> Tensor:
     return (logits > 0).long() if multi_label else logits.argmax(dim=-1)
 
 
-def probabilities(logits: Tensor, multi_label: bool) -> Tensor:
-    """Returns the probability of each class, (B, C) in float32."""
-    logits = logits.float()
-    return torch.sigmoid(logits) if multi_label else torch.softmax(logits, dim=-1)
-
-
 class EntityF1(Metric):
     """Precision, recall and F1 of whole entities: type, first and last word must be right.
 

@@ -20,7 +20,7 @@ from thaw.errors import ThawError
 from thaw.tasks.base import Fraction
 from thaw.tasks.contrastive import LOSSES, all_pairs, pair_loss, shared_labels
 from thaw.tasks.losses import labels_and_inputs, scale_for_ddp
-from thaw.tasks.setfit_predictor import HEAD, SetFitPredictor
+from thaw.tasks.predictors.setfit import HEAD, SetFitPredictor
 from thaw.tasks.text_classifier import TextClassifier, load_classifier
 
 PART = 8  # texts that a CPU encodes together in training

@@ -24,8 +24,8 @@ from thaw.tasks.metrics import (
     classification_metrics,
     per_class_metrics,
     predicted_classes,
-    probabilities,
 )
+from thaw.tasks.predictors.sequence import prediction_columns, probabilities
 
 
 class TextClassifier(EncoderTask):
@@ -166,16 +166,3 @@ def sureness(
         (max(p, 1 - p) for n, p in zip(labels, probabilities, strict=True) if n in wrong),
         default=0.0,
     )
-
-
-def prediction_columns(
-    probabilities: Sequence[float], labels: Sequence[str], multi_label: bool
-) -> dict[str, Any]:
-    """Returns the columns of a prediction: the label's name, or names, and the probability of each
-    class."""
-    if multi_label:
-        prediction: Any = [n for n, p in zip(labels, probabilities, strict=True) if p > 0.5]
-    else:
-        prediction = labels[max(range(len(labels)), key=probabilities.__getitem__)]
-    named = {f"probability/{n}": p for n, p in zip(labels, probabilities, strict=True)}
-    return {"prediction": prediction} | named

@@ -7,13 +7,12 @@ import numpy as np
 import torch
 from transformers import AutoModelForTokenClassification
 
-from thaw.data.base import names_of
-from thaw.data.encode.windows import prefix_spaces, windows
+from thaw.data.encode.windows import firsts, prefix_spaces, windows
 from thaw.data.entities import entities, spell
-from thaw.data.ner import firsts
 from thaw.data.read.entities.spans import places_of, words_of
+from thaw.data.read.labels.names import names_of
 from thaw.errors import ThawError
-from thaw.tasks.predictor import Predictor
+from thaw.tasks.predictors.base import Predictor
 
 
 class TokenPredictor(Predictor):

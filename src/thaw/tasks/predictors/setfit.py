@@ -14,7 +14,7 @@ from transformers import AutoModel
 from thaw.encoder.load import load
 from thaw.encoder.pooling import read_pooling
 from thaw.errors import ThawError
-from thaw.tasks.sequence import SequencePredictor
+from thaw.tasks.predictors.sequence import SequencePredictor
 
 HEAD = "head.safetensors"
 
