@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from thaw.cli.finished_run import Finished, finished
+from thaw.cli.finished_run import Finished, finished, require_same
 from thaw.data.python_tables import is_table, table_rows, text_rows
 from thaw.data.read.surrogates import replace_surrogates
 from thaw.errors import ThawError
@@ -55,9 +55,8 @@ class Model:
         if not isinstance(batch_size, int) or batch_size < 1:
             raise ThawError(f"batch_size={batch_size}: expected a whole number from 1.")
         silence_libraries()
+        require_same(found)
         first, *rest = found
-        if other := next((f for f in rest if f.task != first.task), None):
-            raise ThawError(f"{first.model} is of {first.task}, {other.model} of {other.task}.")
         made = predictor_class(first.task)
         how = {"precision": precision, "engine": engine}
         others = [made(f.model, batch_size, accelerator, f.data, **how) for f in rest]
@@ -67,8 +66,6 @@ class Model:
         )
         self.task = first.task.split(".")[-2]
         self.labels = list(self.predictor.labels)
-        for place, other in zip(rest, others, strict=True):
-            require_same_labels(self.predictor, other, first, place)
 
     def predict(
         self, texts: Any, *, text: str | Sequence[str] = (), progress: bool | None = None
@@ -193,18 +190,6 @@ class Model:
             from tqdm.auto import tqdm
 
             return tqdm(found, total=count, unit=" texts", delay=PATIENCE)
-
-
-def require_same_labels(one: Any, two: Any, first: Finished, second: Finished) -> None:
-    """Raises ThawError unless two predictors can be averaged."""
-    if not one.labels:
-        raise ThawError("models without labels, as those of task=mlm, cannot be averaged.")
-    same = ("labels", "multi_label", "fine_words")
-    if any(getattr(one, name, None) != getattr(two, name, None) for name in same):
-        raise ThawError(
-            f"the models do not agree: {first.model} has the labels {', '.join(one.labels)}, and "
-            f"{second.model} {', '.join(two.labels)}."
-        )
 
 
 def load(

@@ -8,6 +8,7 @@ import pytest
 
 import thaw
 from helpers.tiny import sentences, write_csv
+from thaw.evaluate import main as evaluate
 from thaw.predict import main as predict
 
 
@@ -144,6 +145,14 @@ def test_probabilities_of_several_runs_are_averaged(run, tmp_path, capsys):
     (tmp_path / "3" / ".hydra" / "overrides.yaml").write_text("[]")
     sweep = thaw.load(tmp_path, accelerator="cpu")
     assert sweep.predict_proba(texts) == pytest.approx(both.predict_proba(texts))
+    # The metrics of a sweep are those of what it predicts.
+    ours = pq.read_table(runs[0] / "predictions.parquet").to_pylist()
+    probability = both.predict_proba([row["text"] for row in ours])[:, 1]
+    gold = np.array([row["label"] == "pos" for row in ours])
+    metrics = evaluate([f"run={tmp_path}", "trainer.accelerator=cpu"])
+    assert metrics["test/accuracy"] == pytest.approx(((probability > 0.5) == gold).mean())
+    loss = -np.log(np.where(gold, probability, 1 - probability)).mean()
+    assert metrics["test/loss"] == pytest.approx(loss, abs=1e-5)
     path = write_csv(tmp_path / "new.csv", [(text,) for text in texts], ["text"])
     out = tmp_path / "out.csv"
     predict([f"run={tmp_path}", f"input={path}", f"output={out}", "accelerator=cpu"])
@@ -166,6 +175,18 @@ def test_entities_of_several_runs_come_from_the_mean(run_ner):
         thaw.ThawError, match="text 0, counted from 0, is None; expected a text, or"
     ):
         one.entities([None])
+
+
+def test_a_sweep_of_folds_is_evaluated_on_data_that_none_of_them_saw(run, tmp_path, reviews):
+    own = ["data.folds=2", "data.test=null", "data.validation=null", "trainer.max_epochs=1"]
+    for fold in (0, 1):
+        run(*own, f"data.fold={fold}", name=str(fold))
+    (tmp_path / "multirun.yaml").write_text("hydra: {}")
+    arguments = [f"run={tmp_path}", "trainer.accelerator=cpu"]
+    with pytest.raises(thaw.ThawError, match=r"different data, .* data=files data\.test=<file>"):
+        evaluate(arguments)
+    arguments += ["data=files", f"data.test={reviews / 'test.csv'}"]
+    assert 0 <= evaluate(arguments)["test/f1"] <= 1
 
 
 def test_runs_whose_labels_differ_are_not_averaged(run, tmp_path):

@@ -12,10 +12,11 @@ from thaw.errors import ThawError
 from thaw.storage.checkpoints import checked_model, fetch_model
 
 BATCHING = ("max_tokens", "eval_batch_size", "encoding")  # options of data that other data keeps
-SOURCES = (  # options of data that name what is read
+FILES = (  # options of data that name what is read
     *("path", "config", "revision", "train", "validation", "test"),
-    *("cut_from", "folds", "fold", "shots", "steps"),
+    *("cut_from", "folds", "fold"),
 )
+SOURCES = (*FILES, "shots", "steps")
 OWN = {"data": "thaw.data.", "task": "thaw.tasks.", "trainer": "thaw.training.trainer."}
 
 
@@ -42,6 +43,11 @@ class Finished:
     model: Path
     task: str
     data: Mapping[str, Any]
+
+    @property
+    def files(self) -> list[Any]:
+        """The options that name what was read."""
+        return [self.data.get(key) for key in FILES]
 
 
 def finished(place: str | Path, trust: str = "") -> list[Finished]:
@@ -71,6 +77,25 @@ def finished(place: str | Path, trust: str = "") -> list[Finished]:
             return [of_model(checked_model(path))]
         path = path.parent
     return [of_run(path, finished_model(path), trust)]
+
+
+def require_same(found: Sequence[Finished]) -> None:
+    """Raises ThawError unless the probabilities of models can be averaged."""
+    first, *rest = found
+    if rest and first.task.startswith("thaw.tasks.mlm."):
+        raise ThawError("models without labels, as those of task=mlm, cannot be averaged.")
+    for other in rest:
+        if other.task != first.task:
+            raise ThawError(f"{first.model} is of {first.task}, {other.model} of {other.task}.")
+        one, two = (
+            json.loads((f.model / "config.json").read_text("utf-8")) for f in (first, other)
+        )
+        if any(one.get(key) != two.get(key) for key in ("id2label", "problem_type", "fine_words")):
+            ours, theirs = (", ".join((c.get("id2label") or {}).values()) for c in (one, two))
+            raise ThawError(
+                f"the models do not agree: {first.model} has the labels {ours}, and {other.model} "
+                f"{theirs}."
+            )
 
 
 def of_run(run: Path, model: Path, trust: str) -> Finished:

@@ -1,14 +1,14 @@
 """The base class of all tasks: a Hugging Face model, its optimizer and its scores."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
 from pydantic import Field, NonNegativeFloat
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 from transformers import PreTrainedModel
 
@@ -196,6 +196,18 @@ class EncoderTask(EncoderModule):
     def on_test_epoch_end(self) -> None:
         if self.scores is not None:
             self.test_scores = self.log_scores("test", self.scores)
+
+    def average_with(self, others: Sequence["EncoderTask"]) -> None:
+        """Makes this task evaluate the mean of its probabilities and of those of other tasks."""
+        self.others = nn.ModuleList(others)
+        self.register_forward_hook(self.mean_logits, with_kwargs=True)
+
+    def mean_logits(self, _: Any, args: Any, inputs: dict[str, Any], own: Tensor) -> Tensor:
+        """Returns logits (..., C) whose probabilities are the mean of those of all tasks."""
+        logits = torch.stack([own, *(other(**inputs) for other in self.others)]).double()
+        if getattr(self, "multi_label", False):
+            return logits.sigmoid().mean(0).logit().to(own.dtype)
+        return logits.softmax(-1).mean(0).log().to(own.dtype)
 
     def gather_test_outputs(self) -> list[Any]:
         """Returns the `test_outputs` of all processes and clears them; call it on every process."""
