@@ -67,6 +67,8 @@ def test_a_run_without_a_test_has_nothing_to_measure_on(run):
 
 def test_entities_and_setfit_have_the_engines_too(run, run_ner):
     done = run_ner("trainer.max_epochs=2")
+    with pytest.raises(thaw.ThawError, match=r"F1 falls by .* expected -101 at most"):
+        export([f"run={done}", "quantize=int8", "tolerance=-101"])
     export([f"run={done}", "quantize=int8", "tolerance=50"])
     texts = [" ".join(word for word, _ in pairs) for pairs in tagged_sentences(10, seed=2)]
     torch, onnx = thaw.load(done, accelerator="cpu"), thaw.load(done, engine="onnx")

@@ -1,13 +1,21 @@
 """Using models from Python."""
 
+import json
+import shutil
+import subprocess
+import sys
+
 import datasets
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import torch
+from safetensors.torch import save_file
 
 import thaw
-from helpers.tiny import sentences, write_csv
+from helpers.hub import Hub
+from helpers.tiny import save_tiny, sentences, tiny_config, write_csv
 from thaw.evaluate import main as evaluate
 from thaw.predict import main as predict
 
@@ -110,6 +118,74 @@ def test_what_a_task_does_not_have_is_refused(shared):
         shared.embed(["a"])
     with pytest.raises(thaw.ThawError, match="entities are of task=ner"):
         shared.entities(["a"])
+
+
+@pytest.mark.parametrize("task", ["sequence", "ner", "mlm", "setfit"])
+def test_a_prediction_loads_nothing_that_only_training_needs(task, tiny_bert, tmp_path):
+    """Each takes seconds that one text would wait for."""
+    kind = {
+        "sequence": "BertForSequenceClassification",
+        "ner": "BertForTokenClassification",
+        "mlm": "BertForMaskedLM",
+        "setfit": "BertModel",
+    }
+    save_tiny(kind[task], tiny_config(), tmp_path / "model")
+    if task == "setfit":
+        head = {"weight": torch.zeros(2, 32), "bias": torch.zeros(2)}
+        save_file(head, tmp_path / "model" / "head.safetensors")
+    (tmp_path / "new.txt").write_text("a good [MASK]\n")
+    script = (
+        "import sys\n"
+        "from thaw.predict import main\n"
+        f"main(['run={tmp_path / 'model'}', 'input={tmp_path / 'new.txt'}', 'accelerator=cpu'])\n"
+        "heavy = ('lightning', 'torchmetrics', 'datasets', 'pandas', 'sklearn', 'matplotlib',"
+        " 'wandb', 'rich', 'pydantic', 'joblib', 'setfit', 'sentence_transformers')\n"
+        "print([name for name in heavy if name in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    *_, said, loaded = done.stdout.splitlines() or ["", done.stderr]
+    assert loaded == "[]"
+    assert '"text": "a good [MASK]"' in said
+
+
+def test_a_model_of_the_hub_predicts_as_the_directory_does_and_runs_no_code(trained, tmp_path):
+    """acme/reviews holds code that its config names, and pickled weights beside the safetensors."""
+    served = tmp_path / "served" / "models" / "acme" / "reviews"
+    shutil.copytree(trained / "model", served)
+    config = json.loads((served / "config.json").read_text())
+    config["auto_map"] = {"AutoModelForSequenceClassification": "own.Own", "AutoConfig": "own.Own"}
+    (served / "config.json").write_text(json.dumps(config))
+    (served / "own.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'w')")
+    (served / "pytorch_model.bin").write_bytes(b"a pickle")
+    pickled = served.with_name("pickled")
+    shutil.copytree(served, pickled)
+    (pickled / "model.safetensors").unlink()
+    script = (
+        "import thaw\n"
+        "model = thaw.load('acme/reviews', accelerator='cpu')\n"
+        "print(model.predict_proba(['a good film', 'a bad film']).tolist())\n"
+        "try:\n"
+        "    thaw.load('acme/pickled')\n"
+        "except thaw.ThawError as error:\n"
+        "    print(error)\n"
+    )
+    with Hub(tmp_path / "served") as hub:
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            capture_output=True,
+            text=True,
+            env=hub.environment(tmp_path / "home"),
+        )
+        asked = "".join(hub.requests)
+    assert done.returncode == 0, done.stderr
+    found, error = done.stdout.splitlines()[-2:]
+    whole = thaw.load(trained, accelerator="cpu").predict_proba(["a good film", "a bad film"])
+    assert np.array(json.loads(found)) == pytest.approx(whole, abs=1e-6)
+    assert "acme/pickled has no weights as safetensors" in error
+    assert not (tmp_path / "executed").exists()
+    assert "model.safetensors" in asked
+    assert "own.py" not in asked
+    assert "pytorch_model.bin" not in asked
 
 
 def test_an_unfinished_or_damaged_run_is_refused(trained, tmp_path):

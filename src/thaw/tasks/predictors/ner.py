@@ -76,7 +76,10 @@ class TokenPredictor(Predictor):
     def tag(self, sentences: Sequence[Sequence[str]]) -> list[list[tuple[str, float]]]:
         """Returns the tag of each word and its probability."""
         return [
-            [(self.labels[p.argmax()], float(p.max())) for p in words]
+            [
+                (self.labels[i], p)
+                for i, p in zip(words.argmax(1).tolist(), words.max(1).tolist(), strict=True)
+            ]
             for words in self.mean_probabilities(sentences)
         ]
 
@@ -105,8 +108,8 @@ class TokenPredictor(Predictor):
             found = torch.softmax(logits.float(), dim=-1).cpu().numpy()
             right = self.tokenizer.padding_side == "right"
             for n, (i, _) in enumerate(part):
-                shift = 0 if right else logits.shape[1] - len(word[n])
-                for at, w in enumerate(word[n]):
-                    if w >= 0:
-                        out[i][w] = found[n, at + shift]
+                numbers = np.array(word[n])
+                begins = 0 if right else logits.shape[1] - len(numbers)
+                owned = numbers >= 0
+                out[i][numbers[owned]] = found[n, begins : begins + len(numbers)][owned]
         return out
