@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set, Sized
 from itertools import chain, islice
 from typing import Any
 
@@ -154,9 +154,10 @@ class Model:
         Raises:
             ThawError: there are none, or they are not texts.
         """
-        if isinstance(texts, str | bytes) or not isinstance(texts, Iterable):
+        unordered = isinstance(texts, str | bytes | Set) and not isinstance(texts, Mapping)
+        if unordered or not isinstance(texts, Iterable) or getattr(texts, "ndim", 1) == 0:
             raise ThawError(f"got {texts!r:.60}; expected a list of texts, such as ['a text'].")
-        count = len(texts) if isinstance(texts, Sized) else None
+        count = len(texts) if isinstance(texts, Sized) and not isinstance(texts, Mapping) else None
         items = table_rows(texts, "texts") if is_table(texts) else iter(texts)
         first = list(islice(items, 1))
         if not first:
@@ -169,8 +170,16 @@ class Model:
             raise ThawError(f"text={text} names columns, and these texts have none.")
         else:
             columns = self.names()
-        rows = text_rows(items, columns, words=self.task == "ner")
+        rows = self.checked(text_rows(items, columns, words=self.task == "ner"), columns)
         return replace_surrogates(rows, "the texts"), columns, count
+
+    def checked(
+        self, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]
+    ) -> Iterator[Mapping[str, Any]]:
+        """Yields rows; raises ThawError where the task can predict nothing for one."""
+        for number, row in enumerate(rows):
+            self.predictor.check(row, columns, f"text {number}, counted from 0")
+            yield row
 
     def names(self) -> list[str]:
         """Returns the columns that plain texts become: two for a model of pairs."""

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import datasets
 import numpy as np
@@ -43,6 +44,7 @@ def test_texts_of_every_form_get_the_runs_own_predictions_in_their_order(trained
         datasets.Dataset.from_pandas(frame),
         datasets.Dataset.from_pandas(frame)["text"],
         [{"text": text} for text in texts],
+        {"text": texts},
     ]
     for form in forms:
         other = {"text": "review"} if "review" in getattr(form, "columns", ()) else {}
@@ -84,6 +86,12 @@ def test_pairs_are_read_as_pairs(run, tmp_path):
         (None, "got None; expected a list of texts"),
         (7, "got 7; expected a list of texts"),
         (["a", None], "text 1, counted from 0, is None; expected a text"),
+        (np.array("a"), "expected a list of texts"),
+        ({"a", "b"}, "expected a list of texts"),
+        ({"text": "a film"}, "column 'text' is 'a film'; expected a list of values"),
+        ({"review": ["a film"]}, "no column 'text'; it has 'review'"),
+        (datasets.Dataset.from_dict({"text": ["a", None]}), "text 1, .* is None in column 'text'"),
+        ((text for text in ("a", None)), "text 1, counted from 0, is None"),
         (["a", 3.5], "text 1, counted from 0, is 3.5; expected a text"),
         (["a", ["b"]], r"text 1, counted from 0, is \['b'\]; expected a text"),
         (pd.Series(["a", None]), "text 1, counted from 0, is None; expected a text"),
@@ -92,8 +100,15 @@ def test_pairs_are_read_as_pairs(run, tmp_path):
     ],
 )
 def test_what_is_no_text_is_refused_with_its_place(shared, texts, message):
-    with pytest.raises(thaw.ThawError, match=message):
-        shared.predict(texts)
+    for ask in (shared.predict, shared.predict_proba)[: 1 if isinstance(texts, Iterator) else 2]:
+        with pytest.raises(thaw.ThawError, match=message):
+            ask(texts)
+
+
+def test_a_text_without_a_mask_is_named(tmp_path):
+    model = thaw.load(save_tiny("BertForMaskedLM", tiny_config(), tmp_path), accelerator="cpu")
+    with pytest.raises(thaw.ThawError, match=r"text 1, counted from 0: 'b' has no \[MASK\]"):
+        model.predict(["a [MASK]", "b"])
 
 
 @pytest.fixture(scope="module")

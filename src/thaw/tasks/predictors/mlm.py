@@ -29,6 +29,13 @@ class MaskedPredictor(Predictor):
             )
         return [column]
 
+    def check(self, row: Mapping[str, Any], columns: Sequence[str], where: str) -> None:
+        super().check(row, columns, where)
+        try:
+            with_mask(str(row[columns[0]] or ""), self.tokenizer)
+        except ThawError as error:
+            raise ThawError(f"{where}: {error}") from error
+
     def predict(
         self, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]
     ) -> Iterator[dict[str, Any]]:
