@@ -1,6 +1,7 @@
 """The base class of all tasks: a Hugging Face model, its optimizer and its scores."""
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 from pydantic import Field, NonNegativeFloat
 from torch import Tensor, nn
+from torch.nn.functional import logsigmoid
 from torchmetrics import Metric, MetricCollection
 from transformers import PreTrainedModel
 
@@ -204,10 +206,10 @@ class EncoderTask(EncoderModule):
 
     def mean_logits(self, _: Any, args: Any, inputs: dict[str, Any], own: Tensor) -> Tensor:
         """Returns logits (..., C) whose probabilities are the mean of those of all tasks."""
-        logits = torch.stack([own, *(other(**inputs) for other in self.others)]).double()
-        if getattr(self, "multi_label", False):
-            return logits.sigmoid().mean(0).logit().to(own.dtype)
-        return logits.softmax(-1).mean(0).log().to(own.dtype)
+        logits = torch.stack([own, *(other(**inputs) for other in self.others)]).float()
+        if getattr(self, "multi_label", False):  # log p - log(1 - p) of the means
+            return logsigmoid(logits).logsumexp(0) - logsigmoid(-logits).logsumexp(0)
+        return logits.log_softmax(-1).logsumexp(0) - math.log(len(logits))
 
     def gather_test_outputs(self) -> list[Any]:
         """Returns the `test_outputs` of all processes and clears them; call it on every process."""
