@@ -203,7 +203,7 @@ def test_a_model_of_the_hub_predicts_as_the_directory_does_and_runs_no_code(trai
     assert "pytorch_model.bin" not in asked
 
 
-def test_an_unfinished_or_damaged_run_is_refused(trained, tmp_path):
+def test_an_unfinished_or_damaged_run_is_refused(trained, tmp_path, monkeypatch):
     with pytest.raises(thaw.ThawError, match="no run finished there"):
         thaw.Run(tmp_path)
     (tmp_path / "empty").mkdir()
@@ -211,6 +211,13 @@ def test_an_unfinished_or_damaged_run_is_refused(trained, tmp_path):
         thaw.load(tmp_path / "empty")
     with pytest.raises(thaw.ThawError, match="nowhere: no such directory"):
         thaw.load(tmp_path / "nowhere")
+    with pytest.raises(
+        thaw.ThawError, match=r"no/where is no directory; as owner/name on the Hub:"
+    ):
+        thaw.load("no/where")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(thaw.ThawError, match="empty/typo: no such directory"):
+        thaw.load("empty/typo")
     (trained / "model" / "model.safetensors").write_bytes(b"damaged")
     with pytest.raises(thaw.ThawError, match="cannot be loaded"):
         thaw.load(trained)

@@ -69,8 +69,14 @@ def finished(place: str | Path, trust: str = "") -> list[Finished]:
         if not done:
             raise ThawError(f"{path}: no run of this sweep has finished.")
         return [found for run in done for found in finished(run, trust)]
-    if not path.is_dir() and len(path.parts) == 2 and "." not in str(place)[:1]:
-        return [of_model(fetch_model(str(place)))]
+    named = len(path.parts) == 2 and "." not in str(place)[:1] and not path.parent.is_dir()
+    if named and not path.is_dir():
+        try:
+            return [of_model(fetch_model(str(place)))]
+        except ThawError as error:
+            raise ThawError(
+                f"{place} is no directory; as owner/name on the Hub: {error}"
+            ) from error
     if (path / "config.json").is_file():
         whole = path.name == "model" and (path.parent / ".hydra").is_dir()
         if not whole:
