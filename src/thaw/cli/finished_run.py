@@ -96,7 +96,8 @@ def require_same(found: Sequence[Finished]) -> None:
         one, two = (
             json.loads((f.model / "config.json").read_text("utf-8")) for f in (first, other)
         )
-        if any(one.get(key) != two.get(key) for key in ("id2label", "problem_type", "fine_words")):
+        same = ("id2label", "problem_type", "fine_words")
+        if any((one.get(key) or None) != (two.get(key) or None) for key in same):
             ours, theirs = (", ".join((c.get("id2label") or {}).values()) for c in (one, two))
             raise ThawError(
                 f"the models do not agree: {first.model} has the labels {ours}, and {other.model} "
