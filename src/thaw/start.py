@@ -12,6 +12,7 @@ from thaw.cli.exit import exit_clearly
 from thaw.cli.messages import refuse_options_of_others
 from thaw.cli.resume import command_to_resume
 from thaw.cli.secrets import redacted_config
+from thaw.training.libraries import garbage_kept
 
 
 def run_composed(cfg: DictConfig, apart: bool = False) -> float | None:
@@ -40,7 +41,9 @@ def run_composed(cfg: DictConfig, apart: bool = False) -> float | None:
     if runs_apart(cfg) or (apart and takes_processes(cfg)):
         return run_apart(cfg)
     # Imported here: --help and a mistake in an option are answered without loading torch.
-    value = hydra.utils.get_method(cfg.program)(cfg)
+    with garbage_kept():
+        program = hydra.utils.get_method(cfg.program)
+    value = program(cfg)
     finish_process_group()
     return value
 

@@ -16,7 +16,7 @@ from thaw.encoder.onnx import graph as onnx
 from thaw.errors import ThawError
 from thaw.export import main as export
 from thaw.predict import main as predict
-from thaw.tasks.sequence import SequencePredictor
+from thaw.tasks.predictors.sequence import SequencePredictor
 
 SHORT = ["trainer.max_epochs=1", "trainer.max_steps=2", "trainer.val_check_interval=1.0"]
 
@@ -160,7 +160,7 @@ def test_every_architecture_has_the_same_logits_in_onnx_and_torch(kind, tmp_path
 
 @pytest.mark.slow
 def test_masked_words_have_logits_alone(tmp_path):
-    from thaw.tasks.mlm import MaskedPredictor
+    from thaw.tasks.predictors.mlm import MaskedPredictor
 
     model = save_tiny("BertForMaskedLM", tiny_config(), tmp_path / "model")
     assert onnx.export_onnx(MaskedPredictor, model, tmp_path / "onnx", 48, 1e-4) < 1e-4

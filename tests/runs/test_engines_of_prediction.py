@@ -46,7 +46,7 @@ def test_bfloat16_says_what_float32_says(trained):
 def test_auto_is_bfloat16_where_there_are_units(
     trained, monkeypatch, capsys, tmp_path, units, chosen
 ):
-    monkeypatch.setattr("thaw.tasks.predictor.bf16_units", lambda device: units)
+    monkeypatch.setattr("thaw.tasks.predictors.base.bf16_units", lambda device: units)
     (tmp_path / "new.txt").write_text("a good film\n")
     words = [f"run={trained}", f"input={tmp_path / 'new.txt'}", "accelerator=cpu", "precision=auto"]
     assert predict(words) == 1
@@ -86,6 +86,8 @@ def test_a_run_without_a_test_has_nothing_to_measure_on(exported_again):
 
 def test_entities_have_the_engines_too(finished_ner, tmp_path):
     done = copy_of(finished_ner(), tmp_path / "run")
+    with pytest.raises(thaw.ThawError, match=r"F1 falls by .* expected -101 at most"):
+        export([f"run={done}", "quantize=int8", "tolerance=-101"])
     export([f"run={done}", "quantize=int8", "tolerance=50"])
     texts = [" ".join(word for word, _ in pairs) for pairs in tagged_sentences(10, seed=2)]
     torch, onnx = thaw.load(done, accelerator="cpu"), thaw.load(done, engine="onnx")

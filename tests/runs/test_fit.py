@@ -2,6 +2,8 @@
 
 import json
 import logging
+import re
+import signal
 import subprocess
 import sys
 
@@ -96,6 +98,26 @@ def test_a_stopped_run_goes_on_with_the_same_data_and_with_no_other(place, optio
     again = thaw.fit(resume=run.directory, train=data)
     assert again.directory == run.directory
     assert again.metrics["steps"] == run.metrics["steps"]
+
+
+@pytest.mark.parametrize(
+    ("number", "error"), [(signal.SIGTERM, thaw.ThawError), (signal.SIGINT, KeyboardInterrupt)]
+)
+def test_a_signal_is_an_exception_that_says_how_to_go_on(place, options, number, error):
+    data = pd.DataFrame(rows())
+    word = f"+callbacks.signal={{_target_: helpers.watch.Signal, number: {int(number)}, step: 3}}"
+    before = signal.getsignal(number)
+    with pytest.raises(
+        error, match=r"go on with thaw\.fit\(resume='.*'\) and the same data"
+    ) as said:
+        thaw.fit(word, train=data, **options)
+    assert signal.getsignal(number) is before
+    directory = re.search("resume='(.*)'", str(said.value))[1]
+    with pytest.raises(thaw.ThawError, match="no run finished there"):
+        thaw.Run(directory)
+    run = thaw.fit(word, resume=directory, train=data)  # it names code, so it is said again
+    assert str(run.directory) == directory
+    assert run.metrics["steps"] == thaw.fit(train=data, **options).metrics["steps"]
 
 
 def test_entities_train_on_spans_of_a_frame(place, options):

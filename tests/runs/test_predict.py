@@ -154,7 +154,7 @@ def test_usage_is_printed_where_it_is_asked_for(capsys, command, word):
 
 
 def test_a_file_is_predicted_in_pieces_whose_order_is_kept(trained, tmp_path, monkeypatch):
-    monkeypatch.setattr("thaw.tasks.predictor.CHUNK", 2)
+    monkeypatch.setattr("thaw.tasks.predictors.base.CHUNK", 2)
     rows = [(text,) for text, _ in sentences(50, seed=5)]
     path = write_csv(tmp_path / "new.csv", rows, ["text"])
     out = tmp_path / "out.jsonl"

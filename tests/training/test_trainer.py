@@ -7,10 +7,11 @@ import torch
 from safetensors.torch import load_file
 
 from helpers.runs import metrics_of
+from thaw.encoder.hardware import cpu_units
 from thaw.errors import ThawError
 from thaw.training import trainer as thaw_trainer
 from thaw.training.optim import build_optimizer, clip_in_step
-from thaw.training.trainer import Trainer, cpu_units
+from thaw.training.trainer import Trainer
 
 PLAIN = "processor : 0\nflags : fpu avx512f\n\nprocessor : 1\nflags : fpu avx512f\n"
 AMX = PLAIN.replace("avx512f", "avx512f avx512_bf16 amx_bf16")

@@ -19,8 +19,8 @@ EXPECTED = (
 
 
 def is_table(data: Any) -> bool:
-    """Returns whether data has named columns: a DataFrame, or a data set."""
-    return is_frame(data) or is_data_set(data)
+    """Returns whether data has named columns: a DataFrame, a data set, or a mapping of columns."""
+    return is_frame(data) or is_data_set(data) or isinstance(data, Mapping)
 
 
 def is_frame(data: Any) -> bool:
@@ -68,6 +68,9 @@ def table_rows(data: Any, name: str) -> Iterator[dict[str, Any]]:
 
 def column_rows(columns: Mapping[str, Any], name: str) -> Iterator[dict[str, Any]]:
     """Returns rows of columns, which must be of one length."""
+    for key, values in columns.items():
+        if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+            raise ThawError(f"{name}: column {key!r} is {values!r:.60}; expected a list of values.")
     lists = {str(key): list(values) for key, values in columns.items()}
     if len({len(values) for values in lists.values()}) > 1:
         lengths = ", ".join(f"{key!r} has {len(values)}" for key, values in lists.items())

@@ -13,7 +13,7 @@ import torch
 from pydantic import PositiveInt
 from torch.utils.data import Sampler
 
-from thaw.data.base import EncoderData, names_of
+from thaw.data.base import EncoderData
 from thaw.data.batch.balanced import BalancedBatches
 from thaw.data.encode.blocks import portions
 from thaw.data.encode.token_cache import Rows
@@ -24,6 +24,7 @@ from thaw.data.read.labels.names import (
     label_counts,
     label_names,
     listed,
+    names_of,
     normalized,
     option,
     warn_of_alike,

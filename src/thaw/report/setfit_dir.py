@@ -34,7 +34,8 @@ def complete_setfit(
     with settings_kept():
         from sentence_transformers import SentenceTransformer
         from sentence_transformers.sentence_transformer.modules import Transformer
-        from setfit import SetFitModel, SetFitModelCardData
+        from setfit.model_card import SetFitModelCardData
+        from setfit.modeling import SetFitModel
 
         modules = [Transformer(str(directory)), *copy.deepcopy(pooling.chain)]
         body = SentenceTransformer(modules=modules, device="cpu", **pooling.options)

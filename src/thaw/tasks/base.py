@@ -1,14 +1,16 @@
 """The base class of all tasks: a Hugging Face model, its optimizer and its scores."""
 
 import logging
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.functional import logsigmoid
 from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 
 from thaw.data.base import EncoderData
@@ -19,7 +21,7 @@ from thaw.report.sections import Section
 from thaw.report.test_results import TestResults
 from thaw.tasks.encoder_module import EncoderModule
 from thaw.tasks.metrics import WeightedMean
-from thaw.tasks.predictor import Predictor
+from thaw.tasks.predictors.base import Predictor
 from thaw.training.nonfinite_guard import guard_of
 from thaw.training.optim import (
     ADAMW,
@@ -235,6 +237,18 @@ class EncoderTask(EncoderModule):
     def on_test_epoch_end(self) -> None:
         if self.scores is not None:
             self.test_scores = self.log_scores("test", self.scores)
+
+    def average_with(self, others: Sequence["EncoderTask"]) -> None:
+        """Makes this task evaluate the mean of its probabilities and of those of other tasks."""
+        self.others = nn.ModuleList(others)
+        self.register_forward_hook(self.mean_logits, with_kwargs=True)
+
+    def mean_logits(self, _: Any, args: Any, inputs: dict[str, Any], own: Tensor) -> Tensor:
+        """Returns logits (..., C) whose probabilities are the mean of those of all tasks."""
+        logits = torch.stack([own, *(other(**inputs) for other in self.others)]).float()
+        if getattr(self, "multi_label", False):  # log p - log(1 - p) of the means
+            return logsigmoid(logits).logsumexp(0) - logsigmoid(-logits).logsumexp(0)
+        return logits.log_softmax(-1).logsumexp(0) - math.log(len(logits))
 
     def gather_test_outputs(self) -> list[Any]:
         """Returns the `test_outputs` of all processes and clears them; call it on every process."""

@@ -33,6 +33,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 from thaw.data.entities import entities
 from thaw.errors import ThawError
+from thaw.tasks.predictors.sequence import probabilities
 
 Usual = Literal["accuracy", "f1", "f1_macro", "f1_binary", "f1_micro", "precision", "recall"]
 MetricName = Usual | Literal["balanced_accuracy", "mcc", "auroc", "average_precision"]
@@ -207,12 +208,6 @@ def predicted_classes(logits: Tensor, multi_label: bool) -> Tensor:
     """Returns the predicted classes: (B,) of int64, or (B, C) of 0/1 where the probability exceeds
     0.5."""
     return (logits > 0).long() if multi_label else logits.argmax(dim=-1)
-
-
-def probabilities(logits: Tensor, multi_label: bool) -> Tensor:
-    """Returns the probability of each class, (B, C) in float32."""
-    logits = logits.float()
-    return torch.sigmoid(logits) if multi_label else torch.softmax(logits, dim=-1)
 
 
 class EntityF1(Metric):

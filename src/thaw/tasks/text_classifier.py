@@ -25,9 +25,9 @@ from thaw.tasks.metrics import (
     classification_metrics,
     per_class_metrics,
     predicted_classes,
-    probabilities,
     update_scores,
 )
+from thaw.tasks.predictors.sequence import prediction_columns, probabilities
 
 
 class TextClassifier(EncoderTask):
@@ -174,16 +174,3 @@ def sureness(
         (max(p, 1 - p) for n, p in zip(labels, probabilities, strict=True) if n in wrong),
         default=0.0,
     )
-
-
-def prediction_columns(
-    probabilities: Sequence[float], labels: Sequence[str], multi_label: bool
-) -> dict[str, Any]:
-    """Returns the columns of a prediction: the label's name, or names, and the probability of each
-    class."""
-    if multi_label:
-        prediction: Any = [n for n, p in zip(labels, probabilities, strict=True) if p > 0.5]
-    else:
-        prediction = labels[max(range(len(labels)), key=probabilities.__getitem__)]
-    named = {f"probability/{n}": p for n, p in zip(labels, probabilities, strict=True)}
-    return {"prediction": prediction} | named

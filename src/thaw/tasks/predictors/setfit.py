@@ -15,7 +15,7 @@ from thaw.data.encode.prompt import default_prompt
 from thaw.encoder.load import load
 from thaw.encoder.sentence_modules import read_sentence_modules
 from thaw.errors import ThawError
-from thaw.tasks.sequence import SequencePredictor
+from thaw.tasks.predictors.sequence import SequencePredictor
 
 HEAD = "head.safetensors"
 
@@ -66,7 +66,7 @@ class Classifier(nn.Module):
         ThawError: the directory has no head.
     """
 
-    def __init__(self, model: nn.Module, directory: Path) -> None:
+    def __init__(self, model: Any, directory: Path) -> None:
         super().__init__()
         if not (directory / HEAD).exists():
             raise ThawError(f"{directory} has no {HEAD}: was it made by task=setfit?")
