@@ -21,12 +21,12 @@ from thaw.evaluate import run_test
 from thaw.report.mlflow_upload import log_run_to_mlflow
 from thaw.report.wandb_upload import log_run_to_wandb
 from thaw.storage.checkpoints import fetch_model
+from thaw.training.callbacks.nonfinite_guard import NonFiniteGuard
+from thaw.training.callbacks.throughput import peak_memory_mib, restart_peak
+from thaw.training.callbacks.timer import TrainingTimer
 from thaw.training.libraries import keep_freed_memory, silence_libraries
 from thaw.training.machine_errors import explained
-from thaw.training.nonfinite_guard import NonFiniteGuard
 from thaw.training.run_dir import Run, open_run, start_run_dir
-from thaw.training.throughput import peak_memory_mib, restart_peak
-from thaw.training.timer import TrainingTimer
 from thaw.training.trainer import Trainer
 
 log = logging.getLogger(__name__)

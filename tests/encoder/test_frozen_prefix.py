@@ -14,8 +14,8 @@ from transformers import AutoModelForTokenClassification
 from helpers.encoders import CONFIGS, make
 from thaw.encoder.first_token import first_token_only
 from thaw.encoder.freeze import HeadOnly, LastBlocks
-from thaw.encoder.frozen_prefix import Prefix
-from thaw.encoder.prefix_cache import Cache, PrefixUnavailable
+from thaw.encoder.frozen_prefix.cache import Cache, PrefixUnavailable
+from thaw.encoder.frozen_prefix.prefix import Prefix
 
 
 class Rows(dict):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from thaw.training.resumable_checkpoint import Checkpoint
+from thaw.training.callbacks.resumable_checkpoint import Checkpoint
 
 mlflow = pytest.importorskip("mlflow")
 

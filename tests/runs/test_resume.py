@@ -21,7 +21,7 @@ from helpers.shared import copy_of
 from helpers.tiny import REPOSITORY
 from thaw.cli.resume import command_to_resume
 from thaw.errors import ThawError
-from thaw.training.resumable_checkpoint import Checkpoint
+from thaw.training.callbacks.resumable_checkpoint import Checkpoint
 
 ACCUMULATED = ["trainer.accumulate_grad_batches=2", "callbacks.early_stopping=null"]
 PROBES = "task.probes=['a [MASK] film','the story is [MASK]']"

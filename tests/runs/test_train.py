@@ -17,7 +17,7 @@ from helpers.wandb_file import Offline
 from thaw.errors import ThawError
 from thaw.report.figures import curves
 from thaw.tasks.sequence import SequenceClassification
-from thaw.training.throughput import peak_memory_mib
+from thaw.training.callbacks.throughput import peak_memory_mib
 
 SCORES = ("val/f1", "val/loss", "test/f1", "test/accuracy", "test/loss")
 

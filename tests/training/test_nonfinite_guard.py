@@ -14,7 +14,7 @@ from helpers.runs import metrics_of
 from helpers.tiny import REPOSITORY
 from thaw.errors import ThawError
 from thaw.tasks.sequence import SequenceClassification
-from thaw.training.nonfinite_guard import NonFiniteGuard
+from thaw.training.callbacks.nonfinite_guard import NonFiniteGuard
 from thaw.training.optim import build_optimizer, clip_in_step, gradient_norm
 
 QUICK = ("trainer.max_epochs=1", "trainer.val_check_interval=1.0")

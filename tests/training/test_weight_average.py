@@ -15,7 +15,7 @@ class Weights:
     """Keeps the weights of a task after each step."""
 
     def __init__(self, monkeypatch):
-        from thaw.training.timer import TrainingTimer
+        from thaw.training.callbacks.timer import TrainingTimer
 
         self.seen = []
 

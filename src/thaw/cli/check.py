@@ -77,7 +77,7 @@ def verify(cfg: DictConfig, typed: Sequence[str] | None = None) -> None:
     check(cfg, GIVEN)
     require_watched(plain(cfg))
     if {cfg.data.get("folds"), cfg.data.get("fold")} != {None}:
-        from thaw.data.read.folds import require_fold  # NumPy: a tenth of a second
+        from thaw.data.read.sampling.folds import require_fold  # NumPy: a tenth of a second
 
         require_fold(cfg.data.get("folds"), cfg.data.get("fold"), cfg.data)
     require_sources(cfg, typed)

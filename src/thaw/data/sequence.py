@@ -18,7 +18,6 @@ from thaw.data.batch.balanced import BalancedBatches
 from thaw.data.encode.blocks import portions
 from thaw.data.encode.token_cache import Rows
 from thaw.data.loaders import rowwise
-from thaw.data.read.few_shots import distinct, draw
 from thaw.data.read.labels.names import (
     counted,
     label_counts,
@@ -32,6 +31,7 @@ from thaw.data.read.labels.names import (
     warn_of_undropped,
 )
 from thaw.data.read.row_values import Columns
+from thaw.data.read.sampling.few_shots import distinct, draw
 from thaw.data.read.texts import Texts, read_texts
 from thaw.errors import ThawError
 

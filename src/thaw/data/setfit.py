@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader, Sampler
 from thaw.data.batch.pairs import PairBatches, Sampling, sample_pairs
 from thaw.data.encode.prompt import default_prompt, lowercases
 from thaw.data.loaders import rowwise
-from thaw.data.read.few_shots import distinct
 from thaw.data.read.labels.names import counted, label_counts, label_names, option
+from thaw.data.read.sampling.few_shots import distinct
 from thaw.data.read.texts import Texts
 from thaw.data.sequence import SequenceData
 from thaw.errors import ThawError

@@ -11,7 +11,7 @@ from thaw.data.base import EncoderData
 from thaw.data.batch.stream import Stream
 from thaw.data.contents import contents_of_path
 from thaw.data.read.row_values import Columns, as_text, is_missing, require_columns
-from thaw.data.read.splits import split_of
+from thaw.data.read.sampling.splits import split_of
 from thaw.data.read.surrogates import replace_surrogates
 from thaw.data.read.texts import Texts
 from thaw.errors import ThawError

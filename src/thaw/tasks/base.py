@@ -22,7 +22,7 @@ from thaw.report.test_results import TestResults
 from thaw.tasks.encoder_module import EncoderModule
 from thaw.tasks.metrics import WeightedMean
 from thaw.tasks.predictors.base import Predictor
-from thaw.training.nonfinite_guard import guard_of
+from thaw.training.callbacks.nonfinite_guard import guard_of
 from thaw.training.optim import (
     ADAMW,
     build_optimizer,

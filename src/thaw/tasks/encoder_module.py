@@ -16,12 +16,12 @@ from transformers import PreTrainedModel
 from thaw.encoder.bit_dropout import use_bits
 from thaw.encoder.blocks import encoder_parts
 from thaw.encoder.freeze import FreezeStrategy, freeze, frozen_modules
-from thaw.encoder.frozen_prefix import Prefix
+from thaw.encoder.frozen_prefix.prefix import Prefix
 from thaw.encoder.packed_attention import packed, pinned, why_not_packed
 from thaw.encoder.sharding import shard
 from thaw.errors import ThawError
-from thaw.training.frozen_blocks import FrozenBlocks
-from thaw.training.unfreezing import Unfreezing
+from thaw.training.callbacks.frozen_blocks import FrozenBlocks
+from thaw.training.callbacks.unfreezing import Unfreezing
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 
 from thaw.encoder.hardware import bf16_units, device_type
 from thaw.errors import ThawError
-from thaw.training.nonfinite_guard import Action
-from thaw.training.resumable_checkpoint import WholeCheckpoints
+from thaw.training.callbacks.nonfinite_guard import Action
+from thaw.training.callbacks.resumable_checkpoint import WholeCheckpoints
 
 log = logging.getLogger(__name__)
 
