@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from thaw.encoder.bit_dropout import use_bits
 from thaw.encoder.blocks import encoder_parts
-from thaw.encoder.freeze import FreezeStrategy, freeze, frozen_modules
+from thaw.encoder.freeze import FreezeStrategy, freeze
 from thaw.encoder.frozen_prefix import Prefix
 from thaw.encoder.packed_attention import packed, pinned, why_not_packed
 from thaw.encoder.sharding import shard
@@ -34,7 +34,7 @@ class EncoderModule(LightningModule):
         strategy: which modules train.
 
     Attributes:
-        frozen: the largest modules without a parameter that trains.
+        frozen: modules that stay in eval mode: the largest ones without a parameter that trains.
         unfreeze_stages: modules that are frozen at first, in the order in which they are unfrozen.
         unfrozen_stages: number of stages that train by now.
         packs: whether batches run without padding.
@@ -45,12 +45,14 @@ class EncoderModule(LightningModule):
         self.model = model
         use_bits(model)
         strategy(model)
-        self.frozen = frozen_modules(model)
+        self.strategy = strategy
+        self.frozen = strategy.without_dropout(model)
         self.unfreeze_stages = strategy.stages(model)
         self.unfrozen_stages = 0
         self.frozen_blocks = FrozenBlocks(strategy.cache)
         self.unfreezing = Unfreezing(strategy.unfreeze_every)
         self.packs = False
+        strategy.prepare_checkpoints(self)
         # from_pretrained leaves eval mode, and Lightning keeps the mode it finds (lightning#20105).
         self.train()
 
@@ -94,6 +96,8 @@ class EncoderModule(LightningModule):
     def configure_model(self) -> None:
         """Shares the weights out among processes under `trainer=fsdp`."""
         if self._device_mesh is not None:
+            if why := self.strategy.why_not_sharded:
+                raise ThawError(f"trainer=fsdp: {why}. Set trainer=ddp.")
             shard(self)
 
     def setup(self, stage: str) -> None:
