@@ -116,17 +116,18 @@ class LoRA(FreezeStrategy):
     def exported(self, model: PreTrainedModel, run_dir: Path) -> PreTrainedModel:
         """Writes `adapter`, a directory of peft, and returns a copy of the model with the adapters
         merged into its weights, which loads without peft."""
+        heads = trained_heads(model)
         config = copy.copy(self.tuner.peft_config["default"])
-        config.modules_to_save = trained_heads(model) or None
+        config.modules_to_save = heads or None
         config.base_model_name_or_path = model.name_or_path
         config.inference_mode = True
         parent = type(model).__module__
         config.auto_mapping = {"base_model_class": type(model).__name__, "parent_library": parent}
+        saved = tuple(f"{name}." for name in heads)
         state = {
             name.replace(".default.", "."): tensor
             for name, tensor in model.state_dict().items()
-            if ".lora_" in name
-            or name.startswith((*(f"{m}." for m in config.modules_to_save or ()),))
+            if ".lora_" in name or name.startswith(saved)
         }
         tensors = {f"base_model.model.{k}": v.detach().cpu().clone() for k, v in state.items()}
         with atomic(run_dir / "adapter") as partial:
