@@ -3,9 +3,9 @@
 python benchmarks/lora.py [--model minilm] [--samples 960] [--epochs 1] [--seeds 1 2 3]
 python benchmarks/lora.py --model mpnet --samples 0 --epochs 3      (on a quiet machine)
 
-Both: movie_reviews, batches of 16, AdamW (fused, decay 0.01 but on biases and norms), linear warm-up
-over 10 % and decay, clipping 1.0, no validation. Full fine-tuning has the model's learning rate in
-`conf/model`, LoRA (`thaw` below) 5e-4, rank 8, alpha 16, dropout 0.1, on queries and values.
+Both: movie_reviews, batches of 16, AdamW (fused, decay 0.01 but on biases and norms), warm-up
+over 10 % and linear decay, clipping 1.0, no validation. Full fine-tuning has the learning rate in
+`conf/model`; LoRA (`thaw` below) 5e-4, rank 8, alpha 16, dropout 0.1, on queries and values.
 
 Seconds are those of fitting, memory is the peak of the process up to the end of training, and
 `checkpoint_mib` is the size of the last checkpoint, with the optimizer's moments.

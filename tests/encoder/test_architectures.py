@@ -62,15 +62,13 @@ def test_the_norm_after_the_blocks_trains_with_the_last_one():
 
 
 def test_what_an_encoder_without_known_blocks_is_told_works_when_typed():
-    config = transformers.MobileBertConfig(
-        **SIZE, embedding_size=16, true_hidden_size=16, intra_bottleneck_size=16
-    )
+    config = transformers.SqueezeBertConfig(**SIZE, embedding_size=32)
     model = AutoModelForSequenceClassification.from_config(config)
-    with pytest.raises(ThawError, match=r"where the blocks of mobilebert are") as error:
+    with pytest.raises(ThawError, match=r"where the blocks of squeezebert are") as error:
         LastBlocks(1)(model)
     typed = str(error.value).split("freeze.train=[")[1].split("]")[0].split(",")
     ByName(typed)(model)
     trained = {n for n, p in model.named_parameters() if p.requires_grad}
-    assert {n.split("layer.")[1][0] for n in trained if "layer." in n} == {"2"}
+    assert {n.split("layers.")[1][0] for n in trained if "layers." in n} == {"2"}
     assert {"classifier.weight", "classifier.bias"} < trained
     assert not [n for n in trained if "embeddings" in n]

@@ -7,7 +7,7 @@ The adapters are peft's. A checkpoint holds them and the head alone: the rest ar
 import copy
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -88,15 +88,13 @@ class LoRA(FreezeStrategy):
     def prepare_checkpoints(self, task: nn.Module) -> None:
         """Leaves the frozen weights out of a task's state, and checks that they are the same where
         a state is loaded."""
-        frozen = {
-            name: parameter
-            for name, parameter in task.named_parameters(remove_duplicate=False)
-            if not parameter.requires_grad
-        }
+        found = task.named_parameters(remove_duplicate=False)
+        frozen = {name: parameter for name, parameter in found if not parameter.requires_grad}
         sha256 = torch.tensor(list(digest(frozen.values())), dtype=torch.uint8)
+        names = list(frozen)
 
         def leave_out(module: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
-            for name in frozen:
+            for name in names:
                 del state[prefix + name]
             state[prefix + BASE] = sha256
 
@@ -107,7 +105,7 @@ class LoRA(FreezeStrategy):
                     "the checkpoint's adapters were trained on other weights than those that "
                     "model.checkpoint holds now: give it the same model as before."
                 )
-            for name in frozen:
+            for name in names:
                 state.setdefault(prefix + name, module.get_parameter(name).detach())
 
         task.register_state_dict_post_hook(leave_out)
@@ -152,14 +150,19 @@ def adapted_layers(model: PreTrainedModel, asked: Sequence[str] | str | None) ->
     wanted = [asked] if isinstance(asked, str) else list(asked or (*QUERIES, *VALUES, *TOGETHER))
     if asked == ALL:
         wanted = ends
+    kind, there = model.config.model_type, ",".join(dict.fromkeys(ends))
+    if not there:
+        raise ThawError(f"freeze=lora: the encoder of {kind} has no linear layer to adapt.")
     missing = [name for name in wanted if name not in ends] if asked else []
     if missing or not set(wanted) & set(ends):
-        there = ",".join(dict.fromkeys(ends)) or "none"
-        said = f"freeze.target_modules: {missing[0]!r} is" if missing else "freeze=lora: there is"
+        said = (
+            f"the encoder of {kind} has no linear layer {missing[0]!r}"
+            if missing
+            else (f"thaw does not know the layers of queries and values of {kind}")
+        )
         raise ThawError(
-            f"{said} no linear layer of the encoder of {model.config.model_type} that thaw knows "
-            f"as one of queries or values. Set freeze.target_modules=[...] with some of [{there}], "
-            f"or freeze.target_modules={ALL}."
+            f"freeze=lora: {said}. Set freeze.target_modules=[...] with some of [{there}], or "
+            f"freeze.target_modules={ALL}."
         )
     return [name for name, end in zip(linear, ends, strict=True) if end in wanted]
 
@@ -173,7 +176,7 @@ def trained_heads(model: PreTrainedModel) -> list[str]:
     return sorted({".".join(parts[: 2 if parts[0] == base else 1]) for parts in heads})
 
 
-def digest(tensors: Any) -> bytes:
+def digest(tensors: Iterable[Tensor]) -> bytes:
     """Returns the SHA-256 of the content of tensors."""
     state = hashlib.sha256()
     unique: dict[int, Tensor] = {id(tensor): tensor for tensor in tensors}
