@@ -85,8 +85,11 @@ class LastBlocks(FreezeStrategy):
 
     def __call__(self, model: PreTrainedModel) -> None:
         parts = encoder_parts(model)
-        require(self.blocks, len(parts.blocks))
-        for block in parts.blocks[: len(parts.blocks) - self.blocks]:
+        if self.blocks > (there := len(parts.blocks)):
+            raise ThawError(
+                f"freeze.blocks={self.blocks}: this model has {there} blocks, so 0 to {there}."
+            )
+        for block in parts.blocks[: there - self.blocks]:
             freeze(block)
         if self.embeddings:
             freeze(parts.embeddings)
@@ -159,12 +162,6 @@ def freeze(modules: Sequence[nn.Module], frozen: bool = True) -> None:
     """Freezes modules, or unfreezes them."""
     for module in modules:
         module.requires_grad_(not frozen)
-
-
-def require(blocks: int, there: int) -> None:
-    """Raises ThawError if a model has fewer blocks than asked for."""
-    if blocks > there:
-        raise ThawError(f"freeze.blocks={blocks}: this model has {there} blocks, so 0 to {there}.")
 
 
 def frozen_modules(module: nn.Module) -> list[nn.Module]:

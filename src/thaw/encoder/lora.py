@@ -7,14 +7,14 @@ The adapters are peft's. A checkpoint holds them and the head alone: the rest ar
 import copy
 import hashlib
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedModel
 
 from thaw.encoder.blocks import encoder, half_of_each_parameter
@@ -25,9 +25,8 @@ from thaw.storage.files import atomic
 log = logging.getLogger(__name__)
 
 # What architectures call their layers of queries and values, which the paper adapts (section 4.2).
-QUERIES = ("query", "query_proj", "q_proj", "q_lin", "q")
-VALUES = ("value", "value_proj", "v_proj", "v_lin", "v")
-TOGETHER = ("Wqkv", "in_proj", "qkv_proj")
+QUERIES_AND_VALUES = ("query", "query_proj", "q_proj", "q_lin", "q")
+QUERIES_AND_VALUES += ("value", "value_proj", "v_proj", "v_lin", "v", "Wqkv", "in_proj", "qkv_proj")
 ALL = "all-linear"  # peft's word
 BASE = "base_sha256"  # of the weights that a checkpoint leaves out
 
@@ -89,9 +88,12 @@ class LoRA(FreezeStrategy):
         """Leaves the frozen weights out of a task's state, and checks that they are the same where
         a state is loaded."""
         found = task.named_parameters(remove_duplicate=False)
-        frozen = {name: parameter for name, parameter in found if not parameter.requires_grad}
-        sha256 = torch.tensor(list(digest(frozen.values())), dtype=torch.uint8)
-        names = list(frozen)
+        names = [name for name, parameter in found if not parameter.requires_grad]
+        digest = hashlib.sha256()
+        for parameter in task.parameters():
+            if not parameter.requires_grad:
+                digest.update(parameter.detach().cpu().view(-1).view(torch.uint8).numpy())
+        sha256 = torch.tensor(list(digest.digest()), dtype=torch.uint8)
 
         def leave_out(module: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
             for name in names:
@@ -119,8 +121,6 @@ class LoRA(FreezeStrategy):
         config.modules_to_save = heads or None
         config.base_model_name_or_path = model.name_or_path
         config.inference_mode = True
-        parent = type(model).__module__
-        config.auto_mapping = {"base_model_class": type(model).__name__, "parent_library": parent}
         saved = tuple(f"{name}." for name in heads)
         state = {
             name.replace(".default.", "."): tensor
@@ -147,7 +147,7 @@ def adapted_layers(model: PreTrainedModel, asked: Sequence[str] | str | None) ->
     own = {id(module) for part in encoder(model) for module in part.modules()}
     linear = [n for n, m in model.named_modules() if isinstance(m, nn.Linear) and id(m) in own]
     ends = [name.rpartition(".")[2] for name in linear]
-    wanted = [asked] if isinstance(asked, str) else list(asked or (*QUERIES, *VALUES, *TOGETHER))
+    wanted = [asked] if isinstance(asked, str) else list(asked or QUERIES_AND_VALUES)
     if asked == ALL:
         wanted = ends
     kind, there = model.config.model_type, ",".join(dict.fromkeys(ends))
@@ -155,11 +155,9 @@ def adapted_layers(model: PreTrainedModel, asked: Sequence[str] | str | None) ->
         raise ThawError(f"freeze=lora: the encoder of {kind} has no linear layer to adapt.")
     missing = [name for name in wanted if name not in ends] if asked else []
     if missing or not set(wanted) & set(ends):
-        said = (
-            f"the encoder of {kind} has no linear layer {missing[0]!r}"
-            if missing
-            else (f"thaw does not know the layers of queries and values of {kind}")
-        )
+        said = f"thaw does not know the layers of queries and values of {kind}"
+        if missing:
+            said = f"the encoder of {kind} has no linear layer {missing[0]!r}"
         raise ThawError(
             f"freeze=lora: {said}. Set freeze.target_modules=[...] with some of [{there}], or "
             f"freeze.target_modules={ALL}."
@@ -174,12 +172,3 @@ def trained_heads(model: PreTrainedModel) -> list[str]:
     trained = [n.split(".") for n, p in model.named_parameters() if p.requires_grad]
     heads = [parts for parts in trained if halves[".".join(parts)] == "head"]
     return sorted({".".join(parts[: 2 if parts[0] == base else 1]) for parts in heads})
-
-
-def digest(tensors: Iterable[Tensor]) -> bytes:
-    """Returns the SHA-256 of the content of tensors."""
-    state = hashlib.sha256()
-    unique: dict[int, Tensor] = {id(tensor): tensor for tensor in tensors}
-    for tensor in unique.values():
-        state.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    return state.digest()
