@@ -92,7 +92,7 @@ class LoRA(FreezeStrategy):
         digest = hashlib.sha256()
         for parameter in task.parameters():
             if not parameter.requires_grad:
-                digest.update(parameter.detach().cpu().view(-1).view(torch.uint8).numpy())
+                digest.update(parameter.detach().cpu().reshape(-1).view(torch.uint8).numpy())
         sha256 = torch.tensor(list(digest.digest()), dtype=torch.uint8)
 
         def leave_out(module: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
