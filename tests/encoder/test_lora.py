@@ -18,6 +18,7 @@ from transformers import (
 from helpers.encoders import EVERY, make
 from helpers.runs import curve, metrics_of, result, resumed
 from helpers.tiny import save_tiny, tiny_config
+from thaw.encoder.blocks import learning_rate_factors
 from thaw.encoder.freeze import frozen_modules
 from thaw.encoder.lora import LoRA, adapted_layers
 from thaw.errors import ThawError
@@ -196,3 +197,27 @@ def test_without_peft_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(ThawError, match=r"pip install -e '\.\[lora\]'"):
         LoRA()(make("bert"))
+
+
+def test_packed_batches_have_the_same_logits(tiny_bert):
+    task = SequenceClassification(tiny_bert, ["a", "b"], freeze=LoRA()).eval()
+    adapters(task.model)
+    ids = torch.randint(5, 60, (3, 7), generator=torch.Generator().manual_seed(0))
+    mask = torch.tensor([[1] * 7, [1] * 4 + [0] * 3, [1] * 2 + [0] * 5])
+    wanted = task(input_ids=ids, attention_mask=mask)
+    task.packs = True
+    ours = task(input_ids=ids, attention_mask=mask, real=mask.numpy().astype(bool))
+    torch.testing.assert_close(ours, wanted, atol=1e-5, rtol=1e-4)
+
+
+def test_the_rate_of_adapters_falls_by_layer(tiny_bert):
+    task = SequenceClassification(tiny_bert, ["a", "b"], freeze=LoRA())
+    factors = learning_rate_factors(task.model, 0.5)
+    for block, factor in ((1, 0.5), (0, 0.25)):
+        own = {f for n, f in factors.items() if f"layer.{block}." in n and ".lora_" in n}
+        assert own == {factor}
+
+
+def test_an_option_of_depths_is_refused(run):
+    with pytest.raises(ThawError, match=r"freeze\.blocks"):
+        run(*WORDS, "freeze.blocks=2")
