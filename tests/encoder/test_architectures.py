@@ -68,9 +68,23 @@ def test_the_norm_after_the_blocks_trains_with_the_last_one():
     assert parts["model.norm.weight"] == "block 2"
 
 
+UNMARKED = transformers.SqueezeBertConfig(**SIZE, embedding_size=32)
+
+
+@pytest.mark.parametrize("freeze", ["none", "head"])
+def test_an_encoder_without_known_blocks_trains(freeze, run, tmp_path, caplog):
+    checkpoint = save_tiny("SqueezeBertModel", UNMARKED, tmp_path / "squeezebert")
+    with caplog.at_level("INFO"):
+        directory = run(
+            f"freeze={freeze}", f"model.checkpoint={checkpoint}", "trainer.max_epochs=1"
+        )
+    assert 0 <= metrics_of(directory)["test/f1"] <= 1
+    if freeze == "head":
+        assert "frozen blocks run in every step: thaw does not know where" in caplog.text
+
+
 def test_what_an_encoder_without_known_blocks_is_told_works_when_typed():
-    config = transformers.SqueezeBertConfig(**SIZE, embedding_size=32)
-    model = AutoModelForSequenceClassification.from_config(config)
+    model = AutoModelForSequenceClassification.from_config(UNMARKED)
     with pytest.raises(ThawError, match=r"where the blocks of squeezebert are") as error:
         LastBlocks(1)(model)
     typed = str(error.value).split("freeze.train=[")[1].split("]")[0].split(",")
