@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from helpers.encoders import EVERY, make
-from helpers.runs import curve, metrics_of, result, resumed
+from helpers.runs import curve, metrics_of, result, resumed, typed
 from helpers.tiny import save_tiny, tiny_config
 from thaw.encoder.blocks import learning_rate_factors
 from thaw.encoder.freeze import frozen_modules
@@ -221,3 +221,12 @@ def test_the_rate_of_adapters_falls_by_layer(tiny_bert):
 def test_an_option_of_depths_is_refused(run):
     with pytest.raises(ThawError, match=r"freeze\.blocks"):
         run(*WORDS, "freeze.blocks=2")
+
+
+@pytest.mark.slow
+def test_two_processes_train_adapters(overrides, tmp_path):
+    words = [*overrides, *WORDS, "trainer=ddp", "trainer.accelerator=cpu", "data.batch_size=4"]
+    done = typed(words, tmp_path / "run")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert metrics_of(tmp_path / "run")["steps"] == 8
+    assert (tmp_path / "run" / "adapter" / "adapter_model.safetensors").is_file()

@@ -7,6 +7,7 @@ The adapters are peft's. A checkpoint holds them and the head alone: the rest ar
 import copy
 import hashlib
 import logging
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -70,7 +71,9 @@ class LoRA(FreezeStrategy):
         head = [n for n, half in half_of_each_parameter(model).items() if half == "head"]
         options: Any = {"lora_alpha": self.alpha, "lora_dropout": self.dropout}
         config = LoraConfig(r=self.rank, target_modules=layers, **options)
-        self.tuner = LoraModel(model, config, "default")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by an old name
+            self.tuner = LoraModel(model, config, "default")
         for name in head:
             model.get_parameter(name).requires_grad_(True)
         kinds = ", ".join(sorted({name.rpartition(".")[2] for name in layers}))
