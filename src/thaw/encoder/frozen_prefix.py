@@ -37,10 +37,10 @@ from thaw.errors import is_disk_error
 
 log = logging.getLogger(__name__)
 
-TENSOR = ("bert", "camembert", "distilbert", "electra", "eurobert", "gte", "modernbert")
-TENSOR += ("nomic_bert", "roberta", "xlm-roberta")
 # Length of the tuple that a block returns, None for a tensor.
-OUTPUTS = dict.fromkeys(TENSOR) | {"mpnet": 1, "deberta": 2, "deberta-v2": 2}
+OUTPUTS: dict[str, int | None] = {"mpnet": 1, "deberta": 2, "deberta-v2": 2}
+OUTPUTS |= dict.fromkeys(("bert", "camembert", "distilbert", "electra", "eurobert", "gte"))
+OUTPUTS |= dict.fromkeys(("modernbert", "nomic_bert", "roberta", "xlm-roberta"))
 
 
 class Prefix:

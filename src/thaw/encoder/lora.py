@@ -26,8 +26,11 @@ from thaw.storage.files import atomic
 log = logging.getLogger(__name__)
 
 # What architectures call their layers of queries and values, which the paper adapts (section 4.2).
-QUERIES_AND_VALUES = ("query", "query_proj", "q_proj", "q_lin", "q")
-QUERIES_AND_VALUES += ("value", "value_proj", "v_proj", "v_lin", "v", "Wqkv", "in_proj", "qkv_proj")
+QUERIES_AND_VALUES = (
+    *("query", "query_proj", "q_proj", "q_lin", "q"),
+    *("value", "value_proj", "v_proj", "v_lin", "v"),
+    *("Wqkv", "in_proj", "qkv_proj"),
+)
 ALL = "all-linear"  # peft's word
 BASE = "base_sha256"  # of the weights that a checkpoint leaves out
 
@@ -95,7 +98,7 @@ class LoRA(FreezeStrategy):
         digest = hashlib.sha256()
         for parameter in task.parameters():
             if not parameter.requires_grad:
-                digest.update(parameter.detach().cpu().reshape(-1).view(torch.uint8).numpy())
+                digest.update(parameter.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
         sha256 = torch.tensor(list(digest.digest()), dtype=torch.uint8)
 
         def leave_out(module: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
