@@ -37,6 +37,7 @@ def test_an_encoder_trains_by_depth_resumes_to_the_bit_and_exports(
     moved = {n for n, w in before.items() if not torch.equal(w, after.get(f"{prefix}.{n}", w))}
     blocks = {n for n in before if "layer.0." in n or "layers.0." in n}
     assert blocks
+    assert all(f"{prefix}.{n}" in after for n in blocks)
     assert moved, "the last blocks train"
     assert not moved & blocks
     assert not [n for n in moved if "embed" in n]
