@@ -42,19 +42,10 @@ def frozen_task(overrides: list[str]) -> Any:
 
 def main(overrides: list[str]) -> None:
     """Prints the table of parts, then name, shape, part and state of each parameter."""
-    from thaw.encoder.blocks import (
-        aligned,
-        half_of_each_parameter,
-        parameter_table,
-        part_of_each_parameter,
-    )
-    from thaw.errors import ThawError
+    from thaw.encoder.blocks import aligned, parameter_table, parts_or_halves
 
     task = frozen_task(config_dir_of(overrides)[1])
-    try:
-        parts = part_of_each_parameter(task.model)
-    except ThawError:
-        parts = half_of_each_parameter(task.model)
+    parts = parts_or_halves(task.model)
     print(f"{parameter_table(task)}\n")
     lines = [("parameter", "shape", "part", "trains")]
     for name, p in task.model.named_parameters():

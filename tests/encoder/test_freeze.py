@@ -125,14 +125,6 @@ def test_shared_blocks_have_no_depth_but_a_head():
     }
 
 
-def test_an_unknown_architecture_says_what_to_set():
-    config = transformers.MobileBertConfig(
-        **SIZE, embedding_size=16, true_hidden_size=16, intra_bottleneck_size=16
-    )
-    with pytest.raises(ThawError, match=r"blocks of mobilebert are; it knows bert,.*Set freeze="):
-        LastBlocks(1)(AutoModelForSequenceClassification.from_config(config))
-
-
 def metrics_of(directory):
     return json.loads((directory / "metrics.json").read_text())
 

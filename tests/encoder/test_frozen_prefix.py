@@ -11,7 +11,7 @@ from filelock import FileLock
 from safetensors.torch import load_file
 from transformers import AutoModelForTokenClassification
 
-from helpers.encoders import CONFIGS, make
+from helpers.encoders import EVERY, make
 from thaw.encoder.first_token import first_token_only
 from thaw.encoder.freeze import HeadOnly, LastBlocks
 from thaw.encoder.frozen_prefix.cache import Cache, PrefixUnavailable
@@ -52,7 +52,7 @@ def entries(root):
     return sorted(p.parent.name for p in root.glob("*/states.bin"))
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize("blocks", [0, 1, 2])
 def test_logits_and_gradients_from_states_are_those_of_the_whole_encoder(name, blocks, tmp_path):
     model = make(name, AutoModelForTokenClassification).eval()

@@ -37,8 +37,20 @@ CONFIGS = {
         sep_token_id=3,
     ),
 }
+ROBERTA = {**SIZE, "max_position_embeddings": 66, "pad_token_id": 0}
+ROTARY = {**SIZE, "max_position_embeddings": 64, "pad_token_id": 0}
+MULTILINGUAL = {  # whose blocks thaw finds by transformers' marker alone
+    "xlm-roberta": transformers.XLMRobertaConfig(**ROBERTA),
+    "camembert": transformers.CamembertConfig(**ROBERTA),
+    "eurobert": transformers.EuroBertConfig(
+        **ROTARY, bos_token_id=2, eos_token_id=3, mask_token_id=4
+    ),
+    "nomic_bert": transformers.NomicBertConfig(**ROTARY),
+    "gte": transformers.GteConfig(**ROTARY),
+}
+EVERY = CONFIGS | MULTILINGUAL
 
 
 def make(name, auto=AutoModelForSequenceClassification):
     torch.manual_seed(0)
-    return auto.from_config(CONFIGS[name])
+    return auto.from_config(EVERY[name])

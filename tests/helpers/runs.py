@@ -3,12 +3,14 @@
 import csv
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 from safetensors.torch import load_file
 
 from helpers.tiny import REPOSITORY
@@ -48,6 +50,23 @@ def free_port():
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return found.getsockname()[1]
+
+
+def resumed(run, monkeypatch, *overrides, after=2):
+    """The directory of a run that is stopped after some batches and goes on."""
+    from thaw.training.callbacks.resumable_checkpoint import Checkpoint
+
+    batches = iter(range(10**6))
+
+    def stop(callback, trainer, *args):
+        if next(batches) == after:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Checkpoint, "on_train_batch_end", stop, raising=False)
+    with pytest.raises(SystemExit):
+        run(*overrides, name="on")
+    assert not (run.directory("on") / "metrics.json").exists()
+    return run(*overrides, f"resume={run.directory('on')}", name="on")
 
 
 def files_of(directory):

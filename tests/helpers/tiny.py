@@ -153,7 +153,9 @@ def runner(overrides: list[str], tmp_path: Path) -> Callable[..., Path]:
         from thaw.cli.compose import compose
         from thaw.train import train
 
-        options = [f"freeze.cache.path={tmp_path / 'prefix'}", *overrides, *extra]
+        options = [*overrides, *extra]
+        if "freeze=lora" not in options:
+            options.insert(0, f"freeze.cache.path={tmp_path / 'prefix'}")
         directory = tmp_path / name
         cfg = compose([*options, f"run_dir={directory}"])
         (directory / ".hydra").mkdir(parents=True, exist_ok=True)

@@ -4,30 +4,21 @@ A part is `embeddings`, `block 0` to `block <n-1>`, or `head`. A pooler belongs 
 decoder tied to the embeddings is the embeddings' matrix and belongs to them.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from thaw.errors import ThawError
 
-BLOCKS = {
-    "bert": "encoder.layer",
-    "camembert": "encoder.layer",
-    "deberta": "encoder.layer",
-    "deberta-v2": "encoder.layer",
-    "distilbert": "transformer.layer",
-    "electra": "encoder.layer",
-    "modernbert": "layers",
-    "mpnet": "encoder.layer",
-    "roberta": "encoder.layer",
-    "xlm-roberta": "encoder.layer",
-}
+BLOCKS = {"mpnet": "encoder.layer"}  # where transformers does not mark the blocks
 SHARED = ("albert",)  # one block's weights, used again and again
 POOLER = "pooler"
-AFTER = ("final_norm",)  # of ModernBERT: trains with the last block
+NUMBERED = re.compile(r".*?\.\d+\.")
 
 
 @dataclass(frozen=True)
@@ -56,21 +47,49 @@ def encoder_parts(model: PreTrainedModel) -> EncoderParts:
             f"the blocks of {kind} share one set of weights, so they cannot train one by one: "
             "freeze=none, freeze=head, or freeze=names 'freeze.train=[*classifier*]'."
         )
-    if kind not in BLOCKS:
-        raise ThawError(
-            f"thaw does not know where the blocks of {kind} are; it knows {', '.join(BLOCKS)}. "
-            "Set freeze=head, or freeze=names 'freeze.train=[\"*.layer.11.*\"]' with names from "
-            "`python -m thaw.parameters`."
-        )
     base = model.base_model
-    path = BLOCKS[kind]
+    path = BLOCKS.get(kind) or marked_blocks(base)
+    if not path:
+        raise ThawError(
+            f"thaw does not know where the blocks of {kind} are: transformers marks no single list "
+            f"of them. Set freeze=head, or freeze=names 'freeze.train=[{','.join(example(model))}]'"
+            " with names from `python -m thaw.parameters`."
+        )
     blocks = [[block] for block in base.get_submodule(path).children()]
-    parent, _, name = path.rpartition(".")
-    siblings = [(n, m) for n, m in base.named_children() if n not in (POOLER, parent or name)]
-    if parent:
-        siblings += [(n, m) for n, m in base.get_submodule(parent).named_children() if n != name]
-    blocks[-1] += [module for n, module in siblings if n in AFTER]
-    return EncoderParts([module for n, module in siblings if n not in AFTER], blocks)
+    beside = modules_beside(base, path)
+    # DeBERTa's norm is of the relative positions.
+    last = [] if kind.startswith("deberta") else [m for m in beside if "Norm" in type(m).__name__]
+    blocks[-1] += last
+    return EncoderParts([m for m in beside if m not in last], blocks)
+
+
+def marked_blocks(base: nn.Module) -> str:
+    """Returns the path of the one list of blocks that transformers can checkpoint, else ""."""
+    lists = [
+        name
+        for name, module in base.named_modules()
+        if isinstance(module, nn.ModuleList)
+        and len(module)
+        and all(isinstance(block, GradientCheckpointingLayer) for block in module)
+    ]
+    return lists[0] if len(lists) == 1 else ""
+
+
+def modules_beside(base: nn.Module, path: str) -> list[nn.Module]:
+    """Returns the modules beside those on a path, at each of its levels, but no pooler."""
+    found: list[nn.Module] = []
+    for name in path.split("."):
+        found += [m for n, m in base.named_children() if n not in (name, POOLER)]
+        base = base.get_submodule(name)
+    return found
+
+
+def example(model: PreTrainedModel) -> list[str]:
+    """Returns patterns of the last numbered module of the encoder and of the head."""
+    halves = half_of_each_parameter(model)
+    numbered = [m[0] for n in halves if halves[n] == "encoder" and (m := NUMBERED.match(n))]
+    head = [n.rpartition(".")[0] + "." for n in halves if halves[n] == "head"]
+    return [f"{name}*" for name in dict.fromkeys([*numbered[-1:], *head])]
 
 
 def part_of_each_parameter(model: PreTrainedModel) -> dict[str, str]:
@@ -83,6 +102,14 @@ def part_of_each_parameter(model: PreTrainedModel) -> dict[str, str]:
     named = [("embeddings", parts.embeddings)]
     named += [(f"block {i}", block) for i, block in enumerate(parts.blocks)]
     return name_of_each_parameter(model, named)
+
+
+def parts_or_halves(model: PreTrainedModel) -> dict[str, str]:
+    """Returns the part of each parameter, `encoder` or `head` where the blocks are not known."""
+    try:
+        return part_of_each_parameter(model)
+    except ThawError:
+        return half_of_each_parameter(model)
 
 
 def half_of_each_parameter(model: PreTrainedModel) -> dict[str, str]:
@@ -142,10 +169,7 @@ def parameter_rows(task: Any) -> list[tuple[str, ...]]:
         The names of the columns, then the parts from the embeddings up.
     """
     model = task.model
-    try:
-        parts = part_of_each_parameter(model)
-    except ThawError:
-        parts = half_of_each_parameter(model)
+    parts = parts_or_halves(model)
     factors = factor_of_each_part(parts, task.layer_decay)
     later = {
         id(p): i for i, s in enumerate(task.unfreeze_stages, 1) for m in s for p in m.parameters()

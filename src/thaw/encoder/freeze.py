@@ -3,7 +3,8 @@ later. The task keeps frozen modules in eval mode, without dropout."""
 
 import fnmatch
 from collections.abc import Sequence
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, NonNegativeInt, PositiveFloat
 from torch import nn
@@ -26,9 +27,11 @@ class FreezeStrategy:
 
     Attributes:
         unfreeze_every: number of steps between two stages; below 1, a fraction of all steps.
+        why_not_sharded: reason why it does not work under `trainer=fsdp`; "" if it does.
     """
 
     unfreeze_every: float = 1
+    why_not_sharded: ClassVar[str] = ""
 
     def __init__(self, cache: Any = False) -> None:
         self.cache = cache or None
@@ -43,6 +46,17 @@ class FreezeStrategy:
     def stages(self, model: PreTrainedModel) -> list[list[nn.Module]]:
         """Returns the modules that are frozen at first and unfrozen later, in that order."""
         return []
+
+    def without_dropout(self, model: PreTrainedModel) -> list[nn.Module]:
+        """Returns the modules that stay in eval mode in training, without dropout."""
+        return frozen_modules(model)
+
+    def prepare_checkpoints(self, task: nn.Module) -> None:
+        """Prepares what a task's checkpoints hold; by default all of its weights."""
+
+    def exported(self, model: PreTrainedModel, run_dir: Path) -> PreTrainedModel:
+        """Returns the model to export; it may write further files into the run directory."""
+        return model
 
 
 class NoFreezing(FreezeStrategy):
@@ -71,8 +85,11 @@ class LastBlocks(FreezeStrategy):
 
     def __call__(self, model: PreTrainedModel) -> None:
         parts = encoder_parts(model)
-        require(self.blocks, len(parts.blocks))
-        for block in parts.blocks[: len(parts.blocks) - self.blocks]:
+        if self.blocks > (there := len(parts.blocks)):
+            raise ThawError(
+                f"freeze.blocks={self.blocks}: this model has {there} blocks, so 0 to {there}."
+            )
+        for block in parts.blocks[: there - self.blocks]:
             freeze(block)
         if self.embeddings:
             freeze(parts.embeddings)
@@ -145,12 +162,6 @@ def freeze(modules: Sequence[nn.Module], frozen: bool = True) -> None:
     """Freezes modules, or unfreezes them."""
     for module in modules:
         module.requires_grad_(not frozen)
-
-
-def require(blocks: int, there: int) -> None:
-    """Raises ThawError if a model has fewer blocks than asked for."""
-    if blocks > there:
-        raise ThawError(f"freeze.blocks={blocks}: this model has {there} blocks, so 0 to {there}.")
 
 
 def frozen_modules(module: nn.Module) -> list[nn.Module]:

@@ -16,6 +16,7 @@ STRATEGIES = {  # the name of a strategy's file in conf/freeze, by its class
     "LastBlocks": "last",
     "GradualUnfreezing": "gradual",
     "ByName": "names",
+    "LoRA": "lora",
 }
 LOADING = {
     "transformers": """from transformers import pipeline

@@ -66,7 +66,8 @@ def write_run(
     )
     # First: what would be missed most.
     target = directory / "model"
-    export(task.model, data.tokenizer, data.max_tokens, card, target, task.complete_export)
+    model = task.strategy.exported(task.model, directory)
+    export(model, data.tokenizer, data.max_tokens, card, target, task.complete_export)
     sections = task.write_test(directory, data, test) if test else []
     if (directory / "metrics.csv").exists():
         learning_curve_figure(directory / "metrics.csv", directory / "learning_curve.png")

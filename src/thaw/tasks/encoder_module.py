@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from thaw.encoder.bit_dropout import use_bits
 from thaw.encoder.blocks import encoder_parts
-from thaw.encoder.freeze import FreezeStrategy, freeze, frozen_modules
+from thaw.encoder.freeze import FreezeStrategy, freeze
 from thaw.encoder.frozen_prefix.prefix import Prefix
 from thaw.encoder.packed_attention import packed, pinned, why_not_packed
 from thaw.encoder.sharding import shard
@@ -36,7 +36,7 @@ class EncoderModule(LightningModule):
             pass, which computes them again (Chen et al. 2016).
 
     Attributes:
-        frozen: the largest modules without a parameter that trains.
+        frozen: modules that stay in eval mode: the largest ones without a parameter that trains.
         unfreeze_stages: modules that are frozen at first, in the order in which they are unfrozen.
         unfrozen_stages: number of stages that train by now.
         packs: whether batches run without padding.
@@ -49,7 +49,8 @@ class EncoderModule(LightningModule):
         self.model = model
         use_bits(model)
         strategy(model)
-        self.frozen = frozen_modules(model)
+        self.strategy = strategy
+        self.frozen = strategy.without_dropout(model)
         self.unfreeze_stages = strategy.stages(model)
         self.unfrozen_stages = 0
         self.frozen_blocks = FrozenBlocks(strategy.cache)
@@ -58,6 +59,7 @@ class EncoderModule(LightningModule):
         self.gradient_checkpointing = gradient_checkpointing
         if gradient_checkpointing:
             checkpoint_blocks(model)
+        strategy.prepare_checkpoints(self)
         # from_pretrained leaves eval mode, and Lightning keeps the mode it finds (lightning#20105).
         self.train()
 
@@ -101,6 +103,8 @@ class EncoderModule(LightningModule):
     def configure_model(self) -> None:
         """Shares the weights out among processes under `trainer=fsdp`."""
         if self._device_mesh is not None:
+            if why := self.strategy.why_not_sharded:
+                raise ThawError(f"trainer=fsdp: {why}. Set trainer=ddp.")
             shard(self)
 
     def setup(self, stage: str) -> None:

@@ -37,7 +37,10 @@ from thaw.errors import is_disk_error
 
 log = logging.getLogger(__name__)
 
-TUPLES = {"mpnet": 1, "deberta": 2, "deberta-v2": 2}  # length of the tuple that a block returns
+# Length of the tuple that a block returns, None for a tensor.
+OUTPUTS: dict[str, int | None] = {"mpnet": 1, "deberta": 2, "deberta-v2": 2}
+OUTPUTS |= dict.fromkeys(("bert", "camembert", "distilbert", "electra", "eurobert", "gte"))
+OUTPUTS |= dict.fromkeys(("modernbert", "nomic_bert", "roberta", "xlm-roberta"))
 
 
 class Prefix:
@@ -61,6 +64,8 @@ class Prefix:
         self.model = model
         self.cache = cache
         self.parts = encoder_parts(model)
+        if model.config.model_type not in OUTPUTS:
+            raise PrefixUnavailable(f"thaw cannot start {model.config.model_type} at a block")
         if getattr(getattr(model.base_model, "encoder", None), "conv", None) is not None:
             raise PrefixUnavailable("this encoder has a convolution beside its blocks")
         frozen = [not any(trains(m) for m in block) for block in self.parts.blocks]
@@ -226,13 +231,14 @@ class Prefix:
         project = [m for name, m in base.named_children() if name == "embeddings_project"]
         forwards: dict[nn.Module, Callable] = {m: self.passed_on for m in frozen}
         forwards |= {m: lambda states: states for m in project}
-        forwards[base.embeddings] = lambda *args, **options: states
+        embeddings = getattr(base, "embeddings", None) or base.embed_tokens
+        forwards[embeddings] = lambda *args, **options: states
         with replaced_forwards(forwards):
             yield
 
     def passed_on(self, states: Tensor, *args: object, **options: object) -> Any:
         """Returns `states` as a block returns them that does nothing."""
-        count = TUPLES.get(self.model.config.model_type)
+        count = OUTPUTS[self.model.config.model_type]
         return states if count is None else (states, None)[:count]
 
 
