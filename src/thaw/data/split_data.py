@@ -139,9 +139,7 @@ class SplitData(Loaders):
 
     def read_one(self, root: Path | str | None, split: str) -> Any:
         """Returns what `pick` makes of one file, or of one split on the Hub."""
-        origin = (
-            f"{root}, split {split}" if isinstance(root, str) else str((root or Path()) / split)
-        )
+        origin = origin_of(root, split)
         rows = self.source_rows(root, split)
         picked = self.pick(replace_surrogates(rows, origin), origin)
         return replace(picked, source=picked.source.read_with(rows.remarks))
@@ -169,3 +167,8 @@ class SplitData(Loaders):
                 continue
             if n := int(np.isin(hashes(self.rows[split].texts), train).sum()):
                 log.warning("%s: %d of %d texts are in train too", split, n, len(self.rows[split]))
+
+
+def origin_of(root: Path | str | None, split: str) -> str:
+    """Returns the name of a file under `root`, or of a split of a data set on the Hub."""
+    return f"{root}, split {split}" if isinstance(root, str) else str((root or Path()) / split)

@@ -72,8 +72,8 @@ class DataSummary:
                 source.origin,
                 source.format,
                 "; ".join(f"{option}: {', '.join(c)}" for option, c in source.columns.items()),
-                source.rows,
-                reasons(source.left_out) or "none",
+                "streamed, not counted" if source.rows is None else source.rows,
+                "" if source.rows is None else reasons(source.left_out) or "none",
             ]
             for source in self.sources
         ]
@@ -105,7 +105,8 @@ class DataSummary:
         """Returns a short table for the log."""
         lines = []
         for origin, form, columns, rows, left_out in self.read_rows():
-            lines.append(f"{origin}: {form}, {rows:,} rows, left out: {left_out}; {columns}")
+            read = f"{rows:,} rows, left out: {left_out}" if left_out else rows
+            lines.append(f"{origin}: {form}, {read}; {columns}")
         head = ["split", "texts", "repeats", "tokens", "longest", f"over {self.max_tokens}"]
         lines += aligned([head, *self.split_rows()])
         if labels := self.label_rows():

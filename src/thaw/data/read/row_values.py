@@ -8,6 +8,7 @@ from decimal import Decimal
 from hashlib import sha256
 from typing import Any
 
+from thaw.data.read.formats.own import OWN_READER
 from thaw.data.read.header import header_hint
 from thaw.data.read.labels.names import normalized, quoted
 from thaw.data.read.rows import warn_of
@@ -155,8 +156,7 @@ def require_columns(row: Mapping[str, Any], columns: Columns, origin: str) -> No
                 f"{origin} has no column {column!r}; it has {', '.join(map(repr, row))}. "
                 f"Set {near_column(option, column, row)}.{header_hint(row)}"
                 + "".join(
-                    f" {column!r} is within {name!r}: a function of yours takes it out, "
-                    "data.reader=."
+                    f" {column!r} is within {name!r}: {OWN_READER}"
                     for name, value in row.items()
                     if isinstance(value, Mapping) and column.removeprefix(f"{name}.") in value
                 )

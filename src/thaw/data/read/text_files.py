@@ -85,7 +85,8 @@ def text_lines(
                 lines = iter(lambda: file.readline(longest), "") if longest > 0 else file
                 for number, line in enumerate(lines, start=1):
                     if marked and line[-1] == END and not 0 < longest <= len(line):
-                        if not (line := line[:-1]):
+                        line = line[:-1]
+                        if not line:
                             return
                     if "\0" in line:
                         raise ThawError(f"{path} line {number}: {nul_hint(line)}")

@@ -31,14 +31,15 @@ class Source:
     Attributes:
         origin: name of the file or data set.
         columns: names of the columns that were read, by option.
-        rows: number of rows, those included that were left out.
+        rows: number of rows, those included that were left out; None: they are streamed and not
+            counted.
         left_out: number of rows, and of parts of rows, that were left out, by reason.
         format: format that it was read in.
     """
 
     origin: str
     columns: Mapping[str, Sequence[str]]
-    rows: int
+    rows: int | None
     left_out: Mapping[str, int]
     format: str = ""
 
@@ -46,7 +47,7 @@ class Source:
         """Returns the source with what its reader says of it."""
         return replace(
             self,
-            rows=self.rows + sum(remarks.rows.values()),
+            rows=(self.rows or 0) + sum(remarks.rows.values()),
             left_out={**remarks.left_out, **self.left_out},
             format=remarks.format or "",
         )

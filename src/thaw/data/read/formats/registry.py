@@ -22,7 +22,7 @@ from thaw.data.read.formats.content import (
 from thaw.data.read.formats.csv_files import csv_rows
 from thaw.data.read.formats.excel import excel_rows
 from thaw.data.read.formats.labelled_texts import class_folders, fasttext_rows, folder_rows
-from thaw.data.read.formats.own import own_rows
+from thaw.data.read.formats.own import OWN_READER, own_rows
 from thaw.data.read.formats.spacy_files import spacy_rows
 from thaw.data.read.header import shown
 from thaw.data.read.reading import Reading
@@ -134,8 +134,10 @@ def require_no_page(path: Path) -> None:
         head = raw.read(200).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if head.startswith((b"<!doctype html", b"<html")):
         raise ThawError(
-            f"{path} is a page of HTML, not a table. Was a link downloaded, and not the file? A "
-            "table within it becomes one with pandas.read_html(path)[0].to_csv('table.csv')."
+            f"{path} is a page of HTML, not a table. Was a link downloaded, and not the file? "
+            "Where the page holds the table itself, `pip install lxml`, and then `python -c "
+            f'"import pandas; pandas.read_html({str(path)!r}, keep_default_na=False)[0]'
+            ".to_csv('table.csv', index=False)\"` makes table.csv of it."
         )
 
 
@@ -193,9 +195,7 @@ def unknown(path: Path, encoding: str) -> ThawError:
         f"{path}: unknown format; thaw reads "
         f"{', '.join(s for s, name in BY_SUFFIX.items() if name != 'columns')} by the name, text "
         f"with {', '.join(COMPRESSED)} after it, and others with data.format="
-        f"{'|'.join(FORMATS)}. Any other is read by a function of yours: data.reader."
-        + tabs
-        * (len(fields) > 1)
+        f"{'|'.join(FORMATS)}. Where it is of none of them, {OWN_READER}" + tabs * (len(fields) > 1)
     )
 
 
