@@ -72,14 +72,7 @@ class SplitData(Loaders):
         self.path = at_home(path)
         self.hub = {"config": config, "revision": revision}
         self.split_seed = split_seed
-        self.reading = Reading(
-            format=format,
-            encoding=encoding,
-            header=header,
-            columns=columns,
-            quoting=quoting,
-            reader=reader,
-        )
+        self.reading = Reading(format, encoding, header, columns, quoting, reader)
         self.rows: dict[str, Any] = {}
 
     def pick(self, rows: Iterable[Mapping[str, Any]], origin: str) -> Any:

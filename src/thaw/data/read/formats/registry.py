@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from thaw.data.read.entities.word_rows import sentences_of_words
-from thaw.data.read.formats.annotations import json_file_rows, json_line_rows
+from thaw.data.read.formats.annotations import json_rows
 from thaw.data.read.formats.arrow_files import parquet_rows, saved_rows
 from thaw.data.read.formats.brat import brat_rows
 from thaw.data.read.formats.column_files import COLUMN_SUFFIXES, column_rows
@@ -62,9 +62,9 @@ A_FOLDER = {"files": False, "directories": True}
 FORMATS: dict[str, Format] = {
     "csv": Format(csv_rows, (".csv",), "fields apart by commas, semicolons or tabs"),
     "tsv": Format(partial(csv_rows, asked="\t"), (".tsv",), "fields apart by tabs"),
-    "jsonl": Format(json_line_rows, (".jsonl", ".ndjson"), "a JSON object a line"),
+    "jsonl": Format(partial(json_rows, lines=True), (".jsonl", ".ndjson"), "a JSON object a line"),
     "json": Format(
-        json_file_rows,
+        json_rows,
         (".json",),
         "an array of objects, such an array under a key, or an object a line",
     ),
@@ -83,10 +83,10 @@ FORMATS: dict[str, Format] = {
     "brat": Format(
         brat_rows, (".ann",), "a folder of .txt files beside .ann files", directories=True
     ),
-    "prodigy": Format(json_file_rows, (), "Prodigy's JSONL; only what was accepted is read"),
-    "doccano": Format(json_file_rows, (), "doccano's JSONL"),
-    "label_studio": Format(json_file_rows, (), "Label Studio's JSON and JSON-MIN"),
-    "spacy_json": Format(json_file_rows, (), "spaCy 2's training data in JSON"),
+    "prodigy": Format(json_rows, (), "Prodigy's JSONL; only what was accepted is read"),
+    "doccano": Format(json_rows, (), "doccano's JSONL"),
+    "label_studio": Format(json_rows, (), "Label Studio's JSON and JSON-MIN"),
+    "spacy_json": Format(json_rows, (), "spaCy 2's training data in JSON"),
     "spacy": Format(spacy_rows, (".spacy",), "spaCy 3's .spacy (pip install spacy)"),
 }
 BY_SUFFIX = {suffix: name for name, form in FORMATS.items() for suffix in form.suffixes}
