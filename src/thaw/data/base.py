@@ -11,8 +11,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from thaw.data.contents import require_same_contents
 from thaw.data.encode.positions import require_room
-from thaw.data.encode.token_cache import Rows, cache_key, cached_rows
-from thaw.data.encode.vocabulary import vocabulary
+from thaw.data.encode.token_cache import Rows, cache_key, cached_rows, vocabulary
 from thaw.data.read.labels.names import label_counts
 from thaw.data.split_data import SplitData
 from thaw.data.summary import DataSummary, SplitSummary

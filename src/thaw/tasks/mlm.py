@@ -15,6 +15,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from thaw.cli.watched_metric import MASKED
 from thaw.data.batch.masking import Masking
+from thaw.data.read.row_values import input_lacks
 from thaw.encoder.load import load_fresh
 from thaw.encoder.masked_logits import fill, masked_logits, masked_loss, tie_head, with_mask
 from thaw.errors import ThawError
@@ -44,10 +45,7 @@ class MaskedPredictor(Predictor):
     def columns(self, row: Mapping[str, Any], asked: Sequence[str]) -> list[str]:
         [column, *more] = list(asked) or [str(self.data["text"])]
         if more or column not in row:
-            raise ThawError(
-                f"the input has no column {','.join([column, *more])!r}; it has "
-                f"{', '.join(map(repr, row))}. Set text=<column>."
-            )
+            raise input_lacks([",".join([column, *more])], row)
         return [column]
 
     def predict(

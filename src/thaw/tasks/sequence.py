@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 
 from thaw.data.base import names_of
-from thaw.data.read.row_values import as_text
+from thaw.data.read.row_values import as_text, input_lacks
 from thaw.encoder.first_token import first_token_only
 from thaw.errors import ThawError
 from thaw.tasks.losses import class_weight_tensor, labels_and_inputs, scale_for_ddp
@@ -44,10 +44,7 @@ class SequencePredictor(Predictor):
             [str(c) for c in ([text] if isinstance(text, str | int) else text)]
         )
         if missing := [c for c in columns if c not in row]:
-            raise ThawError(
-                f"the input has no column {missing[0]!r}; it has {', '.join(map(repr, row))}. "
-                "Set text=<column>."
-            )
+            raise input_lacks(missing[:1], row)
         return columns
 
     def predict(

@@ -123,7 +123,12 @@ def rows_of(path: Path, how: Reading) -> Rows:
         rows = Rows(FORMATS[found].rows(path, part, replace(how, format=asked)), found, path)
     if not how.words:
         return rows
-    return rows.through(lambda given: sentences_of_words(given, how, str(path)))
+
+    def sentences() -> Reader:
+        yield from sentences_of_words(rows, how, str(path))
+        return rows.remarks
+
+    return Rows(sentences())
 
 
 def require_no_page(path: Path) -> None:
