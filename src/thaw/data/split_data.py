@@ -90,7 +90,11 @@ class SplitData(Loaders):
         fractions = self.fractions()
         if only is not None and self.sources[only] is None:
             there = [s for s, v in self.sources.items() if v is not None]
-            raise ThawError(f"data={self.name} has no {only} split; it has {', '.join(there)}.")
+            raise ThawError(
+                f"data={self.name} has no {only} split; it has {', '.join(there)}: "
+                f"{' or '.join(f'split={s}' for s in there)} evaluates it. Other data is named "
+                f"with data.{only}=<file>."
+            )
         source = train if only is None else self.cut_from
         if source is None and (only is None or only in fractions):
             raise ThawError(f"data={self.name} needs data.train=<file>{self.example()}")
