@@ -187,8 +187,8 @@ def thaw(args: argparse.Namespace) -> dict[str, float]:
     import lightning.pytorch as pl
     from hydra.utils import instantiate
 
+    from thaw.training.callbacks.throughput import peak_memory_mib
     from thaw.training.libraries import silence_libraries
-    from thaw.training.throughput import peak_memory_mib
 
     clock = Clock()
 

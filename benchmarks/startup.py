@@ -1,4 +1,4 @@
-"""Seconds to the first training step of the default run against a bare import of its libraries.
+"""Seconds to the first training step of each task against a bare import of its libraries.
 
     python benchmarks/startup.py
 
@@ -17,7 +17,14 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).parent
-BARE = "import os, torch, lightning.pytorch, transformers; t = os.times(); print(t.user + t.system)"
+BARE = "import os, {}; t = os.times(); print(t.user + t.system)"
+LIBRARIES = "torch, lightning.pytorch, transformers"
+TASKS = {
+    "sequence": LIBRARIES,
+    "ner": LIBRARIES,
+    "mlm": LIBRARIES,
+    "setfit": f"{LIBRARIES}, sentence_transformers",
+}
 MISTAKES = (["--help"], ["task.lerning_rate=1"], ["task.learning_rate=fast"], ["resume=nowhere"])
 
 
@@ -48,10 +55,25 @@ def first_step(words: list[str]) -> dict[str, float]:
         return json.loads(timed(command)[1].strip().splitlines()[-1])
 
 
-def bare() -> dict[str, float]:
-    """Seconds of importing torch, lightning.pytorch and transformers."""
-    wall, said = timed([sys.executable, "-c", BARE])
+def bare(libraries: str) -> dict[str, float]:
+    """Seconds of importing libraries."""
+    wall, said = timed([sys.executable, "-c", BARE.format(libraries)])
     return {"wall": wall, "cpu": float(said)}
+
+
+def compare(task: str, runs: int, words: list[str]) -> None:
+    """Prints each pair of a task, and the medians of their ratios."""
+    words = [f"task={task}", *words]
+    first_step(words)
+    ratios: dict[str, list[float]] = {"wall": [], "cpu": []}
+    for _ in range(runs):
+        alone, run = bare(TASKS[task]), first_step(words)
+        for clock, found in ratios.items():
+            found.append(run[clock] / alone[clock])
+        print(f"{task}: bare import {alone}  first step {run}", flush=True)
+    for clock, found in ratios.items():
+        median = statistics.median(found)
+        print(f"{task} {clock}: {median:.2f} times the bare import (median of {found})")
 
 
 def main() -> None:
@@ -60,17 +82,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("words", nargs="*", help="overrides of the run")
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
+    parser.add_argument("words", nargs="*", help="overrides of the runs")
     args = parser.parse_args()
-    first_step(args.words)
-    ratios: dict[str, list[float]] = {"wall": [], "cpu": []}
-    for _ in range(args.runs):
-        alone, run = bare(), first_step(args.words)
-        for clock, found in ratios.items():
-            found.append(run[clock] / alone[clock])
-        print(f"bare import {alone}  first step {run}", flush=True)
-    for clock, found in ratios.items():
-        print(f"{clock}: {statistics.median(found):.2f} times the bare import (median of {found})")
+    for task in args.tasks:
+        compare(task, args.runs, args.words)
     for words in MISTAKES:
         seconds, _ = timed([sys.executable, "train.py", *words])
         print(f"{' '.join(words):28} {seconds:.2f} s")

@@ -1,21 +1,26 @@
 """Fixtures of all tests, and the environment they run in."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from helpers.shared import Exported, SharedRuns, copy_of, export_of
 from helpers.tiny import (
+    review_overrides,
     runner,
     save_tiny,
     sentences,
+    tagged_overrides,
     tagged_sentences,
     tiny_config,
     write_columns,
     write_csv,
 )
+from thaw.storage.cache import cache_dir
 
 # Few cases and always the same in the suite; `--hypothesis-profile long` tries new ones.
 for name, examples in (("fast", 25), ("long", 1000)):
@@ -38,6 +43,25 @@ os.environ.pop("WANDB_API_KEY", None)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def user_wheels() -> Path:
+    """The directory of downloaded wheels, which tests share with the user: they are large."""
+    wheels = cache_dir() / "wheels"
+    with suppress(OSError):  # a machine where it cannot be made has no use for it
+        wheels.mkdir(parents=True, exist_ok=True)
+    return wheels
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_cache(user_wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Gives the tests of a file a cache of their own."""
+    directory = tmp_path_factory.mktemp("cache")
+    (directory / "wheels").symlink_to(user_wheels)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("THAW_CACHE", str(directory))
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random BERT encoder of two blocks, width 32, without a head."""
@@ -57,22 +81,7 @@ def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def overrides(tiny_bert: Path, reviews: Path) -> list[str]:
     """A run of two epochs on CPU in a few seconds."""
-    return [
-        "data=files",
-        f"data.path={reviews}",
-        "data.train=train.csv",
-        "data.validation=validation.csv",
-        "data.test=test.csv",
-        "data.batch_size=8",
-        "data.max_tokens=64",
-        f"model.checkpoint={tiny_bert}",
-        "task.learning_rate=3e-3",
-        "logger=csv",
-        "trainer.accelerator=cpu",
-        "trainer.precision=32-true",
-        "trainer.max_epochs=2",
-        "trainer.log_every_n_steps=1",
-    ]
+    return review_overrides(tiny_bert, reviews)
 
 
 @pytest.fixture(scope="session")
@@ -88,23 +97,7 @@ def tagged(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def ner_overrides(tiny_bert: Path, tagged: Path) -> list[str]:
     """A run of task=ner of two epochs on CPU in a few seconds."""
-    return [
-        "task=ner",
-        "data=conll",
-        f"data.path={tagged}",
-        "data.train=train.conll",
-        "data.validation=validation.conll",
-        "data.test=test.conll",
-        "data.batch_size=8",
-        "data.max_tokens=64",
-        f"model.checkpoint={tiny_bert}",
-        "task.learning_rate=3e-3",
-        "logger=csv",
-        "trainer.accelerator=cpu",
-        "trainer.precision=32-true",
-        "trainer.max_epochs=2",
-        "trainer.log_every_n_steps=1",
-    ]
+    return tagged_overrides(tiny_bert, tagged)
 
 
 @pytest.fixture
@@ -117,3 +110,47 @@ def run_ner(ner_overrides: list[str], tmp_path: Path) -> Callable[..., Path]:
 def run(overrides: list[str], tmp_path: Path) -> Callable[..., Path]:
     """Runs thaw in this process with further overrides; gives the run directory."""
     return runner(overrides, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def shared_runs(
+    tiny_bert: Path, reviews: Path, tagged: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, SharedRuns]:
+    root = tmp_path_factory.mktemp("finished")
+    return {
+        "run": SharedRuns(review_overrides(tiny_bert, reviews), root / "run"),
+        "run_ner": SharedRuns(tagged_overrides(tiny_bert, tagged), root / "run_ner"),
+    }
+
+
+@pytest.fixture
+def finished(shared_runs: dict[str, SharedRuns]) -> Iterator[Callable[..., Path]]:
+    """Gives a finished run as `run` makes it; one training serves all tests, which only read it."""
+    with shared_runs["run"].unchanged() as get:
+        yield get
+
+
+@pytest.fixture
+def finished_ner(shared_runs: dict[str, SharedRuns]) -> Iterator[Callable[..., Path]]:
+    """Gives a finished run as `run_ner` makes it, as `finished` does."""
+    with shared_runs["run_ner"].unchanged() as get:
+        yield get
+
+
+@pytest.fixture(scope="session")
+def exported(
+    shared_runs: dict[str, SharedRuns], tmp_path_factory: pytest.TempPathFactory
+) -> Exported:
+    """A run that has learned something, with its ONNX files; tests only read it."""
+    run = shared_runs["run"].get("trainer.max_epochs=3", "task.learning_rate=1e-2")
+    return export_of(copy_of(run, tmp_path_factory.mktemp("exported") / "run"))
+
+
+@pytest.fixture
+def finished_copy(finished: Callable[..., Path], tmp_path: Path) -> Callable[..., Path]:
+    """Gives a copy of what `finished` gives, which a test may change."""
+
+    def copy(*extra: str, name: str = "run") -> Path:
+        return copy_of(finished(*extra), tmp_path / name)
+
+    return copy

@@ -4,7 +4,10 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-SOURCE = Path(__file__).parents[1] / "src" / "thaw"
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+SOURCE = REPOSITORY / "src" / "thaw"
 ROOMS = ["errors", "storage", "data", "cli", "encoder", "training", "report", "tasks"]
 COMMANDS = len(ROOMS)
 LIGHT = ["errors", "storage", "cli"]  # rooms whose import must not load torch
@@ -46,11 +49,27 @@ def height(module: str) -> int:
     return ROOMS.index(room) if room in ROOMS else COMMANDS
 
 
-def test_every_module_of_thaw_that_is_imported_exists():
-    for module, path in MODULES.items():
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "thaw":
-                assert node.module in MODULES, f"{module} line {node.lineno}: {node.module}"
+def thaw_modules(path: Path) -> Iterator[tuple[int, str]]:
+    """The modules of thaw that a file imports, with their lines."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "thaw":
+            yield node.lineno, str(node.module)
+        elif isinstance(node, ast.Import):
+            names = (alias.name for alias in node.names)
+            yield from ((node.lineno, name) for name in names if name.split(".")[0] == "thaw")
+
+
+@pytest.mark.parametrize("directory", ["src", "benchmarks", "tests"])
+def test_every_module_of_thaw_that_is_imported_exists(directory):
+    files = list((REPOSITORY / directory).rglob("*.py"))
+    assert files
+    missing = [
+        f"{path.relative_to(REPOSITORY)} line {line}: {name}"
+        for path in files
+        for line, name in thaw_modules(path)
+        if name not in MODULES
+    ]
+    assert missing == []
 
 
 def test_no_room_imports_from_one_above_it():

@@ -14,6 +14,7 @@ COMMANDS = {
     "predict": ("predict", "predicts for the rows of a file with a finished run"),
     "evaluate": ("evaluate", "scores a finished run on any data set"),
     "export": ("export", "writes a finished run as ONNX"),
+    "push": ("push", "uploads the model of a finished run to the Hub"),
     "parameters": ("parameters", "lists what would train"),
     "dashboard": ("dashboard", "makes a workspace on W&B"),
 }

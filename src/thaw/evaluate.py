@@ -4,13 +4,20 @@ import dataclasses
 import json
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from thaw.cli.compose import compose
 from thaw.cli.conf import config_dir_of
 from thaw.cli.exit import exit_clearly
-from thaw.cli.finished_run import finished_model, refuse_code, refuse_reader, run_overrides
+from thaw.cli.finished_run import (
+    finished,
+    refuse_code,
+    refuse_reader,
+    require_same,
+    run_overrides,
+)
 from thaw.cli.kept_config import restore
 from thaw.cli.overrides import key_of, read_arguments
 from thaw.cli.secrets import require_whole
@@ -22,7 +29,8 @@ USAGE = """usage: python -m thaw.evaluate run=<run directory> [split=test] [outp
        [data=<name>] [data.KEY=VALUE ...] [trainer.KEY=VALUE ...]
        [--config-dir <directory of your own configs>] [trust=<module of your own>]
 Without data= the run's own data is taken; with the same data= as the run's, its columns are. What
-was measured is printed, and written where output= says."""
+was measured is printed, and written where output= says. run= is also the directory of a sweep: the
+probabilities of its finished runs are averaged, if their labels agree."""
 
 
 def run_test(trainer: Any, task: Any, data: Any) -> TestResults:
@@ -33,8 +41,23 @@ def run_test(trainer: Any, task: Any, data: Any) -> TestResults:
     return dataclasses.replace(found, metrics=logged | found.metrics)
 
 
+def require_same_tokens(models: Sequence[Path]) -> None:
+    """Raises ThawError unless models read the same tokens, which a batch has for all of them."""
+    from transformers import AutoTokenizer
+
+    first, *rest = (AutoTokenizer.from_pretrained(m, trust_remote_code=False) for m in models)
+    for tokenizer, model in zip(rest, models[1:], strict=True):
+        if tokenizer.get_vocab() != first.get_vocab():
+            raise ThawError(
+                f"{models[0]} and {model} have different tokenizers: evaluate them one by one; "
+                "python -m thaw.predict averages them."
+            )
+
+
 def main(argv: list[str]) -> dict[str, float]:
     """Evaluates `model/` of a run.
+
+    The probabilities of several models, those of a sweep's runs, are averaged.
 
     Returns:
         What was printed: metrics prefixed `test/`, `val/` or `train/`.
@@ -43,8 +66,19 @@ def main(argv: list[str]) -> dict[str, float]:
         ThawError: the run is not finished, an option does not exist, or the data does not fit.
     """
     given, typed = read_arguments(config_dir_of(argv)[1], KNOWN, USAGE, groups=("data", "trainer"))
-    run = Path(given["run"])
-    model = finished_model(run)
+    if not Path(given["run"]).is_dir():
+        raise ThawError(f"run={given['run']}: no such directory.")
+    found = finished(given["run"], given["trust"])
+    require_same(found)
+    model = found[0].model
+    run = model.parent
+    other_data = any(key_of(override) == "data" for override in typed)
+    if not other_data and (other := next((f for f in found if f.files != found[0].files), None)):
+        raise ThawError(
+            f"{run} and {other.model.parent} have different data, such as other folds, and one may "
+            "have been trained on what the other tests on: name data that all of them are measured "
+            "on, data=files data.test=<file>."
+        )
     kept = run_overrides(run, next((o for o in reversed(typed) if key_of(o) == "data"), None))
     require_whole(kept, typed, run)
     kept.append("trainer.default_root_dir=null")
@@ -60,7 +94,7 @@ def main(argv: list[str]) -> dict[str, float]:
     from hydra.utils import instantiate
     from rich.console import Console
 
-    from thaw.cli.check import GIVEN, check, leave_unread
+    from thaw.cli.check import GIVEN, check, find_on_hub, leave_unread
     from thaw.report.figures import metrics_table
     from thaw.storage.files import write_atomic
     from thaw.training.libraries import silence_libraries
@@ -69,6 +103,7 @@ def main(argv: list[str]) -> dict[str, float]:
     silence_libraries()
     leave_unread(cfg, typed)
     check(cfg, GIVEN, parts=("data", "task"))
+    find_on_hub(cfg)
     trainer = instantiate(
         cfg.trainer,
         logger=False,
@@ -84,7 +119,11 @@ def main(argv: list[str]) -> dict[str, float]:
     if split not in data.sources:
         raise ThawError(f"split={split}: expected one of {', '.join(data.sources)}.")
     data.setup("test")
-    task = instantiate(cfg.task, checkpoint=model, _convert_="all", **data.task_kwargs())
+    options = {"_convert_": "all", **data.task_kwargs()}
+    task, *others = (instantiate(cfg.task, checkpoint=f.model, **options) for f in found)
+    if others:
+        require_same_tokens([f.model for f in found])
+        task.average_with(others)
     metrics = run_test(trainer, task, data).metrics
     part = "val/" if split == "validation" else f"{split}/"
     metrics = {k.replace("test/", part, 1): v for k, v in metrics.items()}

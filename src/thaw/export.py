@@ -41,13 +41,12 @@ def main(argv: list[str]) -> float:
     model = finished_model(run)
     found = of_run(run, model, given["trust"])
 
-    from hydra.utils import get_class
-
     from thaw.encoder.onnx.graph import export_onnx, quantize
+    from thaw.tasks.predictors.base import predictor_class
     from thaw.training.libraries import silence_libraries
 
     silence_libraries()
-    predictor = get_class(found.task).predictor  # type: ignore[attr-defined]
+    predictor = predictor_class(found.task)
     directory = model / "onnx"
     limit = LOGITS if small else tolerance
     difference = export_onnx(predictor, model, directory, found.data["max_tokens"], limit)

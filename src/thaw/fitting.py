@@ -150,7 +150,7 @@ def start(words: Sequence[str]) -> Path:
     """Runs `conf/train.yaml` with overrides as a job of Hydra, and returns the run directory.
 
     Raises:
-        ThawError: see `fit`.
+        ThawError: see `fit`; also where SIGTERM ended the run, which can be resumed.
         KeyboardInterrupt: Ctrl-C, or a notebook's stop, ended the run; it can be resumed.
     """
     place: list[Path] = []
@@ -177,9 +177,11 @@ def start(words: Sequence[str]) -> Path:
             if errors:
                 raise errors[0]
     except SystemExit as stop:
-        if stop.code != 130:
-            raise
-        raise KeyboardInterrupt(f"go on with thaw.fit(resume={str(place[0])!r})") from stop
+        way = f"go on with thaw.fit(resume={str(place[0])!r}) and the same data" if place else ""
+        if stop.code == 130:
+            raise KeyboardInterrupt(way) from stop
+        why = "SIGTERM" if stop.code == 143 else f"exit code {stop.code}"
+        raise ThawError(f"the run was ended by {why}; {way or 'it had not begun'}.") from stop
     return place[0]
 
 

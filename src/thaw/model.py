@@ -4,18 +4,17 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set, Sized
 from itertools import chain, islice
 from typing import Any
 
 import numpy as np
-from hydra.utils import get_class
 
-from thaw.cli.finished_run import Finished, finished
+from thaw.cli.finished_run import Finished, finished, require_same
 from thaw.data.python_tables import is_table, table_rows, text_rows
 from thaw.data.read.surrogates import replace_surrogates
 from thaw.errors import ThawError
-from thaw.tasks.predictor import Predictor
+from thaw.tasks.predictors.base import Predictor, predictor_class
 from thaw.training.libraries import in_notebook, silence_libraries
 
 log = logging.getLogger(__name__)
@@ -30,7 +29,7 @@ class Model:
     Args:
         found: where the models are, of one task and with the same labels.
         batch_size: number of texts in a forward pass.
-        accelerator: hardware that computes: auto, cpu, cuda or mps.
+        accelerator: hardware that computes: auto, cpu, gpu, cuda or mps.
         stream: whether each row is answered before the next one is read.
         precision: 32-true, bf16-true, or auto: bf16-true where the hardware has it in silicon.
         engine: torch, or onnx or int8, which use what `thaw.export` wrote.
@@ -56,20 +55,15 @@ class Model:
         if not isinstance(batch_size, int) or batch_size < 1:
             raise ThawError(f"batch_size={batch_size}: expected a whole number from 1.")
         silence_libraries()
+        require_same(found)
         first, *rest = found
-        if other := next((f for f in rest if f.task != first.task), None):
-            raise ThawError(f"{first.model} is of {first.task}, {other.model} of {other.task}.")
-        made = get_class(first.task).predictor  # type: ignore[attr-defined]
-        how = {"precision": precision, "engine": engine}
+        made = predictor_class(first.task)
+        how: dict[str, Any] = {"precision": precision, "engine": engine}
         others = [made(f.model, batch_size, accelerator, f.data, **how) for f in rest]
-        options = {"stream": stream, "others": others, **how}
-        self.predictor: Predictor = made(
-            first.model, batch_size, accelerator, first.data, **options
-        )
+        how |= {"stream": stream, "others": others}
+        self.predictor: Predictor = made(first.model, batch_size, accelerator, first.data, **how)
         self.task = first.task.split(".")[-2]
         self.labels = list(self.predictor.labels)
-        for place, other in zip(rest, others, strict=True):
-            require_same_labels(self.predictor, other, first, place)
 
     def predict(
         self, texts: Any, *, text: str | Sequence[str] = (), progress: bool | None = None
@@ -158,9 +152,10 @@ class Model:
         Raises:
             ThawError: there are none, or they are not texts.
         """
-        if isinstance(texts, str | bytes) or not isinstance(texts, Iterable):
+        unordered = isinstance(texts, str | bytes | Set) and not isinstance(texts, Mapping)
+        if unordered or not isinstance(texts, Iterable) or getattr(texts, "ndim", 1) == 0:
             raise ThawError(f"got {texts!r:.60}; expected a list of texts, such as ['a text'].")
-        count = len(texts) if isinstance(texts, Sized) else None
+        count = len(texts) if isinstance(texts, Sized) and not isinstance(texts, Mapping) else None
         items = table_rows(texts, "texts") if is_table(texts) else iter(texts)
         first = list(islice(items, 1))
         if not first:
@@ -173,8 +168,16 @@ class Model:
             raise ThawError(f"text={text} names columns, and these texts have none.")
         else:
             columns = self.names()
-        rows = text_rows(items, columns, words=self.task == "ner")
+        rows = self.checked(text_rows(items, columns, words=self.task == "ner"), columns)
         return replace_surrogates(rows, "the texts"), columns, count
+
+    def checked(
+        self, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]
+    ) -> Iterator[Mapping[str, Any]]:
+        """Yields rows; raises ThawError where the task can predict nothing for one."""
+        for number, row in enumerate(rows):
+            self.predictor.check(row, columns, f"text {number}, counted from 0")
+            yield row
 
     def names(self) -> list[str]:
         """Returns the columns that plain texts become: two for a model of pairs."""
@@ -196,18 +199,6 @@ class Model:
             return tqdm(found, total=count, unit=" texts", delay=PATIENCE)
 
 
-def require_same_labels(one: Any, two: Any, first: Finished, second: Finished) -> None:
-    """Raises ThawError unless two predictors can be averaged."""
-    if not one.labels:
-        raise ThawError("models without labels, as those of task=mlm, cannot be averaged.")
-    same = ("labels", "multi_label", "fine_words")
-    if any(getattr(one, name, None) != getattr(two, name, None) for name in same):
-        raise ThawError(
-            f"the models do not agree: {first.model} has the labels {', '.join(one.labels)}, and "
-            f"{second.model} {', '.join(two.labels)}."
-        )
-
-
 def load(
     place: Place | Sequence[Place],
     *,
@@ -223,7 +214,7 @@ def load(
         place: a run directory, the directory of a sweep, a model directory, owner/name on the Hub,
             or several of these, whose probabilities are averaged.
         batch_size: number of texts in a forward pass.
-        accelerator: hardware that computes: auto, cpu, cuda or mps.
+        accelerator: hardware that computes: auto, cpu, gpu, cuda or mps.
         precision: 32-true, bf16-true, or auto: bf16-true where the hardware has it in silicon.
         engine: torch, or onnx or int8, which use what `thaw.export` wrote.
         trust: module of your own whose task a run directory may name; no other code is run.

@@ -24,6 +24,7 @@ from thaw.data.read.surrogates import replace_surrogates
 from thaw.data.read.text_files import open_lines
 from thaw.data.write import RowWriter
 from thaw.errors import ThawError
+from thaw.training.libraries import garbage_kept
 
 READING = ("text", "header", "columns", "quoting", "token_column", "sentence", "reader", "encoding")
 KNOWN = {
@@ -110,10 +111,11 @@ def predict(argv: list[str]) -> Counts:
     head = list(islice(rows, 1 if stream else BATCH))
     if not head:
         raise ThawError(f"{origin} has no rows.")
-    from thaw.model import Model
-
     options = {key: given[key] for key in ("accelerator", "precision", "engine")}
-    predictor = Model(found, int(given["batch_size"]), stream=stream, **options).predictor
+    with garbage_kept():
+        from thaw.model import Model
+
+        predictor = Model(found, int(given["batch_size"]), stream=stream, **options).predictor
     if given["precision"] == "auto":
         print(f"thaw: precision=auto is {predictor.precision} here", file=sys.stderr)
     first = next((row for row in head if not isinstance(row, Unread)), head[0])

@@ -60,7 +60,7 @@ def check_quantized(run: Path, found: Finished, points: float) -> Check:
                 f"{check.int8:.4f}; expected {points:g} at most. Nothing quantized was kept. "
                 "tolerance=<points> accepts a larger loss."
             )
-    except ThawError:
+    except BaseException:  # Ctrl-C too: what was not checked does not stay
         (directory / "model_int8.onnx").unlink(missing_ok=True)
         raise
     write_atomic(directory / "int8.json", json.dumps(asdict(check), indent=2) + "\n")

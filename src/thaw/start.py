@@ -9,8 +9,10 @@ from omegaconf import DictConfig
 from thaw.cli.compose import register_resolvers
 from thaw.cli.conf import conf_dir
 from thaw.cli.exit import exit_clearly
+from thaw.cli.messages import refuse_options_of_others
 from thaw.cli.resume import command_to_resume
 from thaw.cli.secrets import redacted_config
+from thaw.training.libraries import garbage_kept
 
 
 def run_composed(cfg: DictConfig, apart: bool = False) -> float | None:
@@ -39,7 +41,9 @@ def run_composed(cfg: DictConfig, apart: bool = False) -> float | None:
     if runs_apart(cfg) or (apart and takes_processes(cfg)):
         return run_apart(cfg)
     # Imported here: --help and a mistake in an option are answered without loading torch.
-    value = hydra.utils.get_method(cfg.program)(cfg)
+    with garbage_kept():
+        program = hydra.utils.get_method(cfg.program)
+    value = program(cfg)
     finish_process_group()
     return value
 
@@ -59,6 +63,7 @@ def main() -> None:
     """Runs the command line of this process: Hydra reads its words, which `--help` lists."""
     register_resolvers()
     with exit_clearly():
+        refuse_options_of_others(sys.argv[1:])
         sys.argv[1:] = command_to_resume(sys.argv[1:])
         decorate = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")
         with redacted_config(sys.argv[1:]):

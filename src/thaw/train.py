@@ -8,23 +8,25 @@ import lightning.pytorch as pl
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.loggers import MLFlowLogger, WandbLogger
 from omegaconf import DictConfig
 
-from thaw.cli.check import checked, plain
+from thaw.cli.check import checked, find_on_hub, plain
+from thaw.cli.conf import choices
 from thaw.cli.watched_metric import require_watched
 from thaw.encoder.freeze import FreezeStrategy
 from thaw.encoder.sharding import load_whole
 from thaw.errors import ThawError
 from thaw.evaluate import run_test
+from thaw.report.mlflow_upload import log_run_to_mlflow
 from thaw.report.wandb_upload import log_run_to_wandb
 from thaw.storage.checkpoints import fetch_model
+from thaw.training.callbacks.nonfinite_guard import NonFiniteGuard
+from thaw.training.callbacks.throughput import peak_memory_mib, restart_peak
+from thaw.training.callbacks.timer import TrainingTimer
 from thaw.training.libraries import keep_freed_memory, silence_libraries
 from thaw.training.machine_errors import explained
-from thaw.training.nonfinite_guard import NonFiniteGuard
 from thaw.training.run_dir import Run, open_run, start_run_dir
-from thaw.training.throughput import peak_memory_mib, restart_peak
-from thaw.training.timer import TrainingTimer
 from thaw.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -47,6 +49,7 @@ def train(cfg: DictConfig, typed: Sequence[str] | None = None) -> float | None:
     silence_libraries()
     keep_freed_memory()
     restart_peak()
+    find_on_hub(cfg)
     with open_run(cfg) as run:
         checkpoint = fetch_model(plain(cfg.model).get("checkpoint"), cfg.model.revision)
         data = build_data(cfg, checkpoint)
@@ -75,6 +78,9 @@ def build_task(cfg: DictConfig, checkpoint: Any, data: Any, freeze: FreezeStrate
     # After the data, so that the head's weights follow from the seed alone.
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     given = {"checkpoint": checkpoint, "freeze": freeze, "seed": cfg.task.get("seed", cfg.seed)}
+    given["gradient_checkpointing"] = cfg.model.gradient_checkpointing
+    for name in ("optimizer", "schedule"):  # made later, of parameters
+        given[name] = instantiate(cfg[name], _convert_="all", _partial_=True)
     return instantiate(cfg.task, _convert_="all", **given, **data.task_kwargs())
 
 
@@ -128,9 +134,8 @@ def build_loggers(cfg: DictConfig, run: Run) -> list[Any]:
         except InstantiationException as error:
             if not isinstance(error.__cause__, ModuleNotFoundError):
                 raise
-            raise ThawError(
-                f"a logger is not installed: pip install -e '.[{name}]'. ({error.__cause__})"
-            ) from error
+            what = f": pip install -e '.[{name}]'." if name in choices("logger") else "."
+            raise ThawError(f"logger={name} is not installed{what} ({error.__cause__})") from error
     return found
 
 
@@ -197,7 +202,7 @@ def fit_metrics(trainer: Trainer, task: Any) -> dict[str, float]:
 def write_results(
     run: Run, trainer: Trainer, task: Any, data: Any, best: dict[str, float], test: Any
 ) -> dict[str, float]:
-    """Writes the run directory, and the same to W&B; in the first process only.
+    """Writes the run directory, and the same to W&B and MLflow; in the first process only.
 
     Returns:
         All metrics; in other processes those that they know.
@@ -210,4 +215,6 @@ def write_results(
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger):
             log_run_to_wandb(logger, findings, metrics, run.dir)
+        elif isinstance(logger, MLFlowLogger):
+            log_run_to_mlflow(logger, findings, metrics, run.dir)
     return metrics

@@ -2,13 +2,12 @@
 
 import inspect
 import re
-import subprocess
 import sys
 
 import lightning.pytorch as pl
 import pytest
 
-from helpers.tiny import REPOSITORY
+from helpers.warm import FOR_CHECKS, python
 from thaw.cli.check import GIVEN, check, leave_unread, plain, verify
 from thaw.cli.compose import compose
 from thaw.cli.conf import conf_dir
@@ -38,9 +37,17 @@ def option(choice):
     return f"experiment={group.split('/')[1]}/{name}" if group.startswith("experiment/") else choice
 
 
+NEEDS = {
+    "data=conll": "task=ner",
+    "data=wnut16": "task=ner",
+    "optimizer=own": "optimizer._target_=torch.optim.NAdam",
+    "schedule=own": "schedule._target_=torch.optim.lr_scheduler.StepLR +schedule.step_size=9",
+}
+
+
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_choice_composes_and_fits_its_constructors(choice):
-    checked(option(choice), *(["task=ner"] if choice in ("data=conll", "data=wnut16") else []))
+    checked(option(choice), *NEEDS.get(choice, "").split())
 
 
 def test_own_files_and_tagged_data_are_refused_without_the_group_that_reads_them(tmp_path):
@@ -99,10 +106,11 @@ def test_an_option_that_the_task_does_not_read_is_refused():
     ("override", "message"),
     [
         ("task=sequnce", "task is one of mlm, ner, sequence, setfit. Did you mean sequence"),
+        ("logger=[csv,wandbb]", r"logger=wandbb does not exist; .* Did you mean wandb"),
         ("data=movie_review", "Did you mean movie_reviews"),
         ("dta=files", "no option dta. Did you mean data"),
         ("task.lerning_rate=1", "Did you mean task.learning_rate"),
-        ("learning_rate=1", "Did you mean model.learning_rate or task.learning_rate"),
+        ("learning_rate=1", "of transformers.Trainer is `task.learning_rate=2e-5` here"),
         ("max_epochs=3", "Did you mean trainer.max_epochs"),
         ("task.lr=1", r"Did you mean task.learning_rate\?"),
         ("lr=1", "Did you mean model.learning_rate or task.learning_rate"),
@@ -154,9 +162,7 @@ def test_config_dir_adds_choices_and_messages_list_them(tmp_path, monkeypatch):
 
 
 def train_py(*overrides):
-    return subprocess.run(
-        [sys.executable, "train.py", *overrides], cwd=REPOSITORY, capture_output=True, text=True
-    )
+    return python("train.py", *overrides, modules=FOR_CHECKS)
 
 
 def test_help_lists_every_group_and_option():
@@ -201,10 +207,8 @@ def test_overrides_that_hydra_cannot_parse_end_in_a_message(word, said):
         verify(compose(["run_dir=run", word]))
 
 
-def test_a_command_with_overrides_that_hydra_cannot_parse_exits_with_code_2(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "train.py", "data=null"], cwd=REPOSITORY, capture_output=True, text=True
-    )
+def test_a_command_with_overrides_that_hydra_cannot_parse_exits_with_code_2():
+    done = train_py("data=null")
     assert done.returncode == 2
     assert "thaw: cannot read 'data=null'" in done.stderr
     assert "Traceback" not in done.stderr

@@ -2,7 +2,6 @@
 
 import os
 import re
-import socket
 import subprocess
 import sys
 
@@ -10,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from helpers.runs import files_of, metrics_of, overrides_of, typed
+from helpers.runs import files_of, free_port, metrics_of, overrides_of, typed
 from helpers.sweeps import sweep_of
 from helpers.tiny import REPOSITORY, save_tiny, tiny_config
 from thaw.cli.compose import compose
@@ -38,12 +37,6 @@ def still_bert(tmp_path_factory):
     """A tiny BERT without dropout: its weights do not depend on who draws random numbers."""
     config = tiny_config(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     return save_tiny("BertModel", config, tmp_path_factory.mktemp("models") / "still-bert")
-
-
-def free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
 
 
 def together(commands, cwd, environs=None):

@@ -1,14 +1,14 @@
 """Keys, tokens and passwords that were typed are in no file and no line that a run leaves."""
 
 import logging
-import subprocess
 import sys
 
 import pytest
 from omegaconf import OmegaConf
 
+from helpers.runs import typed
 from helpers.sweeps import rows_of, sweep_of
-from helpers.tiny import REPOSITORY
+from helpers.warm import FOR_CHECKS, python
 from thaw.cli.compose import compose
 from thaw.cli.conf import tasks
 from thaw.cli.secrets import Formatter, redacted
@@ -98,20 +98,8 @@ def holding(directory):
 
 
 def test_a_run_keeps_and_prints_no_secret(overrides, tmp_path):
-    done = subprocess.run(
-        [
-            sys.executable,
-            "train.py",
-            *overrides,
-            *TYPED,
-            "logger=default",
-            "trainer.max_epochs=1",
-            f"hydra.run.dir={tmp_path / 'run'}",
-        ],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-    )
+    options = [*overrides, *TYPED, "logger=default", "trainer.max_epochs=1"]
+    done = typed(options, tmp_path / "run")
     assert done.returncode == 0, done.stderr
     assert "the command line holds secrets" in done.stdout
     assert SECRET not in done.stdout + done.stderr
@@ -137,7 +125,6 @@ def test_a_sweep_keeps_no_secret_and_is_resumed_with_it(overrides, tmp_path):
 
 @pytest.mark.parametrize("word", ["--cfg=job", "--help", "--info=config"])
 def test_what_hydra_prints_has_no_secret(word):
-    command = [sys.executable, "train.py", word, *TYPED]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    done = python("train.py", word, *TYPED, modules=FOR_CHECKS)
     assert "hf_token: " in done.stdout
     assert SECRET not in done.stdout + done.stderr

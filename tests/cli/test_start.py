@@ -47,7 +47,7 @@ def test_help_loads_nothing_heavy():
         (["freeze=last", "freeze.blocks=-1"], "freeze.blocks=-1 does not fit"),
         (["monitor=val/F1"], "Did you mean val/f1"),
         (["monitor=val_loss"], "Did you mean val/loss"),
-        (["monitor=val/loss"], "Add monitor_mode=min"),
+        (["monitor=val/loss", "monitor_mode=max"], "Add monitor_mode=min"),
         (["experiment=chapter/adapt", "data.batch_size=0"], "data.batch_size=0 does not fit"),
     ],
 )

@@ -3,6 +3,7 @@
 import pytest
 from hydra.utils import get_object
 
+from helpers.runs import metrics_of
 from thaw.cli.check import plain
 from thaw.cli.compose import compose
 from thaw.cli.watched_metric import METRICS, require_watched
@@ -16,8 +17,31 @@ def require(*overrides, metrics=None):
 @pytest.mark.parametrize("task", ["sequence", "ner", "mlm", "setfit"])
 def test_every_task_watches_an_existing_metric(task):
     require(f"task={task}")
-    require(f"task={task}", "monitor=val/loss", "monitor_mode=min")
+    require(f"task={task}", "monitor=val/loss")
     require(f"task={task}", "monitor=train/loss", "monitor_mode=min")
+
+
+@pytest.mark.parametrize(
+    ("monitor", "mode"),
+    [("val/loss", "min"), ("train/loss", "min"), ("val/mcc", "max"), ("val/auroc", "max")],
+)
+def test_the_mode_follows_from_the_metric(monitor, mode):
+    cfg = plain(compose([f"monitor={monitor}", "run_dir=/tmp/nowhere"]))
+    assert cfg["monitor_mode"] == mode
+    assert cfg["callbacks"]["best"]["mode"] == cfg["callbacks"]["early_stopping"]["mode"] == mode
+
+
+@pytest.mark.parametrize("metric", ["mcc", "auroc", "average_precision", "balanced_accuracy"])
+def test_a_metric_that_is_not_shown_may_be_watched(run, metric):
+    once = ["trainer.max_epochs=1", "trainer.val_check_interval=1.0"]
+    found = metrics_of(run(f"monitor=val/{metric}", *once))
+    assert {f"val/{metric}", f"test/{metric}", "best_step"} <= set(found)
+    assert "test/f1" in found
+
+
+def test_a_metric_that_only_a_callback_watches_needs_task_metrics(run):
+    with pytest.raises(ThawError, match=r"early_stopping.monitor=val/mcc: .* task.metrics leaves"):
+        run("callbacks.early_stopping.monitor=val/mcc")
 
 
 @pytest.mark.parametrize(
@@ -27,7 +51,7 @@ def test_every_task_watches_an_existing_metric(task):
         (["monitor=val_loss"], r"Did you mean val/loss"),
         (["task=ner", "monitor=val/accuracy"], r"It is one of val/f1, val/precision, val/recall"),
         (["callbacks.early_stopping.monitor=val/x"], r"^callbacks\.early_stopping\.monitor=val/x"),
-        (["monitor=val/loss"], r"smaller value is better. Add monitor_mode=min"),
+        (["monitor=val/loss", "monitor_mode=max"], r"smaller value is .* Add monitor_mode=min"),
         (["monitor_mode=min"], r"of val/f1, a larger value is better. Add monitor_mode=max"),
         (["task=mlm", "monitor_mode=max"], r"Add monitor_mode=min"),
         (

@@ -16,7 +16,6 @@ options = {{
 
 def executed(cells, tmp_path, monkeypatch):
     """A notebook of these cells after it ran in an empty directory."""
-    monkeypatch.setenv("THAW_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     notebook = nbformat.v4.new_notebook(cells=cells)
     options = {"timeout": 300, "resources": {"metadata": {"path": str(tmp_path)}}}

@@ -15,11 +15,12 @@ from transformers import AutoModelForSequenceClassification, AutoModelForTokenCl
 import thaw.train
 from helpers.encoders import CONFIGS, SIZE, make
 from helpers.tiny import REPOSITORY, save_tiny, tiny_config
+from helpers.warm import python
 from thaw.encoder.blocks import learning_rate_factors
 from thaw.encoder.freeze import ByName, GradualUnfreezing, HeadOnly, LastBlocks, frozen_modules
 from thaw.errors import ThawError
 from thaw.parameters import main as parameters
-from thaw.training.optim import adamw
+from thaw.training.optim import build_optimizer
 
 # What else trains with the last block, and how a block and the head are spelled.
 BLOCK = {"distilbert": "distilbert.transformer.layer.{}.", "modernbert": "model.layers.{}."}
@@ -146,12 +147,23 @@ def changed(before, after, prefix=""):
     return {n for n, w in before.items() if not torch.equal(w, after[f"{prefix}{n}"])}
 
 
-def test_a_classifiers_last_block_trains_in_a_run(run, tiny_bert):
-    directory = run("freeze=last", "trainer.max_epochs=1")
+def test_a_classifiers_last_block_trains_in_a_run_and_the_log_has_a_table_of_parts(
+    run, tiny_bert, caplog
+):
+    with caplog.at_level("INFO"):
+        directory = run("freeze=last", "task.layer_decay=0.5", "trainer.max_epochs=1")
     after = load_file(directory / "model" / "model.safetensors")
     found = changed(load_file(tiny_bert / "model.safetensors"), after, "bert.")
     assert {n.split(".")[0] for n in found} == {"encoder", "pooler"}
     assert all(n.startswith(("encoder.layer.1.", "pooler.")) for n in found)
+    [table] = [r.getMessage() for r in caplog.records if r.getMessage().startswith("part ")]
+    assert [" ".join(line.split()) for line in table.splitlines()] == [
+        "part parameters trains learning rate",
+        "embeddings 11,776 frozen",
+        "block 0 8,544 frozen",
+        "block 1 8,544 trained 0.0015",
+        "head 1,122 trained 0.003",
+    ]
 
 
 def test_a_taggers_last_block_trains_in_a_run(run_ner, tiny_bert):
@@ -180,26 +192,13 @@ def test_the_rate_falls_by_layer_from_the_head_down(tiny_bert):
     from thaw.tasks.sequence import SequenceClassification
 
     task = SequenceClassification(tiny_bert, ["a", "b"], learning_rate=1.0, layer_decay=0.5)
-    optimizer = adamw(task.model, 1.0, 0.01, learning_rate_factors(task.model, 0.5))
+    optimizer = build_optimizer(task.model, 1.0, 0.01, learning_rate_factors(task.model, 0.5))
     rates = {id(p): g["lr"] for g in optimizer.param_groups for p in g["params"]}
     found = {n: rates[id(p)] for n, p in task.model.named_parameters()}
     assert found["classifier.weight"] == found["bert.pooler.dense.weight"] == 1
     assert found["bert.encoder.layer.1.output.dense.bias"] == 0.5
     assert found["bert.encoder.layer.0.output.dense.bias"] == 0.25
     assert found["bert.embeddings.word_embeddings.weight"] == 0.125
-
-
-def test_the_log_has_a_table_of_parts(run, caplog):
-    with caplog.at_level("INFO"):
-        run("freeze=last", "task.layer_decay=0.5", "trainer.max_epochs=1")
-    [table] = [r.getMessage() for r in caplog.records if r.getMessage().startswith("part ")]
-    assert [" ".join(line.split()) for line in table.splitlines()] == [
-        "part parameters trains learning rate",
-        "embeddings 11,776 frozen",
-        "block 0 8,544 frozen",
-        "block 1 8,544 trained 0.0015",
-        "head 1,122 trained 0.003",
-    ]
 
 
 def test_all_parameters_are_listed_by_name_with_shape_and_part(overrides, capsys):
@@ -214,9 +213,7 @@ def test_all_parameters_are_listed_by_name_with_shape_and_part(overrides, capsys
 def test_cfg_job_shows_the_parts_below_the_config(overrides):
     overrides.remove("logger=csv")  # W&B's name follows from what runs, and nothing does
     options = [*overrides, "freeze=gradual", "--cfg", "job"]
-    done = subprocess.run(
-        [sys.executable, "train.py", *options], cwd=REPOSITORY, capture_output=True, text=True
-    )
+    done = python("train.py", *options)
     assert done.returncode == 0, done.stderr
     assert OmegaConf.create(done.stdout).freeze.every == 0.1
     lines = [" ".join(line.split()) for line in done.stdout.splitlines()]

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import transformers
 
+import thaw
 from helpers.encoders import CONFIGS
-from helpers.tiny import REPOSITORY, runner, save_tiny, tiny_config
+from helpers.tiny import REPOSITORY, save_tiny, sentences, tiny_config
 from thaw.encoder.onnx import graph as onnx
 from thaw.errors import ThawError
 from thaw.export import main as export
 from thaw.predict import main as predict
-from thaw.tasks.sequence import SequencePredictor
+from thaw.tasks.predictors.sequence import SequencePredictor
 
 SHORT = ["trainer.max_epochs=1", "trainer.max_steps=2", "trainer.val_check_interval=1.0"]
 
@@ -66,11 +67,10 @@ def example():
     return code
 
 
-def test_a_classifier_gives_its_probabilities_without_torch(run, tmp_path, capsys):
-    done = run(*SHORT)
-    difference = export([f"run={done}", "format=onnx"])
-    assert difference < 1e-4
-    assert "model.onnx: logits differ from torch's by" in capsys.readouterr().out
+def test_a_classifier_gives_its_probabilities_without_torch(exported, tmp_path):
+    done = exported.directory
+    assert exported.difference < 1e-4
+    assert "model.onnx: logits differ from torch's by" in exported.said
     check_probabilities(done, tmp_path)
     code = example().replace("<run>", str(done)) + "\nimport sys\nassert 'torch' not in sys.modules"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -80,12 +80,18 @@ def test_a_classifier_gives_its_probabilities_without_torch(run, tmp_path, capsy
     assert [line.split()[0] for line in shown.stdout.splitlines()] == wanted
 
 
-def test_setfits_encoder_pooling_and_head_are_one_graph(overrides, tmp_path):
-    done = runner(overrides, tmp_path)(
-        "task=setfit", "task.shots=4", "task.steps=1", "trainer.max_epochs=1"
-    )
-    export([f"run={done}"])
+def test_setfits_encoder_pooling_and_head_are_one_graph(finished_copy, tmp_path):
+    done = finished_copy("task=setfit", "task.shots=8", "task.steps=2", "trainer.max_epochs=1")
+    assert export([f"run={done}", "format=onnx"]) < 1e-4
     check_probabilities(done, tmp_path)
+    texts = [text for text, _ in sentences(40, seed=3)]
+    few = thaw.load(done, engine="onnx")
+    whole = thaw.load(done, accelerator="cpu").predict_proba(texts)
+    assert few.predict_proba(texts) == pytest.approx(whole, abs=1e-4)
+    half = thaw.load(done, accelerator="cpu", precision="bf16-true").predict_proba(texts)
+    assert half == pytest.approx(whole, abs=0.05)
+    with pytest.raises(ThawError, match="has no embeddings"):
+        few.embed(texts)
 
 
 @pytest.mark.slow
@@ -154,7 +160,7 @@ def test_every_architecture_has_the_same_logits_in_onnx_and_torch(kind, tmp_path
 
 @pytest.mark.slow
 def test_masked_words_have_logits_alone(tmp_path):
-    from thaw.tasks.mlm import MaskedPredictor
+    from thaw.tasks.predictors.mlm import MaskedPredictor
 
     model = save_tiny("BertForMaskedLM", tiny_config(), tmp_path / "model")
     assert onnx.export_onnx(MaskedPredictor, model, tmp_path / "onnx", 48, 1e-4) < 1e-4

@@ -37,9 +37,9 @@ from thaw.tasks.mlm import MaskedLanguageModel
 from thaw.tasks.ner import TokenClassification
 from thaw.tasks.sequence import SequenceClassification
 from thaw.tasks.setfit import SetFit
-from thaw.training import timer
-from thaw.training.nonfinite_guard import NonFiniteGuard
-from thaw.training.timer import TrainingTimer
+from thaw.training.callbacks import timer
+from thaw.training.callbacks.nonfinite_guard import NonFiniteGuard
+from thaw.training.callbacks.timer import TrainingTimer
 
 # THAW_TEST_GPU=1 python -m pytest tests/encoder/test_packed_attention.py
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU with flash attention")

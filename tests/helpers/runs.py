@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from safetensors.torch import load_file
 
 from helpers.tiny import REPOSITORY
+from helpers.warm import FOR_CHECKS, python
 
 
 def metrics_of(directory):
@@ -18,7 +20,7 @@ def metrics_of(directory):
 
 
 def start(overrides, directory, **env):
-    """`python train.py` as a user starts it."""
+    """`python train.py` as a user starts it, in a process of its own."""
     return subprocess.Popen(
         [sys.executable, "train.py", *overrides, f"hydra.run.dir={directory}"],
         cwd=REPOSITORY,
@@ -39,12 +41,13 @@ def overrides_of(task, overrides, ner_overrides, checkpoint):
 
 def typed(overrides, directory):
     """`python train.py` with these overrides, as a user types them."""
-    return subprocess.run(
-        [sys.executable, "train.py", *overrides, f"hydra.run.dir={directory}"],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-    )
+    return python("train.py", *overrides, f"hydra.run.dir={directory}")
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
 
 
 def files_of(directory):
@@ -70,9 +73,7 @@ def loaded_after(*overrides):
         f"heavy = [name for name in {HEAVY} if name in sys.modules]\n"
         "print('loaded', code, *heavy)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script, *overrides], cwd=REPOSITORY, capture_output=True, text=True
-    )
+    done = python("-c", script, *overrides, modules=FOR_CHECKS)
     _, code, *heavy = done.stdout.splitlines()[-1].split()
     return int(code), heavy, done.stderr
 

@@ -2,11 +2,9 @@
 
 import csv
 import json
-import os
-import subprocess
-import sys
 
 from helpers.tiny import REPOSITORY
+from helpers.warm import python
 
 
 def job(sweep, name, *overrides, metrics=None, reason=None):
@@ -28,12 +26,8 @@ def rows_of(sweep):
         return list(csv.DictReader(file))
 
 
-def sweep_of(*overrides, cwd):
-    done = subprocess.run(
-        [sys.executable, REPOSITORY / "train.py", "-m", *overrides],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        env=os.environ | {"THAW_CACHE": str(cwd / "c")},
-    )
+def sweep_of(*overrides, cwd, start=python):
+    """A sweep as a user types it in `cwd`, and its directory."""
+    env = {"THAW_CACHE": str(cwd / "c")}
+    done = start(REPOSITORY / "train.py", "-m", *overrides, cwd=cwd, env=env)
     return done, next(iter(cwd.glob("multirun/*/*")), None)

@@ -113,6 +113,37 @@ def write_columns(path: Path, sentences: Iterable[Sequence[tuple[str, str]]]) ->
     return path
 
 
+TINY_RUN = [
+    "data.batch_size=8",
+    "data.max_tokens=64",
+    "task.learning_rate=3e-3",
+    "logger=csv",
+    "trainer.accelerator=cpu",
+    "trainer.precision=32-true",
+    "trainer.max_epochs=2",
+    "trainer.log_every_n_steps=1",
+]
+
+
+def review_overrides(checkpoint: Path, reviews: Path) -> list[str]:
+    """A run of two epochs on CPU in a few seconds."""
+    splits = [f"data.{name}={name}.csv" for name in ("train", "validation", "test")]
+    return [
+        "data=files",
+        f"data.path={reviews}",
+        *splits,
+        *TINY_RUN,
+        f"model.checkpoint={checkpoint}",
+    ]
+
+
+def tagged_overrides(checkpoint: Path, tagged: Path) -> list[str]:
+    """A run of task=ner of two epochs on CPU in a few seconds."""
+    splits = [f"data.{name}={name}.conll" for name in ("train", "validation", "test")]
+    task = ["task=ner", "data=conll", f"data.path={tagged}"]
+    return [*task, *splits, *TINY_RUN, f"model.checkpoint={checkpoint}"]
+
+
 def runner(overrides: list[str], tmp_path: Path) -> Callable[..., Path]:
     """A function that runs thaw with these and further overrides; see `run`."""
 

@@ -1,5 +1,6 @@
-"""A callback that notes what is loaded when training starts."""
+"""Callbacks that tests add to a run."""
 
+import os
 from typing import ClassVar
 
 import lightning.pytorch as pl
@@ -12,3 +13,20 @@ class Watch(pl.Callback):
 
     def on_train_batch_end(self, trainer, *args):
         self.started.append(trainer.loggers[0]._experiment is not None)
+
+
+class Signal(pl.Callback):
+    """Sends this process a signal at the end of a step, as a cluster or a user does.
+
+    Args:
+        number: the signal's.
+        step: the step's, from 1.
+    """
+
+    def __init__(self, number: int, step: int) -> None:
+        self.number = number
+        self.step = step
+
+    def on_train_batch_end(self, trainer, *args):
+        if trainer.global_step == self.step:
+            os.kill(os.getpid(), self.number)

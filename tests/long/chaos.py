@@ -39,13 +39,14 @@ from helpers.tiny import (
 
 # Where a phase begins, how many seconds after that a kill comes at the latest, and how often a run
 # comes there at least.
+CHECKPOINT = "thaw.training.callbacks.resumable_checkpoint.Checkpoint"
 PHASES: dict[str, tuple[str, float, int]] = {
     "start": ("", 1.5, 1),
     "wheel": ("thaw.storage.wheels.download_and_unpack", 1.5, 1),
-    "prefix": ("thaw.encoder.frozen_prefix.Prefix.write", 0.04, 2),
-    "training": ("thaw.training.resumable_checkpoint.Checkpoint.on_train_batch_start", 0.05, 16),
-    "checkpoint": ("thaw.training.resumable_checkpoint.Checkpoint.save", 0.03, 8),
-    "validation": ("thaw.training.resumable_checkpoint.Checkpoint.on_validation_end", 0.05, 8),
+    "prefix": ("thaw.encoder.frozen_prefix.prefix.Prefix.write", 0.04, 2),
+    "training": (f"{CHECKPOINT}.on_train_batch_start", 0.05, 16),
+    "checkpoint": (f"{CHECKPOINT}.save", 0.03, 8),
+    "validation": (f"{CHECKPOINT}.on_validation_end", 0.05, 8),
     "test": ("thaw.train.run_test", 0.2, 1),
     "export": ("thaw.report.run.export", 0.1, 1),
     "results": ("thaw.report.run.learning_curve_figure", 0.5, 1),

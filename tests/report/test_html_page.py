@@ -77,8 +77,8 @@ def findings(**changes):
     return Findings(**base | changes)
 
 
-def test_a_run_leaves_a_report_with_its_scores_figures_errors_and_config(run):
-    directory = run()
+def test_a_run_leaves_a_report_with_its_scores_figures_errors_and_config(finished):
+    directory = finished()
     page, metrics = (
         read(directory / "report.html"),
         json.loads((directory / "metrics.json").read_text()),
@@ -104,10 +104,10 @@ def test_a_run_leaves_a_report_with_its_scores_figures_errors_and_config(run):
     assert (directory / "report.html").stat().st_size < 500_000
 
 
-def test_errors_are_wrong_predictions_with_the_highest_probability_first(run):
+def test_errors_are_wrong_predictions_with_the_highest_probability_first(finished):
     import pyarrow.parquet as pq
 
-    directory = run()
+    directory = finished()
     page = read(directory / "report.html")
     rows = pq.read_table(directory / "predictions.parquet").to_pylist()
     wrong = [row for row in rows if row["label"] != row["prediction"]]
@@ -167,8 +167,8 @@ def test_invisible_characters_of_a_text_are_made_visible(tmp_path):
     assert "😀" in page.text
 
 
-def test_entities_and_kinds_of_errors_are_marked_in_sentences(run_ner):
-    directory = run_ner()
+def test_entities_and_kinds_of_errors_are_marked_in_sentences(finished_ner):
+    directory = finished_ner()
     page = read(directory / "report.html")
     errors = [json.loads(line) for line in (directory / "errors.jsonl").read_text().splitlines()]
     assert errors

@@ -35,10 +35,10 @@ def snippets(directory):
 
 
 @pytest.mark.parametrize("task", ["sequence", "ner", "mlm", "setfit"])
-def test_a_text_of_5000_words_is_read_as_training_would(task, run, run_ner):
+def test_a_text_of_5000_words_is_read_as_training_would(task, finished, finished_ner):
     words = {"mlm": ["task.probes=[]"], "setfit": ["task.shots=8", "task.steps=2"]}.get(task, [])
-    own = [f"task={task}", *words, "data.max_tokens=32", "trainer.max_epochs=1"]
-    done = run_ner("data.max_tokens=32", "trainer.max_epochs=1") if task == "ner" else run(*own)
+    own = [*words, "data.max_tokens=32", "trainer.max_epochs=1"]
+    done = finished_ner(*own) if task == "ner" else finished(f"task={task}", *own)
     config = json.loads((done / "model" / "tokenizer_config.json").read_text())
     assert config["model_max_length"] == 32
     for code in snippets(done):
@@ -55,15 +55,16 @@ def test_a_text_of_5000_words_is_read_as_training_would(task, run, run_ner):
             assert len(model.predict([LONG])) == 1
 
 
-def test_the_page_on_run_directories_shows_a_call_that_works(run):
-    done = run("data.max_tokens=32", "trainer.max_epochs=1")
+def test_the_page_on_run_directories_shows_a_call_that_works(finished):
+    done = finished("task=sequence", "data.max_tokens=32", "trainer.max_epochs=1")
     page = (REPOSITORY / "docs" / "run-directory.md").read_text()
     [block] = [b for b in BLOCK.findall(page) if "pipeline(" in b]
     block = block.replace("<run>", str(done)).replace("A warm, funny film.", LONG)
     assert loaded(block)[0]["label"] in ("neg", "pos")
 
 
-def test_a_model_can_be_trained_on_with_longer_texts_than_before(run):
-    first = run("data.max_tokens=16", "trainer.max_epochs=1", name="first")
-    again = run(f"model.checkpoint={first / 'model'}", "data.max_tokens=48", name="again")
+def test_a_model_can_be_trained_on_with_longer_texts_than_before(finished, run):
+    first = finished("task=sequence", "data.max_tokens=32", "trainer.max_epochs=1")
+    longer = [f"model.checkpoint={first / 'model'}", "data.max_tokens=48"]
+    again = run(*longer, "trainer.max_epochs=1")
     assert (again / "metrics.json").is_file()

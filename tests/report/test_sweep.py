@@ -1,8 +1,6 @@
 """The summary of a sweep, its failed jobs, and how it is resumed."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 from matplotlib.figure import Figure
@@ -11,6 +9,7 @@ from omegaconf import OmegaConf
 from helpers.sweeps import job, rows_of, scores, sweep_of
 from helpers.tiny import REPOSITORY
 from helpers.wandb_file import Offline
+from helpers.warm import python
 from thaw.cli.jobs import job_dir, read_jobs
 from thaw.report.sweep import axes, log_summary_to_wandb, summarize, swept
 from thaw.report.sweep_figures import sweep_panels
@@ -144,11 +143,6 @@ def test_a_missing_sweep_and_a_single_run_cannot_be_resumed_as_a_sweep(overrides
     done, _ = sweep_of(*overrides, "seed=1,2", "resume=nowhere", cwd=tmp_path)
     assert done.returncode == 2
     assert "resume=nowhere: no sweep there" in done.stderr
-    done = subprocess.run(
-        [sys.executable, REPOSITORY / "train.py", *overrides, "resume=nowhere"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
+    done = python(REPOSITORY / "train.py", *overrides, "resume=nowhere", cwd=tmp_path)
     assert done.returncode == 2
     assert "nowhere: no such directory" in done.stderr

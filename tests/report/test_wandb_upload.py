@@ -4,26 +4,24 @@ import json
 
 import pytest
 
+from helpers.tiny import review_overrides, runner
 from helpers.wandb_file import Offline
 from thaw.cli.jobs import short
 from thaw.dashboard import main, workspace
 from thaw.errors import ThawError
 
 
-@pytest.fixture
-def logged(run, overrides):
-    """Runs with W&B and further overrides; gives the run directory and the run as read back."""
-
-    def go(*extra):
-        overrides.remove("logger=csv")
-        directory = run("logger=wandb", *extra)
-        return directory, Offline(directory)
-
-    return go
+@pytest.fixture(scope="module")
+def classified(tiny_bert, reviews, tmp_path_factory):
+    """A finished classifier and its W&B run."""
+    overrides = [w for w in review_overrides(tiny_bert, reviews) if w != "logger=csv"]
+    options = ["logger=wandb", "task.layer_decay=0.5", "callbacks.early_stopping=null"]
+    directory = runner([*overrides, *options], tmp_path_factory.mktemp("wandb"))()
+    return directory, Offline(directory)
 
 
-def test_a_run_logs_scores_speed_memory_and_a_learning_rate_for_each_group(logged):
-    _, wandb = logged("task.layer_decay=0.5", "callbacks.early_stopping=null")
+def test_a_run_logs_scores_speed_memory_and_a_learning_rate_for_each_group(classified):
+    _, wandb = classified
     for key in (
         "train/loss",
         "train/tokens_per_second",
@@ -42,8 +40,9 @@ def test_a_run_logs_scores_speed_memory_and_a_learning_rate_for_each_group(logge
     assert wandb.tags == ["sequence", "files", "minilm"]
 
 
-def test_a_finished_run_logs_what_its_report_shows(logged):
-    directory, wandb = logged()
+def test_a_finished_run_logs_what_its_report_shows(classified):
+    directory, wandb = classified
+    assert not (directory / "metrics.csv").exists(), "that is logger=csv"
     metrics = json.loads((directory / "metrics.json").read_text())
     for key in ("test/f1/pos", "fit_seconds", "test/accuracy"):
         assert wandb.summary[key] == pytest.approx(metrics[key])
@@ -64,9 +63,10 @@ def test_a_finished_run_logs_what_its_report_shows(logged):
     assert all(artifact.type != "model" for artifact in wandb.artifacts)
 
 
-def test_the_model_is_an_artifact_if_asked_for_and_checkpoints_never_are(logged):
-    directory, wandb = logged("logger.wandb.log_model=true", "trainer.max_epochs=1")
-    models = [a for a in wandb.artifacts if a.type == "model"]
+def test_the_model_is_an_artifact_if_asked_for_and_checkpoints_never_are(run, overrides):
+    overrides.remove("logger=csv")
+    directory = run("logger=wandb", "logger.wandb.log_model=true", "trainer.max_epochs=1")
+    models = [a for a in Offline(directory).artifacts if a.type == "model"]
     [model] = models
     assert sorted(model.aliases) == ["best", "latest"]
     names = {entry.path for entry in model.manifest.contents}
@@ -101,9 +101,9 @@ def metrics_of(made):
             yield from getattr(panel, "media_keys", None) or []
 
 
-def test_the_dashboard_draws_what_runs_log(logged):
+def test_the_dashboard_draws_what_runs_log(classified):
     pytest.importorskip("wandb_workspaces")
-    _, wandb = logged()
+    _, wandb = classified
     made = workspace("team", "thaw", "thaw")
     drawn = set(metrics_of(made))
     assert {"train/loss", "val/f1", "test/f1", "train/tokens_per_second", "report"} <= drawn

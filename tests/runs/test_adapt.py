@@ -1,12 +1,11 @@
 """experiment=chapter/adapt: three runs a seed, and their scores side by side."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
-from helpers.tiny import REPOSITORY
+from helpers.runs import typed
+from helpers.warm import python
 from thaw.adapt import summary
 from thaw.predict import main as predict
 
@@ -21,22 +20,15 @@ def test_summary_by_hand():
 
 def test_each_seed_pretrains_and_classifies_with_and_without(overrides, tmp_path, capsys):
     options = [w for w in overrides if not w.startswith("trainer.max_epochs")]
-    done = subprocess.run(
-        [
-            sys.executable,
-            "train.py",
-            "experiment=chapter/adapt",
-            *options,
-            "adapt.seeds=[1,2]",
-            "data.label=label",
-            "trainer.max_epochs=1",
-            'adapt.pretrain=["task=mlm","data.batch_size=16"]',
-            f"hydra.run.dir={tmp_path / 'run'}",
-        ],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-    )
+    words = [
+        "experiment=chapter/adapt",
+        *options,
+        "adapt.seeds=[1,2]",
+        "data.label=label",
+        "trainer.max_epochs=1",
+        'adapt.pretrain=["task=mlm","data.batch_size=16"]',
+    ]
+    done = typed(words, tmp_path / "run")
     assert done.returncode == 0, done.stdout + done.stderr
     scores = json.loads((tmp_path / "run" / "scores.json").read_text())
     assert [s["seed"] for s in scores] == [1, 2]
@@ -58,12 +50,7 @@ def test_each_seed_pretrains_and_classifies_with_and_without(overrides, tmp_path
     before = (tmp_path / "run" / "scores.json").read_text()
     for path in ("metrics.json", "seed-2/adapted/metrics.json"):  # as if killed in the last run
         (tmp_path / "run" / path).unlink()
-    done = subprocess.run(
-        [sys.executable, "train.py", f"resume={tmp_path / 'run'}"],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-    )
+    done = python("train.py", f"resume={tmp_path / 'run'}")
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("going on after step") == 1
     assert (tmp_path / "run" / "scores.json").read_text() == before

@@ -3,6 +3,7 @@
 import pytest
 
 from helpers.sweeps import rows_of, sweep_of
+from helpers.warm import new_python
 from thaw.cli.compose import explain
 
 
@@ -26,6 +27,7 @@ def test_a_launcher_runs_every_job_and_names_the_one_that_fails(engine, override
         "freeze=last",
         "freeze.blocks=0,1,9,2",
         cwd=tmp_path,
+        start=new_python,
     )
     assert done.returncode == 1, done.stdout + done.stderr
     assert [r["status"] for r in rows_of(sweep)] == ["done", "done", "failed", "done"]
@@ -44,6 +46,7 @@ def test_a_launchers_jobs_may_have_processes_of_their_own(overrides, tmp_path):
         "seed=1,2",
         "trainer.devices=2",
         cwd=tmp_path,
+        start=new_python,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert [r["status"] for r in rows_of(sweep)] == ["done", "done"]
@@ -61,6 +64,7 @@ def test_optuna_searches_over_the_watched_metric(overrides, tmp_path):
         "hydra.sweeper.params={task.learning_rate: 'tag(log, interval(1e-4, 1e-2))', "
         "data.batch_size: 'choice(8, 16)'}",
         cwd=tmp_path,
+        start=new_python,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     rows = rows_of(sweep)

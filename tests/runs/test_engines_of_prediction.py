@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import thaw
+from helpers.shared import copy_of
 from helpers.tiny import sentences, tagged_sentences
 from thaw.export import main as export
 from thaw.predict import main as predict
@@ -14,8 +15,22 @@ TEXTS = [text for text, _ in sentences(40, seed=3)]
 
 
 @pytest.fixture
-def trained(run):
-    return run("trainer.max_epochs=3", "task.learning_rate=1e-2")
+def trained(finished):
+    return finished("trainer.max_epochs=3", "task.learning_rate=1e-2")
+
+
+@pytest.fixture
+def exported_again(exported, tmp_path, monkeypatch):
+    """A copy of an exported run, and the command's arguments to quantize it once more."""
+
+    def kept(predictor, model, directory, *options):
+        assert (directory / "model.onnx").is_file()
+        return 0.0
+
+    monkeypatch.setattr("thaw.encoder.onnx.graph.export_onnx", kept)
+    run = copy_of(exported.directory, tmp_path / "again")
+    (run / "model" / "onnx" / "model_int8.onnx").unlink()
+    return run, [f"run={run}", "quantize=int8"]
 
 
 def test_bfloat16_says_what_float32_says(trained):
@@ -28,19 +43,21 @@ def test_bfloat16_says_what_float32_says(trained):
 @pytest.mark.parametrize(
     ("units", "chosen"), [("this CPU has avx512_bf16", "bf16-true"), ("", "32-true")]
 )
-def test_auto_is_bfloat16_where_there_are_units(trained, monkeypatch, capsys, units, chosen):
-    monkeypatch.setattr("thaw.tasks.predictor.bf16_units", lambda device: units)
-    (trained / "new.txt").write_text("a good film\n")
-    words = [f"run={trained}", f"input={trained / 'new.txt'}", "accelerator=cpu", "precision=auto"]
+def test_auto_is_bfloat16_where_there_are_units(
+    trained, monkeypatch, capsys, tmp_path, units, chosen
+):
+    monkeypatch.setattr("thaw.tasks.predictors.base.bf16_units", lambda device: units)
+    (tmp_path / "new.txt").write_text("a good film\n")
+    words = [f"run={trained}", f"input={tmp_path / 'new.txt'}", "accelerator=cpu", "precision=auto"]
     assert predict(words) == 1
     assert f"precision=auto is {chosen} here" in capsys.readouterr().err
 
 
-def test_the_exports_answer_as_torch_does(trained, capsys):
+def test_the_exports_answer_as_torch_does(trained, exported):
     with pytest.raises(thaw.ThawError, match=r"there is no .*model\.onnx. Export it"):
         thaw.load(trained, engine="onnx")
-    export([f"run={trained}", "quantize=int8", "tolerance=5"])
-    assert "of the predictions change" in capsys.readouterr().out
+    assert "of the predictions change" in exported.said
+    trained = exported.directory
     kept = json.loads((trained / "model" / "onnx" / "int8.json").read_text())
     metrics = json.loads((trained / "metrics.json").read_text())
     assert kept["score"] == pytest.approx(metrics["test/f1"])
@@ -53,20 +70,24 @@ def test_the_exports_answer_as_torch_does(trained, capsys):
     assert "int8" in repr(int8)
 
 
-def test_a_loss_above_the_tolerance_is_an_error_and_nothing_stays(trained):
+def test_a_loss_above_the_tolerance_is_an_error_and_nothing_stays(exported_again):
+    run, arguments = exported_again
     with pytest.raises(thaw.ThawError, match=r"F1 falls by .* expected -101 at most"):
-        export([f"run={trained}", "quantize=int8", "tolerance=-101"])
-    assert not (trained / "model" / "onnx" / "model_int8.onnx").exists()
+        export([*arguments, "tolerance=-101"])
+    assert not (run / "model" / "onnx" / "model_int8.onnx").exists()
 
 
-def test_a_run_without_a_test_has_nothing_to_measure_on(run):
-    done = run("trainer.max_epochs=1", "data.test=null")
+def test_a_run_without_a_test_has_nothing_to_measure_on(exported_again):
+    run, arguments = exported_again
+    (run / "predictions.parquet").unlink()
     with pytest.raises(thaw.ThawError, match=r"has no predictions\.parquet to measure"):
-        export([f"run={done}", "quantize=int8"])
+        export(arguments)
 
 
-def test_entities_and_setfit_have_the_engines_too(run, run_ner):
-    done = run_ner("trainer.max_epochs=2")
+def test_entities_have_the_engines_too(finished_ner, tmp_path):
+    done = copy_of(finished_ner(), tmp_path / "run")
+    with pytest.raises(thaw.ThawError, match=r"F1 falls by .* expected -101 at most"):
+        export([f"run={done}", "quantize=int8", "tolerance=-101"])
     export([f"run={done}", "quantize=int8", "tolerance=50"])
     texts = [" ".join(word for word, _ in pairs) for pairs in tagged_sentences(10, seed=2)]
     torch, onnx = thaw.load(done, accelerator="cpu"), thaw.load(done, engine="onnx")
@@ -74,15 +95,6 @@ def test_entities_and_setfit_have_the_engines_too(run, run_ner):
         [[(e["start"], e["label"]) for e in t] for t in m.entities(texts)] for m in (torch, onnx)
     ]
     assert spans[0] == spans[1]
-    done = run("task=setfit", "task.shots=8", "task.steps=2", "trainer.max_epochs=1", name="few")
-    export([f"run={done}"])
-    few = thaw.load(done, engine="onnx")
-    whole = thaw.load(done, accelerator="cpu").predict_proba(TEXTS)
-    assert few.predict_proba(TEXTS) == pytest.approx(whole, abs=1e-4)
-    half = thaw.load(done, accelerator="cpu", precision="bf16-true").predict_proba(TEXTS)
-    assert half == pytest.approx(whole, abs=0.05)
-    with pytest.raises(thaw.ThawError, match="has no embeddings"):
-        few.embed(TEXTS)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import re
+import signal
 import subprocess
 import sys
 
@@ -69,7 +71,7 @@ def test_what_was_trained_on_is_described_and_not_kept(place, options):
     assert (about["texts"], len(about["hash"])) == (54, 32)
 
 
-def test_every_command_takes_the_run(place, options):
+def test_every_command_takes_the_run(place, options, monkeypatch):
     found = pd.DataFrame(rows(30, seed=2))
     run = thaw.fit(train=pd.DataFrame(rows()), test=found, keep_data=True, **options)
     found.to_csv("new.csv", index=False)
@@ -77,7 +79,10 @@ def test_every_command_takes_the_run(place, options):
     metrics = evaluate([f"run={run.directory}", "data=files", "data.test=new.csv"])
     assert metrics["test/f1"] == pytest.approx(run.metrics["test/f1"])
     assert evaluate([f"run={run.directory}"]) == metrics, "the data is kept where it was asked for"
-    assert export([f"run={run.directory}"]) < 1e-3
+    graphs = []
+    monkeypatch.setattr("thaw.encoder.onnx.graph.export_onnx", lambda *a: graphs.append(a[1]) or 0)
+    export([f"run={run.directory}"])
+    assert graphs == [run.directory / "model"]
     assert thaw.Run(run.directory).metrics == run.metrics
     # A finished run that is resumed is done.
     assert thaw.fit(resume=run.directory, train=pd.DataFrame(rows()), test=found).metrics
@@ -93,6 +98,26 @@ def test_a_stopped_run_goes_on_with_the_same_data_and_with_no_other(place, optio
     again = thaw.fit(resume=run.directory, train=data)
     assert again.directory == run.directory
     assert again.metrics["steps"] == run.metrics["steps"]
+
+
+@pytest.mark.parametrize(
+    ("number", "error"), [(signal.SIGTERM, thaw.ThawError), (signal.SIGINT, KeyboardInterrupt)]
+)
+def test_a_signal_is_an_exception_that_says_how_to_go_on(place, options, number, error):
+    data = pd.DataFrame(rows())
+    word = f"+callbacks.signal={{_target_: helpers.watch.Signal, number: {int(number)}, step: 3}}"
+    before = signal.getsignal(number)
+    with pytest.raises(
+        error, match=r"go on with thaw\.fit\(resume='.*'\) and the same data"
+    ) as said:
+        thaw.fit(word, train=data, **options)
+    assert signal.getsignal(number) is before
+    directory = re.search("resume='(.*)'", str(said.value))[1]
+    with pytest.raises(thaw.ThawError, match="no run finished there"):
+        thaw.Run(directory)
+    run = thaw.fit(word, resume=directory, train=data)  # it names code, so it is said again
+    assert str(run.directory) == directory
+    assert run.metrics["steps"] == thaw.fit(train=data, **options).metrics["steps"]
 
 
 def test_entities_train_on_spans_of_a_frame(place, options):

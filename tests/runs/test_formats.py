@@ -52,8 +52,8 @@ def test_a_table_without_a_header_trains_and_is_predicted(run, tmp_path, capsys)
     assert (row["id"], row["1"]) == ("7", "good")
 
 
-def test_prediction_reads_what_annotators_rejected_too(run, tmp_path, capsys):
-    trained = run("trainer.max_epochs=1")
+def test_prediction_reads_what_annotators_rejected_too(finished, tmp_path, capsys):
+    trained = finished("trainer.max_epochs=1")
     records = [{"text": t, "label": "pos", "answer": "reject"} for t, _ in sentences(4, seed=5)]
     (tmp_path / "new.jsonl").write_text("\n".join(map(json.dumps, records)))
     rows = predicted(capsys, f"run={trained}", f"input={tmp_path}/new.jsonl")

@@ -2,14 +2,17 @@
 
 import io
 import json
+import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow.parquet as pq
 import pytest
 
 from helpers.tables import read_rows
-from helpers.tiny import sentences, write_csv
+from helpers.tiny import review_overrides, runner, sentences, write_csv
+from helpers.warm import python
 from thaw.errors import ThawError
 from thaw.evaluate import main as evaluate
 from thaw.predict import main as predict
@@ -21,8 +24,19 @@ def pipe(monkeypatch, content):
 
 
 @pytest.fixture
-def trained(run):
-    return run("trainer.max_epochs=1")
+def trained(finished):
+    return finished("trainer.max_epochs=1")
+
+
+@pytest.fixture(scope="module")
+def messages(tiny_bert, reviews, tmp_path_factory):
+    """A run on a file whose columns are called otherwise."""
+    directory = tmp_path_factory.mktemp("messages")
+    path = write_csv(directory / "own.csv", sentences(40, seed=3), ["Message", "stars"])
+    own = [f"data.train={path}", "data.path=null", "data.text=Message", "data.label=stars"]
+    splits = ["data.validation=0.2", "data.test=null"]
+    run = runner(review_overrides(tiny_bert, reviews), directory)
+    return run(*own, *splits, "trainer.max_epochs=1")
 
 
 def test_predictions_equal_those_of_the_run_and_keep_the_inputs_columns(trained, reviews, tmp_path):
@@ -53,16 +67,15 @@ def test_standard_input_is_a_text_a_line_and_output_is_jsonl(trained, monkeypatc
     assert all(row["prediction"] in ("neg", "pos") for row in rows)
 
 
-def test_text_lines_are_what_the_run_read_whatever_its_column(run, tmp_path, monkeypatch, capsys):
-    path = write_csv(tmp_path / "own.csv", sentences(40, seed=3), ["Message", "label"])
-    own = [f"data.train={path}", "data.path=null", "data.text=Message", "data.validation=0.2"]
-    trained = run(*own, "data.test=null", "trainer.max_epochs=1")
+def test_text_lines_are_what_the_run_read_whatever_its_column(
+    messages, tmp_path, monkeypatch, capsys
+):
     lines = "a good film\n\n"
     (tmp_path / "new.txt").write_text(lines)
     pipe(monkeypatch, lines.encode())
     capsys.readouterr()
     for given in ("-", tmp_path / "new.txt"):
-        assert predict([f"run={trained}", f"input={given}", "accelerator=cpu"]) == 2
+        assert predict([f"run={messages}", f"input={given}", "accelerator=cpu"]) == 2
         out, err = capsys.readouterr()
         assert [json.loads(line)["Message"] for line in out.splitlines()] == ["a good film", ""]
         assert "1 of 2 texts are empty" in err
@@ -141,7 +154,7 @@ def test_usage_is_printed_where_it_is_asked_for(capsys, command, word):
 
 
 def test_a_file_is_predicted_in_pieces_whose_order_is_kept(trained, tmp_path, monkeypatch):
-    monkeypatch.setattr("thaw.tasks.predictor.CHUNK", 2)
+    monkeypatch.setattr("thaw.tasks.predictors.base.CHUNK", 2)
     rows = [(text,) for text, _ in sentences(50, seed=5)]
     path = write_csv(tmp_path / "new.csv", rows, ["text"])
     out = tmp_path / "out.jsonl"
@@ -245,19 +258,9 @@ def test_evaluation_of_other_data(trained, tmp_path):
     assert 0 <= got["test/accuracy"] <= 1
 
 
-def test_evaluation_of_data_of_the_same_kind_keeps_the_runs_columns(run, tmp_path):
-    path = write_csv(tmp_path / "own.csv", sentences(40, seed=3), ["Message", "stars"])
-    columns = ["data.text=Message", "data.label=stars"]
-    trained = run(
-        *columns,
-        f"data.train={path}",
-        "data.path=null",
-        "data.validation=0.2",
-        "data.test=null",
-        "trainer.max_epochs=1",
-    )
+def test_evaluation_of_data_of_the_same_kind_keeps_the_runs_columns(messages, tmp_path):
     other = write_csv(tmp_path / "other.csv", sentences(9, seed=4), ["Message", "stars"])
-    arguments = [f"run={trained}", "trainer.accelerator=cpu"]
+    arguments = [f"run={messages}", "trainer.accelerator=cpu"]
     assert "test/f1" in evaluate([*arguments, "data=files", f"data.test={other}"])
     assert {key.split("/")[0] for key in evaluate([*arguments, "split=validation"])} == {"val"}
 
@@ -294,8 +297,7 @@ MALFORMED = [
 def test_malformed_rows_are_skipped_and_counted(trained, tmp_path):
     (tmp_path / "new.jsonl").write_text("\n".join(MALFORMED) + "\n")
     words = [f"run={trained}", f"input={tmp_path / 'new.jsonl'}", "accelerator=cpu"]
-    command = [sys.executable, "-m", "thaw.predict", *words]
-    done = subprocess.run([*command, "on_error=skip"], capture_output=True, text=True)
+    done = python("-m", "thaw.predict", *words, "on_error=skip")
     assert done.returncode == 3, done.stderr
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert [bool(row["error"]) for row in rows] == [False, True, True, True, True, False]
@@ -305,12 +307,12 @@ def test_malformed_rows_are_skipped_and_counted(trained, tmp_path):
     assert "line 3: not JSON" in rows[2]["error"]
     assert "row 4 has no 'text'; it has 'other'" in rows[3]["error"]
     assert "4 of 6 rows are skipped; the first: " in done.stderr
-    stopped = subprocess.run(command, capture_output=True, text=True)
+    stopped = python("-m", "thaw.predict", *words)
     assert (stopped.returncode, stopped.stdout) == (2, "")
 
 
-def test_a_row_that_stops_the_others_is_answered_alone(run, tmp_path, capsys):
-    trained = run("task=mlm", "task.probes=[]", "trainer.max_epochs=1")
+def test_a_row_that_stops_the_others_is_answered_alone(finished, tmp_path, capsys):
+    trained = finished("task=mlm", "task.probes=[]", "trainer.max_epochs=1")
     capsys.readouterr()
     (tmp_path / "new.txt").write_text("a [MASK] film\nno mask\na bad [MASK]\n")
     words = [f"run={trained}", f"input={tmp_path / 'new.txt'}", "accelerator=cpu"]
@@ -320,19 +322,34 @@ def test_a_row_that_stops_the_others_is_answered_alone(run, tmp_path, capsys):
     assert [len(row.get("masks", ())) for row in rows] == [1, 0, 1]
 
 
-@pytest.mark.parametrize("form", ["text", "jsonl"])
-def test_a_line_is_answered_before_the_next_one_is_written(trained, form):
-    words = [f"run={trained}", "input=-", f"format={form}", "stream=true", "accelerator=cpu"]
+def answers_each_line(form, stdin, stdout):
+    for text in ("a good film", "a bad film", "the plot"):
+        line = text if form == "text" else json.dumps({"text": text, "id": 1})
+        stdin.write(line + "\n")
+        stdin.flush()
+        assert json.loads(stdout.readline())["text"] == text
+    stdin.close()
+
+
+def test_a_line_is_answered_before_the_next_one_is_written(trained):
+    words = [f"run={trained}", "input=-", "stream=true", "accelerator=cpu"]
     command = [sys.executable, "-m", "thaw.predict", *words]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen(command, text=True, bufsize=1, **pipes) as process:
-        for text in ("a good film", "a bad film", "the plot"):
-            line = text if form == "text" else json.dumps({"text": text, "id": 1})
-            process.stdin.write(line + "\n")
-            process.stdin.flush()
-            assert json.loads(process.stdout.readline())["text"] == text
-        process.stdin.close()
+        answers_each_line("text", process.stdin, process.stdout)
     assert process.returncode == 0
+
+
+def test_a_line_of_json_is_answered_before_the_next_one_is_written(trained, monkeypatch):
+    (read, write), (answers, said) = os.pipe(), os.pipe()
+    words = [f"run={trained}", "input=-", "format=jsonl", "stream=true", "accelerator=cpu"]
+    with open(read) as stdin, open(said, "w") as stdout, ThreadPoolExecutor(1) as pool:
+        monkeypatch.setattr("sys.stdin", stdin)
+        monkeypatch.setattr("sys.stdout", stdout)
+        done = pool.submit(predict, words)
+        with open(write, "w") as ours, open(answers) as theirs:
+            answers_each_line("jsonl", ours, theirs)
+            assert done.result() == 3
 
 
 @pytest.mark.parametrize("option", ["on_error=ignore", "stream=yes"])

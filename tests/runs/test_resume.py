@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,10 +17,11 @@ import torch
 from filelock import FileLock
 
 from helpers.runs import curve, loaded_after, result, start
+from helpers.shared import copy_of
 from helpers.tiny import REPOSITORY
 from thaw.cli.resume import command_to_resume
 from thaw.errors import ThawError
-from thaw.training.resumable_checkpoint import Checkpoint
+from thaw.training.callbacks.resumable_checkpoint import Checkpoint
 
 ACCUMULATED = ["trainer.accumulate_grad_batches=2", "callbacks.early_stopping=null"]
 PROBES = "task.probes=['a [MASK] film','the story is [MASK]']"
@@ -55,6 +57,28 @@ def interrupted(signal_at: Callable[..., None]) -> Callable[..., Path]:
         directory: Path = run.directory("on")
         assert not (directory / "metrics.json").exists()
         return run(*overrides, *again, f"resume={directory}", name="on")
+
+    return go
+
+
+STOPPED: dict[tuple[str, ...], Path] = {}
+
+
+@pytest.fixture
+def stopped(
+    run: Any, signal_at: Callable[..., None], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Path]:
+    """Gives the directory of a run that was stopped at its tenth batch, which a test may change;
+    one training serves all tests with its overrides."""
+
+    def go(overrides: list[str], name: str = "on") -> Path:
+        if (key := tuple(overrides)) not in STOPPED:
+            signal_at(9)
+            with pytest.raises(SystemExit):
+                run(*overrides, name="stopped")
+            kept = tmp_path_factory.mktemp("stopped")
+            STOPPED[key] = copy_of(run.directory("stopped"), kept / "run")
+        return copy_of(STOPPED[key], run.directory(name))
 
     return go
 
@@ -124,6 +148,47 @@ def test_every_task_resumes(run, run_ner, interrupted, name):
     assert (result(directory), curve(directory)) == of_uninterrupted(run, overrides)
 
 
+SCHEDULE_FREE = ["optimizer=own", "optimizer._target_=schedulefree.AdamWScheduleFree"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["schedule=cosine"],
+        ["schedule=cosine_with_restarts", "task.warmup_steps=2"],
+        ["schedule=polynomial"],
+        ["schedule=inverse_sqrt"],
+        ["optimizer=adafactor", "schedule=constant"],
+        [*SCHEDULE_FREE, "schedule=constant"],
+        [
+            *("optimizer=own", "optimizer._target_=torch.optim.NAdam", "task.warmup_ratio=0"),
+            *("schedule=own", "schedule._target_=torch.optim.lr_scheduler.CosineAnnealingLR"),
+        ],
+    ],
+    ids=lambda options: options[0] if len(options) < 3 else options[1].rpartition(".")[2],
+)
+def test_every_optimizer_and_schedule_resumes(run, interrupted, options):
+    overrides = [*options, "callbacks.early_stopping=null"]
+    directory = interrupted(run, overrides, number=9)
+    assert (result(directory), curve(directory)) == of_uninterrupted(run, overrides)
+
+
+EMA = ["callbacks=ema", "callbacks.ema.decay=0.5"]
+
+
+def test_a_run_with_averaged_weights_resumes(run, interrupted):
+    overrides = [*EMA, "callbacks.early_stopping=null"]
+    directory = interrupted(run, overrides, number=9)
+    assert (result(directory), curve(directory)) == of_uninterrupted(run, overrides)
+
+
+@pytest.mark.parametrize("options", [[*SCHEDULE_FREE, "schedule=constant"], EMA])
+def test_weights_put_in_place_for_a_validation_are_told_from_others(run, interrupted, options):
+    overrides = [*options, "callbacks.early_stopping=null"]
+    directory = interrupted(run, overrides, number=2, hook="on_validation_batch_start")
+    assert (result(directory), curve(directory)) == of_uninterrupted(run, overrides)
+
+
 def test_a_resumed_run_keeps_the_decision_of_early_stopping(run, interrupted):
     overrides = [
         "task.learning_rate=0",
@@ -189,12 +254,9 @@ def cut_off(path: Path) -> None:
         ),
     ],
 )
-def test_damaged_checkpoints_are_skipped(run, signal_at, caplog, damaged, how, said):
+def test_damaged_checkpoints_are_skipped(run, stopped, caplog, damaged, how, said):
+    directory = stopped(ACCUMULATED)
     caplog.set_level("INFO")
-    signal_at(9)
-    with pytest.raises(SystemExit):
-        run(*ACCUMULATED, name="on")
-    directory = run.directory("on")
     for name in damaged:
         how(directory / "checkpoints" / name)
     run(*ACCUMULATED, f"resume={directory}", name="on")
@@ -204,17 +266,15 @@ def test_damaged_checkpoints_are_skipped(run, signal_at, caplog, damaged, how, s
     assert (result(directory), curve(directory)) == of_uninterrupted(run, ACCUMULATED)
 
 
-def test_a_run_directory_may_be_moved(run, signal_at):
-    signal_at(9)
-    with pytest.raises(SystemExit):
-        run(*ACCUMULATED, name="before")
-    run.directory("before").rename(run.directory("moved"))
+def test_a_run_directory_may_be_moved(run, stopped):
+    shutil.copytree(stopped(ACCUMULATED, name="before"), run.directory("moved"))
+    shutil.rmtree(run.directory("before"))
     directory = run(*ACCUMULATED, f"resume={run.directory('moved')}", name="moved")
     assert result(directory) == of_uninterrupted(run, ACCUMULATED)[0]
 
 
-def test_a_running_run_cannot_be_resumed(run, monkeypatch):
-    directory = run("trainer.max_epochs=1")
+def test_a_running_run_cannot_be_resumed(run, finished_copy, monkeypatch):
+    directory = finished_copy("trainer.max_epochs=1")
     acquire = FileLock.acquire
     monkeypatch.setattr(FileLock, "acquire", lambda lock, timeout=0: acquire(lock, timeout=0))
     with FileLock(directory / ".lock", is_singleton=False) as lock:
@@ -240,8 +300,8 @@ def test_checkpoints_are_written_every_so_many_steps_and_after_validations(run, 
     assert steps == [(n, "batch") for n in (3, 6, 8, 9, 12, 15)] + [(16, "end")]
 
 
-def test_seconds_and_samples_are_those_of_the_whole_run(run, interrupted):
-    directory = interrupted(run, ACCUMULATED, number=9)
+def test_seconds_and_samples_are_those_of_the_whole_run(run, stopped):
+    directory = run(*ACCUMULATED, f"resume={stopped(ACCUMULATED)}", name="on")
     state = torch.load(directory / "checkpoints" / "last.ckpt", weights_only=True)
     assert state["callbacks"]["Clock"]["samples"] == 2 * 64
     metrics = json.loads((directory / "metrics.json").read_text())
@@ -256,14 +316,11 @@ def test_the_wandb_run_is_resumed(run, interrupted, overrides):
 
 
 @pytest.mark.parametrize("lost", [["last.ckpt"], ["last.ckpt", "previous.ckpt", "best.ckpt"]])
-def test_tensorboard_shows_each_step_once(run, signal_at, lost):
+def test_tensorboard_shows_each_step_once(run, stopped, lost):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    signal_at(9)
     overrides = [*ACCUMULATED, "logger=tensorboard", "trainer.log_every_n_steps=1"]
-    with pytest.raises(SystemExit):
-        run(*overrides, name="on")
-    directory = run.directory("on")
+    directory = stopped(overrides)
     for name in lost:
         (directory / "checkpoints" / name).unlink()
     run(*overrides, f"resume={directory}", name="on")
@@ -272,8 +329,8 @@ def test_tensorboard_shows_each_step_once(run, signal_at, lost):
     assert steps == [*range(max(steps) + 1)]
 
 
-def test_a_run_and_what_it_may_not_change_are_known_without_torch(run):
-    directory = run("trainer.max_epochs=1")
+def test_a_run_and_what_it_may_not_change_are_known_without_torch(finished_copy):
+    directory = finished_copy("trainer.max_epochs=1")
     before = (directory / "metrics.json").stat().st_mtime_ns
     assert loaded_after(f"resume={directory}", "logger=none") == (0, [], "")
     assert (directory / "metrics.json").stat().st_mtime_ns == before
@@ -328,8 +385,8 @@ def test_what_a_run_took_from_elsewhere_is_shown_as_a_value(run, overrides):
         command_to_resume([f"resume={directory}", "trainer.default_root_dir=elsewhere"])
 
 
-def test_typed_overrides_replace_those_of_the_resumed_run(run):
-    directory = run("trainer.max_epochs=1")
+def test_typed_overrides_replace_those_of_the_resumed_run(finished):
+    directory = finished("trainer.max_epochs=1")
     overrides = command_to_resume([f"resume={directory}", "logger=none", "--cfg", "job"])
     assert overrides[:2] == ["--cfg", "job"]
     assert "logger=none" in overrides

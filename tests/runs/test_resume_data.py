@@ -8,7 +8,7 @@ import torch
 from helpers.tiny import sentences, tagged_sentences, write_columns, write_csv
 from thaw.data.contents import require_same_contents
 from thaw.errors import ThawError
-from thaw.training.resumable_checkpoint import Checkpoint
+from thaw.training.callbacks.resumable_checkpoint import Checkpoint
 
 HEADER = ["text", "label"]
 

@@ -117,8 +117,8 @@ def test_code_in_a_model_directory_is_not_imported(run, tiny_bert, marker, tmp_p
 
 
 @pytest.mark.parametrize("form", ["zip", "legacy", "pickle"])
-def test_a_checkpoint_with_a_payload_is_skipped(form, run, marker, caplog):
-    directory = run("trainer.max_epochs=1")
+def test_a_checkpoint_with_a_payload_is_skipped(form, run, finished_copy, marker, caplog):
+    directory = finished_copy("trainer.max_epochs=1")
     last = directory / "checkpoints" / "last.ckpt"
     state = torch.load(last, weights_only=True) | {"more": Payload(marker)}
     if form == "pickle":
@@ -132,8 +132,8 @@ def test_a_checkpoint_with_a_payload_is_skipped(form, run, marker, caplog):
     assert "from previous.ckpt" in caplog.text
 
 
-def test_a_run_that_names_code_resumes_only_if_the_code_is_typed_again(run, marker):
-    directory = run("trainer.max_epochs=1")
+def test_a_run_that_names_code_resumes_only_if_the_code_is_typed_again(finished_copy, marker):
+    directory = finished_copy("trainer.max_epochs=1")
     (directory / "metrics.json").unlink()
     word = "+callbacks.more._target_=pathlib.Path.touch"
     path = directory / ".hydra" / "overrides.yaml"
@@ -145,10 +145,10 @@ def test_a_run_that_names_code_resumes_only_if_the_code_is_typed_again(run, mark
 
 @pytest.mark.parametrize("task", ["sequence", "setfit"])
 def test_a_runs_model_is_predicted_with_and_evaluated_by_its_tensors(
-    task, run, reviews, marker, tmp_path
+    task, finished_copy, reviews, marker, tmp_path
 ):
-    overrides = ["task.shots=4", "task.steps=1"] if task == "setfit" else []
-    directory = run(f"task={task}", "trainer.max_epochs=1", *overrides)
+    few = ("task=setfit", "task.shots=8", "task.steps=2")
+    directory = finished_copy(*(few if task == "setfit" else ()), "trainer.max_epochs=1")
     poison(directory / "model", marker)
     poison(directory / "checkpoints", marker, ("best.ckpt", "last.ckpt"))
     commands = (
@@ -173,8 +173,8 @@ NAMING_CODE = (
 )
 
 
-def test_a_run_directory_that_names_code_is_refused(run, reviews, marker):
-    directory = run("trainer.max_epochs=1")
+def test_a_run_directory_that_names_code_is_refused(finished_copy, reviews, marker):
+    directory = finished_copy("trainer.max_epochs=1")
     path = directory / ".hydra" / "overrides.yaml"
     overrides = list(OmegaConf.load(path))
     for word in NAMING_CODE:

@@ -79,9 +79,12 @@ def tiny_mlm(tmp_path_factory):
     return save_tiny("BertForMaskedLM", tiny_config(), tmp_path_factory.mktemp("mlm") / "tiny")
 
 
+MLM = ("task=mlm", "trainer.val_check_interval=1.0")
+
+
 @pytest.fixture
 def overrides(overrides):
-    return [*overrides, "task=mlm", "trainer.val_check_interval=1.0"]
+    return [*overrides, *MLM]
 
 
 @pytest.mark.parametrize("piece", [2, 256])
@@ -214,7 +217,7 @@ def test_a_run_lowers_the_loss_and_shows_where_it_began(run):
     assert not (directory / "predictions.parquet").exists()
 
 
-def test_probes_are_filled_at_the_start_after_each_epoch_and_at_the_end(run, capsys):
+def test_probes_are_filled_after_each_epoch_and_do_not_change_training(run, finished, capsys):
     directory = run(PROBE)
     shown = capsys.readouterr().out
     asked = json.loads((directory / "probes.json").read_text())
@@ -228,13 +231,10 @@ def test_probes_are_filled_at_the_start_after_each_epoch_and_at_the_end(run, cap
         assert word["probability"] == pytest.approx(got["score"], abs=1e-5)
         key = f"probe/end/What a horrible [MASK]!/1/{word['token']}"
         assert metrics[key] == word["probability"]
-
-
-def test_probes_do_not_change_training(run):
-    one, two = run("task.probes=[]", name="a"), run(PROBE, name="b")
-    weights = [load_file(d / "model" / "model.safetensors") for d in (one, two)]
+    without = finished(*MLM, "task.probes=[]")
+    weights = [load_file(d / "model" / "model.safetensors") for d in (directory, without)]
     assert all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
-    assert json.loads((one / "probes.json").read_text()) == []
+    assert json.loads((without / "probes.json").read_text()) == []
 
 
 def test_a_probe_without_a_mask_is_refused(tiny_mlm):
@@ -256,8 +256,8 @@ def test_mask_is_replaced_by_the_models_own_mask_token(tiny_mlm, tmp_path):
     assert with_mask("a <mask> film", tokenizer) == "a <mask> film"
 
 
-def test_the_model_feeds_a_classifier(run):
-    directory = run("trainer.max_epochs=1")
+def test_the_model_feeds_a_classifier(run, finished):
+    directory = finished(*MLM, "task.probes=[]")
     classified = run(
         "task=sequence",
         f"model.checkpoint={directory / 'model'}",
@@ -303,14 +303,15 @@ def test_masks_change_with_the_epoch_and_stay_for_validation(run, monkeypatch):
 
 def test_two_seeds_are_validated_on_the_same_masks(run, tiny_mlm):
     one, two = (
-        run(f"model.checkpoint={tiny_mlm}", f"seed={seed}", name=f"{seed}") for seed in (1, 2)
+        run(f"model.checkpoint={tiny_mlm}", "trainer.max_epochs=1", f"seed={seed}", name=f"{seed}")
+        for seed in (1, 2)
     )
     assert metrics_of(one)["start/loss"] == metrics_of(two)["start/loss"]
     assert metrics_of(one)["val/loss"] != metrics_of(two)["val/loss"]
 
 
-def test_prediction_fills_masks_in(run, tmp_path, capsys):
-    directory = run("trainer.max_epochs=1")
+def test_prediction_fills_masks_in(finished, tmp_path):
+    directory = finished(*MLM, "task.probes=[]")
     path = write_csv(
         tmp_path / "new.csv", [("a [MASK] film", 1), ("[MASK] and [MASK]", 2)], ["text", "id"]
     )
@@ -333,8 +334,8 @@ def test_prediction_fills_masks_in(run, tmp_path, capsys):
         predict([f"run={directory}", f"input={path}", "accelerator=cpu"])
 
 
-def test_evaluation_gives_the_scores_of_the_run_again(run):
-    directory = run("trainer.max_epochs=1")
+def test_evaluation_gives_the_scores_of_the_run_again(finished):
+    directory = finished(*MLM, "task.probes=[]")
     got = evaluate([f"run={directory}", "trainer.accelerator=cpu"])
     for name in ("test/loss", "test/perplexity", "test/accuracy"):
         assert got[name] == pytest.approx(metrics_of(directory)[name], rel=1e-5), name

@@ -12,7 +12,9 @@ from tokenizers import Tokenizer, models, processors, trainers
 from tokenizers.pre_tokenizers import ByteLevel, Metaspace
 from transformers import AutoModelForTokenClassification, AutoTokenizer, PreTrainedTokenizerFast
 from transformers import pipeline as hf_pipeline
+from transformers.trainer_pt_utils import LabelSmoother
 
+from helpers.sweeps import sweep_of
 from helpers.tables import read_rows
 from helpers.tiny import REPOSITORY, tagged_sentences, write_columns
 from thaw.data.encode.windows import align, owned, prefix_spaces, windows
@@ -306,8 +308,31 @@ def test_the_focal_loss_equals_the_formula_of_the_paper(tiny_bert):
     torch.testing.assert_close(got, expected)
 
 
+@pytest.mark.parametrize("weights", [None, [1.0, 2.0, 3.0, 4.0, 5.0]])
+def test_the_smoothed_loss_equals_torchs_and_transformers(tiny_bert, weights):
+    torch.manual_seed(0)
+    logits, labels = torch.randn(2, 4, 5), torch.tensor([[0, 1, -100, 4], [2, -100, 3, 3]])
+    task = make_task(tiny_bert, label_smoothing=0.1, class_weights=weights)
+    got = task.loss(logits, labels)
+    weight = None if weights is None else torch.tensor(weights)
+    torch.testing.assert_close(
+        got,
+        torch.nn.functional.cross_entropy(
+            logits.flatten(0, 1), labels.flatten(), weight, label_smoothing=0.1
+        ),
+    )
+    if weights is None:
+        reference = LabelSmoother(epsilon=0.1)({"logits": logits}, labels)
+        torch.testing.assert_close(got, reference)
+
+
 def test_a_batch_without_labels_has_loss_0_and_no_gradient(tiny_bert, batch):
-    for options in ({}, {"focal_gamma": 0.5}, {"class_weights": [1.0] * 5}):
+    for options in (
+        {},
+        {"focal_gamma": 0.5},
+        {"class_weights": [1.0] * 5},
+        {"label_smoothing": 0.1},
+    ):
         task = make_task(tiny_bert, **options)
         loss = task.loss(task(**inputs_of(batch)), torch.full_like(batch["labels"], -100))
         loss.backward()
@@ -483,8 +508,8 @@ def test_a_type_of_any_name_gets_through_tables_and_figures(run_ner, tmp_path, c
     assert "$x^$/[red]" in capsys.readouterr().out
 
 
-def test_a_run_leaves_predictions_errors_and_scores(run_ner, tagged):
-    directory = run_ner()
+def test_a_run_leaves_predictions_errors_and_scores(finished_ner):
+    directory = finished_ner()
     names = {p.name for p in directory.iterdir()}
     assert {"predictions.jsonl", "errors.jsonl", "errors.png", "metrics.json", "model"} <= names
     rows = rows_of(directory / "predictions.jsonl")
@@ -692,21 +717,9 @@ def test_the_watched_metric_is_entity_f1(run_ner):
 
 
 def test_in_a_sweep_the_command_lines_data_wins_over_the_tasks(ner_overrides, tmp_path):
-    done = subprocess.run(
-        [
-            sys.executable,
-            REPOSITORY / "train.py",
-            "-m",
-            *ner_overrides,
-            "seed=1,2",
-            "trainer.max_epochs=1",
-        ],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
+    done, sweep = sweep_of(*ner_overrides, "seed=1,2", "trainer.max_epochs=1", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    jobs = sorted(tmp_path.glob("multirun/*/*/?"))
+    jobs = sorted(sweep.glob("?"))
     assert [metrics_of(job)["test/support/PER"] > 0 for job in jobs] == [True, True]
     assert done.stdout.count("data conll: 64 train") == 2
 

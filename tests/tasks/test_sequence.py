@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
+from transformers.trainer_pt_utils import LabelSmoother
 
 from helpers.tiny import sentences, write_csv
 from thaw.data.sequence import SequenceData
@@ -58,6 +59,24 @@ def test_loss_and_gradients_equal_transformers(tiny_bert, batch, tmp_path):
     expected.backward()
     for (name, a), b in zip(task.model.named_parameters(), model.parameters(), strict=True):
         torch.testing.assert_close(a.grad, b.grad, atol=1e-6, rtol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize("weights", [None, [1.0, 3.0]])
+def test_the_smoothed_loss_equals_torchs_and_transformers(tiny_bert, weights):
+    torch.manual_seed(0)
+    logits, labels = torch.randn(6, 2), torch.tensor([0, 1, 1, 0, 1, 1])
+    task = SequenceClassification(tiny_bert, ["a", "b"], label_smoothing=0.1, class_weights=weights)
+    got = task.loss(logits, labels)
+    weight = None if weights is None else torch.tensor(weights)
+    expected = torch.nn.functional.cross_entropy(logits, labels, weight, label_smoothing=0.1)
+    torch.testing.assert_close(got, expected)
+    if weights is None:
+        torch.testing.assert_close(got, LabelSmoother(epsilon=0.1)({"logits": logits}, labels))
+
+
+def test_several_labels_a_text_are_not_smoothed(tiny_bert):
+    with pytest.raises(ThawError, match=r"task\.label_smoothing is for one label a text"):
+        SequenceClassification(tiny_bert, ["a", "b"], multi_label=True, label_smoothing=0.1)
 
 
 def test_the_loss_of_several_labels_equals_transformers(tiny_bert, batch, tmp_path):

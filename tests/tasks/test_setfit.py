@@ -1,7 +1,6 @@
 """task=setfit: a few texts a class, pairs, a head in tensors, and an export that setfit loads."""
 
 import json
-import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -17,14 +16,14 @@ from setfit import SetFitModel
 from sklearn.linear_model import LogisticRegression
 from transformers import AutoTokenizer
 
+from helpers.sentence_models import load_sentence_model, save_sentence_model
 from helpers.tables import read_rows
 from helpers.tiny import runner, save_tiny, sentences, tiny_config, write_csv
 from thaw.data.batch.balanced import BalancedBatches
 from thaw.data.batch.pairs import PairBatches, sample_pairs
-from thaw.data.read.few_shots import distinct, draw
+from thaw.data.read.sampling.few_shots import distinct, draw
 from thaw.data.read.texts import Texts
 from thaw.encoder.linear_heads import differentiable_head
-from thaw.encoder.pooling import Pooling, write_pooling
 from thaw.errors import ThawError
 from thaw.tasks.contrastive import LOSSES, all_pairs, pair_loss, shared_labels
 from thaw.tasks.setfit import SetFit
@@ -81,13 +80,6 @@ def test_losses_have_finite_gradients(batch, name):
     LOSSES[name](x.requires_grad_(), all_pairs(y)).backward()
     assert x.grad is not None
     assert x.grad.isfinite().all()
-
-
-def test_mean_pooling_leaves_padding_out():
-    states = torch.tensor([[[1.0, 2.0], [3.0, 4.0], [100.0, 100.0]]])
-    mask = torch.tensor([[1, 1, 0]])
-    torch.testing.assert_close(Pooling()(states, mask), torch.tensor([[2.0, 3.0]]))
-    assert Pooling(normalize=True)(states, mask).norm() == pytest.approx(1.0)
 
 
 def texts(**counts: int) -> Texts:
@@ -195,6 +187,10 @@ def test_the_loss_of_given_pairs_is_that_of_sentence_transformers(batch):
     torch.testing.assert_close(pair_loss(x, pairs, y[i] == y[j]), expected)
 
 
+# As other tests have it, so that they share its run.
+FEW = ("task=setfit", "task.shots=8", "task.steps=2", "trainer.max_epochs=1")
+
+
 @pytest.fixture
 def run_setfit(overrides: list[str], tmp_path: Path) -> Callable[..., Path]:
     kept = [w for w in overrides if not w.startswith("data.batch_size")]
@@ -203,11 +199,11 @@ def run_setfit(overrides: list[str], tmp_path: Path) -> Callable[..., Path]:
 
 
 def test_a_run_is_the_same_in_thaw_evaluate_thaw_predict_and_setfit(
-    run_setfit: Callable[..., Path], reviews: Path, tmp_path: Path
+    finished: Callable[..., Path], reviews: Path, tmp_path: Path
 ):
     from thaw import evaluate, predict
 
-    run = run_setfit()
+    run = finished(*FEW)
     metrics = json.loads((run / "metrics.json").read_text())
     tested = pq.read_table(run / "predictions.parquet").to_pylist()
     assert len(tested) == 22  # the whole test split
@@ -226,9 +222,9 @@ def test_a_run_is_the_same_in_thaw_evaluate_thaw_predict_and_setfit(
 
 
 def test_the_head_in_the_checkpoint_is_tensors_and_the_exported_one(
-    run_setfit: Callable[..., Path],
+    finished: Callable[..., Path],
 ):
-    run = run_setfit()
+    run = finished(*FEW)
     state = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
     head = load_file(run / "model" / "head.safetensors")
     assert state["head.weight"].any()
@@ -244,24 +240,24 @@ def test_without_validation_the_head_fits_the_last_weights(run_setfit: Callable[
 def still_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny encoder without dropout, as a directory of sentence-transformers."""
     config = tiny_config(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
-    directory = save_tiny("BertModel", config, tmp_path_factory.mktemp("models") / "still")
-    write_pooling(Pooling(), 32, 64, directory)
-    return directory
+    directory = tmp_path_factory.mktemp("models")
+    return save_sentence_model(
+        save_tiny("BertModel", config, directory / "bert"), directory / "still"
+    )
 
 
 @pytest.mark.parametrize("normalize", [False, True])
 def test_loss_and_gradients_of_the_encoder_are_those_of_sentence_transformers(
     still_bert: Path, tmp_path: Path, normalize: bool
 ):
-    from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.losses import CosineSimilarityLoss
+    from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
 
-    shutil.copytree(still_bert, tmp_path / "model")
-    shutil.rmtree(tmp_path / "model" / "1_Pooling")
-    write_pooling(Pooling(normalize=normalize), 32, 64, tmp_path / "model")
+    modules = [Pooling(32), *([Normalize()] if normalize else [])]
+    save_sentence_model(still_bert, tmp_path / "model", *modules)
     texts = [text for text, _ in sentences(10)]
     labels = torch.arange(10) % 3
-    theirs = SentenceTransformer(str(tmp_path / "model"), device="cpu", local_files_only=True)
+    theirs = load_sentence_model(tmp_path / "model")
     i, j = torch.triu_indices(10, 10, offset=1)
     features = [theirs.tokenize([texts[k] for k in side]) for side in (i, j)]
     expected = CosineSimilarityLoss(theirs)(features, (labels[i] == labels[j]).float())
@@ -308,13 +304,11 @@ def test_other_losses_take_all_pairs(run_setfit: Callable[..., Path]):
 def test_with_a_frozen_encoder_the_head_is_logistic_regression_on_its_embeddings(
     run_setfit: Callable[..., Path], still_bert: Path, reviews: Path
 ):
-    from sentence_transformers import SentenceTransformer
-
     run = run_setfit("freeze=head", "task.shots=null", f"model.checkpoint={still_bert}")
     before = load_file(still_bert / "model.safetensors")
     for name, tensor in encoder_of(run).items():
         torch.testing.assert_close(tensor, before[name], rtol=0, atol=0)
-    theirs = SentenceTransformer(str(still_bert), device="cpu", local_files_only=True)
+    theirs = load_sentence_model(still_bert)
     splits = {s: list(read_rows(reviews / f"{s}.csv", "utf-8")) for s in ("train", "test")}
     x = {s: theirs.encode([row["text"] for row in rows]) for s, rows in splits.items()}
     head = LogisticRegression().fit(x["train"], [row["label"] == "pos" for row in splits["train"]])
@@ -456,11 +450,11 @@ def test_a_label_with_one_text_is_an_error(run_setfit: Callable[..., Path], tmp_
 
 
 def test_a_head_that_is_not_stored_as_tensors_is_never_read(
-    run_setfit: Callable[..., Path], reviews: Path
+    finished_copy: Callable[..., Path], reviews: Path
 ):
     from thaw import predict
 
-    run = run_setfit("trainer.max_epochs=1")
+    run = finished_copy(*FEW)
     (run / "model" / "model_head.pkl").write_bytes(b"not a pickle at all")
     predict.main([f"run={run}", f"input={reviews / 'test.csv'}", f"output={run / 'out.csv'}"])
     (run / "model" / "head.safetensors").unlink()

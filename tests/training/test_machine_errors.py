@@ -8,7 +8,7 @@ import threading
 import pytest
 import torch
 
-from helpers.runs import metrics_of, start
+from helpers.runs import metrics_of, start, typed
 from thaw.errors import ThawError
 from thaw.tasks.sequence import SequenceClassification
 
@@ -69,12 +69,11 @@ def test_a_disk_that_is_full_at_the_end_is_explained_and_keeps_the_checkpoints(r
 
 def test_a_run_directory_that_cannot_be_made_is_a_message(overrides, tmp_path):
     (tmp_path / "file").write_text("")
-    process = start([*overrides, *ONE], tmp_path / "file" / "run")
-    output = process.communicate()[0]
-    assert process.returncode == 2, output
-    assert f"thaw: {tmp_path / 'file'}" in output
-    assert "hydra.run.dir=<directory> names another place" in output
-    assert "Traceback" not in output
+    done = typed([*overrides, *ONE], tmp_path / "file" / "run")
+    assert done.returncode == 2, done.stderr
+    assert f"thaw: {tmp_path / 'file'}" in done.stderr
+    assert "hydra.run.dir=<directory> names another place" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
 
 
 @pytest.fixture

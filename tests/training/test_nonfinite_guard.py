@@ -14,8 +14,8 @@ from helpers.runs import metrics_of
 from helpers.tiny import REPOSITORY
 from thaw.errors import ThawError
 from thaw.tasks.sequence import SequenceClassification
-from thaw.training.nonfinite_guard import NonFiniteGuard
-from thaw.training.optim import adamw, clip_in_step, gradient_norm
+from thaw.training.callbacks.nonfinite_guard import NonFiniteGuard
+from thaw.training.optim import build_optimizer, clip_in_step, gradient_norm
 
 QUICK = ("trainer.max_epochs=1", "trainer.val_check_interval=1.0")
 
@@ -110,7 +110,7 @@ def test_an_unknown_action_is_refused(run):
 def test_the_fused_step_skips_itself_and_keeps_weights_and_moments(clip):
     torch.manual_seed(0)
     model = torch.nn.Linear(4, 2)
-    guard, optimizer = NonFiniteGuard(), adamw(model, 1e-2, 0.1)
+    guard, optimizer = NonFiniteGuard(), build_optimizer(model, 1e-2, 0.1)
     kept = []
     for number, factor in enumerate([1.0, math.nan, math.inf, 1.0], start=1):
         optimizer.zero_grad()
@@ -126,6 +126,22 @@ def test_the_fused_step_skips_itself_and_keeps_weights_and_moments(clip):
         assert all(torch.equal(a, b) for a, b in zip(kept[old], kept[new], strict=True))
     assert not any(torch.equal(a, b) for a, b in zip(kept[2], kept[3], strict=True))
     assert [flag.item() for _, flag in guard.judged] == [0, 1, 1, 0]
+
+
+def test_a_step_that_is_not_fused_is_left_out_too():
+    torch.manual_seed(0)
+    model = torch.nn.Linear(4, 2)
+    guard, optimizer = NonFiniteGuard(), build_optimizer(model, 1e-2, 0.1, made=torch.optim.NAdam)
+    for number, factor in enumerate([1.0, math.nan, 1.0], start=1):
+        before = model.weight.detach().clone()
+        optimizer.zero_grad()
+        loss = model(torch.ones(3, 4)).square().sum() * factor
+        guard.on_before_backward(None, None, loss)
+        loss.backward()
+        guard.judge(number, optimizer, gradient_norm(optimizer))
+        optimizer.step()
+        assert torch.equal(before, model.weight) == math.isnan(factor)
+    assert optimizer.state[model.weight]["step"] == 2
 
 
 @pytest.mark.slow

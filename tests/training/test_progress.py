@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import torch
 
-from thaw.training.progress import Bar, LastLoss, Lines, progress
+from thaw.training.callbacks.progress import Bar, LastLoss, Lines, progress
 
 
 class Counted:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from thaw.cli.conf import conf_dir
 from thaw.cli.messages import did_you_mean
@@ -18,10 +18,17 @@ from thaw.errors import ThawError
 GIVEN = {
     "data": {"tokenizer", "seed", "only", "trained"},
     "task": {
-        *("checkpoint", "model", "freeze", "seed", "loss_weights"),
+        *("checkpoint", "model", "freeze", "seed", "loss_weights", "optimizer", "schedule"),
+        "gradient_checkpointing",
         *("labels", "multi_label", "label_counts", "fine_words", "max_tokens"),
     },
+    "optimizer": {"params", "lr", "weight_decay"},
+    "schedule": {"optimizer", "num_warmup_steps", "num_training_steps", "total_steps", "T_max"},
     "trainer": {"logger", "callbacks"},
+}
+SET_BY_THAW = {
+    "optimizer": "task.learning_rate and task.weight_decay",
+    "schedule": "trainer.max_epochs, trainer.max_steps and task.warmup_ratio or task.warmup_steps",
 }
 PLAIN_GROUPS = ("model", "adapt")  # groups without a constructor
 ONE_RUN = "thaw.train.train"  # other programs chain runs, each with overrides of its own
@@ -44,6 +51,15 @@ def checked(cfg: DictConfig, typed: Sequence[str] | None = None) -> DictConfig:
     return cfg
 
 
+def find_on_hub(cfg: DictConfig) -> None:
+    """Puts what the Hub has in the place of options of data that are `auto`, as data=hub says."""
+    from thaw.data.read.hub_choices import choices_on_hub
+
+    found = choices_on_hub(plain(cfg.data))
+    with read_write(cfg):
+        cfg.data.update(found)
+
+
 def verify(cfg: DictConfig, typed: Sequence[str] | None = None) -> None:
     """Raises ThawError for a run that cannot go well, from its config and the files on this disk.
 
@@ -61,7 +77,7 @@ def verify(cfg: DictConfig, typed: Sequence[str] | None = None) -> None:
     check(cfg, GIVEN)
     require_watched(plain(cfg))
     if {cfg.data.get("folds"), cfg.data.get("fold")} != {None}:
-        from thaw.data.read.folds import require_fold  # NumPy: a tenth of a second
+        from thaw.data.read.sampling.folds import require_fold  # NumPy: a tenth of a second
 
         require_fold(cfg.data.get("folds"), cfg.data.get("fold"), cfg.data)
     require_sources(cfg, typed)
@@ -184,8 +200,12 @@ def targets(node: Any, path: str = "") -> list[tuple[str, dict[str, Any]]]:
 
 def check_arguments(path: str, node: dict[str, Any], given: set[str]) -> None:
     """Raises ThawError if a node does not fit the constructor that it names."""
+    if node["_target_"] == "???":
+        raise ThawError(f"{path}=own needs {path}._target_=<dotted name of a class>.")
     takes = definition(node["_target_"])
     options = takes["properties"]
+    if path in SET_BY_THAW and (clash := sorted(given & set(node))):
+        raise ThawError(f"{path}.{clash[0]} is set by thaw, of {SET_BY_THAW[path]}.")
     for key, value in node.items():
         if key.startswith("_") and key.endswith("_"):
             continue

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from thaw.cli.conf import choices, conf_dir, own_dirs, search_path, tasks
-from thaw.cli.messages import did_you_mean
+from thaw.cli.messages import did_you_mean, refuse_options_of_others, said_here
 from thaw.data.read.labels.names import option
 from thaw.errors import ThawError
 
@@ -20,6 +20,7 @@ def register_resolvers() -> None:
     """Registers `${thaw.stamp:}`, which keeps run directories apart, and the others."""
     from thaw.cli.jobs import direction, group, job_dir, run_name, sweep_dir
     from thaw.cli.processes import first_only, stamp
+    from thaw.cli.watched_metric import better
 
     OmegaConf.register_new_resolver("thaw.stamp", stamp, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("thaw.first_only", first_only, replace=True)
@@ -29,6 +30,7 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("thaw.group", group, replace=True)
     OmegaConf.register_new_resolver("thaw.name", run_name, replace=True)
     OmegaConf.register_new_resolver("thaw.task", lambda t: t.split(".")[-2], replace=True)
+    OmegaConf.register_new_resolver("thaw.better", better, replace=True)
     OmegaConf.register_new_resolver("thaw.direction", direction, replace=True)
 
 
@@ -64,6 +66,7 @@ def explained_overrides(overrides: Iterable[str]) -> Iterator[None]:
     """Turns what Hydra raises of overrides into a ThawError that says what they got wrong."""
     from hydra.errors import HydraException
 
+    refuse_options_of_others(list(overrides))
     try:
         yield
     except (HydraException, OmegaConfBaseException) as error:
@@ -133,7 +136,7 @@ def explain(error: BaseException) -> str:
             f"cannot read {error.override!r}. Quote the value for Hydra and the word for the "
             f'shell: "{key}=\'{quoted}\'"; a list is "{key}=[one,two]".'
         )
-    if choice := re.search(r"Could not find '([\w/.-]+)/([^/']+)'", text):
+    if choice := re.search(r"Could not (?:find|load) '([\w/.-]+)/([^/']+)'", text):
         group, word = choice.groups()
         if group in ("hydra/launcher", "hydra/sweeper"):
             extra = word.split("_")[0]
@@ -141,12 +144,16 @@ def explain(error: BaseException) -> str:
                 return f"{group}={word} is not installed: pip install -e '.[{extra}]'."
             return f"{group}={word} does not exist; thaw has extras for {', '.join(ENGINES)}."
         options = choices(group)
+        if said := said_here(f"{group}={word}"):
+            return f"{group}={word} does not exist. {said}"
         return (
             f"{group}={word} does not exist; {group} is one of {', '.join(options)}."
             f"{did_you_mean(word, options)} --config-dir <directory> adds your own."
         )
     if wrong := re.search(r"Could not override '([^']+)'", text):
         word = wrong.group(1)
+        if said := said_here(word):
+            return f"there is no option {word}. {said}"
         groups = [p.name for p in conf_dir().iterdir() if p.is_dir()]
         if word in groups:
             offered = ", ".join(choices(word))

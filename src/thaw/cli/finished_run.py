@@ -12,10 +12,11 @@ from thaw.errors import ThawError
 from thaw.storage.checkpoints import checked_model, fetch_model
 
 BATCHING = ("max_tokens", "eval_batch_size", "encoding")  # options of data that other data keeps
-SOURCES = (  # options of data that name what is read
+FILES = (  # options of data that name what is read
     *("path", "config", "revision", "train", "validation", "test"),
-    *("cut_from", "folds", "fold", "shots", "steps"),
+    *("cut_from", "folds", "fold"),
 )
+SOURCES = (*FILES, "shots", "steps")
 OWN = {"data": "thaw.data.", "task": "thaw.tasks.", "trainer": "thaw.training.trainer."}
 
 
@@ -43,6 +44,11 @@ class Finished:
     task: str
     data: Mapping[str, Any]
 
+    @property
+    def files(self) -> list[Any]:
+        """The options that name what was read."""
+        return [self.data.get(key) for key in FILES]
+
 
 def finished(place: str | Path, trust: str = "") -> list[Finished]:
     """Returns the models at a place: one, or those of a sweep's finished runs.
@@ -63,14 +69,40 @@ def finished(place: str | Path, trust: str = "") -> list[Finished]:
         if not done:
             raise ThawError(f"{path}: no run of this sweep has finished.")
         return [found for run in done for found in finished(run, trust)]
-    if not path.is_dir() and len(path.parts) == 2 and "." not in str(place)[:1]:
-        return [of_model(fetch_model(str(place)))]
+    named = len(path.parts) == 2 and "." not in str(place)[:1] and not path.parent.is_dir()
+    if named and not path.is_dir():
+        try:
+            return [of_model(fetch_model(str(place)))]
+        except ThawError as error:
+            raise ThawError(
+                f"{place} is no directory; as owner/name on the Hub: {error}"
+            ) from error
     if (path / "config.json").is_file():
         whole = path.name == "model" and (path.parent / ".hydra").is_dir()
         if not whole:
             return [of_model(checked_model(path))]
         path = path.parent
     return [of_run(path, finished_model(path), trust)]
+
+
+def require_same(found: Sequence[Finished]) -> None:
+    """Raises ThawError unless the probabilities of models can be averaged."""
+    first, *rest = found
+    if rest and first.task.startswith("thaw.tasks.mlm."):
+        raise ThawError("models without labels, as those of task=mlm, cannot be averaged.")
+    for other in rest:
+        if other.task != first.task:
+            raise ThawError(f"{first.model} is of {first.task}, {other.model} of {other.task}.")
+        one, two = (
+            json.loads((f.model / "config.json").read_text("utf-8")) for f in (first, other)
+        )
+        same = ("id2label", "problem_type", "fine_words")
+        if any((one.get(key) or None) != (two.get(key) or None) for key in same):
+            ours, theirs = (", ".join((c.get("id2label") or {}).values()) for c in (one, two))
+            raise ThawError(
+                f"the models do not agree: {first.model} has the labels {ours}, and {other.model} "
+                f"{theirs}."
+            )
 
 
 def of_run(run: Path, model: Path, trust: str) -> Finished:

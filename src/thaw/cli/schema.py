@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any
 
 from thaw.cli.conf import conf_dir
+from thaw.errors import ThawError
 
 # The keywords of pydantic's fragments, besides type, enum, const, anyOf, items and prefixItems.
 LIMITS: dict[str, Callable[[Any, Any], bool]] = {
@@ -60,7 +61,11 @@ def definition(target: str) -> dict[str, Any]:
         return known
     from thaw.cli.reference.constructors import definition_of
 
-    return definition_of(target)
+    try:
+        return definition_of(target)
+    except ImportError as error:
+        reason = " ".join(str(error).split())
+        raise ThawError(f"_target_={target} cannot be imported: {reason}") from error
 
 
 def fits(value: Any, fragment: Mapping[str, Any]) -> bool:

@@ -16,6 +16,10 @@ CLASSIFICATION = {
     "accuracy": "max",
     "precision": "max",
     "recall": "max",
+    "balanced_accuracy": "max",  # of one label a text
+    "mcc": "max",
+    "auroc": "max",
+    "average_precision": "max",
     "loss": "min",
 }
 ENTITIES = {"f1": "max", "precision": "max", "recall": "max", "loss": "min"}
@@ -27,6 +31,17 @@ METRICS = {
     "thaw.tasks.mlm.MaskedLanguageModel": MASKED,
 }
 TRAINED = "train/loss"  # what every task logs while it trains
+
+
+def better(monitor: str) -> str:
+    """Returns which value of a watched metric is better, max or min: `${thaw.better:...}`.
+
+    A metric that thaw does not know is one of the user's own: the larger the better, unless it is
+    called a loss.
+    """
+    name = monitor.removeprefix("val/")
+    known = {k: mode for metrics in METRICS.values() for k, mode in metrics.items()}
+    return known.get(name, "min" if name.endswith("loss") else "max")
 
 
 def require_watched(cfg: Mapping[str, Any], metrics: Mapping[str, str] | None = None) -> None:
@@ -49,6 +64,8 @@ def require_watched(cfg: Mapping[str, Any], metrics: Mapping[str, str] | None = 
             meant = name.replace("val_", "val/").lower()
             close = difflib.get_close_matches(meant, known, n=1)
             hint = f" Did you mean {close[0]}?" if close else ""
+            if name.removeprefix("val/") in METRICS.get(cfg["task"]["_target_"], {}):
+                hint = " Data of other labels has it, or task.metrics leaves it out."
             raise ThawError(
                 f"{option}={name}: there is no such metric.{hint} It is one of {there}."
             )

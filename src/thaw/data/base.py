@@ -159,9 +159,3 @@ class EncoderData(SplitData):
             return
         now = {"labels": self.labels, "splits": self.contents}
         require_same_contents(state["contents"], now, self.sources)
-
-
-def names_of(config: Mapping[str, Any]) -> list[str]:
-    """Returns the label names of a model's config in their order."""
-    names = config["id2label"]
-    return [names[key] for key in sorted(names, key=int)]

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from thaw.data.base import EncoderData, names_of
+from thaw.data.base import EncoderData
 from thaw.data.encode.blocks import portions
 from thaw.data.encode.token_cache import Rows
 from thaw.data.encode.windows import align, firsts, prefix_spaces, windows
@@ -22,6 +22,7 @@ from thaw.data.loaders import rowwise
 from thaw.data.read.entities.sentences import Sentences, read_sentences
 from thaw.data.read.entities.spans import OVERLAPS, Overlaps
 from thaw.data.read.entities.tag_schemes import SCHEMES, Scheme, split_tag
+from thaw.data.read.labels.names import names_of
 from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)

@@ -20,8 +20,9 @@ DATA_SETS = ("Dataset", "IterableDataset")
 
 
 def is_table(data: Any) -> bool:
-    """Returns whether data has named columns: a DataFrame, or a data set."""
-    return is_of(data, "pandas", "DataFrame") or is_of(data, "datasets", *DATA_SETS)
+    """Returns whether data has named columns: a DataFrame, a data set, or a mapping of columns."""
+    named = is_of(data, "pandas", "DataFrame") or is_of(data, "datasets", *DATA_SETS)
+    return named or isinstance(data, Mapping)
 
 
 def is_of(data: Any, module: str, *classes: str) -> bool:
@@ -63,6 +64,9 @@ def table_rows(data: Any, name: str) -> Iterator[dict[str, Any]]:
 
 def column_rows(columns: Mapping[str, Any], name: str) -> Iterator[dict[str, Any]]:
     """Returns rows of columns, which must be of one length."""
+    for key, values in columns.items():
+        if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+            raise ThawError(f"{name}: column {key!r} is {values!r:.60}; expected a list of values.")
     lists = {str(key): list(values) for key, values in columns.items()}
     if len({len(values) for values in lists.values()}) > 1:
         lengths = ", ".join(f"{key!r} has {len(values)}" for key, values in lists.items())

@@ -13,17 +13,17 @@ import torch
 from pydantic import PositiveInt
 from torch.utils.data import Sampler
 
-from thaw.data.base import EncoderData, names_of
+from thaw.data.base import EncoderData
 from thaw.data.batch.balanced import BalancedBatches
 from thaw.data.encode.blocks import portions
 from thaw.data.encode.token_cache import Rows
 from thaw.data.loaders import rowwise
-from thaw.data.read.few_shots import distinct, draw
 from thaw.data.read.labels.names import (
     counted,
     label_counts,
     label_names,
     listed,
+    names_of,
     normalized,
     option,
     warn_of_alike,
@@ -31,6 +31,7 @@ from thaw.data.read.labels.names import (
     warn_of_undropped,
 )
 from thaw.data.read.row_values import Columns
+from thaw.data.read.sampling.few_shots import distinct, draw
 from thaw.data.read.texts import Texts, read_texts
 from thaw.errors import ThawError
 
@@ -44,7 +45,12 @@ class SequenceData(EncoderData):
 
     The arguments are options of `conf/data/`, described in `conf/data/files.yaml`; those not named
     here are `EncoderData`'s.
+
+    Attributes:
+        prompt: what the model reads before each text.
     """
+
+    prompt = ""
 
     def __init__(
         self,
@@ -121,6 +127,10 @@ class SequenceData(EncoderData):
             out["train"] = draw(distinct(out["train"]), self.shots, self.seed)
         return out
 
+    @property
+    def pipeline_options(self) -> dict[str, Any]:
+        return {"truncation": True, "max_length": self.max_tokens}
+
     def batches(self, split: str, batch_size: int, shuffle: bool) -> Sampler[list[int]]:
         """Returns batches of similar length; with `steps` or `shots`, of labels in equal parts."""
         steps = self.steps
@@ -156,6 +166,7 @@ class SequenceData(EncoderData):
         begin = cut = longest = 0
         for texts in portions(rows.texts, lambda text: sum(map(len, text))):
             part = [list(column) for column in zip(*texts, strict=True)]
+            part[0] = [self.prompt + text for text in part[0]] if self.prompt else part[0]
             labels = rows.labels[begin : begin + len(texts)]
             columns = {k: list(v) for k, v in self.tokenizer(*part, verbose=False).items()}
             lengths = [len(tokens) for tokens in columns["input_ids"]]

@@ -5,6 +5,7 @@ Shapes: B batch, T tokens, P pairs, C labels.
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -13,9 +14,10 @@ from pydantic import PositiveInt
 from torch.utils.data import DataLoader, Sampler
 
 from thaw.data.batch.pairs import PairBatches, Sampling, sample_pairs
+from thaw.data.encode.prompt import default_prompt, lowercases
 from thaw.data.loaders import rowwise
-from thaw.data.read.few_shots import distinct
 from thaw.data.read.labels.names import counted, label_counts, label_names, option
+from thaw.data.read.sampling.few_shots import distinct
 from thaw.data.read.texts import Texts
 from thaw.data.sequence import SequenceData
 from thaw.errors import ThawError
@@ -59,6 +61,12 @@ class SetFitData(SequenceData):
             raise ThawError("task.templates is empty: give texts with {} for the label's name.")
         if zero_shot and len(self.columns.text) > 1:
             raise ThawError("task.zero_shot=true takes one text column, data.text has two.")
+        model = Path(options["tokenizer"])
+        self.prompt = default_prompt(model)
+        if self.prompt:
+            log.info("%r is put before each text: the default prompt of the model", self.prompt)
+        if lowercases(model) and self.tokenizer.tokenize("A") != self.tokenizer.tokenize("a"):
+            log.warning("do_lower_case of %s is left out: capital letters stay", model)
 
     def read_splits(self, only: str | None = None) -> dict[str, Texts]:
         if only is not None:
@@ -106,11 +114,19 @@ class SetFitData(SequenceData):
         log.info("zero-shot: %d texts such as %r", len(texts), texts[0][0])
         return {"train": Texts(texts, labels, origin="task.templates")} | out
 
+    @property
+    def pipeline_options(self) -> dict[str, Any]:
+        return {}  # setfit's model cuts texts by itself
+
     def task_kwargs(self) -> dict[str, Any]:
         """Returns labels, whether a text has several, and how long texts may be."""
         given = super().task_kwargs()
         given.pop("label_counts", None)
         return given | {"max_tokens": self.max_tokens}
+
+    def cache_key_parts(self, split: str) -> dict[str, Any]:
+        parts = super().cache_key_parts(split)
+        return parts | {"prompt": self.prompt} if self.prompt else parts
 
     def loader(self, split: str, batch_size: int, shuffle: bool = False) -> DataLoader:
         loader = super().loader(split, batch_size, shuffle)

@@ -10,10 +10,10 @@ import numpy as np
 from pydantic import Field, NonNegativeInt
 
 from thaw.data.loaders import Loaders
-from thaw.data.read.folds import fold_split, held_out, require_fold
 from thaw.data.read.reading import FormatName, Quoting, Reading
 from thaw.data.read.rows import Rows
-from thaw.data.read.splits import cut
+from thaw.data.read.sampling.folds import fold_split, held_out, require_fold
+from thaw.data.read.sampling.splits import cut
 from thaw.data.read.surrogates import replace_surrogates
 from thaw.data.read.text_store import hashes
 from thaw.data.read.texts import SPLITS, read_split
@@ -30,7 +30,7 @@ class SplitData(Loaders):
     A split is named (a file, or one on the Hub), or a fraction of `train`. With `folds`, all of
     `train` is dealt out into that many folds; the one that `fold` numbers from 0 is the test split,
     in place of a fraction, or validation where a test split is named; fractions are then of the
-    other folds. See `thaw.data.read.folds.held_out`.
+    other folds. See `thaw.data.read.sampling.folds.held_out`.
 
     The arguments are options, described in `conf/data/files.yaml`; those not named here are
     `Loaders`'s.
@@ -70,7 +70,7 @@ class SplitData(Loaders):
         if folds is not None:
             self.sources[fold_split(self.sources)] = 1 / folds
         self.path = at_home(path)
-        self.hub = {"config": config, "revision": revision}
+        self.hub: dict[str, Any] = {"config": config, "revision": revision}
         self.split_seed = split_seed
         self.reading = Reading(format, encoding, header, columns, quoting, reader)
         self.rows: dict[str, Any] = {}

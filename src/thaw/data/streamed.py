@@ -12,7 +12,7 @@ from thaw.data.base import EncoderData
 from thaw.data.batch.stream import Stream
 from thaw.data.contents import contents_of_path
 from thaw.data.read.row_values import Columns, as_text, is_missing, require_columns
-from thaw.data.read.splits import split_of
+from thaw.data.read.sampling.splits import split_of
 from thaw.data.read.surrogates import replace_surrogates
 from thaw.data.read.texts import Source, Texts
 from thaw.data.split_data import origin_of
@@ -37,6 +37,7 @@ class StreamedData(EncoderData):
     def __init__(self, streaming: bool = False, **options: Any) -> None:
         super().__init__(**options)
         self.streaming = streaming
+        self.hub["streaming"] = streaming
         if streaming and self.folds is not None:
             raise ThawError(
                 "data.folds needs all texts at once, and data.streaming=true reads them while it "

@@ -159,10 +159,13 @@ def parameter_rows(task: Any) -> list[tuple[str, ...]]:
         trains = f"from stage {stage} on" if open_ and stage else trains
         rate = f"{task.learning_rate * factors.get(part, 1.0):.3g}" if open_ else ""
         lines.append((part, f"{count:,}", trains, rate))
-    if groups := task.head_groups():  # a pooler, if there is one, is passed by
-        count = sum(p.numel() for group in groups for p in group["params"])
+    groups = [(g["name"].partition(",")[0], g) for g in task.head_groups()]
+    if groups:  # a pooler, if there is one, is passed by
         lines = [line for line in lines if line[0] != "head"]
-        lines.append(("head", f"{count:,}", "trained", f"{groups[0]['lr']:.3g}"))
+    for name in dict.fromkeys(name for name, _ in reversed(groups)):
+        own = [g for part, g in groups if part == name]
+        count = sum(p.numel() for g in own for p in g["params"])
+        lines.append((name, f"{count:,}", "trained", f"{own[0]['lr']:.3g}"))
     return lines
 
 

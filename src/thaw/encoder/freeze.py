@@ -21,8 +21,8 @@ class FreezeStrategy:
     A strategy overrides `__call__`, and `stages` if modules start to train later.
 
     Args:
-        cache: a `thaw.encoder.prefix_cache.Cache` for the states after the frozen blocks, which are
-            then computed once; False: frozen blocks run in every step.
+        cache: a `thaw.encoder.frozen_prefix.cache.Cache` for the states after the frozen blocks,
+            which are then computed once; False: frozen blocks run in every step.
 
     Attributes:
         unfreeze_every: number of steps between two stages; below 1, a fraction of all steps.

@@ -10,7 +10,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from thaw.storage.files import atomic
 
-LISTED = 20  # labels in a model card
 STRATEGIES = {  # the name of a strategy's file in conf/freeze, by its class
     "NoFreezing": "none",
     "HeadOnly": "head",
@@ -72,7 +71,7 @@ def export(
         limit_tokens(partial / "tokenizer_config.json", max_tokens)
         (partial / "README.md").write_text(card, encoding="utf-8")
         complete(partial)
-        for file in partial.glob("*.safetensors"):  # written for their owner alone
+        for file in partial.rglob("*.safetensors"):  # written for their owner alone
             shutil.copymode(partial / "README.md", file)
 
 
@@ -87,55 +86,3 @@ def freeze_text(freeze: Mapping[str, Any]) -> str:
     options = [f"{k} {v}" for k, v in freeze.items() if k not in ("_target_", "cache")]
     name = freeze["_target_"].rsplit(".", 1)[-1]
     return ", ".join([STRATEGIES.get(name, name.lower()), *options])
-
-
-def model_card(
-    cfg: Mapping[str, Any],
-    metrics: Mapping[str, float],
-    library: str,
-    pipeline: str,
-    pipeline_options: Mapping[str, Any],
-    labels: list[str],
-    sizes: Mapping[str, str],
-) -> str:
-    """Returns the text of a model card with data, recipe and scores.
-
-    Args:
-        cfg: composed config as plain dicts and lists.
-        metrics: contents of `metrics.json`.
-        library: library that loads the model, a key of `LOADING`.
-        pipeline: name of the transformers pipeline, such as text-classification.
-        pipeline_options: further arguments for loading the model.
-        labels: names of the classes.
-        sizes: number of texts in each split, as text.
-    """
-    data, task, trainer = cfg["data"], cfg["task"], cfg["trainer"]
-    checkpoint = cfg["model"]["checkpoint"]
-    base = checkpoint if isinstance(checkpoint, str) else ", ".join(checkpoint["wheels"])
-    recipe = {
-        "data": data["name"],
-        "texts": ", ".join(f"{k} {v}" for k, v in sizes.items()),
-        **({"fold": f"{data['fold']} of {data['folds']}"} if data.get("folds") else {}),
-        "labels": ", ".join(labels[:LISTED])
-        + (f", ... ({len(labels):,}; config.json has all)" if len(labels) > LISTED else ""),
-        "base model": base,
-        "objective": task["_target_"].rsplit(".", 1)[-1],
-        "freeze": freeze_text(cfg["freeze"]),
-        "learning rate": task["learning_rate"],
-        "weight decay": task["weight_decay"],
-        "warm-up": task["warmup_ratio"],
-        "batch size": data["batch_size"] * trainer["accumulate_grad_batches"],
-        "epochs": trainer["max_epochs"],
-        "max tokens": data["max_tokens"],
-        "seed": cfg["seed"],
-    }
-    scores = [(k, v) for k, v in metrics.items() if k.startswith("test/") and k.count("/") == 1]
-    lines = ["---", f"library_name: {library}", f"pipeline_tag: {pipeline}", "---", ""]
-    lines += [f"# {data['name']}: {cfg['model']['name']}", ""]
-    lines += ["Fine-tuned with thaw.", "", "| recipe | |", "|---|---|"]
-    lines += [f"| {k} | {v} |" for k, v in recipe.items()]
-    lines += ["", "```python", loading_code(library, pipeline, pipeline_options), "```"]
-    if scores:
-        lines += ["", "| metric | test |", "|---|---|"]
-        lines += [f"| {k.removeprefix('test/')} | {v:.4f} |" for k, v in scores]
-    return "\n".join(lines) + "\n"

@@ -15,7 +15,8 @@ from omegaconf import OmegaConf
 from thaw.encoder.blocks import parameter_rows
 from thaw.report.figures import curves, learning_curve_figure, metrics_table, svg
 from thaw.report.html_page import now, run_page
-from thaw.report.model_dir import export, freeze_text, loading_code, model_card
+from thaw.report.model_card import model_card
+from thaw.report.model_dir import export, freeze_text, loading_code
 from thaw.report.sections import Findings, Section, Table, data_tables, headline, score_tables
 from thaw.report.test_results import TestResults
 from thaw.storage.files import write_atomic
@@ -58,9 +59,10 @@ def write_run(
         metrics,
         task.library,
         task.pipeline,
-        task.pipeline_options | data.pipeline_options,
-        data.labels,
+        loading_code(task.library, task.pipeline, task.pipeline_options | data.pipeline_options),
+        data.summary(),
         data.sizes(),
+        Path(data.tokenizer.name_or_path),
     )
     # First: what would be missed most.
     target = directory / "model"

@@ -34,6 +34,10 @@ class Table:
     note: str = ""
     examples: bool = False
 
+    def table(self) -> "Table":
+        """Returns itself, as other sections return theirs."""
+        return self
+
 
 @dataclass(frozen=True)
 class Counts:
@@ -61,6 +65,11 @@ class Counts:
         """Whether rows and columns have the same names, so that the diagonal counts what is
         right."""
         return list(self.rows) == list(self.columns)
+
+    def table(self) -> Table:
+        """Returns the counts as a table, with the names of the rows in the first column."""
+        rows = [[name, *line] for name, line in zip(self.rows, self.counts, strict=True)]
+        return Table(self.title, (self.down, *self.columns), rows)
 
     def confusions(self, limit: int = 50) -> Table:
         """Returns the cells off the diagonal as a table, the largest first."""

@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from thaw.report.sections import Counts, Findings, Sentences, Table, cell_text
+from thaw.report.sections import Counts, Findings, Table, cell_text
 from thaw.training.loggers import LateWandb
 
 if TYPE_CHECKING:
@@ -33,9 +33,7 @@ def log_run_to_wandb(
         if isinstance(section, Counts):
             parts |= chart(section)
         else:
-            parts[section.title] = as_wandb(
-                section.table() if isinstance(section, Sentences) else section
-            )
+            parts[section.title] = as_wandb(section.table())
     rows = list(islice(predictions(run_dir), PREDICTIONS))
     if rows:
         columns = list(rows[0])
@@ -81,8 +79,7 @@ def chart(section: Counts) -> dict[str, Any]:
     import wandb
 
     if not section.square:
-        rows = [[name, *line] for name, line in zip(section.rows, section.counts, strict=True)]
-        return {section.title: as_wandb(Table(section.title, ["type", *section.columns], rows))}
+        return {section.title: as_wandb(section.table())}
     names = ["Actual", "Predicted", "nPredictions"]  # columns that W&B's chart expects
     cells = [
         [gold, predicted, section.counts[i][j]]

@@ -9,7 +9,7 @@ from thaw.errors import ThawError
 from thaw.storage.hub import hub_errors, require_repository
 from thaw.storage.wheels import fetch_wheels
 
-HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
+HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors", "README.md"]
 # Their `*` crosses slashes. Directories with a number are sentence-transformers' modules
 # (1_Pooling); others hold the same weights again (onnx, openvino, checkpoint-500).
 NOT_HUB_FILES = ["[!0-9]*/*"]
@@ -19,7 +19,8 @@ def fetch_model(checkpoint: str | Mapping[str, Any] | None, revision: str | None
     """Returns a model directory with `config.json` and safetensors.
 
     Args:
-        checkpoint: directory, `{wheels: ..., member: ...}`, or `owner/name` on the Hub.
+        checkpoint: directory, `{wheels: ..., member: ...}` with or without `hub`, its name on the
+            Hub, or `owner/name` on the Hub.
         revision: branch, tag or commit on the Hub.
 
     Raises:
@@ -49,7 +50,7 @@ def require_model(checkpoint: str | Mapping[str, Any] | None) -> None:
     if not checkpoint:
         raise ThawError("model.checkpoint=<directory or owner/name> must be given.")
     if isinstance(checkpoint, Mapping):
-        if set(checkpoint) != {"wheels", "member"}:
+        if set(checkpoint) - {"hub"} != {"wheels", "member"}:
             raise ThawError(
                 f"model.checkpoint: got [{', '.join(checkpoint)}], expected [wheels, member]."
             )

@@ -6,14 +6,12 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from thaw.errors import ThawError
 from thaw.storage.cache import disk_errors
 from thaw.storage.files import conf_dir
 
-if TYPE_CHECKING:
-    from datasets import Dataset
 WITHOUT_HUB = {
     "model": "model=minilm and model=mpnet come from the package index, and "
     "model.checkpoint=<directory> from this disk",
@@ -35,7 +33,9 @@ def require_repository(name: str, option: str, kind: str) -> None:
     )
 
 
-def load_hub_dataset(path: str, name: str | None, revision: str | None, split: str) -> "Dataset":
+def load_hub_dataset(
+    path: str, name: str | None, revision: str | None, split: str, streaming: bool = False
+) -> Any:
     """Returns a split of a data set on the Hub.
 
     Args:
@@ -43,11 +43,29 @@ def load_hub_dataset(path: str, name: str | None, revision: str | None, split: s
         name: configuration of the data set, if it has several.
         revision: branch, tag or commit.
         split: name of the split.
+        streaming: whether rows are fetched while they are read, as an `IterableDataset`.
 
     Raises:
         ThawError: the data set, configuration or split does not exist, needs code to be read, or
             the Hub cannot be reached.
     """
+    with hub_data(path, name, revision, f", split {split}"):
+        from datasets import load_dataset
+
+        return load_dataset(path, name, revision=revision, split=split, streaming=streaming)
+
+
+def hub_splits(path: str, name: str | None, revision: str | None) -> list[str]:
+    """Returns the names of the splits of a data set on the Hub; see `load_hub_dataset`."""
+    with hub_data(path, name, revision):
+        from datasets import get_dataset_split_names
+
+        return list(map(str, get_dataset_split_names(path, name, revision=revision)))
+
+
+@contextmanager
+def hub_data(path: str, name: str | None, revision: str | None, part: str = "") -> Iterator[None]:
+    """Explains the errors of reading a data set, from the cache where the Hub is out of reach."""
     require_repository(path, "data.path", "data")
     import datasets
     from datasets.exceptions import DatasetGenerationError
@@ -65,7 +83,7 @@ def load_hub_dataset(path: str, name: str | None, revision: str | None, split: s
             # Otherwise datasets retries for 23 seconds before it reads its cache.
             datasets.config.HF_HUB_OFFLINE = True
         try:
-            return datasets.load_dataset(path, name, revision=revision, split=split)
+            yield
         except (ValueError, RuntimeError, DatasetGenerationError) as error:
             text = str(error.__cause__ or error)
             if "scripts are no longer supported" in text:
@@ -73,8 +91,10 @@ def load_hub_dataset(path: str, name: str | None, revision: str | None, split: s
                     "it is a loading script, which thaw never runs. A copy in Parquet is often at "
                     "data.revision=refs/convert/parquet"
                 )
+            elif several := re.search(r"available configs: (\[.*?\])", text):
+                text = f"it has several configurations: type data.config=, one of {several[1]}"
             config = f" data.config={name}" if name else ""
-            raise ThawError(f"{label}{config}, split {split}: {text}") from error
+            raise ThawError(f"{label}{config}{part}: {text}") from error
         finally:
             datasets.config.HF_HUB_OFFLINE = offline
 

@@ -1,16 +1,17 @@
 """The base class of all tasks: a Hugging Face model, its optimizer and its scores."""
 
 import logging
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from pydantic import Field, NonNegativeFloat
-from torch import Tensor
-from torchmetrics import Metric, MetricCollection
-from transformers import PreTrainedModel
+from pydantic import Field, NonNegativeFloat, NonNegativeInt
+from torch import Tensor, nn
+from torch.nn.functional import logsigmoid
+from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 
 from thaw.data.base import EncoderData
 from thaw.encoder.blocks import learning_rate_factors, parameter_table, part_of_each_parameter
@@ -20,18 +21,26 @@ from thaw.report.sections import Section
 from thaw.report.test_results import TestResults
 from thaw.tasks.encoder_module import EncoderModule
 from thaw.tasks.metrics import WeightedMean
-from thaw.tasks.predictor import Predictor
-from thaw.training.nonfinite_guard import guard_of
-from thaw.training.optim import adamw, clip_in_step, gradient_norm, linear_schedule
+from thaw.tasks.predictors.base import Predictor
+from thaw.training.callbacks.nonfinite_guard import guard_of
+from thaw.training.optim import (
+    ADAMW,
+    build_optimizer,
+    build_schedule,
+    clip_in_step,
+    gradient_norm,
+    scales_gradients,
+)
 
 log = logging.getLogger(__name__)
 
 Decay = Annotated[float, Field(gt=0, le=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Smoothing = Annotated[float, Field(ge=0, lt=1)]
 
 
 class EncoderTask(EncoderModule):
-    """An encoder with a head, trained with AdamW and a linear schedule.
+    """An encoder with a head, its optimizer and its scores.
 
     Args:
         model: Hugging Face model with its head.
@@ -40,8 +49,13 @@ class EncoderTask(EncoderModule):
         learning_rate: learning rate at the end of warm-up.
         weight_decay: weight decay of all parameters but biases and norms.
         warmup_ratio: fraction of all steps in which the learning rate rises.
+        warmup_steps: number of steps in which it rises; None: `warmup_ratio` of all.
         layer_decay: ratio of a block's learning rate to that of the block above it; see
             `thaw.encoder.blocks.factor_of_each_part`.
+        gradient_checkpointing: whether blocks are computed again in the backward pass, see
+            `EncoderModule`.
+        optimizer: class of the optimizer, see `thaw.training.optim.build_optimizer`.
+        schedule: schedule of the learning rate, see `thaw.training.optim.build_schedule`.
 
     Attributes:
         library: library that loads the export, see `thaw.report.model_dir.LOADING`.
@@ -53,6 +67,7 @@ class EncoderTask(EncoderModule):
             empty: not known.
         validates_first: whether the weights are also validated before the first step.
         inputs_change: reason why a text differs between epochs; "" if it does not.
+        not_averaged: reason why an average of its weights is of no use; "" if it is.
         scores: metrics of an evaluation, which `evaluate` updates; None: the task logs its own.
         start_metrics: metrics of the validation before the first step, as `start/<name>`.
     """
@@ -67,6 +82,7 @@ class EncoderTask(EncoderModule):
     metrics: ClassVar[Mapping[str, str]] = {}
     validates_first: ClassVar[bool] = False
     inputs_change: ClassVar[str] = ""
+    not_averaged: ClassVar[str] = ""
 
     def __init__(
         self,
@@ -76,14 +92,21 @@ class EncoderTask(EncoderModule):
         learning_rate: NonNegativeFloat = 2e-5,
         weight_decay: NonNegativeFloat = 0.01,
         warmup_ratio: Fraction = 0.1,
+        warmup_steps: NonNegativeInt | None = None,
         layer_decay: Decay = 1.0,
+        gradient_checkpointing: bool = False,
+        optimizer: Callable[..., torch.optim.Optimizer] = ADAMW,
+        schedule: Callable[..., Any] = get_linear_schedule_with_warmup,
     ) -> None:
-        super().__init__(model, freeze or FreezeStrategy())
+        super().__init__(model, freeze or FreezeStrategy(), gradient_checkpointing)
         self.seed = seed
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.warmup_ratio = warmup_ratio
+        self.warmup_steps = warmup_steps
         self.layer_decay = layer_decay
+        self.make_optimizer = optimizer
+        self.make_schedule = schedule
         self.pipeline_options: dict[str, Any] = {}
         self.eval_loss = WeightedMean()
         self.scores: Any = None
@@ -100,15 +123,33 @@ class EncoderTask(EncoderModule):
         """Seeds dropout from seed, epoch and batch alone, so that a resumed run draws the same."""
         numbers = (self.seed, self.current_epoch, batch_idx, self.global_rank)
         torch.manual_seed(int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]))
+        self.switch_optimizers("train")
+
+    def train(self, mode: bool = True) -> "EncoderTask":
+        """Sets training mode, see `EncoderModule`; a schedule-free optimizer (Defazio et al. 2024)
+        puts the averaged weights in place for an evaluation."""
+        super().train(mode)
+        if not mode and self._trainer is not None and self._trainer.state.fn == "fit":
+            self.switch_optimizers("eval")
+        return self
+
+    def on_train_end(self) -> None:
+        self.switch_optimizers("eval")
+
+    def switch_optimizers(self, mode: Literal["train", "eval"]) -> None:
+        """Sets the mode of optimizers that have one, as schedule-free ones; no-op if it is set."""
+        for optimizer in self.trainer.optimizers:
+            if hasattr(optimizer, mode):
+                getattr(optimizer, mode)()
 
     def configure_optimizers(self) -> Any:
         factors = learning_rate_factors(self.model, self.layer_decay)
         parts = part_of_each_parameter(self.model) if factors else None
-        optimizer = adamw(
-            self.model, self.learning_rate, self.weight_decay, factors, self.head_groups(), parts
-        )
-        steps = int(self.trainer.estimated_stepping_batches)
-        schedule = linear_schedule(optimizer, steps, self.warmup_ratio)
+        rates = (self.learning_rate, self.weight_decay, factors, self.head_groups(), parts)
+        optimizer = build_optimizer(self.model, *rates, self.make_optimizer)
+        steps = self.trainer.estimated_stepping_batches
+        warmup = self.warmup_ratio * steps if self.warmup_steps is None else self.warmup_steps
+        schedule = build_schedule(optimizer, steps, warmup, self.make_schedule)
         # Logged as lr/<name of the group>.
         scheduler = {"scheduler": schedule, "interval": "step", "name": "lr"}
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
@@ -125,7 +166,7 @@ class EncoderTask(EncoderModule):
     ) -> None:
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         in_step = self.device.type == "cpu" or scaler is not None  # Lightning refuses the latter
-        in_step = in_step and not sharded(self)  # a norm over all processes
+        in_step &= scales_gradients(optimizer) and not sharded(self)  # a norm over all processes
         if gradient_clip_val and gradient_clip_algorithm == "norm" and in_step:
             norm = clip_in_step(optimizer, gradient_clip_val, scaler)
         else:
@@ -161,7 +202,7 @@ class EncoderTask(EncoderModule):
         own = {k: float(v) for k, v in metrics.items() if k.startswith("val/")}
         return self.resumed_val_metrics | own
 
-    def log_scores(self, stage: str, metrics: Metric | MetricCollection) -> dict[str, Any]:
+    def log_scores(self, stage: str, metrics: Any) -> dict[str, Any]:
         """Logs and resets the metrics of an evaluation, reduced over processes, and its mean loss.
 
         Args:
@@ -196,6 +237,18 @@ class EncoderTask(EncoderModule):
     def on_test_epoch_end(self) -> None:
         if self.scores is not None:
             self.test_scores = self.log_scores("test", self.scores)
+
+    def average_with(self, others: Sequence["EncoderTask"]) -> None:
+        """Makes this task evaluate the mean of its probabilities and of those of other tasks."""
+        self.others = nn.ModuleList(others)
+        self.register_forward_hook(self.mean_logits, with_kwargs=True)
+
+    def mean_logits(self, _: Any, args: Any, inputs: dict[str, Any], own: Tensor) -> Tensor:
+        """Returns logits (..., C) whose probabilities are the mean of those of all tasks."""
+        logits = torch.stack([own, *(other(**inputs) for other in self.others)]).float()
+        if getattr(self, "multi_label", False):  # log p - log(1 - p) of the means
+            return logsigmoid(logits).logsumexp(0) - logsigmoid(-logits).logsumexp(0)
+        return logits.log_softmax(-1).logsumexp(0) - math.log(len(logits))
 
     def gather_test_outputs(self) -> list[Any]:
         """Returns the `test_outputs` of all processes and clears them; call it on every process."""

@@ -16,12 +16,12 @@ from transformers import PreTrainedModel
 from thaw.encoder.bit_dropout import use_bits
 from thaw.encoder.blocks import encoder_parts
 from thaw.encoder.freeze import FreezeStrategy, freeze, frozen_modules
-from thaw.encoder.frozen_prefix import Prefix
+from thaw.encoder.frozen_prefix.prefix import Prefix
 from thaw.encoder.packed_attention import packed, pinned, why_not_packed
 from thaw.encoder.sharding import shard
 from thaw.errors import ThawError
-from thaw.training.frozen_blocks import FrozenBlocks
-from thaw.training.unfreezing import Unfreezing
+from thaw.training.callbacks.frozen_blocks import FrozenBlocks
+from thaw.training.callbacks.unfreezing import Unfreezing
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +32,8 @@ class EncoderModule(LightningModule):
     Args:
         model: a Hugging Face model.
         strategy: which modules train.
+        gradient_checkpointing: whether the states within a block are not kept for the backward
+            pass, which computes them again (Chen et al. 2016).
 
     Attributes:
         frozen: the largest modules without a parameter that trains.
@@ -40,7 +42,9 @@ class EncoderModule(LightningModule):
         packs: whether batches run without padding.
     """
 
-    def __init__(self, model: PreTrainedModel, strategy: FreezeStrategy) -> None:
+    def __init__(
+        self, model: PreTrainedModel, strategy: FreezeStrategy, gradient_checkpointing: bool = False
+    ) -> None:
         super().__init__()
         self.model = model
         use_bits(model)
@@ -51,6 +55,9 @@ class EncoderModule(LightningModule):
         self.frozen_blocks = FrozenBlocks(strategy.cache)
         self.unfreezing = Unfreezing(strategy.unfreeze_every)
         self.packs = False
+        self.gradient_checkpointing = gradient_checkpointing
+        if gradient_checkpointing:
+            checkpoint_blocks(model)
         # from_pretrained leaves eval mode, and Lightning keeps the mode it finds (lightning#20105).
         self.train()
 
@@ -99,10 +106,13 @@ class EncoderModule(LightningModule):
     def setup(self, stage: str) -> None:
         """Decides whether the model runs packed; raises ThawError where it must and cannot."""
         asked, device = getattr(self.trainer, "packed", False), self.trainer.strategy.root_device
-        why = why_not_packed(self.model, device, str(self.trainer.precision))
+        if self.gradient_checkpointing:  # it computes blocks after the batch's layout is gone
+            why = "model.gradient_checkpointing=true runs padded batches"
+        else:
+            why = why_not_packed(self.model, device, str(self.trainer.precision))
         if asked is True and why:
             raise ThawError(f"trainer.packed=true: {why}. trainer.packed=auto packs where it can.")
-        if asked == "auto" and device.type != "cuda":
+        if asked == "auto" and device.type != "cuda" and not why:
             why = f"on {device.type} batches of similar length are faster"
         self.packs = bool(asked) and not why
         if asked and stage == "fit":
@@ -111,6 +121,11 @@ class EncoderModule(LightningModule):
     def on_fit_start(self) -> None:
         """Compiles the blocks that run in every step, under `trainer.compile=true`."""
         if getattr(self.trainer, "compile", False):
+            if self.gradient_checkpointing:
+                raise ThawError(
+                    "trainer.compile=true does not go with model.gradient_checkpointing=true: "
+                    "leave one of them out."
+                )
             try:
                 blocks = encoder_parts(self.model).blocks
             except ThawError as error:
@@ -165,3 +180,20 @@ class EncoderModule(LightningModule):
             real = torch.ones_like(batch["input_ids"]) if mask is None else mask
             batch = batch | {"real": real.numpy().astype(bool)}
         return {k: pinned(v, self.device) if isinstance(v, Tensor) else v for k, v in batch.items()}
+
+
+def checkpoint_blocks(model: PreTrainedModel) -> None:
+    """Makes a model compute its blocks again in the backward pass.
+
+    Raises:
+        ThawError: transformers does not do it for this architecture.
+    """
+    older = model.gradient_checkpointing_enable  # its name before transformers 5.23
+    try:
+        getattr(model, "activation_checkpointing_enable", older)({"use_reentrant": False})
+    except ValueError as error:
+        raise ThawError(
+            f"model.gradient_checkpointing=true: transformers has none for "
+            f"{model.config.model_type}; a smaller data.batch_size with a larger "
+            "trainer.accumulate_grad_batches takes less memory too."
+        ) from error

@@ -3,11 +3,12 @@
 Shapes: B batch, C labels.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 from torchmetrics import ConfusionMatrix, MeanMetric, Metric, MetricCollection
 from torchmetrics.classification import (
     BinaryF1Score,
@@ -15,15 +16,29 @@ from torchmetrics.classification import (
     BinaryRecall,
     MulticlassAccuracy,
     MulticlassF1Score,
+    MulticlassMatthewsCorrCoef,
     MulticlassPrecision,
     MulticlassRecall,
     MultilabelExactMatch,
     MultilabelF1Score,
+    MultilabelMatthewsCorrCoef,
     MultilabelPrecision,
     MultilabelRecall,
 )
+from torchmetrics.functional.classification import (
+    multilabel_auroc,
+    multilabel_average_precision,
+)
+from torchmetrics.utilities import dim_zero_cat
 
 from thaw.data.entities import entities
+from thaw.errors import ThawError
+from thaw.tasks.predictors.sequence import probabilities
+
+Usual = Literal["accuracy", "f1", "f1_macro", "f1_binary", "f1_micro", "precision", "recall"]
+MetricName = Usual | Literal["balanced_accuracy", "mcc", "auroc", "average_precision"]
+RANKED = {"auroc": multilabel_auroc, "average_precision": multilabel_average_precision}
+ON_DEMAND = ("balanced_accuracy", "mcc", *RANKED)  # computed where the user asks for them
 
 MULTICLASS: dict[str, Any] = {
     "f1": MulticlassF1Score,
@@ -37,13 +52,28 @@ MULTILABEL: dict[str, Any] = {
 }
 
 
-def classification_metrics(labels: Sequence[str], multi_label: bool) -> MetricCollection:
-    """Returns accuracy, F1, precision and recall of a classifier.
+def classification_metrics(
+    labels: Sequence[str],
+    multi_label: bool,
+    names: Sequence[str] | None = None,
+    monitor: str = "",
+) -> MetricCollection:
+    """Returns the metrics of a classifier, which `update_scores` adds texts to.
 
     `f1`, `precision` and `recall` are those of the second class where there are two (binary F1),
     and the mean over classes otherwise (macro F1). `f1_macro` is always the mean over classes,
     `f1_binary` exists for two classes. With several labels a text, accuracy is the fraction of
-    texts with exactly the right set (subset accuracy), and `f1_micro` counts all labels alike.
+    texts with exactly the right set (subset accuracy), `f1_micro` counts all labels alike, and
+    `mcc` is that of all decisions together.
+
+    Args:
+        labels: names of the C classes.
+        multi_label: whether a text has several labels.
+        names: names of the metrics; None: all but `ON_DEMAND`.
+        monitor: watched metric, such as val/mcc, which is computed too.
+
+    Raises:
+        ThawError: a metric does not exist for these labels.
     """
     count = len(labels)
     found = averaged(count, multi_label, "macro")
@@ -51,12 +81,92 @@ def classification_metrics(labels: Sequence[str], multi_label: bool) -> MetricCo
     if multi_label:
         found["accuracy"] = MultilabelExactMatch(num_labels=count)
         found["f1_micro"] = averaged(count, multi_label, "micro")["f1"]
-        return unchecked(found)
-    found["accuracy"] = MulticlassAccuracy(num_classes=count, average="micro")
-    if count == 2:
+        found["mcc"] = MultilabelMatthewsCorrCoef(num_labels=count)
+    else:
+        found["accuracy"] = MulticlassAccuracy(num_classes=count, average="micro")
+        found["balanced_accuracy"] = BalancedAccuracy(num_classes=count, average="none")
+        found["mcc"] = MulticlassMatthewsCorrCoef(num_classes=count)
+    if count == 2 and not multi_label:
         found |= {"f1": BinaryF1Score(), "f1_binary": BinaryF1Score()}
         found |= {"precision": BinaryPrecision(), "recall": BinaryRecall()}
-    return unchecked(found)
+    found |= {name: Ranking(of, count, multi_label) for name, of in RANKED.items()}
+    shown = [n for n in found if n not in ON_DEMAND] if names is None else list(names)
+    if unknown := [name for name in shown if name not in found]:
+        raise ThawError(
+            f"task.metrics: these labels have no {unknown[0]}; they have {', '.join(found)}."
+        )
+    shown.append(monitor.removeprefix("val/"))
+    return unchecked({name: metric for name, metric in found.items() if name in shown})
+
+
+def update_scores(scores: MetricCollection, logits: Tensor, labels: Tensor, several: bool) -> None:
+    """Adds texts to `classification_metrics`.
+
+    Args:
+        scores: metrics, each of which takes what it needs.
+        logits: (B, C).
+        labels: (B,), or with several labels a text (B, C).
+        several: whether a text has several labels.
+    """
+    classes, chances = predicted_classes(logits, several), probabilities(logits, several)
+    scores.update(preds=classes, target=labels.long(), probabilities=chances)
+
+
+class BalancedAccuracy(MulticlassRecall):
+    """The mean recall of the classes that occur, as in scikit-learn."""
+
+    tp: Tensor
+    fn: Tensor
+
+    def compute(self) -> Tensor:
+        support = self.tp + self.fn
+        return (self.tp / support.clamp(min=1))[support > 0].mean()
+
+
+class Ranking(Metric):
+    """A metric of the order that probabilities put texts in, computed of all texts.
+
+    It is that of the second class where there are two, else the mean over classes, each against the
+    rest; a class of which there are only positive or only negative texts is left out, and without
+    another the value is 0.
+
+    Args:
+        function: metric of each label, of `torchmetrics.functional`.
+        count: number of the C classes.
+        multi_label: whether a text has several labels.
+    """
+
+    found: list[Tensor]
+    gold: list[Tensor]
+
+    def __init__(self, function: Callable[..., Tensor], count: int, multi_label: bool) -> None:
+        super().__init__()
+        self.function, self.count, self.multi_label = function, count, multi_label
+        for state in ("found", "gold"):
+            self.add_state(state, [], dist_reduce_fx="cat")
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets all texts; what is left has a shape, for a process that gets no text."""
+        super().reset()
+        self.found.append(torch.zeros(0, self.count, device=self.device))
+        self.gold.append(torch.zeros(0, self.count, dtype=torch.int64, device=self.device))
+
+    def update(self, probabilities: Tensor, target: Tensor) -> None:
+        """Adds texts: probabilities (B, C), labels (B,) or with several labels a text (B, C)."""
+        self.found.append(probabilities)
+        self.gold.append(target if self.multi_label else one_hot(target, self.count))
+
+    def compute(self) -> Tensor:
+        """Returns the mean over classes."""
+        found, gold = dim_zero_cat(self.found), dim_zero_cat(self.gold)
+        if self.count == 2 and not self.multi_label:
+            found, gold = found[:, 1:], gold[:, 1:]
+        both = (gold > 0).any(0) & (gold < 1).any(0)
+        if not both.any():
+            return found.new_zeros(())
+        options: Any = {"num_labels": int(both.sum()), "average": "none", "validate_args": False}
+        return self.function(found[:, both], gold[:, both], **options).mean()
 
 
 def averaged(count: int, multi_label: bool, average: str) -> dict[str, Any]:
@@ -98,12 +208,6 @@ def predicted_classes(logits: Tensor, multi_label: bool) -> Tensor:
     """Returns the predicted classes: (B,) of int64, or (B, C) of 0/1 where the probability exceeds
     0.5."""
     return (logits > 0).long() if multi_label else logits.argmax(dim=-1)
-
-
-def probabilities(logits: Tensor, multi_label: bool) -> Tensor:
-    """Returns the probability of each class, (B, C) in float32."""
-    logits = logits.float()
-    return torch.sigmoid(logits) if multi_label else torch.softmax(logits, dim=-1)
 
 
 class EntityF1(Metric):

@@ -4,7 +4,7 @@ Shapes: B batch, T tokens, N masked tokens of the batch, V vocabulary.
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,9 +15,8 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from thaw.cli.watched_metric import MASKED
 from thaw.data.batch.masking import Masking
-from thaw.data.read.row_values import input_lacks
 from thaw.encoder.load import load_fresh
-from thaw.encoder.masked_logits import fill, masked_logits, masked_loss, tie_head, with_mask
+from thaw.encoder.masked_logits import masked_logits, masked_loss, tie_head
 from thaw.errors import ThawError
 from thaw.report.sections import Section, Table
 from thaw.report.test_results import TestResults
@@ -25,49 +24,11 @@ from thaw.tasks.base import EncoderTask
 from thaw.tasks.losses import scale_for_ddp
 from thaw.tasks.metrics import WeightedMean
 from thaw.tasks.mlm_probes import Probes
-from thaw.tasks.predictor import Predictor
+from thaw.tasks.predictors.mlm import MaskedPredictor
 
 log = logging.getLogger(__name__)
 
 EVALUATED = (0, -1)  # seed and epoch of the masks of validation and test: the same in every run
-
-
-class MaskedPredictor(Predictor):
-    """Predicts the likeliest tokens for the masks of texts."""
-
-    auto_class = AutoModelForMaskedLM
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        if self.engine != "torch":
-            raise ThawError(f"engine={self.engine}: task=mlm predicts with engine=torch.")
-
-    def columns(self, row: Mapping[str, Any], asked: Sequence[str]) -> list[str]:
-        [column, *more] = list(asked) or [str(self.data["text"])]
-        if more or column not in row:
-            raise input_lacks([",".join([column, *more])], row)
-        return [column]
-
-    def predict(
-        self, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]
-    ) -> Iterator[dict[str, Any]]:
-        """Yields `prediction`, the text of a row filled in, and `masks`, five tokens and their
-        probabilities for each mask."""
-        [column] = columns
-        own = str(self.tokenizer.mask_token)
-        parts = (
-            piece[begin : begin + self.batch_size]
-            for piece in self.pieces(rows)
-            for begin in range(0, len(piece), self.batch_size)
-        )
-        for part in parts:
-            texts = [with_mask(str(row[column] or ""), self.tokenizer) for row in part]
-            filled = fill(self.model, self.tokenizer, texts, self.max_tokens)
-            for text, masks in zip(texts, filled, strict=True):
-                for top in masks:
-                    text = text.replace(own, top[0][0], 1)
-                named = [[{"token": t, "probability": p} for t, p in top] for top in masks]
-                yield {"prediction": text, "masks": named}
 
 
 class MaskedLanguageModel(EncoderTask):
@@ -115,7 +76,7 @@ class MaskedLanguageModel(EncoderTask):
         if tie_head(model, fresh):
             log.info("The checkpoint has no head for masks: a fresh one, tied to its embeddings")
         super().__init__(model, **options)
-        self.pipeline_options = {"tokenizer_kwargs": {"truncation": True}}
+        self.pipeline_options = {"tokenizer_kwargs": {"truncation": True, "max_length": max_tokens}}
         self.masking = self_masking
         self.probes = asked
         self.eval_accuracy = WeightedMean()

@@ -24,10 +24,10 @@ from thaw.data.write import RowWriter
 from thaw.encoder.load import load_labelled
 from thaw.report.sections import Counts, Piece, Section, Sentences, pieces
 from thaw.report.test_results import TestResults
-from thaw.tasks.base import EncoderTask
+from thaw.tasks.base import EncoderTask, Smoothing
 from thaw.tasks.losses import class_weight_tensor, labels_and_inputs, scale_for_ddp
 from thaw.tasks.metrics import EntityF1
-from thaw.tasks.token_predictor import TokenPredictor
+from thaw.tasks.predictors.ner import TokenPredictor
 
 SHOWN = 100  # most sentences with errors in the report
 
@@ -46,6 +46,8 @@ class TokenClassification(EncoderTask):
         label_subwords: subwords of a word that have a label in training, "all" or "first".
         class_weights: weights of the tags in the loss: None, C numbers, or "balanced", inversely
             proportional to frequency (King and Zeng 2001).
+        label_smoothing: part of each target that all tags share (Szegedy et al. 2016), as torch's
+            cross-entropy has it, in training and in validation.
         focal_gamma: exponent of the focal loss (Lin et al. 2017, equation 4); 0: cross-entropy.
         strict: whether a predicted I- without its B- is no entity, see `EntityF1`.
         options: options of `EncoderTask`.
@@ -67,6 +69,7 @@ class TokenClassification(EncoderTask):
         fine_words: bool = False,
         label_subwords: str = "all",
         class_weights: str | Sequence[float] | None = None,
+        label_smoothing: Smoothing = 0.0,
         focal_gamma: NonNegativeFloat = 0.0,
         strict: bool = False,
         **options: Any,
@@ -75,6 +78,7 @@ class TokenClassification(EncoderTask):
         model.config.fine_words = fine_words
         super().__init__(model, **options)
         self.labels = list(labels)
+        self.label_smoothing = label_smoothing
         self.focal_gamma = focal_gamma
         weights = class_weight_tensor(class_weights, labels, label_counts)
         self.register_buffer("class_weights", weights, persistent=False)
@@ -93,13 +97,16 @@ class TokenClassification(EncoderTask):
             logits: (B, T, C).
             labels: (B, T), -100 for tokens without a label.
         """
-        labels = labels.flatten()
-        loss = F.cross_entropy(logits.flatten(0, 1), labels, reduction="none", ignore_index=IGNORED)
+        logits, labels = logits.flatten(0, 1), labels.flatten()
+        options: Any = {"reduction": "none", "ignore_index": IGNORED}
+        loss = F.cross_entropy(
+            logits, labels, self.class_weights, label_smoothing=self.label_smoothing, **options
+        )
         if self.focal_gamma:
+            chance = torch.exp(-F.cross_entropy(logits, labels, **options))
             # The derivative of a power below 1 is infinite at 0.
-            loss = loss * (1 - torch.exp(-loss)).clamp(min=1e-6) ** self.focal_gamma
-        weights = self.weights(labels)
-        return (loss * weights).sum() / weights.sum().clamp(min=1e-9)
+            loss = loss * (1 - chance).clamp(min=1e-6) ** self.focal_gamma
+        return loss.sum() / self.weights(labels).sum().clamp(min=1e-9)
 
     def weights(self, labels: Tensor) -> Tensor:
         """Returns the weight of each token in the loss, 0 for tokens without a label."""

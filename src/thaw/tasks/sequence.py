@@ -3,115 +3,19 @@
 Shapes: B batch, T tokens, C labels.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-import torch
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 
-from thaw.data.base import names_of
-from thaw.data.read.row_values import as_text, input_lacks
 from thaw.encoder.first_token import first_token_only
 from thaw.errors import ThawError
+from thaw.tasks.base import Smoothing
 from thaw.tasks.losses import class_weight_tensor, labels_and_inputs, scale_for_ddp
-from thaw.tasks.metrics import probabilities
-from thaw.tasks.predictor import Predictor
-from thaw.tasks.text_classifier import TextClassifier, load_classifier, prediction_columns
-
-
-class SequencePredictor(Predictor):
-    """Predicts labels and probabilities of texts."""
-
-    auto_class: ClassVar[type] = AutoModelForSequenceClassification
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        config = self.model.config.to_dict()
-        self.labels = names_of(config)
-        self.multi_label = config.get("problem_type") == "multi_label_classification"
-        if self.engine == "torch":
-            self.prepare()
-
-    def prepare(self) -> None:
-        """Prepares the model for `logits`."""
-        first_token_only(self.model)
-
-    def columns(self, row: Mapping[str, Any], asked: Sequence[str]) -> list[str]:
-        text = self.data["text"]
-        columns = list(asked) or (
-            [str(c) for c in ([text] if isinstance(text, str | int) else text)]
-        )
-        if missing := [c for c in columns if c not in row]:
-            raise input_lacks(missing[:1], row)
-        return columns
-
-    def predict(
-        self, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]
-    ) -> Iterator[dict[str, Any]]:
-        """Yields `prediction` and the probability of each class, for each row."""
-        for p in self.scores(rows, columns):
-            yield prediction_columns(p, self.labels, self.multi_label)
-
-    def scores(
-        self, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]
-    ) -> Iterator[list[float]]:
-        """Yields the probability of each class, C numbers for each row in their order."""
-        for texts in self.texts(rows, columns):
-            yield from (list(map(float, p)) for p in self.mean_probabilities(texts))
-
-    def texts(
-        self, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]
-    ) -> Iterator[list[list[str]]]:
-        """Yields the texts of rows, some at a time: one list of texts, or two for pairs."""
-        count = 0
-        for piece in self.pieces(rows):
-            yield [
-                [
-                    as_text(r.get(c), c, f"the input: row {n}")
-                    for n, r in enumerate(piece, count + 1)
-                ]
-                for c in columns
-            ]
-            count += len(piece)
-
-    def probabilities(self, inputs: list[list[str]]) -> list[list[float]]:
-        """Returns the probability of each class for each text: a list of C numbers each.
-
-        Args:
-            inputs: one list of texts, or two for pairs.
-        """
-        return self.by_length(
-            inputs, lambda batch: probabilities(self.logits(**batch), self.multi_label)
-        )
-
-    def by_length(
-        self, texts: list[list[str]], compute: Callable[[Any], Tensor]
-    ) -> list[list[float]]:
-        """Returns what is computed of each text, in batches of texts of similar length.
-
-        Args:
-            texts: one list of texts, or two for pairs.
-            compute: makes rows of numbers (B, N) of a batch's padded tokens.
-        """
-        encoded = self.tokenizer(*texts, truncation=True, max_length=self.max_tokens)
-        order = sorted(range(len(texts[0])), key=lambda i: len(encoded["input_ids"][i]))
-        out: list[list[float]] = [[]] * len(order)
-        for begin in range(0, len(order), self.batch_size):
-            rows = order[begin : begin + self.batch_size]
-            batch = self.tokenizer.pad(
-                {k: [v[i] for i in rows] for k, v in encoded.items()}, return_tensors="pt"
-            ).to(self.device)
-            with torch.inference_mode():
-                found = compute(batch)
-            for i, p in zip(rows, found.tolist(), strict=True):
-                out[i] = p
-        return out
-
-    def logits(self, **inputs: Tensor) -> Tensor:
-        """Returns the logits (B, C) of padded texts."""
-        return self.model(**inputs).logits
+from thaw.tasks.predictors.sequence import SequencePredictor
+from thaw.tasks.text_classifier import TextClassifier, load_classifier
 
 
 class SequenceClassification(TextClassifier):
@@ -125,6 +29,8 @@ class SequenceClassification(TextClassifier):
         class_weights: weights of the classes in the loss: None, C numbers, or "balanced", inversely
             proportional to frequency (King and Zeng 2001). With several labels a text, they weigh
             the positive terms.
+        label_smoothing: part of each target that all classes share (Szegedy et al. 2016), as
+            torch's cross-entropy has it, in training and in validation.
         options: options of `EncoderTask`.
 
     Raises:
@@ -140,15 +46,18 @@ class SequenceClassification(TextClassifier):
         multi_label: bool = False,
         label_counts: Sequence[int] = (),
         class_weights: str | Sequence[float] | None = None,
+        label_smoothing: Smoothing = 0.0,
         **options: Any,
     ) -> None:
         model = load_classifier(AutoModelForSequenceClassification, checkpoint, labels, multi_label)
         if multi_label and class_weights == "balanced":
             raise ThawError("task.class_weights=balanced is for one label a text.")
+        if multi_label and label_smoothing:
+            raise ThawError("task.label_smoothing is for one label a text.")
         weights = class_weight_tensor(class_weights, labels, label_counts)
         first_token_only(model)  # replaces a block, so before blocks are frozen
         super().__init__(model, labels, multi_label, weights, **options)
-        self.pipeline_options = {"truncation": True}
+        self.label_smoothing = label_smoothing
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         labels, inputs = labels_and_inputs(batch)

@@ -3,7 +3,7 @@
 Shapes: B batch, T tokens, C labels, D width, P pairs, N texts of train.
 """
 
-import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -14,14 +14,18 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoModel
 
-from thaw.encoder.linear_heads import as_sklearn, differentiable_head, logistic_head
-from thaw.encoder.pooling import read_pooling, write_pooling
+from thaw.encoder.linear_heads import differentiable_head, logistic_head
+from thaw.encoder.sentence_modules import read_sentence_modules
 from thaw.errors import ThawError
+from thaw.report.setfit_dir import complete_setfit
 from thaw.tasks.base import Fraction
 from thaw.tasks.contrastive import LOSSES, all_pairs, pair_loss, shared_labels
 from thaw.tasks.losses import labels_and_inputs, scale_for_ddp
-from thaw.tasks.setfit_predictor import HEAD, SetFitPredictor
+from thaw.tasks.predictors.setfit import HEAD, SetFitPredictor
 from thaw.tasks.text_classifier import TextClassifier, load_classifier
+from thaw.training.optim import decayed
+
+log = logging.getLogger(__name__)
 
 PART = 8  # texts that a CPU encodes together in training
 
@@ -31,7 +35,8 @@ class SetFit(TextClassifier):
 
     Before each validation the head is fitted to the embeddings of train, so that the watched metric
     and the best checkpoint are those of the classifier. Checkpoints hold the head as tensors. If
-    the whole encoder is frozen, only the head is fitted.
+    the whole encoder is frozen, only the head is fitted. The modules after the encoder are those of
+    the checkpoint; their weights train wherever the encoder has some that do.
 
     Args:
         checkpoint: model directory of sentence-transformers, or of any encoder (mean pooling).
@@ -49,10 +54,11 @@ class SetFit(TextClassifier):
         options: options of `EncoderTask`.
 
     Raises:
-        ThawError: the checkpoint lacks weights, its pooling is not known, or options do not fit.
+        ThawError: the checkpoint lacks weights, its modules are not known, or options do not fit.
     """
 
     library = "setfit"
+    not_averaged = "task=setfit fits its head to the weights of the moment before each validation"
     predictor = SetFitPredictor
 
     def __init__(
@@ -76,7 +82,6 @@ class SetFit(TextClassifier):
         super().__init__(model, labels, multi_label, **options)
         if multi_label:
             self.pipeline_options["multi_target_strategy"] = "one-vs-rest"
-        self.pooling = read_pooling(checkpoint)
         self.pair_loss = LOSSES[loss]
         self.head_kind = head
         self.joint_ratio = joint_ratio
@@ -84,22 +89,42 @@ class SetFit(TextClassifier):
         self.max_tokens = max_tokens
         if (pooler := getattr(model, "pooler", None)) is not None:
             pooler.requires_grad_(False)  # embeddings do not pass it
-        self.head = nn.Linear(model.config.hidden_size, len(labels))
+        self.pooling = read_sentence_modules(checkpoint, model.config.hidden_size)
+        self.pooling.requires_grad_(any(p.requires_grad for p in model.parameters()))
+        self.head = nn.Linear(self.pooling.width, len(labels))
         if (Path(checkpoint) / HEAD).exists():
             tensors = load_file(Path(checkpoint) / HEAD)
             if tensors["weight"].shape == self.head.weight.shape:
                 self.head.load_state_dict(tensors)
+        elif (Path(checkpoint) / "config_setfit.json").exists():
+            log.info(
+                "the head of %s is left out and fitted anew: setfit stores it as a pickle, which "
+                "can run code",
+                checkpoint,
+            )
 
     def configure_model(self) -> None:
         if self._device_mesh is not None:
             raise ThawError("task=setfit fits its head to the whole encoder: trainer=ddp.")
 
     def head_groups(self) -> list[dict[str, Any]]:
-        """Returns the optimizer's groups of the head's parameters."""
+        """Returns the optimizer's groups of the head, and of the modules after the encoder."""
         decay = self.weight_decay if self.joint_ratio else 0.0
         weights = {"name": "head", "params": [self.head.weight], "weight_decay": decay}
         biases = {"name": "head, no decay", "params": [self.head.bias], "weight_decay": 0.0}
-        return [group | {"lr": self.head_learning_rate} for group in (weights, biases)]
+        head = [group | {"lr": self.head_learning_rate} for group in (weights, biases)]
+        names = decayed(self.pooling)
+        trained = [(n, p) for n, p in self.pooling.named_parameters() if p.requires_grad]
+        modules = [
+            {
+                "name": "sentence modules" + ("" if with_decay else ", no decay"),
+                "params": [p for n, p in trained if (n in names) == with_decay],
+                "weight_decay": self.weight_decay if with_decay else 0.0,
+                "lr": self.learning_rate,
+            }
+            for with_decay in (True, False)
+        ]
+        return [*head, *(modules if trained else [])]
 
     def embed(self, **inputs: Tensor) -> Tensor:
         """Returns the embeddings (B, D) of encoded texts, in float32."""
@@ -131,6 +156,7 @@ class SetFit(TextClassifier):
         super().on_train_batch_start(batch, batch_idx)
         if self.joint_ratio and self.global_step == self.joint_from():
             self.fit_head()
+            self.switch_optimizers("train")
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         pairs = batch.pop("pairs", None)
@@ -210,12 +236,8 @@ class SetFit(TextClassifier):
 
     def complete_export(self, directory: Path) -> None:
         """Adds the files that sentence-transformers and setfit read, and the head's tensors."""
-        import joblib
-
-        write_pooling(self.pooling, self.head.in_features, self.max_tokens, directory)
         tensors = {k: v.detach().cpu().contiguous() for k, v in self.head.state_dict().items()}
         save_file(tensors, directory / HEAD)
-        setfit = {"labels": self.labels, "normalize_embeddings": False}
-        (directory / "config_setfit.json").write_text(json.dumps(setfit), encoding="utf-8")
-        # setfit reads its head from a pickle only (setfit/modeling.py); thaw never reads this file.
-        joblib.dump(as_sklearn(self.head, self.multi_label), directory / "model_head.pkl")
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        strategy = self.pipeline_options.get("multi_target_strategy")
+        complete_setfit(directory, self.pooling, self.head, self.labels, strategy, data.name)

@@ -21,11 +21,13 @@ from thaw.report.test_results import TestResults
 from thaw.tasks.base import EncoderTask
 from thaw.tasks.losses import labels_and_inputs
 from thaw.tasks.metrics import (
+    MetricName,
     classification_metrics,
     per_class_metrics,
     predicted_classes,
-    probabilities,
+    update_scores,
 )
+from thaw.tasks.predictors.sequence import prediction_columns, probabilities
 
 
 class TextClassifier(EncoderTask):
@@ -37,6 +39,8 @@ class TextClassifier(EncoderTask):
         multi_label: whether a text has several labels.
         loss_weights: weight of each class in the loss (C,), of the positive terms with several
             labels a text; None: all weigh the same.
+        metrics: metrics that are shown, see `thaw.tasks.metrics`.
+        monitor: watched metric, which is computed too.
         options: options of `EncoderTask`.
     """
 
@@ -49,6 +53,8 @@ class TextClassifier(EncoderTask):
         labels: Sequence[str],
         multi_label: bool,
         loss_weights: Tensor | None = None,
+        metrics: Sequence[MetricName] | None = None,
+        monitor: str = "",
         **options: Any,
     ) -> None:
         super().__init__(model, **options)
@@ -56,7 +62,8 @@ class TextClassifier(EncoderTask):
         self.multi_label = multi_label
         self.register_buffer("class_weights", loss_weights, persistent=False)
         self.class_weights: Tensor | None
-        self.scores = classification_metrics(labels, multi_label)
+        self.label_smoothing = 0.0
+        self.scores = classification_metrics(labels, multi_label, metrics, monitor)
         self.per_class = per_class_metrics(labels, multi_label)
 
     def logged_metrics(self) -> dict[str, str]:
@@ -75,14 +82,15 @@ class TextClassifier(EncoderTask):
             return F.binary_cross_entropy_with_logits(
                 logits, labels.to(logits.dtype), pos_weight=self.class_weights
             )
-        return F.cross_entropy(logits, labels, weight=self.class_weights)
+        smoothing = self.label_smoothing
+        return F.cross_entropy(logits, labels, self.class_weights, label_smoothing=smoothing)
 
     def evaluate(self, batch: dict[str, Tensor]) -> Tensor:
         """Returns the logits (B, C) of a batch; adds its loss to the mean and its scores."""
         labels, inputs = labels_and_inputs(batch)
         logits = self(**inputs)
         self.eval_loss.update(self.loss(logits, labels), len(labels))
-        self.scores.update(predicted_classes(logits, self.multi_label), labels.long())
+        update_scores(self.scores, logits, labels, self.multi_label)
         return logits
 
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
@@ -166,16 +174,3 @@ def sureness(
         (max(p, 1 - p) for n, p in zip(labels, probabilities, strict=True) if n in wrong),
         default=0.0,
     )
-
-
-def prediction_columns(
-    probabilities: Sequence[float], labels: Sequence[str], multi_label: bool
-) -> dict[str, Any]:
-    """Returns the columns of a prediction: the label's name, or names, and the probability of each
-    class."""
-    if multi_label:
-        prediction: Any = [n for n, p in zip(labels, probabilities, strict=True) if p > 0.5]
-    else:
-        prediction = labels[max(range(len(labels)), key=probabilities.__getitem__)]
-    named = {f"probability/{n}": p for n, p in zip(labels, probabilities, strict=True)}
-    return {"prediction": prediction} | named

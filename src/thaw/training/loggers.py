@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from lightning.pytorch.loggers import CSVLogger, WandbLogger
+from lightning.pytorch.loggers import CSVLogger, MLFlowLogger, WandbLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -69,6 +69,33 @@ def keep_rows(path: Path, below: int | None, columns: Sequence[str] = ()) -> Non
         writer = csv.DictWriter(file, names)
         writer.writeheader()
         writer.writerows(rows)
+
+
+class MLFlow(MLFlowLogger):
+    """Lightning's MLFlowLogger, which a resumed run goes on with; without `MLFLOW_TRACKING_URI` it
+    writes to mlflow.db and mlruns/ of the working directory, MLflow's own default.
+
+    Args:
+        save_dir: run directory, which keeps the id of the MLflow run.
+        log_model: whether the run's model/ is logged at the end; Lightning's `log_model` would log
+            checkpoints.
+        options: options of `lightning.pytorch.loggers.MLFlowLogger`.
+    """
+
+    def __init__(self, save_dir: str, log_model: bool = False, **options: Any) -> None:
+        self.kept_id = Path(save_dir) / "mlflow_id.txt"
+        self.resumed = self.kept_id.exists() and (Path(save_dir) / "versions.json").exists()
+        self.log_exported_model = log_model
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        uri = os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+        run_id = self.kept_id.read_text(encoding="utf-8") if self.resumed else None
+        super().__init__(**{"tracking_uri": uri, "run_id": run_id} | options)
+
+    @rank_zero_only
+    def log_hyperparams(self, params: Any) -> None:
+        if not self.resumed:  # MLflow refuses other values, such as that of `resume`
+            super().log_hyperparams(params)
+            write_atomic(self.kept_id, str(self.run_id))
 
 
 def wandb_logger(save_dir: str, log_model: bool = False, **kwargs: Any) -> "LateWandb":
@@ -168,10 +195,12 @@ class LateWandb(WandbLogger):
         return super().experiment
 
     def kept_id(self, new: bool = False) -> str:
-        """Returns the id of the W&B run that the run directory keeps, a `new` one if asked for."""
+        """Returns the id of the W&B run that the run directory keeps, a `new` one if asked for; in
+        a trial of W&B Sweeps it is the agent's."""
         kept = Path(str(self.save_dir)) / "wandb_id.txt"
         if new or not kept.exists():
-            write_atomic(kept, secrets.token_hex(4))
+            trial = os.environ.get("WANDB_RUN_ID") if os.environ.get("WANDB_SWEEP_ID") else None
+            write_atomic(kept, (not new and trial) or secrets.token_hex(4))
         return kept.read_text(encoding="utf-8")
 
 

@@ -20,9 +20,9 @@ from thaw.cli.kept_config import keep_config, kept_config
 from thaw.cli.secrets import redacted
 from thaw.errors import ThawError
 from thaw.storage.files import write_atomic
-from thaw.training.graceful_stop import exit_on_signals
+from thaw.training.callbacks.graceful_stop import exit_on_signals
+from thaw.training.callbacks.resumable_checkpoint import Checkpoint, forget, newest
 from thaw.training.loggers import keep_rows
-from thaw.training.resumable_checkpoint import Checkpoint, forget, newest
 
 log = logging.getLogger(__name__)
 

@@ -2,26 +2,34 @@
 checkpoints."""
 
 import logging
-from pathlib import Path
 from typing import Any, Literal
 
 import lightning.pytorch as pl
-import torch
 from lightning.fabric.connector import _PRECISION_INPUT
 from lightning.fabric.plugins import CheckpointIO
+from lightning.pytorch.strategies import ModelParallelStrategy
 
+from thaw.encoder.hardware import bf16_units, device_type
 from thaw.errors import ThawError
-from thaw.training.nonfinite_guard import Action
-from thaw.training.resumable_checkpoint import WholeCheckpoints
+from thaw.training.callbacks.nonfinite_guard import Action
+from thaw.training.callbacks.resumable_checkpoint import WholeCheckpoints
 
 log = logging.getLogger(__name__)
 
-# AMX and AVX512-bf16 of x86, the matrix and vector units of ARM: /proc/cpuinfo's names.
-BF16_UNITS = ("amx_bf16", "avx512_bf16", "bf16")
+
+class FullySharded(ModelParallelStrategy):
+    """FSDP over all processes, with checkpoints that are one file, as those of a single process."""
+
+    def __init__(self) -> None:
+        super().__init__(tensor_parallel_size=1, save_distributed_checkpoint=False)
+
+    def setup_environment(self) -> None:
+        self._data_parallel_size = self.num_processes * self.num_nodes
+        super().setup_environment()
 
 
 class Trainer(pl.Trainer):
-    """Lightning's Trainer with `precision="auto"`, and `strategy="fsdp"` of `thaw.training.fsdp`.
+    """Lightning's Trainer with `precision="auto"`, and `strategy="fsdp"` of `FullySharded`.
 
     Args:
         precision: one of Lightning's, or "auto": bf16-mixed if the hardware has bfloat16 units,
@@ -64,8 +72,6 @@ class Trainer(pl.Trainer):
             chosen = "bf16-mixed" if units else "32-true"
             why = units or f"this {device} has no native bfloat16 support"
         if options.get("strategy") == "fsdp":  # Lightning's own of this name is FSDP1
-            from thaw.training.fsdp import FullySharded
-
             options["strategy"] = FullySharded()
         plugins = options.pop("plugins", None) or []
         plugins = [*plugins] if isinstance(plugins, list | tuple) else [plugins]
@@ -85,30 +91,3 @@ class Trainer(pl.Trainer):
                 "float32, 2 cores). trainer.precision=auto takes 32-true here.",
                 self.precision,
             )
-
-
-def device_type(accelerator: str) -> str:
-    """Returns the device type, cuda, mps or cpu, that Lightning chooses for an accelerator."""
-    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
-        return "cuda"
-    if accelerator in ("auto", "gpu", "mps") and torch.backends.mps.is_available():
-        return "mps"
-    return "cpu" if accelerator == "auto" else accelerator
-
-
-def bf16_units(device: str) -> str:
-    """Returns what computes bfloat16 natively on a device of `device_type`, "" if nothing does."""
-    if device == "cuda":
-        there = torch.cuda.is_bf16_supported(including_emulation=False)
-        return f"{torch.cuda.get_device_name()} has bfloat16 units" if there else ""
-    if device != "cpu":
-        return ""
-    path = Path("/proc/cpuinfo")
-    found = cpu_units(path.read_text(encoding="utf-8")) if path.exists() else []
-    return f"this CPU has {' and '.join(found)}" if found else ""
-
-
-def cpu_units(cpuinfo: str) -> list[str]:
-    """Returns the flags of bfloat16 units that every processor of /proc/cpuinfo has."""
-    lines = [set(line.split()) for line in cpuinfo.splitlines() if line[:5] in ("flags", "Featu")]
-    return [unit for unit in BF16_UNITS if lines and all(unit in flags for flags in lines)]

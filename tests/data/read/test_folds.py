@@ -14,8 +14,8 @@ from helpers.tiny import runner, sentences, tagged_sentences, write_columns, wri
 from thaw.cli.check import verify
 from thaw.cli.compose import compose
 from thaw.cli.jobs import read_jobs
-from thaw.data.read.folds import held_out
-from thaw.data.read.splits import cut
+from thaw.data.read.sampling.folds import held_out
+from thaw.data.read.sampling.splits import cut
 from thaw.data.read.texts import Texts
 from thaw.errors import ThawError
 from thaw.evaluate import main as evaluate
@@ -49,7 +49,8 @@ def test_folds_follow_from_the_seed_alone():
 
 def test_folds_do_not_depend_on_the_process():
     code = (
-        "from thaw.data.read.folds import held_out\nfrom thaw.data.read.texts import Texts\n"
+        "from thaw.data.read.sampling.folds import held_out\n"
+        "from thaw.data.read.texts import Texts\n"
         "data = Texts([(f'text {i % 30}',) for i in range(40)], ['a', 'b'] * 20)\n"
         "print(held_out(data, data.labels, 3, 1, 0).tolist())"
     )

@@ -34,12 +34,12 @@ from thaw.data.read.corpus import corpus_rows, joined
 from thaw.data.read.entities.sentences import read_sentences
 from thaw.data.read.entities.spans import places_of, read_spans, tags_of, words_of
 from thaw.data.read.entities.tag_schemes import SCHEMES, to_iob2
-from thaw.data.read.few_shots import distinct, draw
 from thaw.data.read.formats.registry import FORMATS, rows_of
 from thaw.data.read.labels.names import label_names
 from thaw.data.read.reading import Reading
 from thaw.data.read.row_values import Columns
-from thaw.data.read.splits import cut
+from thaw.data.read.sampling.few_shots import distinct, draw
+from thaw.data.read.sampling.splits import cut
 from thaw.data.read.texts import Texts, read_texts
 from thaw.data.write import RowWriter
 from thaw.errors import ThawError

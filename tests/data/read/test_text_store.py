@@ -7,7 +7,7 @@ import pytest
 from thaw.data.read import text_store as spooling
 from thaw.data.read import texts as table
 from thaw.data.read.row_values import Columns
-from thaw.data.read.splits import cut
+from thaw.data.read.sampling.splits import cut
 from thaw.data.read.text_store import Picked, Spool, hashes
 from thaw.data.read.texts import read_texts
 from thaw.errors import ThawError

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thaw.data.read.folds import held_out
 from thaw.data.read.labels.names import label_names, names_in
 from thaw.data.read.row_values import Columns, input_lacks
-from thaw.data.read.splits import cut
+from thaw.data.read.sampling.folds import held_out
+from thaw.data.read.sampling.splits import cut
 from thaw.data.read.texts import Texts, read_texts
 from thaw.errors import ThawError
 
@@ -229,11 +229,11 @@ def test_no_cut_leaves_a_label_to_evaluation_alone(
 
 PROCESS = """
 import random
-from thaw.data.read.few_shots import distinct, draw
-from thaw.data.read.folds import held_out
+from thaw.data.read.sampling.few_shots import distinct, draw
+from thaw.data.read.sampling.folds import held_out
 from thaw.data.read.labels.names import label_names
 from thaw.data.read.row_values import Columns
-from thaw.data.read.splits import cut
+from thaw.data.read.sampling.splits import cut
 from thaw.data.read.texts import read_texts
 
 names = ["1", "1.0", "01", "2", "2.0", "nan", "caf\\u00e9", "cafe\\u0301", "rare"]

@@ -13,7 +13,8 @@ from thaw.cli.reference.yaml_comments import File, Node, read
 from thaw.cli.schema import describe, join_types
 
 GROUPS = (
-    *("task", "data", "model", "freeze", "trainer", "callbacks", "logger"),
+    *("task", "data", "model", "freeze", "optimizer", "schedule"),
+    *("trainer", "callbacks", "logger"),
     *("experiment", "hparams_search", "debug"),
 )
 COMMANDS = ("predict", "evaluate", "export", "parameters")

@@ -37,6 +37,7 @@ PLAIN: dict[str, Any] = {
     "model.revision": str | None,
     "model.learning_rate": NonNegativeFloat,
     "model.mlm_learning_rate": NonNegativeFloat,
+    "model.gradient_checkpointing": bool,
     "adapt.seeds": Sequence[int],
     "adapt.pretrain": Sequence[str],
     "adapt.classify": Sequence[str],
@@ -144,7 +145,9 @@ def schema_text() -> str:
     groups = ("task", "data", "freeze", "trainer", "callbacks", "logger")
     adapt = choices("experiment")["chapter/adapt"].tree.children["adapt"]
     model = choices("model")[BASE["model"]].tree
-    run = plain_options("", read(conf_dir() / "train.yaml").tree)
+    whole = read(conf_dir() / "train.yaml").tree
+    model = replace(model, children=whole.children["model"].children | model.children)
+    run = plain_options("", whole)
     parts = {
         "interpolation": INTERPOLATION,
         "model": {"properties": plain_options("model.", model)},
@@ -155,14 +158,14 @@ def schema_text() -> str:
     for target, found in definitions().items():
         options = {key: written(option) for key, option in found["properties"].items()}
         parts[target] = found | {"properties": options}
-    whole = {
+    everything = {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "$comment": f"Written by `{COMMAND}`.",
         "x-lightning": version("lightning"),
         "properties": run | references,
         "definitions": parts,
     }
-    return short_lines(whole) + "\n"
+    return short_lines(everything) + "\n"
 
 
 def short_lines(node: Any, indent: str = "") -> str:

@@ -41,9 +41,9 @@ class Node:
 
     @property
     def target(self) -> str | None:
-        """Dotted name of the constructor that the mapping is for."""
+        """Dotted name of the constructor that the mapping is for; None if the user gives it."""
         node = self.children.get("_target_")
-        return node.text if node else None
+        return node.text if node and node.text != "???" else None
 
 
 def read(path: Path) -> File:

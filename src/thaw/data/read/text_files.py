@@ -86,8 +86,8 @@ def text_lines(
                 for number, line in enumerate(lines, start=1):
                     if marked and line[-1] == END and not 0 < longest <= len(line):
                         line = line[:-1]
-                        if not line:
-                            return
+                    if not line:
+                        return
                     if "\0" in line:
                         raise ThawError(f"{path} line {number}: {nul_hint(line)}")
                     yield line

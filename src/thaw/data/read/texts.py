@@ -14,7 +14,7 @@ from thaw.data.read.labels.names import names_in
 from thaw.data.read.labels.reader import LabelReader
 from thaw.data.read.reading import Reading
 from thaw.data.read.row_values import Columns, Dropped, GroupReader, as_text, require_columns
-from thaw.data.read.rows import Remarks, Rows
+from thaw.data.read.rows import Reader, Remarks, Rows
 from thaw.data.read.text_store import FEW, Picked, Spool, Text
 from thaw.errors import ThawError
 
@@ -149,9 +149,22 @@ def read_texts(rows: Iterable[Mapping[str, Any]], columns: Columns, origin: str)
 def read_split(root: Path | str | None, split: str, how: Reading, **hub: Any) -> Rows:
     """Rows of a split: of a file under `root`, or of a data set on the Hub (`root` a string)."""
     if isinstance(root, str):
-        from thaw.storage.hub import load_hub_dataset
-
-        data = load_hub_dataset(root, hub.get("config"), hub.get("revision"), split)
-        rows = with_names(data, names_of_features(data.features), f"{root}, split {split}")
-        return Rows(rows, "Hugging Face Hub")
+        return Rows(hub_rows(root, split, **hub))
     return rows_of((root or Path()) / split, how)
+
+
+def hub_rows(
+    path: str,
+    split: str,
+    config: str | None = None,
+    revision: str | None = None,
+    streaming: bool = False,
+) -> Reader:
+    """Yields the rows of a split on the Hub, with the names of classes for their numbers."""
+    from thaw.storage.hub import hub_errors, load_hub_dataset
+
+    data = load_hub_dataset(path, config, revision, split, streaming)
+    with hub_errors("data", f"data.path={path}"):  # a stream asks the Hub again and again
+        names = names_of_features(data.features or {})
+        yield from with_names(data, names, f"{path}, split {split}")
+    return Remarks(format="Hugging Face Hub")

@@ -35,7 +35,7 @@ class Graph(nn.Module):
     """The exported graph, from padded tokens to logits and probabilities.
 
     Args:
-        model: model from tokens to logits, see `thaw.tasks.predictor.Predictor.graph`.
+        model: model from tokens to logits, see `thaw.tasks.predictors.base.Predictor.graph`.
         activation: function from logits to probabilities, softmax or sigmoid; empty: logits alone.
     """
 
@@ -66,7 +66,7 @@ def export_onnx(
     """Writes `model.onnx`, checked against torch, with the tokenizer beside it.
 
     Args:
-        predictor: predictor of the task, a subclass of `thaw.tasks.predictor.Predictor`.
+        predictor: predictor of the task, a subclass of `thaw.tasks.predictors.base.Predictor`.
         model: exported Hugging Face directory.
         directory: directory to write, which appears whole or not at all.
         max_tokens: largest number of tokens of a text.

@@ -7,9 +7,10 @@ from functools import partial
 from pathlib import Path
 
 from thaw.data.read.entities.word_rows import sentences_of_words
-from thaw.data.read.formats.annotations import json_rows
+from thaw.data.read.formats.annotations.brat import brat_rows
+from thaw.data.read.formats.annotations.spacy_files import spacy_rows
+from thaw.data.read.formats.annotations.tools import json_rows
 from thaw.data.read.formats.arrow_files import parquet_rows, saved_rows
-from thaw.data.read.formats.brat import brat_rows
 from thaw.data.read.formats.column_files import COLUMN_SUFFIXES, column_rows
 from thaw.data.read.formats.conllu_files import conllu_rows
 from thaw.data.read.formats.content import (
@@ -23,7 +24,6 @@ from thaw.data.read.formats.csv_files import csv_rows
 from thaw.data.read.formats.excel import excel_rows
 from thaw.data.read.formats.labelled_texts import class_folders, fasttext_rows, folder_rows
 from thaw.data.read.formats.own import OWN_READER, own_rows
-from thaw.data.read.formats.spacy_files import spacy_rows
 from thaw.data.read.header import shown
 from thaw.data.read.reading import Reading
 from thaw.data.read.rows import Reader, Remarks, Rows

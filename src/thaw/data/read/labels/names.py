@@ -197,3 +197,9 @@ def quoted(names: Sequence[str]) -> Iterator[str]:
 def option(key: str, names: Sequence[str]) -> str:
     """Returns an override that sets a list of names, as it is typed in a shell."""
     return shlex.quote(f"{key}={bracketed(names)}")
+
+
+def names_of(config: Mapping[str, Any]) -> list[str]:
+    """Returns the label names of a model's config in their order."""
+    names = config["id2label"]
+    return [names[key] for key in sorted(names, key=int)]

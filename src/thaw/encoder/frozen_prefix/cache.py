@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from thaw.encoder.prefix_texts import DIGEST
+from thaw.encoder.frozen_prefix.texts import DIGEST
 from thaw.storage.cache import DiskCache, NoRoom, cache_dir, gib
 
 VERSION = 3  # of the format, part of the key

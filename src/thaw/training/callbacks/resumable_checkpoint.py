@@ -16,7 +16,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from pydantic import PositiveInt
 
 from thaw.storage.files import atomic, sync
-from thaw.training.timer import TrainingTimer
+from thaw.training.callbacks.timer import TrainingTimer
 
 log = logging.getLogger(__name__)
 

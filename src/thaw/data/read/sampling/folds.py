@@ -92,7 +92,7 @@ def held_out(rows: Texts, labels: Sequence[Any], folds: int, fold: int, seed: in
     kind = StratifiedGroupKFold if rows.groups else StratifiedKFold
     splitter = kind(folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of rare labels: `thaw.data.read.splits.cut` says it
+        warnings.simplefilter("ignore")  # of rare labels: `cut` of splits.py says it
         parts = splitter.split(keys, keys, groups if rows.groups else None)
         _, found = next(islice(parts, fold, None))
     held = np.flatnonzero(np.isin(origin, kept[found]))

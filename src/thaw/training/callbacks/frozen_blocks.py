@@ -5,8 +5,8 @@ from typing import Any
 
 import lightning.pytorch as pl
 
-from thaw.encoder.frozen_prefix import Prefix
-from thaw.encoder.prefix_cache import Cache, PrefixUnavailable
+from thaw.encoder.frozen_prefix.cache import Cache, PrefixUnavailable
+from thaw.encoder.frozen_prefix.prefix import Prefix
 from thaw.encoder.sharding import sharded
 from thaw.errors import ThawError
 from thaw.storage.cache import gib

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from thaw.data.read.folds import numbered
 from thaw.data.read.labels.names import counted, names_in
+from thaw.data.read.sampling.folds import numbered
 from thaw.data.read.text_store import hashes
 from thaw.data.read.texts import SPLITS, Texts
 from thaw.errors import ThawError

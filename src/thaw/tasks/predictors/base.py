@@ -8,22 +8,42 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
+from hydra.utils import get_class
 from torch import Tensor, nn
 from transformers import AutoTokenizer
 
 from thaw.data.encode.positions import most_tokens
 from thaw.data.read.formats.json_lines import Unread
 from thaw.data.read.row_values import as_text
+from thaw.encoder.hardware import bf16_units, torch_device
 from thaw.encoder.load import load
 from thaw.encoder.onnx.session import FILES, OnnxModel
 from thaw.errors import ThawError
-from thaw.training.trainer import bf16_units
 
 log = logging.getLogger(__name__)
 
 Row = TypeVar("Row")
 PRECISIONS = ("auto", "32-true", "bf16-true")
 CHUNK = 32  # batches of a prediction that are sorted by length together
+
+# By task, so that a prediction does not load what only training needs, such as Lightning.
+CLASSES = {
+    "thaw.tasks.sequence.SequenceClassification": "sequence.SequencePredictor",
+    "thaw.tasks.ner.TokenClassification": "ner.TokenPredictor",
+    "thaw.tasks.mlm.MaskedLanguageModel": "mlm.MaskedPredictor",
+    "thaw.tasks.setfit.SetFit": "setfit.SetFitPredictor",
+}
+
+
+def predictor_class(task: str) -> type["Predictor"]:
+    """Returns the class that predicts with the export of a task.
+
+    Args:
+        task: path of the task's class; one that is not thaw's is imported.
+    """
+    if task in CLASSES:
+        return get_class(f"thaw.tasks.predictors.{CLASSES[task]}")
+    return get_class(task).predictor  # type: ignore[attr-defined]
 
 
 class Logits(nn.Module):
@@ -44,7 +64,7 @@ class Predictor:
     Args:
         model: exported directory.
         batch_size: number of texts in a forward pass.
-        accelerator: accelerator of lightning.fabric: auto, cpu, cuda or mps.
+        accelerator: hardware that computes: auto, cpu, gpu, cuda or mps.
         data: options of the run's data, such as max_tokens; without it, the model's
             limit counts.
         stream: whether each row is answered before the next one is read, without waiting for others
@@ -72,12 +92,7 @@ class Predictor:
         precision: str = "32-true",
         engine: str = "torch",
     ) -> None:
-        from lightning.fabric import Fabric
-
-        try:
-            self.device = Fabric(accelerator=accelerator, devices=1).device
-        except (ValueError, RuntimeError) as error:
-            raise ThawError(f"accelerator={accelerator}: {error}") from error
+        self.device = torch_device(accelerator)
         self.tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
         self.engine = engine
         self.precision = self.chosen(precision)

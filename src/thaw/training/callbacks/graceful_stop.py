@@ -14,7 +14,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 
-from thaw.training.resumable_checkpoint import Checkpoint, between_steps
+from thaw.training.callbacks.resumable_checkpoint import Checkpoint, between_steps
 
 log = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ from transformers import PreTrainedModel
 
 from thaw.encoder.blocks import encoder_parts
 from thaw.encoder.first_token import FirstTokenLayer
-from thaw.encoder.prefix_cache import (
+from thaw.encoder.frozen_prefix.cache import (
     Cache,
     MappedStates,
     PrefixUnavailable,
@@ -31,7 +31,7 @@ from thaw.encoder.prefix_cache import (
     map_states,
     write_states,
 )
-from thaw.encoder.prefix_texts import INPUTS, batches, digest, encoder_inputs, pad
+from thaw.encoder.frozen_prefix.texts import INPUTS, batches, digest, encoder_inputs, pad
 from thaw.encoder.replaced_forwards import replaced_forwards
 from thaw.errors import is_disk_error
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from thaw.errors import ThawError
+from thaw.training.optim import scales_gradients
 
 log = logging.getLogger(__name__)
 
@@ -20,11 +21,11 @@ SHOWN = 20  # rows in a message
 class NonFiniteGuard(pl.Callback):
     """Skips each optimizer step with a loss or gradient that is not finite.
 
-    The fused step itself skips, on the device (`found_inf`, as with a loss scaler), so weights and
-    moments stay and no step waits for a GPU. The flags are read in every step on a CPU, and every
-    `trainer.log_every_n_steps` on a GPU, where logging waits anyway. A step is skipped on all ranks
-    or on none. A loss scaler (16-mixed) skips gradients that overflow at its scale, which is no
-    failure; only the loss counts then.
+    A fused step itself skips, on the device (`found_inf`, as with a loss scaler), so weights and
+    moments stay and no step waits for a GPU; other optimizers get no gradient, and a GPU waits. The
+    flags are read in every step on a CPU, and every `trainer.log_every_n_steps` on a GPU, where
+    logging waits anyway. A step is skipped on all ranks or on none. A loss scaler (16-mixed) skips
+    gradients that overflow at its scale, which is no failure; only the loss counts then.
 
     Args:
         action: "stop", which raises ThawError with step and rows, or "skip", which counts; None:
@@ -62,11 +63,11 @@ class NonFiniteGuard(pl.Callback):
         self.open.append((~loss.detach().isfinite().all(), self.rows))
 
     def judge(self, step: int, optimizer: torch.optim.Optimizer, norm: Tensor | None) -> None:
-        """Makes the coming fused step skip itself if loss or gradient is not finite.
+        """Makes the coming step change nothing if loss or gradient is not finite.
 
         Args:
             step: number of the step, from 1.
-            optimizer: optimizer of `thaw.training.optim.adamw`.
+            optimizer: the optimizer.
             norm: norm of the gradient; None where a loss scaler checks it.
         """
         parameters = optimizer.param_groups[0]["params"]
@@ -76,8 +77,10 @@ class NonFiniteGuard(pl.Callback):
         found = torch.stack(flags).any().float()
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.all_reduce(found, torch.distributed.ReduceOp.MAX)
-        if norm is not None and isinstance(parameters[0], DTensor):
-            if found.item():  # the fused step takes no flag with sharded weights
+        if norm is not None and (
+            isinstance(parameters[0], DTensor) or not scales_gradients(optimizer)
+        ):
+            if found.item():  # no fused step, or one that takes no flag with sharded weights
                 optimizer.zero_grad(set_to_none=True)
         elif norm is not None:
             optimizer.found_inf = found  # type: ignore[attr-defined]

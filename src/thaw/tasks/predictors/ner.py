@@ -7,14 +7,13 @@ import numpy as np
 import torch
 from transformers import AutoModelForTokenClassification
 
-from thaw.data.base import names_of
-from thaw.data.encode.windows import prefix_spaces, windows
+from thaw.data.encode.windows import firsts, prefix_spaces, windows
 from thaw.data.entities import entities, spell
-from thaw.data.ner import firsts
 from thaw.data.read.entities.spans import places_of, words_of
+from thaw.data.read.labels.names import names_of
 from thaw.data.read.row_values import input_lacks
 from thaw.errors import ThawError
-from thaw.tasks.predictor import Predictor
+from thaw.tasks.predictors.base import Predictor
 
 
 class TokenPredictor(Predictor):
@@ -75,7 +74,10 @@ class TokenPredictor(Predictor):
     def tag(self, sentences: Sequence[Sequence[str]]) -> list[list[tuple[str, float]]]:
         """Returns the tag of each word and its probability."""
         return [
-            [(self.labels[p.argmax()], float(p.max())) for p in words]
+            [
+                (self.labels[i], p)
+                for i, p in zip(words.argmax(1).tolist(), words.max(1).tolist(), strict=True)
+            ]
             for words in self.mean_probabilities(sentences)
         ]
 
@@ -104,8 +106,8 @@ class TokenPredictor(Predictor):
             found = torch.softmax(logits.float(), dim=-1).cpu().numpy()
             right = self.tokenizer.padding_side == "right"
             for n, (i, _) in enumerate(part):
-                shift = 0 if right else logits.shape[1] - len(word[n])
-                for at, w in enumerate(word[n]):
-                    if w >= 0:
-                        out[i][w] = found[n, at + shift]
+                numbers = np.array(word[n])
+                begins = 0 if right else logits.shape[1] - len(numbers)
+                owned = numbers >= 0
+                out[i][numbers[owned]] = found[n, begins : begins + len(numbers)][owned]
         return out

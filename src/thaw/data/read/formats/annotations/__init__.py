@@ -1,0 +1,1 @@
+"""Reads what annotation tools export."""

@@ -1,0 +1,1 @@
+"""Draws splits, folds and few shots from rows."""

@@ -1,0 +1,1 @@
+"""Computes the frozen first blocks once and keeps their output."""

@@ -1,0 +1,184 @@
+"""Writes the model card: what the Hub and people read of an exported model."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from thaw.data.summary import DataSummary
+from thaw.report.model_dir import freeze_text
+from thaw.report.sections import cell_text
+
+LISTED = 20  # labels in a model card
+FEW = 10  # texts of a label in a split; of fewer the card says so
+TEMPLATE = Path(__file__).with_name("templates") / "model_card.md"
+
+
+def model_card(
+    cfg: Mapping[str, Any],
+    metrics: Mapping[str, float],
+    library: str,
+    pipeline: str,
+    code: str,
+    data: DataSummary,
+    sizes: Mapping[str, str],
+    checkpoint: Path,
+) -> str:
+    """Returns the text of a model card: metadata for the Hub, recipe, scores, labels and limits.
+
+    Args:
+        cfg: composed config as plain dicts and lists.
+        metrics: contents of `metrics.json`.
+        library: library that loads the model.
+        pipeline: name of the transformers pipeline, such as text-classification.
+        code: Python that loads the model.
+        data: what was understood of the data.
+        sizes: number of texts in each split, as text.
+        checkpoint: directory of the model that was fine-tuned.
+    """
+    from huggingface_hub import ModelCard, ModelCardData
+
+    title = f"{data.name}: {cfg['model']['name']}"
+    tests = {k: v for k, v in metrics.items() if k.startswith("test/") and k.count("/") == 1}
+    scores = {key.removeprefix("test/"): value for key, value in tests.items()}
+    results = eval_results(cfg["data"], pipeline, scores)
+    known = base_facts(cfg["model"]["checkpoint"], checkpoint)
+    labels = data.label_rows()
+    if more := len(labels) - LISTED if len(labels) > LISTED else 0:
+        rest = [f"and {more:,} more: config.json has all", *[""] * len(data.splits)]
+        labels = [*labels[:LISTED], rest]
+    path = cfg["data"].get("path")
+    metadata = ModelCardData(
+        base_model=known.get("base_model"),
+        language=known.get("language"),
+        license=known.get("license"),
+        datasets=[path] if on_hub(path) else None,
+        library_name=library,
+        pipeline_tag=pipeline,
+        tags=["thaw", str(cfg["task"]["_target_"]).split(".")[-2]],
+        model_name=title if results else None,
+        eval_results=results or None,
+    )
+    card = ModelCard.from_template(
+        metadata,
+        template_path=str(TEMPLATE),
+        title=title,
+        recipe=markdown(["recipe", ""], recipe(cfg, sizes, known).items()),
+        code=code,
+        scores=markdown(["metric", "test"], scores.items()),
+        labels=markdown(["label", *data.splits], labels),
+        limits=limits(data, tested=bool(scores)),
+    )
+    return str(card)
+
+
+def recipe(
+    cfg: Mapping[str, Any], sizes: Mapping[str, str], known: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Returns how a model was trained, by name."""
+    data, task, trainer = cfg["data"], cfg["task"], cfg["trainer"]
+    return {
+        "data": data["name"],
+        "texts": ", ".join(f"{k} {v}" for k, v in sizes.items()),
+        **({"fold": f"{data['fold']} of {data['folds']}"} if data.get("folds") else {}),
+        "base model": known.get("base_model") or f"{cfg['model']['name']}, a directory",
+        "objective": task["_target_"].rsplit(".", 1)[-1],
+        "freeze": freeze_text(cfg["freeze"]),
+        "learning rate": str(task["learning_rate"]),
+        "weight decay": str(task["weight_decay"]),
+        **{k: cfg[k]["_target_"].rpartition(".")[2] for k in ("optimizer", "schedule") if k in cfg},
+        "warm-up": f"{s} steps" if (s := task.get("warmup_steps")) else str(task["warmup_ratio"]),
+        "batch size": data["batch_size"] * trainer["accumulate_grad_batches"],
+        "epochs": trainer["max_epochs"],
+        "max tokens": data["max_tokens"],
+        "seed": str(cfg["seed"]),
+    }
+
+
+def base_facts(checkpoint: str | Mapping[str, Any], directory: Path) -> dict[str, str]:
+    """Returns what is known of the model that was fine-tuned: its name on the Hub, its license, and
+    its language if it has one only.
+
+    Args:
+        checkpoint: the config's `model.checkpoint`.
+        directory: its directory, whose own card says the rest; a run's says what it began with.
+    """
+    from huggingface_hub.repocard import metadata_load
+
+    try:
+        card = metadata_load(directory / "README.md") or {}
+    except (OSError, ValueError, yaml.YAMLError):
+        card = {}
+    if isinstance(checkpoint, Mapping):
+        card["base_model"] = checkpoint.get("hub")
+    elif on_hub(checkpoint):
+        card["base_model"] = checkpoint
+    if isinstance(card.get("language"), list) and len(card["language"]) == 1:
+        [card["language"]] = card["language"]
+    keys = ("base_model", "license", "language")
+    return {key: card[key] for key in keys if isinstance(card.get(key), str)}
+
+
+def on_hub(path: Any) -> bool:
+    """Returns whether a path of the config is a name on the Hub."""
+    return isinstance(path, str) and not Path(path).expanduser().is_dir()
+
+
+def eval_results(data: Mapping[str, Any], pipeline: str, scores: Mapping[str, float]) -> list[Any]:
+    """Returns scores of the test, with the data that they are of, for the Hub's model index."""
+    from huggingface_hub import EvalResult
+
+    hub = data if on_hub(data.get("path")) else {}
+    split = hub.get("test")
+    return [
+        EvalResult(
+            task_type=pipeline,
+            dataset_type=hub.get("path", data["name"]),
+            dataset_name=data["name"],
+            dataset_config=hub.get("config"),
+            dataset_revision=hub.get("revision"),
+            dataset_split=split if isinstance(split, str) else "test",
+            metric_type=name,
+            metric_value=round(value, 6),
+        )
+        for name, value in scores.items()
+        if math.isfinite(value)  # JSON has no others
+    ]
+
+
+def limits(data: DataSummary, tested: bool) -> list[str]:
+    """Returns what a reader of the scores must know, as sentences: what was cut or left out, and
+    labels with few texts."""
+    found = [] if tested else ["Nothing was tested: there is no test split."]
+    for split, part in data.splits.items():
+        if part.cut:
+            found.append(
+                f"{part.cut:,} of {part.texts:,} texts of {split} ({part.cut_share:.1%}) are "
+                f"longer than {data.max_tokens} tokens: they were read up to there."
+            )
+        if part.repeats:
+            found.append(f"{part.repeats:,} texts of {split} were left out as repeats.")
+        if few := [f"{name} ({count})" for name, count in part.labels.items() if count < FEW]:
+            more = f" and {len(few) - LISTED:,} more" if len(few) > LISTED else ""
+            listed = ", ".join(few[:LISTED])
+            found.append(f"Labels with fewer than {FEW} texts in {split}: {listed}{more}.")
+    for source in data.sources:
+        for reason, count in source.left_out.items():
+            found.append(
+                f"{count:,} of {source.rows:,} rows that were read are left out: {reason}."
+            )
+    return [line(sentence) for sentence in found]
+
+
+def markdown(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Returns a table in Markdown, whose cells hold any text; "" without rows."""
+    cells = [[line(cell_text(cell)).replace("|", "\\|") for cell in row] for row in rows]
+    lines = [columns, ["---"] * len(columns), *cells] if cells else []
+    return "\n".join(f"| {' | '.join(row)} |" for row in lines)
+
+
+def line(text: str) -> str:
+    """Returns a text in one line, which no HTML of a label's name breaks."""
+    return " ".join(text.split()).replace("<", "&lt;")

@@ -1,0 +1,162 @@
+"""`python ...` from a process that has imported its libraries already.
+
+Importing torch, Lightning and transformers takes most of the time of a tiny run. A server imports
+them once and forks for each command. The fork has the arguments, the environment, the directory,
+the output and the exit code of a process of its own; what it starts itself are true processes.
+"""
+
+import atexit
+import importlib
+import json
+import os
+import runpy
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, Any
+
+REPOSITORY = Path(__file__).parents[2]
+# Loaded before a command line is checked, and by a run. Without W&B: its import makes a directory
+# that the first fork to end would delete.
+FOR_CHECKS = (
+    *("thaw.start", "thaw.cli.check", "thaw.cli.subprocess_job", "thaw.cli.reference.help"),
+    *("thaw.report.sweep", "hydra.core.utils", "hydra._internal.utils", "omegaconf._impl"),
+    *("hydra._internal.core_plugins.basic_sweeper", "antlr4.LL1Analyzer", "importlib.metadata"),
+)
+FOR_RUNS = (
+    *FOR_CHECKS,
+    *("lightning.pytorch", "torchmetrics.classification", "datasets", "sklearn.metrics"),
+    *("thaw.train", "thaw.evaluate", "thaw.adapt", "thaw.tasks.sequence", "thaw.data.sequence"),
+    *("transformers.models.bert.modeling_bert", "transformers.models.bert.tokenization_bert"),
+    *("matplotlib.figure", "matplotlib.backends.backend_agg", "pandas"),
+)
+SERVERS: dict[str, socket.socket] = {}
+
+
+def python(
+    *words: str | Path,
+    cwd: Path = REPOSITORY,
+    env: dict[str, str] | None = None,
+    modules: tuple[str, ...] = FOR_RUNS,
+    before: dict[str, str] | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Runs `python words...` in a fork of a process that has imported `modules`.
+
+    Args:
+        words: a script, `-m` and a module, or `-c` and code; then its arguments.
+        cwd: working directory.
+        env: variables beside those of this process.
+        modules: what is imported before.
+        before: all variables of the process that imports them, and of this one; None: those of
+            this process. For what reads its variables when it is imported.
+    """
+    return side_by_side([(words, env or {})], cwd, modules, before)[0]
+
+
+def new_python(
+    *words: str | Path, cwd: Path = REPOSITORY, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Runs `python words...` in a new process, for what may not be at ease in a fork."""
+    command = [sys.executable, *map(str, words)]
+    variables = {**os.environ, **(env or {})}
+    return subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True)
+
+
+def side_by_side(
+    commands: Sequence[tuple[Sequence[str | Path], Mapping[str, str]]],
+    cwd: Path = REPOSITORY,
+    modules: tuple[str, ...] = FOR_RUNS,
+    before: dict[str, str] | None = None,
+) -> list[subprocess.CompletedProcess[str]]:
+    """Runs several commands at once, each of words and variables as in `python`."""
+    key = json.dumps([modules, before])
+    if key not in SERVERS:
+        SERVERS[key] = start(modules, before)
+    server = SERVERS[key]
+    requests = [
+        {"words": [*map(str, words)], "cwd": str(cwd), "env": {**(before or os.environ), **env}}
+        for words, env in commands
+    ]
+    with ExitStack() as stack:
+        files = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(2 * len(requests))]
+        streams = [file.fileno() for file in files]
+        socket.send_fds(server, [json.dumps(requests).encode()], streams)
+        codes = json.loads(server.recv(2**10) or "null")
+        if codes is None:
+            raise RuntimeError("the server of helpers/warm.py has ended")
+        said = [text(file) for file in files]
+    return [
+        subprocess.CompletedProcess(request["words"], code, out, errors)
+        for request, code, out, errors in zip(requests, codes, said[::2], said[1::2], strict=True)
+    ]
+
+
+def text(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode("utf-8").replace("\r\n", "\n")
+
+
+def start(modules: tuple[str, ...], env: dict[str, str] | None) -> socket.socket:
+    """Starts a server; it ends when this process does."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    command = [sys.executable, __file__, str(theirs.fileno()), *modules]
+    process = subprocess.Popen(command, cwd=REPOSITORY, env=env, pass_fds=[theirs.fileno()])
+    theirs.close()
+    atexit.register(process.wait)
+    atexit.register(ours.close)  # runs first
+    return ours
+
+
+def serve(connection: socket.socket) -> dict[str, Any]:
+    """Forks for each request; returns in the forks alone, with the request."""
+    while True:
+        message, streams, *_ = socket.recv_fds(connection, 2**20, 20)
+        if not message:
+            os._exit(0)
+        started = []
+        for number, request in enumerate(json.loads(message)):
+            pid = os.fork()
+            if pid == 0:
+                connection.close()
+                os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+                os.dup2(streams[2 * number], 1)
+                os.dup2(streams[2 * number + 1], 2)
+                for stream in streams:
+                    os.close(stream)
+                found: dict[str, Any] = request
+                return found
+            started.append(pid)
+        for stream in streams:
+            os.close(stream)
+        codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in started]
+        connection.sendall(json.dumps(codes).encode())
+
+
+def become(words: list[str], cwd: str, env: dict[str, str]) -> None:
+    """Runs what `python words...` runs, in this process."""
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(env)
+    if words[0] == "-m":
+        sys.path[0] = cwd
+        sys.argv = words[1:]
+        runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+    elif words[0] == "-c":
+        sys.path[0] = ""
+        sys.argv = ["-c", *words[2:]]
+        exec(compile(words[1], "<string>", "exec"), {"__name__": "__main__"})
+    else:
+        sys.path[0] = str(Path(words[0]).resolve().parent)
+        sys.argv = words
+        runpy.run_path(words[0], run_name="__main__")
+
+
+if __name__ == "__main__":
+    sys.path[0] = str(REPOSITORY)
+    for name in sys.argv[2:]:
+        importlib.import_module(name)
+    become(**serve(socket.socket(fileno=int(sys.argv[1]))))

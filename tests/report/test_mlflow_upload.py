@@ -1,0 +1,68 @@
+"""What is logged to MLflow, in a store of this disk."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from thaw.training.callbacks.resumable_checkpoint import Checkpoint
+
+mlflow = pytest.importorskip("mlflow")
+
+
+@pytest.fixture
+def client(tmp_path, monkeypatch):
+    """MLflow's client of the store that a user's working directory holds."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return lambda: mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+
+
+def interrupt(callback, trainer, *args):
+    """Ctrl-C after the first validation of training."""
+    if trainer.state.fn == "fit" and not trainer.sanity_checking:
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def only_run(client):
+    [found] = client.search_runs([client.get_experiment_by_name("thaw").experiment_id])
+    return found
+
+
+def files(client, run_id, path=""):
+    """The paths of a run's artifacts."""
+    for item in client.list_artifacts(run_id, path):
+        yield from files(client, run_id, item.path) if item.is_dir else [item.path]
+
+
+def test_a_resumed_run_is_one_run_with_scores_tables_figures_and_its_model(
+    run, overrides, client, monkeypatch
+):
+    overrides.remove("logger=csv")
+    options = ["logger=[csv,mlflow]", "logger.mlflow.log_model=true", "trainer.max_epochs=2"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoint, "on_validation_end", interrupt, raising=False)
+        with pytest.raises(SystemExit):
+            run(*options)
+    run(*options, f"resume={run.directory('run')}")
+    directory, client = run.directory("run"), client()
+    metrics = json.loads((directory / "metrics.json").read_text())
+    found = only_run(client)
+    assert found.info.run_id == (directory / "mlflow_id.txt").read_text()
+    assert found.info.status == "FINISHED"
+    assert found.data.metrics["test/f1"] == pytest.approx(metrics["test/f1"])
+    assert found.data.params["task/learning_rate"] == "0.003"
+    assert found.data.tags["task"] == "sequence"
+    steps = {point.step for point in client.get_metric_history(found.info.run_id, "train/loss")}
+    assert steps == {*range(metrics["steps"])}
+    there = set(files(client, found.info.run_id))
+    names = {"report.html", "learning_curve.png", "confusion.png", "data.json"}
+    names |= {"tables/per label.json", "tables/confusion matrix.json", "tables/errors.json"}
+    assert names <= there
+    assert {f"model/{p.name}" for p in (directory / "model").iterdir()} <= there
+    assert not [name for name in there if "ckpt" in name]
+    path = Path(client.download_artifacts(found.info.run_id, "tables/per label.json"))
+    table = json.loads(path.read_text())
+    assert [row[0] for row in table["data"]] == ["neg", "pos"]
