@@ -16,7 +16,7 @@ from thaw.data.read.sampling.folds import fold_split, held_out, require_fold
 from thaw.data.read.sampling.splits import cut
 from thaw.data.read.surrogates import replace_surrogates
 from thaw.data.read.text_store import hashes
-from thaw.data.read.texts import SPLITS, read_split
+from thaw.data.read.texts import SPLITS, origin_of, read_split
 from thaw.errors import ThawError
 from thaw.storage.files import at_home
 from thaw.storage.wheels import fetch_wheels
@@ -164,8 +164,3 @@ class SplitData(Loaders):
                 continue
             if n := int(np.isin(hashes(self.rows[split].texts), train).sum()):
                 log.warning("%s: %d of %d texts are in train too", split, n, len(self.rows[split]))
-
-
-def origin_of(root: Path | str | None, split: str) -> str:
-    """Returns the name of a file under `root`, or of a split of a data set on the Hub."""
-    return f"{root}, split {split}" if isinstance(root, str) else str((root or Path()) / split)

@@ -14,8 +14,7 @@ from thaw.data.contents import contents_of_path
 from thaw.data.read.row_values import Columns, as_text, is_missing, require_columns
 from thaw.data.read.sampling.splits import split_of
 from thaw.data.read.surrogates import replace_surrogates
-from thaw.data.read.texts import Source, Texts
-from thaw.data.split_data import origin_of
+from thaw.data.read.texts import Source, Texts, origin_of
 from thaw.data.summary import DataSummary
 from thaw.errors import ThawError
 
