@@ -64,9 +64,13 @@ class TokenData(EncoderData):
                 "model.checkpoint."
             )
         prefix_spaces(self.tokenizer)
-        columns = {"tokens": tokens, "tags": tags, "text": text, "spans": spans}
+        columns: dict[str, Any] = {"tokens": tokens, "tags": tags, "text": text, "spans": spans}
         self.names = columns | ({} if group is None else {"group": group})
-        places = {"token_column": token_column, "tag_column": tag_column, "sentence": sentence}
+        places: dict[str, Any] = {
+            "token_column": token_column,
+            "tag_column": tag_column,
+            "sentence": sentence,
+        }
         self.reading = replace(self.reading, words=True, scheme=scheme, **columns, **places)
         self.scheme = scheme
         self.overlaps: Overlaps = overlaps

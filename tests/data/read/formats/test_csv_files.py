@@ -183,7 +183,7 @@ def test_a_page_that_is_named_as_a_table_is_told(tmp_path, name):
     with pytest.raises(ThawError, match=r"is a page of HTML.*pip install lxml.*read_html") as told:
         rows(tmp_path, "\ufeff <!DOCTYPE html>\n<html>", name)
     command = shlex.split(str(told.value).split("`")[3])
-    assert command[:2] == ["python", "-c"]
+    assert [*command[:2], command[3]] == ["python", "-c", str(tmp_path / name)]
     compile(command[2], name, "exec")
 
 

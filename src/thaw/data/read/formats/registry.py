@@ -1,6 +1,7 @@
 """The formats that thaw reads: one name and one function each."""
 
 import logging
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -141,8 +142,8 @@ def require_no_page(path: Path) -> None:
         raise ThawError(
             f"{path} is a page of HTML, not a table. Was a link downloaded, and not the file? "
             "Where the page holds the table itself, `pip install lxml`, and then `python -c "
-            f'"import pandas; pandas.read_html({str(path)!r}, keep_default_na=False)[0]'
-            ".to_csv('table.csv', index=False)\"` makes table.csv of it."
+            "'import pandas, sys; pandas.read_html(sys.argv[1], keep_default_na=False)[0]"
+            f'.to_csv("table.csv", index=False)\' {shlex.quote(str(path))}` makes table.csv of it.'
         )
 
 
