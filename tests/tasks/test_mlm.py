@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 import subprocess
 import sys
 
@@ -10,12 +11,14 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, safe_open
-from transformers import AutoModelForMaskedLM, pipeline
+from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification, pipeline
 
 from helpers.tiny import REPOSITORY, save_tiny, tiny_config, write_csv
 from thaw.data.mlm import MaskedLanguageModelData
 from thaw.encoder.freeze import HeadOnly
+from thaw.encoder.load import load_fresh
 from thaw.encoder.masked_logits import masked_logits
+from thaw.encoder.pooling import Pooling, read_pooling, write_pooling
 from thaw.errors import ThawError
 from thaw.evaluate import main as evaluate
 from thaw.predict import main as predict
@@ -272,11 +275,28 @@ def test_the_model_feeds_a_classifier(run):
     assert all(torch.equal(before[name], after[name]) for name in encoder)
 
 
+def test_the_export_keeps_the_pooler_and_the_pooling_of_the_checkpoint(run, tiny_bert, tmp_path):
+    checkpoint = shutil.copytree(tiny_bert, tmp_path / "sentences")
+    write_pooling(Pooling("mean", normalize=True), 32, 64, checkpoint)
+    directory = run(f"model.checkpoint={checkpoint}", "trainer.max_epochs=1", PROBE) / "model"
+    pooler = load_file(tiny_bert / "model.safetensors")["pooler.dense.weight"]
+    classifier, fresh = load_fresh(AutoModelForSequenceClassification, directory)
+    assert torch.equal(classifier.bert.pooler.dense.weight, pooler)
+    assert fresh == ["classifier.bias", "classifier.weight"]
+    assert read_pooling(directory) == Pooling("mean", normalize=True)
+    again = make_task(directory, freeze=HeadOnly())
+    again.model.save_pretrained(tmp_path)
+    again.complete_export(tmp_path)  # from a checkpoint with a head
+    assert torch.equal(
+        load_file(tmp_path / "model.safetensors")["bert.pooler.dense.weight"], pooler
+    )
+
+
 def test_whole_words_and_frozen_encoders_train(run, tiny_bert):
     directory = run("task.masking=whole_word", "freeze=head", "trainer.max_epochs=1")
     after = load_file(directory / "model" / "model.safetensors")
     for name, weight in load_file(tiny_bert / "model.safetensors").items():
-        assert name.startswith("pooler") or torch.equal(weight, after[f"bert.{name}"])
+        assert torch.equal(weight, after[f"bert.{name}"])
 
 
 def test_masks_change_with_the_epoch_and_stay_for_validation(run, monkeypatch):
@@ -355,8 +375,6 @@ def test_options_of_classification_are_refused(run):
 
 
 def test_a_tokenizer_without_a_mask_token_is_refused(tiny_bert, tmp_path):
-    import shutil
-
     directory = shutil.copytree(tiny_bert, tmp_path / "model")
     config = json.loads((directory / "tokenizer_config.json").read_text())
     config.pop("mask_token")

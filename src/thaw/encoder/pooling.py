@@ -5,6 +5,7 @@ Shapes: B batch, T tokens, D width.
 """
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from thaw.errors import ThawError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -110,3 +113,14 @@ def write_pooling(pooling: Pooling, width: int, max_tokens: int, directory: Path
     }
     for name, content in files.items():
         (directory / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def keep_pooling(checkpoint: str | Path, width: int, max_tokens: int, directory: Path) -> None:
+    """Writes the pooling of a sentence-transformers checkpoint into an export of its encoder; the
+    log says so where it cannot."""
+    if not (Path(checkpoint) / "modules.json").exists():
+        return
+    try:
+        write_pooling(read_pooling(checkpoint), width, max_tokens, directory)
+    except ThawError as error:
+        log.warning("the export is no sentence-transformers directory: %s", error)

@@ -15,8 +15,9 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from thaw.cli.watched_metric import MASKED
 from thaw.data.batch.masking import Masking
-from thaw.encoder.load import load_fresh
+from thaw.encoder.load import keep_pooler, load_fresh
 from thaw.encoder.masked_logits import fill, masked_logits, masked_loss, tie_head, with_mask
+from thaw.encoder.pooling import keep_pooling
 from thaw.errors import ThawError
 from thaw.report.sections import Section, Table
 from thaw.report.test_results import TestResults
@@ -118,6 +119,8 @@ class MaskedLanguageModel(EncoderTask):
             log.info("The checkpoint has no head for masks: a fresh one, tied to its embeddings")
         super().__init__(model, **options)
         self.pipeline_options = {"tokenizer_kwargs": {"truncation": True}}
+        self.checkpoint = Path(checkpoint)
+        self.max_tokens = max_tokens
         self.masking = self_masking
         self.probes = asked
         self.eval_accuracy = WeightedMean()
@@ -213,6 +216,12 @@ class MaskedLanguageModel(EncoderTask):
         """Fills the probes, prints and keeps the result; in the first process only."""
         if self.trainer.is_global_zero:
             self.probes.ask(self.model, stage, self.trainer.loggers, self.trainer.global_step)
+
+    def complete_export(self, directory: Path) -> None:
+        """Adds what the checkpoint had and a model for masked tokens lacks, for the task that
+        starts from the export: the pooler, and how sentence-transformers pools token states."""
+        keep_pooler(self.checkpoint, self.model, directory)
+        keep_pooling(self.checkpoint, self.model.config.hidden_size, self.max_tokens, directory)
 
     def test_results(self) -> TestResults:
         return TestResults({})
