@@ -1,4 +1,5 @@
-"""Pretrains, then classifies with and without pretraining: `experiment=chapter/adapt`."""
+"""Pretrains, then classifies with and without pretraining: `experiment=chapter/adapt`, and
+`experiment=adaptation_curve` as a sweep."""
 
 import json
 import logging
@@ -12,10 +13,11 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from thaw.cli.check import plain
+from thaw.cli.check import leave_unread, plain
 from thaw.cli.compose import compose
 from thaw.cli.jobs import Job
-from thaw.cli.overrides import group_of
+from thaw.cli.overrides import group_of, key_of
+from thaw.cli.schema import definition
 from thaw.cli.subprocess_job import takes_processes
 from thaw.errors import ThawError
 from thaw.report.html_page import sweep_page
@@ -26,6 +28,10 @@ from thaw.train import train
 from thaw.training.run_dir import note_versions, require_free
 
 log = logging.getLogger(__name__)
+
+LABELLED = ("thaw.data.sequence.SequenceData", "thaw.data.setfit.SetFitData")
+SCORE = "thaw.tasks.frozen_score.FrozenScore"
+FEW = ("data.shots", "data.steps")  # overrides that pretraining has no use for
 
 
 def adapt(cfg: DictConfig) -> float:
@@ -44,19 +50,8 @@ def adapt(cfg: DictConfig) -> float:
     Raises:
         ThawError: the config asks for several devices or for folds, or a run fails.
     """
-    if takes_processes(cfg):
-        raise ThawError(
-            f"experiment=chapter/adapt chains runs in one process; got trainer.devices="
-            f"{cfg.trainer.devices}, expected 1."
-        )
-    if cfg.data.get("folds") is not None:
-        raise ThawError(
-            "experiment=chapter/adapt takes no data.folds: pretraining reads no labels, so its "
-            "folds are others, and it would read texts of the classifier's test."
-        )
-    options = plain(cfg.adapt)
-    typed = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
-    overrides = [o for o in typed if group_of(o) not in ("experiment", "adapt", "seed")]
+    require_one_process(cfg)
+    options, overrides = plain(cfg.adapt), shared_overrides()
     root = Path(cfg.run_dir).absolute()
     require_free(root, resumed=cfg.resume is not None)
     score = options["score"]
@@ -64,7 +59,7 @@ def adapt(cfg: DictConfig) -> float:
     for seed in options["seeds"]:
         seed_dir, shared = root / f"seed-{seed}", [*overrides, f"seed={seed}"]
         log.info("seed %s: pretraining", seed)
-        run([*shared, *options["pretrain"]], seed_dir / "pretrain")
+        pretrain(shared, options, seed_dir / "pretrain")
         note_versions(root)
         found: dict[str, float] = {"seed": seed}
         for name in ("plain", "adapted"):
@@ -83,10 +78,87 @@ def adapt(cfg: DictConfig) -> float:
     return metrics["adapted/mean"]
 
 
-def run(overrides: Sequence[str], directory: Path) -> Mapping[str, float]:
+def classify(cfg: DictConfig) -> float | None:
+    """Classifies, with `adapt.pretrained=true` from an encoder that is pretrained before.
+
+    Jobs of a sweep share the encoder in `adapt.directory`: the first that needs it pretrains it.
+
+    Args:
+        cfg: composed config with the group `adapt`: `pretrained`, `directory`, `pretrain`.
+
+    Returns:
+        The best value of the watched metric.
+
+    Raises:
+        ThawError: the config asks for several devices or for folds, or a run fails.
+    """
+    require_one_process(cfg)
+    options = plain(cfg.adapt)
+    if options["pretrained"]:
+        directory = Path(options["directory"]).absolute()
+        # What is swept but the seed is the classifier's.
+        shared = [o for o in shared_overrides() if group_of(o) != "task" and key_of(o) not in FEW]
+        pretrain([*shared, f"seed={cfg.seed}"], options, directory)
+        OmegaConf.set_readonly(cfg, False)
+        cfg.model.checkpoint = str(directory / "model")
+        OmegaConf.set_readonly(cfg, True)
+    return train(cfg, typed=())
+
+
+def require_one_process(cfg: DictConfig) -> None:
+    """Raises ThawError if a config asks for several devices or for folds."""
+    if takes_processes(cfg):
+        raise ThawError(
+            "experiment=chapter/adapt and adaptation_curve chain runs in one process; got "
+            f"trainer.devices={cfg.trainer.devices}, expected 1."
+        )
+    if cfg.data.get("folds") is not None:
+        raise ThawError(
+            "experiment=chapter/adapt and adaptation_curve take no data.folds: pretraining reads "
+            "no labels, so its folds are others, and it would read texts of the classifier's test."
+        )
+
+
+def shared_overrides() -> list[str]:
+    """Returns the overrides of the command line that apply to all runs of a chain."""
+    typed = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+    return [o for o in typed if group_of(o) not in ("experiment", "adapt", "seed")]
+
+
+def pretrain(shared: Sequence[str], options: Mapping[str, Any], directory: Path) -> None:
+    """Pretrains; logs the frozen encoder's score on the labelled texts of classification.
+
+    Args:
+        shared: overrides of pretraining and classification.
+        options: the group `adapt`: `pretrain`, and `classify` where classification has overrides.
+        directory: run directory of pretraining.
+    """
+    own = [*shared, *options["pretrain"]]
+    classifies = compose([*shared, *options.get("classify", []), f"run_dir={directory}"])
+    leave_unread(classifies)
+    added: dict[str, Any] = {}
+    data = plain(classifies.data)
+    if data["_target_"] not in LABELLED or data.get("train") is None and data.get("zero_shot"):
+        log.info("no score of the frozen encoder: it is for task=sequence and task=setfit")
+    elif "task.frozen_score" not in map(key_of, own):
+        read = definition(LABELLED[0])["properties"]
+        known = {key: value for key, value in data.items() if key in read}
+        labelled = {"_target_": LABELLED[0], "_partial_": True} | known
+        added["task.frozen_score"] = {"_target_": SCORE, "data": labelled}
+    run(own, directory, added)
+
+
+def run(
+    overrides: Sequence[str], directory: Path, added: Mapping[str, Any] | None = None
+) -> Mapping[str, float]:
     """Runs training in this process, with the files that `train.py` would leave.
 
     A run that is finished, as it may be under `resume=`, is not repeated.
+
+    Args:
+        overrides: overrides of the run.
+        directory: run directory.
+        added: further values of the config, by key.
 
     Returns:
         The metrics of the run.
@@ -94,6 +166,8 @@ def run(overrides: Sequence[str], directory: Path) -> Mapping[str, float]:
     if (directory / "metrics.json").exists():
         return json.loads((directory / "metrics.json").read_text(encoding="utf-8"))
     cfg = compose([*overrides, f"run_dir={directory}"])
+    for key, value in (added or {}).items():
+        OmegaConf.update(cfg, key, value, force_add=True)
     (directory / ".hydra").mkdir(parents=True, exist_ok=True)
     OmegaConf.save(cfg, directory / ".hydra" / "config.yaml")
     OmegaConf.save(OmegaConf.create(list(overrides)), directory / ".hydra" / "overrides.yaml")

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from helpers.sweeps import rows_of
 from helpers.tiny import REPOSITORY
 from thaw.adapt import summary
 from thaw.predict import main as predict
@@ -55,6 +56,13 @@ def test_each_seed_pretrains_and_classifies_with_and_without(overrides, tmp_path
         assert f'href="{link}"' in report
         assert (tmp_path / "run" / link).exists()
         assert f"{s['adapted']:.4f}" in report
+    pretrained = tmp_path / "run" / "seed-1" / "pretrain"
+    shown = (pretrained / "report.html").read_text()
+    metrics = json.loads((pretrained / "metrics.json").read_text())
+    for name in ("start/frozen_f1", "val/frozen_f1"):  # of the labels that classification reads
+        assert 0 < metrics[name] <= 1
+        assert f"{metrics[name]:.4f}" in shown.partition("frozen encoder")[2]
+    assert "val/frozen_f1" in (pretrained / "metrics.csv").read_text()
     before = (tmp_path / "run" / "scores.json").read_text()
     for path in ("metrics.json", "seed-2/adapted/metrics.json"):  # as if killed in the last run
         (tmp_path / "run" / path).unlink()
@@ -70,3 +78,21 @@ def test_each_seed_pretrains_and_classifies_with_and_without(overrides, tmp_path
     (tmp_path / "new.txt").write_text("a good film\n")
     run = tmp_path / "run" / "seed-1" / "adapted"
     assert predict([f"run={run}", f"input={tmp_path / 'new.txt'}", "accelerator=cpu"]) == 1
+
+
+def test_the_curve_is_a_sweep_whose_jobs_share_a_pretrained_encoder(overrides, tmp_path):
+    sweep = tmp_path / "sweep"
+    command = [sys.executable, REPOSITORY / "train.py", "experiment=adaptation_curve", *overrides]
+    command += ["data.shots=2,4", "data.steps=2", "seed=1", "data.label=label", "task=setfit"]
+    command += ["trainer.max_epochs=1", f"hydra.sweep.dir={sweep}"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = rows_of(sweep)
+    assert [row["status"] for row in rows] == ["done"] * 4
+    assert [row["adapt.pretrained"] for row in rows] == ["false", "true"] * 2
+    assert done.stdout.count("probes, end") == 1
+    header = (sweep / "summary.md").read_text().splitlines()[0]
+    assert header.startswith("| data.shots | adapt.pretrained | runs | test/f1")
+    for row in rows:
+        card = (sweep / row["job"] / "model" / "README.md").read_text()
+        assert ("pretrain/seed-1/model" in card) == (row["adapt.pretrained"] == "true")

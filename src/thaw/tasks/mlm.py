@@ -4,7 +4,7 @@ Shapes: B batch, T tokens, N masked tokens of the batch, V vocabulary.
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 from thaw.cli.watched_metric import MASKED
 from thaw.data.batch.masking import Masking
 from thaw.encoder.load import keep_pooler, load_fresh
-from thaw.encoder.masked_logits import fill, masked_logits, masked_loss, tie_head, with_mask
+from thaw.encoder.masked_logits import masked_logits, masked_loss, tie_head
 from thaw.encoder.pooling import keep_pooling
 from thaw.errors import ThawError
 from thaw.report.sections import Section, Table
@@ -24,53 +24,12 @@ from thaw.report.test_results import TestResults
 from thaw.tasks.base import EncoderTask
 from thaw.tasks.losses import scale_for_ddp
 from thaw.tasks.metrics import WeightedMean
+from thaw.tasks.mlm_predictor import MaskedPredictor
 from thaw.tasks.mlm_probes import Probes
-from thaw.tasks.predictor import Predictor
 
 log = logging.getLogger(__name__)
 
 EVALUATED = (0, -1)  # seed and epoch of the masks of validation and test: the same in every run
-
-
-class MaskedPredictor(Predictor):
-    """Predicts the likeliest tokens for the masks of texts."""
-
-    auto_class = AutoModelForMaskedLM
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        if self.engine != "torch":
-            raise ThawError(f"engine={self.engine}: task=mlm predicts with engine=torch.")
-
-    def columns(self, row: Mapping[str, Any], asked: Sequence[str]) -> list[str]:
-        [column, *more] = list(asked) or [str(self.data["text"])]
-        if more or column not in row:
-            raise ThawError(
-                f"the input has no column {','.join([column, *more])!r}; it has "
-                f"{', '.join(map(repr, row))}. Set text=<column>."
-            )
-        return [column]
-
-    def predict(
-        self, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]
-    ) -> Iterator[dict[str, Any]]:
-        """Yields `prediction`, the text of a row filled in, and `masks`, five tokens and their
-        probabilities for each mask."""
-        [column] = columns
-        own = str(self.tokenizer.mask_token)
-        parts = (
-            piece[begin : begin + self.batch_size]
-            for piece in self.pieces(rows)
-            for begin in range(0, len(piece), self.batch_size)
-        )
-        for part in parts:
-            texts = [with_mask(str(row[column] or ""), self.tokenizer) for row in part]
-            filled = fill(self.model, self.tokenizer, texts, self.max_tokens)
-            for text, masks in zip(texts, filled, strict=True):
-                for top in masks:
-                    text = text.replace(own, top[0][0], 1)
-                named = [[{"token": t, "probability": p} for t, p in top] for top in masks]
-                yield {"prediction": text, "masks": named}
 
 
 class MaskedLanguageModel(EncoderTask):
@@ -83,6 +42,8 @@ class MaskedLanguageModel(EncoderTask):
         mask_probability: probability that a token, or a word, is masked.
         mask_split: fractions of these that become the mask token, a random token, and stay.
         probes: texts with [MASK] that are filled before, during and after training.
+        frozen_score: a `thaw.tasks.frozen_score.FrozenScore` of labelled texts, measured at each
+            validation; None: none.
         options: options of `EncoderTask`; its seed also decides the masks of training, while those
             of validation and test are always the same.
 
@@ -105,6 +66,7 @@ class MaskedLanguageModel(EncoderTask):
         mask_probability: float = 0.15,
         mask_split: Sequence[float] = (0.8, 0.1, 0.1),
         probes: Sequence[str] = (),
+        frozen_score: Any = None,
         **options: Any,
     ) -> None:
         tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False)
@@ -124,11 +86,20 @@ class MaskedLanguageModel(EncoderTask):
         self.masking = self_masking
         self.probes = asked
         self.eval_accuracy = WeightedMean()
+        self.frozen_score = frozen_score
 
     def configure_model(self) -> None:
-        if self._device_mesh is not None and self.probes.texts:
-            raise ThawError("trainer=fsdp: no process has the whole model to ask: task.probes=[].")
+        if self._device_mesh is not None and (self.probes.texts or self.frozen_score):
+            raise ThawError(
+                "trainer=fsdp: no process has the whole model to ask: task.probes=[] "
+                "task.frozen_score=null."
+            )
         super().configure_model()
+
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        if self.frozen_score is not None and stage in ("fit", "validate"):
+            self.frozen_score.read(self.checkpoint, self.seed)
 
     def forward(self, **inputs: Tensor) -> Tensor:
         """Returns the logits (N, V) at `positions` (N,) of the flattened batch."""
@@ -192,6 +163,15 @@ class MaskedLanguageModel(EncoderTask):
 
     def on_validation_epoch_end(self) -> None:
         self.log_evaluation("val")
+        if self.frozen_score is not None:
+            context = self.trainer.precision_plugin.forward_context
+            found = self.frozen_score(self.model, context)
+            self.log_dict({f"val/{name}": value for name, value in found.items()})
+
+    def logged_metrics(self) -> dict[str, str]:
+        """Returns the metrics of a validation: which there are depends on `frozen_score`."""
+        scored = self.frozen_score is not None
+        return {n: mode for n, mode in self.metrics.items() if scored or not n.startswith("frozen")}
 
     def on_test_epoch_end(self) -> None:
         self.log_evaluation("test")
@@ -240,7 +220,15 @@ class MaskedLanguageModel(EncoderTask):
             if part + of in metrics
         ]
         columns = ("of masked tokens", "split", "before training", "after")
-        return [Table("pretraining", columns, rows), self.probes.table()]
+        frozen = [
+            [name.replace("_", " "), metrics[f"start/{name}"], metrics[f"val/{name}"]]
+            for name in ("frozen_f1", "frozen_accuracy")
+            if f"start/{name}" in metrics and f"val/{name}" in metrics
+        ]
+        note = "Logistic regression on the frozen encoder's embeddings of the labelled texts."
+        parts = ("on validation", "before training", "after")
+        scored = [Table("frozen encoder", parts, frozen, note)] if frozen else []
+        return [*scored, Table("pretraining", columns, rows), self.probes.table()]
 
     def finish(self, run_dir: Path) -> dict[str, float]:
         """Fills the probes with the final weights and writes `probes.json`."""

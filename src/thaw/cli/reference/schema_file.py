@@ -41,6 +41,8 @@ PLAIN: dict[str, Any] = {
     "adapt.pretrain": Sequence[str],
     "adapt.classify": Sequence[str],
     "adapt.score": str,
+    "adapt.pretrained": bool,
+    "adapt.directory": str,
 }
 WIDTH = 100  # of a line of the file
 INCLUDED = re.compile(r"(?:^\[|, )/(\w+)@(\w+)(?=[,\]])")  # in a file's defaults
@@ -142,7 +144,8 @@ def group_options(group: str) -> dict[str, Any]:
 def schema_text() -> str:
     """Returns all of `conf/schema.json`."""
     groups = ("task", "data", "freeze", "trainer", "callbacks", "logger")
-    adapt = choices("experiment")["chapter/adapt"].tree.children["adapt"]
+    chains = (choices("experiment")[name].tree for name in ("adaptation_curve", "chapter/adapt"))
+    adapt = Node(children={k: v for c in chains for k, v in c.children["adapt"].children.items()})
     model = choices("model")[BASE["model"]].tree
     run = plain_options("", read(conf_dir() / "train.yaml").tree)
     parts = {
