@@ -16,7 +16,7 @@ from rich.table import Table
 from thaw.cli.check import leave_unread, plain
 from thaw.cli.compose import compose
 from thaw.cli.jobs import Job
-from thaw.cli.overrides import group_of, key_of
+from thaw.cli.overrides import group_of, key_of, quote
 from thaw.cli.schema import definition
 from thaw.cli.subprocess_job import takes_processes
 from thaw.errors import ThawError
@@ -30,7 +30,6 @@ from thaw.training.run_dir import note_versions, require_free
 log = logging.getLogger(__name__)
 
 LABELLED = ("thaw.data.sequence.SequenceData", "thaw.data.setfit.SetFitData")
-SCORE = "thaw.tasks.frozen_score.FrozenScore"
 FEW = ("data.shots", "data.steps")  # overrides that pretraining has no use for
 
 
@@ -126,26 +125,40 @@ def shared_overrides() -> list[str]:
 
 
 def pretrain(shared: Sequence[str], options: Mapping[str, Any], directory: Path) -> None:
-    """Pretrains; logs the frozen encoder's score on the labelled texts of classification.
+    """Pretrains, the head first; logs the frozen encoder's score on the labelled texts of
+    classification.
+
+    A fresh head that trains together with the encoder sends noise through it: it is to be near
+    what it can be before the encoder moves (Kumar et al. 2022, LP-FT).
 
     Args:
         shared: overrides of pretraining and classification.
-        options: the group `adapt`: `pretrain`, and `classify` where classification has overrides.
-        directory: run directory of pretraining.
+        options: the group `adapt`: `head`, `pretrain`, and `classify` where classification has
+            overrides.
+        directory: run directory of pretraining; that of the head is `head` within.
     """
     own = [*shared, *options["pretrain"]]
-    classifies = compose([*shared, *options.get("classify", []), f"run_dir={directory}"])
-    leave_unread(classifies)
+    if options["head"]:
+        log.info("the head alone")
+        run([*own, *options["head"]], directory / "head")
+        own.append(f"model.checkpoint={quote(directory / 'head' / 'model')}")
     added: dict[str, Any] = {}
-    data = plain(classifies.data)
-    if data["_target_"] not in LABELLED or data.get("train") is None and data.get("zero_shot"):
-        log.info("no score of the frozen encoder: it is for task=sequence and task=setfit")
-    elif "task.frozen_score" not in map(key_of, own):
-        read = definition(LABELLED[0])["properties"]
-        known = {key: value for key, value in data.items() if key in read}
-        labelled = {"_target_": LABELLED[0], "_partial_": True} | known
-        added["task.frozen_score"] = {"_target_": SCORE, "data": labelled}
+    if not any(key_of(word) == "task.frozen_score" for word in own):
+        classifies = compose([*shared, *options.get("classify", []), f"run_dir={directory}"])
+        added["task.frozen_score"] = labelled_texts(classifies)
     run(own, directory, added)
+
+
+def labelled_texts(cfg: DictConfig) -> dict[str, Any] | None:
+    """Returns `task.frozen_score` for the labelled texts of a classification, None if it has no
+    labels of texts to learn from or no validation; the log says so."""
+    leave_unread(cfg)
+    data = plain(cfg.data)
+    if data["_target_"] in LABELLED and None not in (data["train"], data["validation"]):
+        read = definition(LABELLED[0])["properties"]
+        return {key: value for key, value in data.items() if key in read}
+    log.info("the frozen encoder is not scored: that takes labelled texts and a validation")
+    return None
 
 
 def run(

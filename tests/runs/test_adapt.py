@@ -9,6 +9,7 @@ import pytest
 from helpers.sweeps import rows_of
 from helpers.tiny import REPOSITORY
 from thaw.adapt import summary
+from thaw.evaluate import main as evaluate
 from thaw.predict import main as predict
 
 
@@ -63,6 +64,11 @@ def test_each_seed_pretrains_and_classifies_with_and_without(overrides, tmp_path
         assert 0 < metrics[name] <= 1
         assert f"{metrics[name]:.4f}" in shown.partition("frozen encoder")[2]
     assert "val/frozen_f1" in (pretrained / "metrics.csv").read_text()
+    again = evaluate([f"run={pretrained}", "trainer.accelerator=cpu"])
+    assert again["test/loss"] == pytest.approx(metrics["test/loss"], rel=1e-5)
+    head = json.loads((pretrained / "head" / "metrics.json").read_text())
+    assert head["val/loss"] == pytest.approx(metrics["start/loss"], rel=1e-4)  # it goes on there
+    assert head["start/loss"] != head["val/loss"]
     before = (tmp_path / "run" / "scores.json").read_text()
     for path in ("metrics.json", "seed-2/adapted/metrics.json"):  # as if killed in the last run
         (tmp_path / "run" / path).unlink()
@@ -89,10 +95,10 @@ def test_the_curve_is_a_sweep_whose_jobs_share_a_pretrained_encoder(overrides, t
     assert done.returncode == 0, done.stdout + done.stderr
     rows = rows_of(sweep)
     assert [row["status"] for row in rows] == ["done"] * 4
-    assert [row["adapt.pretrained"] for row in rows] == ["false", "true"] * 2
+    assert [row["adapt.pretrained"] for row in rows] == ["False", "True"] * 2
     assert done.stdout.count("probes, end") == 1
     header = (sweep / "summary.md").read_text().splitlines()[0]
     assert header.startswith("| data.shots | adapt.pretrained | runs | test/f1")
     for row in rows:
         card = (sweep / row["job"] / "model" / "README.md").read_text()
-        assert ("pretrain/seed-1/model" in card) == (row["adapt.pretrained"] == "true")
+        assert ("pretrain/seed-1/model" in card) == (row["adapt.pretrained"] == "True")

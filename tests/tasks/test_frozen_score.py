@@ -1,7 +1,6 @@
 """The score of a frozen encoder against transformers and scikit-learn, text by text."""
 
 from contextlib import nullcontext
-from functools import partial
 
 import numpy as np
 import pytest
@@ -11,7 +10,6 @@ from sklearn.metrics import accuracy_score, f1_score
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from helpers.tiny import sentences, write_csv
-from thaw.data.sequence import SequenceData
 from thaw.errors import ThawError
 from thaw.tasks.frozen_score import FrozenScore
 
@@ -21,8 +19,8 @@ ROWS = sentences(120)
 def scorer(tmp_path, rows, checkpoint, texts=2000, **options):
     path = write_csv(tmp_path / "train.csv", rows[:80], ["text", "label"])
     validation = write_csv(tmp_path / "validation.csv", rows[80:], ["text", "label"])
-    files = {"name": "files", "train": str(path), "validation": str(validation), "max_tokens": 64}
-    score = FrozenScore(partial(SequenceData, **files | options), texts)
+    files = {"train": str(path), "validation": str(validation), "max_tokens": 64}
+    score = FrozenScore(files | options, texts)
     score.read(checkpoint, seed=0)
     return score
 
@@ -75,6 +73,11 @@ def test_few_texts_are_drawn_with_the_seed(tiny_bert, tmp_path):
 
 def test_labelled_texts_without_validation_are_refused(tiny_bert, tmp_path):
     path = write_csv(tmp_path / "train.csv", ROWS, ["text", "label"])
-    data = partial(SequenceData, name="files", train=str(path), validation=None, max_tokens=64)
+    options = {"train": str(path), "validation": None, "max_tokens": 64}
     with pytest.raises(ThawError, match=r"task\.frozen_score needs labelled texts of validation"):
-        FrozenScore(data).read(tiny_bert, seed=0)
+        FrozenScore(options).read(tiny_bert, seed=0)
+
+
+def test_an_option_that_does_not_exist_is_refused():
+    with pytest.raises(ThawError, match=r"no option task\.frozen_score\.labl\. Did you mean label"):
+        FrozenScore({"train": "labelled.csv", "labl": "stars"})

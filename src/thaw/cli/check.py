@@ -21,7 +21,6 @@ GIVEN = {
         *("checkpoint", "model", "freeze", "seed", "loss_weights"),
         *("labels", "multi_label", "label_counts", "fine_words", "max_tokens"),
     },
-    "task.frozen_score.data": {"tokenizer", "seed", "only", "trained"},
     "trainer": {"logger", "callbacks"},
 }
 PLAIN_GROUPS = ("model", "adapt")  # groups without a constructor

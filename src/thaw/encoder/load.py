@@ -82,7 +82,7 @@ def keep_pooler(checkpoint: str | Path, model: PreTrainedModel, directory: Path)
         directory: directory of the export.
     """
     prefix = f"{model.base_model_prefix}."
-    found = {}
+    found: dict[str, torch.Tensor] = {}
     for path in sorted(Path(checkpoint).glob("*.safetensors")):
         with safe_open(path, "pt") as file:
             names = list(file.keys())

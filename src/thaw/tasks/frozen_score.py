@@ -3,25 +3,23 @@
 Shapes: N texts, D width, C labels.
 """
 
-import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from pydantic import PositiveInt
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from thaw.cli.check import GIVEN, check_arguments
+from thaw.data.sequence import SequenceData
 from thaw.encoder.linear_heads import logistic_head
 from thaw.encoder.pooling import read_pooling
 from thaw.errors import ThawError
 from thaw.tasks.losses import labels_and_inputs
 from thaw.tasks.metrics import classification_metrics, predicted_classes
-
-log = logging.getLogger(__name__)
 
 
 class FrozenScore:
@@ -31,14 +29,19 @@ class FrozenScore:
     embeddings change between two scores: texts, pooling and regression are the same.
 
     Args:
-        data: makes a `thaw.data.sequence.SequenceData` of the labelled texts, given `tokenizer`
-            and `seed`.
+        options: options of `thaw.data.sequence.SequenceData` that name the labelled texts, such as
+            `train` and `label`.
         texts: largest number of texts of train that the regression is fitted to, and of validation
             that it is scored on, drawn with the seed.
+
+    Raises:
+        ThawError: there is no such option.
     """
 
-    def __init__(self, data: Callable[..., Any], texts: PositiveInt = 2000) -> None:
-        self.make_data = data
+    def __init__(self, options: Mapping[str, Any], texts: int = 1000) -> None:
+        self.options = {"name": "labelled texts", **options}
+        target = f"{SequenceData.__module__}.{SequenceData.__qualname__}"
+        check_arguments("task.frozen_score", self.options | {"_target_": target}, GIVEN["data"])
         self.texts = texts
         self.data: Any = None
 
@@ -50,11 +53,11 @@ class FrozenScore:
         """
         if self.data is not None:
             return
-        self.data = self.make_data(tokenizer=checkpoint, seed=seed)
+        self.data = SequenceData(tokenizer=checkpoint, seed=seed, **self.options)
         self.data.read()
         if "validation" not in self.data.rows:
             raise ThawError(
-                "task.frozen_score needs labelled texts of validation: data.validation=0.1, or "
+                "task.frozen_score needs labelled texts of validation: validation: 0.1 in it, or "
                 "task.frozen_score=null."
             )
         rng = np.random.default_rng(seed)

@@ -22,6 +22,7 @@ from thaw.errors import ThawError
 from thaw.report.sections import Section, Table
 from thaw.report.test_results import TestResults
 from thaw.tasks.base import EncoderTask
+from thaw.tasks.frozen_score import FrozenScore
 from thaw.tasks.losses import scale_for_ddp
 from thaw.tasks.metrics import WeightedMean
 from thaw.tasks.mlm_predictor import MaskedPredictor
@@ -42,8 +43,8 @@ class MaskedLanguageModel(EncoderTask):
         mask_probability: probability that a token, or a word, is masked.
         mask_split: fractions of these that become the mask token, a random token, and stay.
         probes: texts with [MASK] that are filled before, during and after training.
-        frozen_score: a `thaw.tasks.frozen_score.FrozenScore` of labelled texts, measured at each
-            validation; None: none.
+        frozen_score: options of data that name labelled texts, such as `train` and `label`; a
+            classifier of the frozen encoder's embeddings is scored on them at each validation.
         options: options of `EncoderTask`; its seed also decides the masks of training, while those
             of validation and test are always the same.
 
@@ -66,7 +67,7 @@ class MaskedLanguageModel(EncoderTask):
         mask_probability: float = 0.15,
         mask_split: Sequence[float] = (0.8, 0.1, 0.1),
         probes: Sequence[str] = (),
-        frozen_score: Any = None,
+        frozen_score: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> None:
         tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False)
@@ -86,7 +87,7 @@ class MaskedLanguageModel(EncoderTask):
         self.masking = self_masking
         self.probes = asked
         self.eval_accuracy = WeightedMean()
-        self.frozen_score = frozen_score
+        self.frozen_score = FrozenScore(frozen_score) if frozen_score else None
 
     def configure_model(self) -> None:
         if self._device_mesh is not None and (self.probes.texts or self.frozen_score):

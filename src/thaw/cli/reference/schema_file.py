@@ -41,6 +41,7 @@ PLAIN: dict[str, Any] = {
     "adapt.pretrain": Sequence[str],
     "adapt.classify": Sequence[str],
     "adapt.score": str,
+    "adapt.head": Sequence[str] | None,
     "adapt.pretrained": bool,
     "adapt.directory": str,
 }
