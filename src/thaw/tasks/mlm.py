@@ -25,8 +25,7 @@ from thaw.tasks.base import EncoderTask
 from thaw.tasks.frozen_score import FrozenScore
 from thaw.tasks.losses import scale_for_ddp
 from thaw.tasks.metrics import WeightedMean
-from thaw.tasks.mlm_predictor import MaskedPredictor
-from thaw.tasks.mlm_probes import Probes
+from thaw.tasks.mlm_probes import MaskedPredictor, Probes
 
 log = logging.getLogger(__name__)
 

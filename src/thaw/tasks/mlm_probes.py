@@ -1,7 +1,8 @@
-"""Fills texts with a mask before, during and after training, to show what the model has learned."""
+"""Fills in the masks of texts: of probes before, during and after training, to show what the model
+has learned, and of rows to predict."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,13 @@ from lightning.pytorch.loggers import WandbLogger
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForMaskedLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from thaw.encoder.masked_logits import fill, with_mask
+from thaw.errors import ThawError
 from thaw.report.sections import Table as FoundTable
 from thaw.storage.files import write_atomic
+from thaw.tasks.predictor import Predictor
 
 
 class Probes:
@@ -101,3 +104,44 @@ class Probes:
             for r in self.rows
             for word in r["top"]
         }
+
+
+class MaskedPredictor(Predictor):
+    """Predicts the likeliest tokens for the masks of texts."""
+
+    auto_class = AutoModelForMaskedLM
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        if self.engine != "torch":
+            raise ThawError(f"engine={self.engine}: task=mlm predicts with engine=torch.")
+
+    def columns(self, row: Mapping[str, Any], asked: Sequence[str]) -> list[str]:
+        [column, *more] = list(asked) or [str(self.data["text"])]
+        if more or column not in row:
+            raise ThawError(
+                f"the input has no column {','.join([column, *more])!r}; it has "
+                f"{', '.join(map(repr, row))}. Set text=<column>."
+            )
+        return [column]
+
+    def predict(
+        self, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]
+    ) -> Iterator[dict[str, Any]]:
+        """Yields `prediction`, the text of a row filled in, and `masks`, five tokens and their
+        probabilities for each mask."""
+        [column] = columns
+        own = str(self.tokenizer.mask_token)
+        parts = (
+            piece[begin : begin + self.batch_size]
+            for piece in self.pieces(rows)
+            for begin in range(0, len(piece), self.batch_size)
+        )
+        for part in parts:
+            texts = [with_mask(str(row[column] or ""), self.tokenizer) for row in part]
+            filled = fill(self.model, self.tokenizer, texts, self.max_tokens)
+            for text, masks in zip(texts, filled, strict=True):
+                for top in masks:
+                    text = text.replace(own, top[0][0], 1)
+                named = [[{"token": t, "probability": p} for t, p in top] for top in masks]
+                yield {"prediction": text, "masks": named}

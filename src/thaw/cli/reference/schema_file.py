@@ -37,13 +37,10 @@ PLAIN: dict[str, Any] = {
     "model.revision": str | None,
     "model.learning_rate": NonNegativeFloat,
     "model.mlm_learning_rate": NonNegativeFloat,
-    "adapt.seeds": Sequence[int],
-    "adapt.pretrain": Sequence[str],
-    "adapt.classify": Sequence[str],
-    "adapt.score": str,
-    "adapt.head": Sequence[str] | None,
     "adapt.pretrained": bool,
     "adapt.directory": str,
+    "adapt.pretrain": Sequence[str],
+    "adapt.head": Sequence[str] | None,
 }
 WIDTH = 100  # of a line of the file
 INCLUDED = re.compile(r"(?:^\[|, )/(\w+)@(\w+)(?=[,\]])")  # in a file's defaults
@@ -145,8 +142,7 @@ def group_options(group: str) -> dict[str, Any]:
 def schema_text() -> str:
     """Returns all of `conf/schema.json`."""
     groups = ("task", "data", "freeze", "trainer", "callbacks", "logger")
-    chains = (choices("experiment")[name].tree for name in ("adaptation_curve", "chapter/adapt"))
-    adapt = Node(children={k: v for c in chains for k, v in c.children["adapt"].children.items()})
+    adapt = choices("experiment")["chapter/adapt"].tree.children["adapt"]
     model = choices("model")[BASE["model"]].tree
     run = plain_options("", read(conf_dir() / "train.yaml").tree)
     parts = {
