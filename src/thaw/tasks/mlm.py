@@ -78,7 +78,11 @@ class MaskedLanguageModel(EncoderTask):
         asked = Probes(probes, tokenizer, max_tokens)
         model, fresh = load_fresh(AutoModelForMaskedLM, checkpoint)
         if tie_head(model, fresh):
-            log.info("The checkpoint has no head for masks: a fresh one, tied to its embeddings")
+            log.info(
+                "The checkpoint has no head for masks: a fresh one, tied to its embeddings. It "
+                "spoils the encoder for a classifier unless it trains alone first, as "
+                "experiment=chapter/adapt has it"
+            )
         super().__init__(model, **options)
         self.pipeline_options = {"tokenizer_kwargs": {"truncation": True}}
         self.checkpoint = Path(checkpoint)
