@@ -49,7 +49,7 @@ def classify(cfg: DictConfig) -> float | None:
             "no labels, so its folds are others, and it would read texts of the classifier's test."
         )
     if cfg.adapt.pretrained:
-        directory = Path(cfg.adapt.directory).absolute()
+        directory = Path(cfg.adapt.directory).resolve()
         pretrain(cfg, directory)
         OmegaConf.set_readonly(cfg, False)
         cfg.model.checkpoint = str(directory / "model")

@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 
 from helpers.sweeps import rows_of
 from helpers.tiny import REPOSITORY
+from helpers.wandb_file import Offline
 from thaw.adapt import labelled_texts
 from thaw.cli.compose import compose
 from thaw.evaluate import main as evaluate
@@ -67,7 +68,7 @@ def test_each_seed_pretrains_once_and_classifies_with_and_without(overrides, tmp
 
 def test_the_curve_sweeps_the_labels_of_the_classifiers_alone(overrides, tmp_path):
     words = ["experiment=adaptation_curve", *overrides, "data.shots=2,4", "data.steps=2", "seed=1"]
-    words += ["data.label=label", "task=setfit", "trainer.max_epochs=1", HEAD]
+    words += ["data.label=label", "task=setfit", "trainer.max_epochs=1", "logger=wandb", HEAD]
     root = tmp_path / "sweep"
     shown = sweep(*words, f"hydra.sweep.dir={root}", cwd=tmp_path)
     assert [row["adapt.pretrained"] for row in rows_of(root)] == ["False", "True"] * 2
@@ -77,6 +78,10 @@ def test_the_curve_sweeps_the_labels_of_the_classifiers_alone(overrides, tmp_pat
     kept = OmegaConf.load(root / "pretrain" / "seed-1" / ".hydra" / "config.yaml")
     assert kept.task.frozen_score.label == "label"
     assert "shots" not in kept.task.frozen_score
+    pretrained, classified = Offline(root / "pretrain" / "seed-1"), Offline(root / "1")
+    assert pretrained.name == f"{classified.name} pretrain/seed-1"
+    assert pretrained.group == classified.group == "sweep"
+    assert len(pretrained.history["val/frozen_f1"]) > 1
 
 
 def test_labels_of_words_or_no_validation_give_no_score(caplog):
