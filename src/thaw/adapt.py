@@ -20,8 +20,9 @@ from thaw.train import train
 log = logging.getLogger(__name__)
 
 LABELLED = ("thaw.data.sequence.SequenceData", "thaw.data.setfit.SetFitData")
-# Overrides that are the classifier's alone; pretraining has a seed that is not typed.
-CLASSIFIERS = ("experiment", "adapt", "seed", "task", "data.shots", "data.steps")
+# Groups and keys of overrides that are not for pretraining, but for the classifier or the sweep.
+CLASSIFIERS = {"task", "freeze", "monitor", "monitor_mode", "data.shots", "data.steps"}
+CLASSIFIERS |= {"experiment", "adapt", "seed"}
 
 
 def classify(cfg: DictConfig) -> float | None:
@@ -69,7 +70,7 @@ def pretrain(cfg: DictConfig, directory: Path) -> None:
     """
     options = plain(cfg.adapt)
     typed = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
-    shared = [o for o in typed if not {group_of(o), key_of(o)} & set(CLASSIFIERS)]
+    shared = [o for o in typed if not {group_of(o), key_of(o)} & CLASSIFIERS]
     own = [*shared, f"seed={cfg.seed}", *options["pretrain"]]
     if options["head"]:
         run([*own, *options["head"]], directory / "head")
@@ -99,6 +100,7 @@ def run(overrides: Sequence[str], directory: Path, added: Mapping[str, Any] | No
         added: further values of the config, by key.
     """
     if (directory / "metrics.json").exists():
+        log.info("pretrained before, and taken as it is: %s", directory)
         return
     cfg = compose([*overrides, f"run_dir={quote(directory)}"])
     for key, value in (added or {}).items():

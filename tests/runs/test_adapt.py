@@ -66,9 +66,12 @@ def test_each_seed_pretrains_once_and_classifies_with_and_without(overrides, tmp
     assert predict([f"run={root / '3'}", f"input={tmp_path / 'new.txt'}", "accelerator=cpu"]) == 1
 
 
-def test_the_curve_sweeps_the_labels_of_the_classifiers_alone(overrides, tmp_path):
+def test_the_curve_sweeps_labels_and_leaves_pretraining_without_what_is_the_classifiers(
+    overrides, tmp_path
+):
     words = ["experiment=adaptation_curve", *overrides, "data.shots=2,4", "data.steps=2", "seed=1"]
     words += ["data.label=label", "task=setfit", "trainer.max_epochs=1", "logger=wandb", HEAD]
+    words += ["freeze=head", "monitor=val/f1_macro"]
     root = tmp_path / "sweep"
     shown = sweep(*words, f"hydra.sweep.dir={root}", cwd=tmp_path)
     assert [row["adapt.pretrained"] for row in rows_of(root)] == ["False", "True"] * 2
@@ -76,6 +79,7 @@ def test_the_curve_sweeps_the_labels_of_the_classifiers_alone(overrides, tmp_pat
     header = (root / "summary.md").read_text().splitlines()[0]
     assert header.startswith("| data.shots | adapt.pretrained | runs | test/f1")
     kept = OmegaConf.load(root / "pretrain" / "seed-1" / ".hydra" / "config.yaml")
+    assert kept.freeze._target_ == "thaw.encoder.freeze.NoFreezing"
     assert kept.task.frozen_score.label == "label"
     assert "shots" not in kept.task.frozen_score
     pretrained, classified = Offline(root / "pretrain" / "seed-1"), Offline(root / "1")
