@@ -11,7 +11,12 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, safe_open
-from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification, pipeline
+from transformers import (
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    pipeline,
+)
 
 from helpers.tiny import REPOSITORY, save_tiny, tiny_config, write_csv
 from thaw.data.mlm import MaskedLanguageModelData
@@ -119,6 +124,37 @@ def test_loss_and_gradients_equal_all_logits(name, piece, tiny_mlm, monkeypatch)
             assert a.grad is None
             continue
         torch.testing.assert_close(a.grad, b.grad, atol=1e-6, rtol=1e-4, msg=key)
+
+
+def test_distillation_is_the_mean_distance_from_the_states_of_the_unmasked_text(tiny_bert):
+    torch.manual_seed(0)
+    teacher = AutoModel.from_pretrained(tiny_bert).eval()
+    task = make_task(tiny_bert, distill=3.0).eval()
+    for weight in task.model.parameters():
+        weight.data += 0.02 * torch.randn_like(weight)
+    task.log, logged = lambda name, value, **_: logged.update({name: value}), {}
+    ids = torch.randint(5, 300, (3, 9), generator=torch.Generator().manual_seed(1))
+    mask = (torch.arange(9) < torch.tensor([[9], [7], [4]])).long()
+    words = torch.where(mask > 0, torch.arange(9), -1)
+    clean = {"input_ids": ids, "words": words, "row": torch.arange(3), "attention_mask": mask}
+    batch = task.mask(clean, seed=0, epoch=0)
+    total = task.training_step(batch, 0)
+    distances = []
+    for row, length in enumerate((9, 7, 4)):  # text by text, without padding
+        with torch.no_grad():
+            wanted = teacher(input_ids=ids[row : row + 1, :length]).last_hidden_state[0]
+        seen = batch["input_ids"][row : row + 1, :length]
+        got = task.model.base_model(input_ids=seen).last_hidden_state[0]
+        distances += [
+            1 - torch.cosine_similarity(a, b, 0) for a, b in zip(got, wanted, strict=True)
+        ]
+    expected = torch.stack(distances).mean()
+    assert expected > 0.01
+    torch.testing.assert_close(logged["train/distance"], expected)
+    torch.testing.assert_close(total, task.loss(batch)[0] + 3 * expected)
+    grads = torch.autograd.grad(total, task.model.get_input_embeddings().weight, retain_graph=True)
+    assert grads[0].any()
+    assert not any("teacher" in name for name, _ in task.named_parameters())
 
 
 def test_the_head_sees_masked_positions_only_and_the_model_is_left_as_it_was(tiny_mlm):

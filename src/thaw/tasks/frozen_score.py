@@ -18,6 +18,7 @@ from thaw.data.sequence import SequenceData
 from thaw.encoder.linear_heads import logistic_head
 from thaw.encoder.pooling import read_pooling
 from thaw.errors import ThawError
+from thaw.report.sections import Table
 from thaw.tasks.losses import labels_and_inputs
 from thaw.tasks.metrics import classification_metrics, predicted_classes
 
@@ -109,3 +110,15 @@ class FrozenScore:
             found.append(self.pooling(states, inputs["attention_mask"]).cpu())
             labels.append(wanted)
         return torch.cat(found), torch.cat(labels)
+
+
+def frozen_tables(metrics: Mapping[str, float]) -> list[Table]:
+    """Returns the scores before training and after it as a table, none if there are none."""
+    rows = [
+        [name.replace("_", " "), metrics[f"start/{name}"], metrics[f"val/{name}"]]
+        for name in ("frozen_f1", "frozen_accuracy")
+        if f"start/{name}" in metrics and f"val/{name}" in metrics
+    ]
+    note = "Logistic regression on the frozen encoder's embeddings of the labelled texts."
+    columns = ("on validation", "before training", "after")
+    return [Table("frozen encoder", columns, rows, note)] if rows else []

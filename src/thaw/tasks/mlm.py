@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from pydantic import NonNegativeFloat
 from torch import Tensor
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
@@ -22,8 +23,8 @@ from thaw.errors import ThawError
 from thaw.report.sections import Section, Table
 from thaw.report.test_results import TestResults
 from thaw.tasks.base import EncoderTask
-from thaw.tasks.frozen_score import FrozenScore
-from thaw.tasks.losses import scale_for_ddp
+from thaw.tasks.frozen_score import FrozenScore, frozen_tables
+from thaw.tasks.losses import Distillation, scale_for_ddp
 from thaw.tasks.metrics import WeightedMean
 from thaw.tasks.mlm_probes import MaskedPredictor, Probes
 
@@ -44,6 +45,8 @@ class MaskedLanguageModel(EncoderTask):
         probes: texts with [MASK] that are filled before, during and after training.
         frozen_score: options of data that name labelled texts, such as `train` and `label`; a
             classifier of the frozen encoder's embeddings is scored on them at each validation.
+        distill: weight in the loss of `thaw.tasks.losses.Distillation`, which keeps token states
+            near those of the checkpoint; 0.0: none.
         options: options of `EncoderTask`; its seed also decides the masks of training, while those
             of validation and test are always the same.
 
@@ -67,6 +70,7 @@ class MaskedLanguageModel(EncoderTask):
         mask_split: Sequence[float] = (0.8, 0.1, 0.1),
         probes: Sequence[str] = (),
         frozen_score: Mapping[str, Any] | None = None,
+        distill: NonNegativeFloat = 0.0,
         **options: Any,
     ) -> None:
         tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False)
@@ -79,9 +83,8 @@ class MaskedLanguageModel(EncoderTask):
         model, fresh = load_fresh(AutoModelForMaskedLM, checkpoint)
         if tie_head(model, fresh):
             log.info(
-                "The checkpoint has no head for masks: a fresh one, tied to its embeddings. It "
-                "spoils the encoder for a classifier unless it trains alone first, as "
-                "experiment=chapter/adapt has it"
+                "The checkpoint has no head for masks: a fresh one, tied to its embeddings. "
+                "experiment=chapter/adapt trains it alone first, which spares the encoder"
             )
         super().__init__(model, **options)
         self.pipeline_options = {"tokenizer_kwargs": {"truncation": True}}
@@ -90,18 +93,22 @@ class MaskedLanguageModel(EncoderTask):
         self.masking = self_masking
         self.probes = asked
         self.eval_accuracy = WeightedMean()
+        self.distill = distill
+        self.distillation = Distillation(checkpoint) if distill else None
         self.frozen_score = FrozenScore(frozen_score) if frozen_score else None
 
     def configure_model(self) -> None:
-        if self._device_mesh is not None and (self.probes.texts or self.frozen_score):
+        asks = self.probes.texts or self.frozen_score or self.distillation
+        if self._device_mesh is not None and asks:
             raise ThawError(
                 "trainer=fsdp: no process has the whole model to ask: task.probes=[] "
-                "task.frozen_score=null."
+                "task.frozen_score=null task.distill=0."
             )
         super().configure_model()
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
+        self.packs &= self.distillation is None  # whose teacher takes padded batches
         if self.frozen_score is not None and stage in ("fit", "validate"):
             self.frozen_score.read(self.checkpoint, self.seed)
 
@@ -141,9 +148,21 @@ class MaskedLanguageModel(EncoderTask):
         return total / max(1, len(batch["labels"])), right
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        loss, _ = self.loss(batch)
+        states: list[Tensor] = []
+        hook = self.model.base_model.register_forward_hook(
+            lambda encoder, arguments, output: states.append(output.last_hidden_state)
+        )
+        try:
+            loss, _ = self.loss(batch)
+        finally:
+            hook.remove()
         self.log("train/loss", loss, batch_size=len(batch["row"]))
-        return scale_for_ddp(loss, len(batch["labels"]))
+        loss = scale_for_ddp(loss, len(batch["labels"]))
+        if self.distillation is not None:
+            distance, tokens = self.distillation(batch, states[0])
+            self.log("train/distance", distance, batch_size=len(batch["row"]))
+            loss = loss + self.distill * scale_for_ddp(distance, tokens)
+        return loss
 
     def evaluate(self, batch: dict[str, Tensor]) -> None:
         """Adds a batch to the means over masked tokens."""
@@ -224,15 +243,7 @@ class MaskedLanguageModel(EncoderTask):
             if part + of in metrics
         ]
         columns = ("of masked tokens", "split", "before training", "after")
-        frozen = [
-            [name.replace("_", " "), metrics[f"start/{name}"], metrics[f"val/{name}"]]
-            for name in ("frozen_f1", "frozen_accuracy")
-            if f"start/{name}" in metrics and f"val/{name}" in metrics
-        ]
-        note = "Logistic regression on the frozen encoder's embeddings of the labelled texts."
-        parts = ("on validation", "before training", "after")
-        scored = [Table("frozen encoder", parts, frozen, note)] if frozen else []
-        return [*scored, Table("pretraining", columns, rows), self.probes.table()]
+        return [*frozen_tables(metrics), Table("pretraining", columns, rows), self.probes.table()]
 
     def finish(self, run_dir: Path) -> dict[str, float]:
         """Fills the probes with the final weights and writes `probes.json`."""
