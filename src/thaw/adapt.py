@@ -39,15 +39,11 @@ def classify(cfg: DictConfig) -> float | None:
     Raises:
         ThawError: the config asks for several devices or for folds, or a run fails.
     """
-    if takes_processes(cfg):
+    if takes_processes(cfg) or cfg.data.get("folds") is not None:
         raise ThawError(
-            "experiment=chapter/adapt and adaptation_curve chain runs in one process; got "
-            f"trainer.devices={cfg.trainer.devices}, expected 1."
-        )
-    if cfg.data.get("folds") is not None:
-        raise ThawError(
-            "experiment=chapter/adapt and adaptation_curve take no data.folds: pretraining reads "
-            "no labels, so its folds are others, and it would read texts of the classifier's test."
+            "experiment=chapter/adapt and adaptation_curve chain runs in one process and take no "
+            f"data.folds; got trainer.devices={cfg.trainer.devices}, expected 1. The folds of "
+            "pretraining, which reads no labels, would hold texts of the classifier's test."
         )
     if cfg.adapt.pretrained:
         directory = Path(cfg.adapt.directory).resolve()

@@ -100,10 +100,8 @@ class MaskedLanguageModel(EncoderTask):
     def configure_model(self) -> None:
         asks = self.probes.texts or self.frozen_score or self.distillation
         if self._device_mesh is not None and asks:
-            raise ThawError(
-                "trainer=fsdp: no process has the whole model to ask: task.probes=[] "
-                "task.frozen_score=null task.distill=0."
-            )
+            options = "task.probes=[] task.frozen_score=null task.distill=0"
+            raise ThawError(f"trainer=fsdp: no process has the whole model to ask: {options}.")
         super().configure_model()
 
     def setup(self, stage: str) -> None:
@@ -187,8 +185,7 @@ class MaskedLanguageModel(EncoderTask):
     def on_validation_epoch_end(self) -> None:
         self.log_evaluation("val")
         if self.frozen_score is not None:
-            context = self.trainer.precision_plugin.forward_context
-            found = self.frozen_score(self.model, context)
+            found = self.frozen_score(self.model, self.trainer.precision_plugin.forward_context)
             self.log_dict({f"val/{name}": value for name, value in found.items()})
 
     def logged_metrics(self) -> dict[str, str]:
