@@ -1,144 +1,108 @@
-"""Pretrains, then classifies with and without pretraining: `experiment=chapter/adapt`."""
+"""Classifies with an encoder that is pretrained before: a job of `experiment=chapter/adapt` and
+`experiment=adaptation_curve`, which are sweeps."""
 
-import json
 import logging
-import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
-from rich.table import Table
 
 from thaw.cli.check import plain
 from thaw.cli.compose import compose
-from thaw.cli.jobs import Job
-from thaw.cli.overrides import group_of
+from thaw.cli.overrides import group_of, key_of, quote
+from thaw.cli.schema import definition
 from thaw.cli.subprocess_job import takes_processes
 from thaw.errors import ThawError
-from thaw.report.html_page import sweep_page
-from thaw.report.sections import Table as ReportTable
-from thaw.report.sweep import spread
-from thaw.storage.files import write_atomic
 from thaw.train import train
-from thaw.training.run_dir import note_versions, require_free
 
 log = logging.getLogger(__name__)
 
+LABELLED = ("thaw.data.sequence.SequenceData", "thaw.data.setfit.SetFitData")
+# Groups and keys of overrides that are not for pretraining, but for the classifier or the sweep.
+CLASSIFIERS = {"task", "freeze", "monitor", "monitor_mode", "data.shots", "data.steps"}
+CLASSIFIERS |= {"experiment", "adapt", "seed"}
 
-def adapt(cfg: DictConfig) -> float:
-    """Pretrains, classifies with the result, and classifies without it, for each seed.
 
-    Each of the three is a run of its own, in `seed-<n>/pretrain`, `seed-<n>/adapted` and
-    `seed-<n>/plain` of the run directory. Overrides of the command line apply to all three,
-    `adapt.pretrain` to pretraining and `adapt.classify` to both classifications.
+def classify(cfg: DictConfig) -> float | None:
+    """Classifies, with `adapt.pretrained=true` from an encoder that is pretrained before.
+
+    Jobs of a sweep share the encoder in `adapt.directory`: the first that needs it pretrains it.
 
     Args:
-        cfg: composed config with the group `adapt`: `seeds`, `pretrain`, `classify`, `score`.
+        cfg: composed config with the group `adapt`.
 
     Returns:
-        The mean score with pretraining.
+        The best value of the watched metric.
 
     Raises:
         ThawError: the config asks for several devices or for folds, or a run fails.
     """
-    if takes_processes(cfg):
+    if takes_processes(cfg) or cfg.data.get("folds") is not None:
         raise ThawError(
-            f"experiment=chapter/adapt chains runs in one process; got trainer.devices="
-            f"{cfg.trainer.devices}, expected 1."
+            "experiment=chapter/adapt and adaptation_curve chain runs in one process and take no "
+            f"data.folds; got trainer.devices={cfg.trainer.devices}, expected 1. The folds of "
+            "pretraining, which reads no labels, would hold texts of the classifier's test."
         )
-    if cfg.data.get("folds") is not None:
-        raise ThawError(
-            "experiment=chapter/adapt takes no data.folds: pretraining reads no labels, so its "
-            "folds are others, and it would read texts of the classifier's test."
-        )
+    if cfg.adapt.pretrained:
+        directory = Path(cfg.adapt.directory).resolve()
+        pretrain(cfg, directory)
+        OmegaConf.set_readonly(cfg, False)
+        cfg.model.checkpoint = str(directory / "model")
+        OmegaConf.set_readonly(cfg, True)
+    return train(cfg, typed=())
+
+
+def pretrain(cfg: DictConfig, directory: Path) -> None:
+    """Pretrains, the head first; logs the frozen encoder's score on the classifier's texts.
+
+    A fresh head that trains together with the encoder sends noise through it: it is to be near
+    what it can be before the encoder moves (Kumar et al. 2022, LP-FT).
+
+    Args:
+        cfg: composed config of the classifier.
+        directory: run directory of pretraining; that of the head is `head` within.
+    """
     options = plain(cfg.adapt)
     typed = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
-    overrides = [o for o in typed if group_of(o) not in ("experiment", "adapt", "seed")]
-    root = Path(cfg.run_dir).absolute()
-    require_free(root, resumed=cfg.resume is not None)
-    score = options["score"]
-    scores: list[dict[str, float]] = []
-    for seed in options["seeds"]:
-        seed_dir, shared = root / f"seed-{seed}", [*overrides, f"seed={seed}"]
-        log.info("seed %s: pretraining", seed)
-        run([*shared, *options["pretrain"]], seed_dir / "pretrain")
-        note_versions(root)
-        found: dict[str, float] = {"seed": seed}
-        for name in ("plain", "adapted"):
-            log.info("seed %s: classification, %s", seed, name)
-            model = (
-                [f"model.checkpoint={seed_dir / 'pretrain' / 'model'}"] if name == "adapted" else []
-            )
-            found[name] = run([*shared, *options["classify"], *model], seed_dir / name)[score]
-        scores.append(found)
-        table(scores, score)
-    metrics = summary(scores)
-    write_atomic(root / "metrics.json", json.dumps(metrics, indent=2) + "\n")
-    write_atomic(root / "scores.json", json.dumps(scores, indent=2) + "\n")
-    write_atomic(root / "report.html", report(root, scores, score))
-    print(f"run directory: {root}")
-    return metrics["adapted/mean"]
+    shared = [o for o in typed if not {group_of(o), key_of(o)} & CLASSIFIERS]
+    own = [*shared, f"seed={cfg.seed}", *options["pretrain"]]
+    if options["head"]:
+        run([*own, *options["head"]], directory / "head")
+        own.append(f"model.checkpoint={quote(directory / 'head' / 'model')}")
+    scored = any(key_of(word) == "task.frozen_score" for word in own)
+    run(own, directory, {} if scored else {"task.frozen_score": labelled_texts(plain(cfg.data))})
 
 
-def run(overrides: Sequence[str], directory: Path) -> Mapping[str, float]:
-    """Runs training in this process, with the files that `train.py` would leave.
+def labelled_texts(data: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Returns `task.frozen_score` for the data of a classifier, None if it has no labels of texts
+    to learn from or no validation; the log says so."""
+    if data["_target_"] in LABELLED and None not in (data["train"], data["validation"]):
+        read = definition(LABELLED[0])["properties"]
+        few = ("shots", "steps")  # these differ between the classifiers that share an encoder
+        return {key: value for key, value in data.items() if key in read and key not in few}
+    log.info("the frozen encoder is not scored: that takes labelled texts and a validation")
+    return None
 
-    A run that is finished, as it may be under `resume=`, is not repeated.
 
-    Returns:
-        The metrics of the run.
+def run(overrides: Sequence[str], directory: Path, added: Mapping[str, Any] | None = None) -> None:
+    """Runs training in this process, with the files that `train.py` would leave, unless it has
+    finished before.
+
+    Args:
+        overrides: overrides of the run.
+        directory: run directory.
+        added: further values of the config, by key.
     """
     if (directory / "metrics.json").exists():
-        return json.loads((directory / "metrics.json").read_text(encoding="utf-8"))
-    cfg = compose([*overrides, f"run_dir={directory}"])
+        log.info("pretrained before, and taken as it is: %s", directory)
+        return
+    cfg = compose([*overrides, f"run_dir={quote(directory)}"])
+    for key, value in (added or {}).items():
+        OmegaConf.update(cfg, key, value, force_add=True)
     (directory / ".hydra").mkdir(parents=True, exist_ok=True)
     OmegaConf.save(cfg, directory / ".hydra" / "config.yaml")
     OmegaConf.save(OmegaConf.create(list(overrides)), directory / ".hydra" / "overrides.yaml")
-    # Overrides are shared by all three runs, so a task may get one that it does not read.
+    # Overrides are shared by all runs of the chain, so this one may get some that it does not read.
     train(cfg, typed=())
-    return json.loads((directory / "metrics.json").read_text(encoding="utf-8"))
-
-
-def summary(scores: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Returns mean and standard deviation of both scores, and of their difference by seed."""
-    columns = {name: [s[name] for s in scores] for name in ("plain", "adapted")}
-    columns["difference"] = [s["adapted"] - s["plain"] for s in scores]
-    out = {}
-    for name, values in columns.items():
-        out[f"{name}/mean"] = statistics.mean(values)
-        out[f"{name}/std"] = statistics.stdev(values) if len(values) > 1 else 0.0
-    return out
-
-
-def report(root: Path, scores: Sequence[Mapping[str, Any]], score: str) -> str:
-    """Returns an HTML page with both scores and links to the reports of the runs."""
-    keys = ("classification", "seed")
-    jobs = [
-        Job(f"seed-{s['seed']}/{name}", {keys[0]: name, keys[1]: str(s["seed"])}, {score: s[name]})
-        for name in ("plain", "adapted")
-        for s in scores
-    ]
-    rows = [[k, len(scores), spread([s[k] for s in scores], 4)] for k in ("plain", "adapted")]
-    means = ReportTable(score, (keys[0], "runs", score), rows)
-    return sweep_page(root.name, jobs, keys, means, [], {job.name for job in jobs})
-
-
-def table(scores: Sequence[Mapping[str, Any]], score: str) -> None:
-    """Prints both scores side by side."""
-    shown = Table(title=f"{score}, without and with pretraining on the texts", title_justify="left")
-    for name in ("seed", "without", "with", "difference"):
-        shown.add_column(name, justify="right")
-    for s in scores:
-        row = (s["plain"], s["adapted"])
-        shown.add_row(str(s["seed"]), *(f"{v:.4f}" for v in row), f"{row[1] - row[0]:+.4f}")
-    total = summary(scores)
-    cells = [
-        f"{total[f'{n}/mean']:{sign}.4f} ± {total[f'{n}/std']:.4f}"
-        for n, sign in (("plain", ""), ("adapted", ""), ("difference", "+"))
-    ]
-    shown.add_section()
-    shown.add_row("mean", *cells)
-    Console().print(shown)

@@ -48,7 +48,10 @@ def test_help_loads_nothing_heavy():
         (["monitor=val/F1"], "Did you mean val/f1"),
         (["monitor=val_loss"], "Did you mean val/loss"),
         (["monitor=val/loss", "monitor_mode=max"], "Add monitor_mode=min"),
-        (["experiment=chapter/adapt", "data.batch_size=0"], "data.batch_size=0 does not fit"),
+        (
+            ["experiment=chapter/adapt", "hydra.mode=RUN", "data.batch_size=0"],
+            "data.batch_size=0 does not fit",
+        ),
     ],
 )
 def test_a_mistake_is_answered_before_anything_heavy_is_loaded(options, message, tmp_path):

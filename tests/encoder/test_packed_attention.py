@@ -84,7 +84,7 @@ def make(objective, checkpoint, **options):
     else:
         task = SequenceClassification(checkpoint, ["neg", "pos"], **options)
     task.log = lambda *args, **options: None
-    task._trainer = SimpleNamespace(world_size=1)
+    task._trainer = SimpleNamespace(world_size=1, state=SimpleNamespace(fn=None))
     return task
 
 

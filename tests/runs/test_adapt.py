@@ -1,59 +1,87 @@
-"""experiment=chapter/adapt: three runs a seed, and their scores side by side."""
-
-import json
+"""experiment=chapter/adapt and adaptation_curve: classification with and without pretraining."""
 
 import pytest
+from omegaconf import OmegaConf
 
-from helpers.runs import typed
+from helpers.runs import metrics_of
+from helpers.sweeps import rows_of
+from helpers.tiny import REPOSITORY
+from helpers.wandb_file import Offline
 from helpers.warm import python
-from thaw.adapt import summary
+from thaw.adapt import labelled_texts
+from thaw.cli.compose import compose
+from thaw.evaluate import main as evaluate
 from thaw.predict import main as predict
 
-
-def test_summary_by_hand():
-    got = summary([{"plain": 0.5, "adapted": 0.6}, {"plain": 0.7, "adapted": 0.6}])
-    assert got["plain/mean"] == pytest.approx(0.6)
-    assert got["adapted/std"] == 0
-    assert got["difference/mean"] == pytest.approx(0.0)
-    assert got["difference/std"] == pytest.approx(0.1414, abs=1e-4)
+HEAD = 'adapt.head=["freeze=head","trainer.max_epochs=1","task.probes=[]"]'
 
 
-def test_each_seed_pretrains_and_classifies_with_and_without(overrides, tmp_path, capsys):
+def sweep(*words, cwd):
+    done = python(REPOSITORY / "train.py", *words, cwd=cwd)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_each_seed_pretrains_once_and_classifies_with_and_without(overrides, tmp_path):
     options = [w for w in overrides if not w.startswith("trainer.max_epochs")]
-    words = [
-        "experiment=chapter/adapt",
-        *options,
-        "adapt.seeds=[1,2]",
-        "data.label=label",
-        "trainer.max_epochs=1",
-        'adapt.pretrain=["task=mlm","data.batch_size=16"]',
-    ]
-    done = typed(words, tmp_path / "run")
-    assert done.returncode == 0, done.stdout + done.stderr
-    scores = json.loads((tmp_path / "run" / "scores.json").read_text())
-    assert [s["seed"] for s in scores] == [1, 2]
-    for s in scores:
-        for name in ("plain", "adapted"):
-            path = tmp_path / "run" / f"seed-{s['seed']}" / name
-            assert json.loads((path / "metrics.json").read_text())["test/f1"] == s[name]
-            assert f"{s[name]:.4f}" in done.stdout
-    card = (tmp_path / "run" / "seed-2" / "adapted" / "model" / "README.md").read_text()
-    assert "seed-2/pretrain/model" in card
-    mean = json.loads((tmp_path / "run" / "metrics.json").read_text())["difference/mean"]
-    assert mean == pytest.approx(sum(s["adapted"] - s["plain"] for s in scores) / 2)
-    report = (tmp_path / "run" / "report.html").read_text()
-    for s in scores:
-        link = f"seed-{s['seed']}/adapted/report.html"
-        assert f'href="{link}"' in report
-        assert (tmp_path / "run" / link).exists()
-        assert f"{s['adapted']:.4f}" in report
-    before = (tmp_path / "run" / "scores.json").read_text()
-    for path in ("metrics.json", "seed-2/adapted/metrics.json"):  # as if killed in the last run
-        (tmp_path / "run" / path).unlink()
-    done = python("train.py", f"resume={tmp_path / 'run'}")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("going on after step") == 1
-    assert (tmp_path / "run" / "scores.json").read_text() == before
+    words = ["experiment=chapter/adapt", *options, "seed=1,2", "trainer.max_epochs=1", HEAD]
+    words += ['adapt.pretrain=["task=mlm","data.batch_size=16"]', "data.label=label"]
+    root = tmp_path / "sweep"
+    shown = sweep(*words, f"hydra.sweep.dir={root}", cwd=tmp_path)
+    rows = rows_of(root)
+    assert [row["status"] for row in rows] == ["done"] * 4
+    assert [row["adapt.pretrained"] for row in rows] == ["False", "False", "True", "True"]
+    assert shown.count("probes, end") == 2
+    assert (root / "summary.md").read_text().startswith("| adapt.pretrained | runs | test/f1")
+    for row in rows:
+        card = (root / row["job"] / "model" / "README.md").read_text()
+        pretrained = row["adapt.pretrained"] == "True"
+        assert (f"pretrain/seed-{row['seed']}/model" in card) == pretrained
+    run = root / "pretrain" / "seed-1"
+    metrics, head = metrics_of(run), metrics_of(run / "head")
+    assert head["start/loss"] != head["val/loss"]
+    assert head["val/loss"] == pytest.approx(metrics["start/loss"], rel=1e-4)  # it goes on there
+    report = (run / "report.html").read_text().partition("frozen encoder")[2]
+    for name in ("start/frozen_f1", "val/frozen_f1"):  # of the labels that the classifier reads
+        assert 0 < metrics[name] <= 1
+        assert f"{metrics[name]:.4f}" in report
+    assert "val/frozen_f1" in (run / "metrics.csv").read_text()
+    again = evaluate([f"run={run}", "trainer.accelerator=cpu"])
+    assert again["test/loss"] == pytest.approx(metrics["test/loss"], rel=1e-5)
+
+    (root / "3" / "metrics.json").unlink()  # as if killed in the last run
+    shown = sweep(f"resume={root}", cwd=tmp_path)
+    assert shown.count("run directory: ") == 1
+    assert "probes, end" not in shown
+    assert metrics_of(root / "3")["test/f1"] == float(rows[3]["test/f1"])
     (tmp_path / "new.txt").write_text("a good film\n")
-    run = tmp_path / "run" / "seed-1" / "adapted"
-    assert predict([f"run={run}", f"input={tmp_path / 'new.txt'}", "accelerator=cpu"]) == 1
+    assert predict([f"run={root / '3'}", f"input={tmp_path / 'new.txt'}", "accelerator=cpu"]) == 1
+
+
+def test_the_curve_sweeps_labels_and_leaves_pretraining_without_what_is_the_classifiers(
+    overrides, tmp_path
+):
+    words = ["experiment=adaptation_curve", *overrides, "data.shots=2,4", "data.steps=2", "seed=1"]
+    words += ["data.label=label", "task=setfit", "trainer.max_epochs=1", "logger=wandb", HEAD]
+    words += ["freeze=head", "monitor=val/f1_macro"]
+    root = tmp_path / "sweep"
+    shown = sweep(*words, f"hydra.sweep.dir={root}", cwd=tmp_path)
+    assert [row["adapt.pretrained"] for row in rows_of(root)] == ["False", "True"] * 2
+    assert shown.count("probes, end") == 1
+    header = (root / "summary.md").read_text().splitlines()[0]
+    assert header.startswith("| data.shots | adapt.pretrained | runs | test/f1")
+    kept = OmegaConf.load(root / "pretrain" / "seed-1" / ".hydra" / "config.yaml")
+    assert kept.freeze._target_ == "thaw.encoder.freeze.NoFreezing"
+    assert kept.task.frozen_score.label == "label"
+    assert "shots" not in kept.task.frozen_score
+    pretrained, classified = Offline(root / "pretrain" / "seed-1"), Offline(root / "1")
+    assert pretrained.name == f"{classified.name} pretrain/seed-1"
+    assert pretrained.group == classified.group == "sweep"
+    assert len(pretrained.history["val/frozen_f1"]) > 1
+
+
+def test_labels_of_words_or_no_validation_give_no_score(caplog):
+    with caplog.at_level("INFO"):
+        for words in (["task=ner"], ["data.validation=null"]):
+            assert labelled_texts(compose([*words, "run_dir=."]).data) is None
+    assert caplog.text.count("the frozen encoder is not scored") == 2

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 import subprocess
 import sys
 
@@ -10,12 +11,21 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, safe_open
-from transformers import AutoModelForMaskedLM, pipeline
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
+from transformers import (
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    pipeline,
+)
 
 from helpers.tiny import REPOSITORY, save_tiny, tiny_config, write_csv
 from thaw.data.mlm import MaskedLanguageModelData
 from thaw.encoder.freeze import HeadOnly
+from thaw.encoder.load import load_fresh
 from thaw.encoder.masked_logits import masked_logits
+from thaw.encoder.sentence_modules import read_sentence_modules
 from thaw.errors import ThawError
 from thaw.evaluate import main as evaluate
 from thaw.predict import main as predict
@@ -119,6 +129,37 @@ def test_loss_and_gradients_equal_all_logits(name, piece, tiny_mlm, monkeypatch)
             assert a.grad is None
             continue
         torch.testing.assert_close(a.grad, b.grad, atol=1e-6, rtol=1e-4, msg=key)
+
+
+def test_distillation_is_the_mean_distance_from_the_states_of_the_unmasked_text(tiny_bert):
+    torch.manual_seed(0)
+    teacher = AutoModel.from_pretrained(tiny_bert).eval()
+    task = make_task(tiny_bert, distill=3.0).eval()
+    for weight in task.model.parameters():
+        weight.data += 0.02 * torch.randn_like(weight)
+    task.log, logged = lambda name, value, **_: logged.update({name: value}), {}
+    ids = torch.randint(5, 300, (3, 9), generator=torch.Generator().manual_seed(1))
+    mask = (torch.arange(9) < torch.tensor([[9], [7], [4]])).long()
+    words = torch.where(mask > 0, torch.arange(9), -1)
+    clean = {"input_ids": ids, "words": words, "row": torch.arange(3), "attention_mask": mask}
+    batch = task.mask(clean, seed=0, epoch=0)
+    total = task.training_step(batch, 0)
+    distances = []
+    for row, length in enumerate((9, 7, 4)):  # text by text, without padding
+        with torch.no_grad():
+            wanted = teacher(input_ids=ids[row : row + 1, :length]).last_hidden_state[0]
+        seen = batch["input_ids"][row : row + 1, :length]
+        got = task.model.base_model(input_ids=seen).last_hidden_state[0]
+        distances += [
+            1 - torch.cosine_similarity(a, b, 0) for a, b in zip(got, wanted, strict=True)
+        ]
+    expected = torch.stack(distances).mean()
+    assert expected > 0.01
+    torch.testing.assert_close(logged["train/distance"], expected)
+    torch.testing.assert_close(total, task.loss(batch)[0] + 3 * expected)
+    grads = torch.autograd.grad(total, task.model.get_input_embeddings().weight, retain_graph=True)
+    assert grads[0].any()
+    assert not any("teacher" in name for name, _ in task.named_parameters())
 
 
 def test_the_head_sees_masked_positions_only_and_the_model_is_left_as_it_was(tiny_mlm):
@@ -272,11 +313,32 @@ def test_the_model_feeds_a_classifier(run, finished):
     assert all(torch.equal(before[name], after[name]) for name in encoder)
 
 
+def test_the_export_keeps_the_pooler_and_the_pooling_of_the_checkpoint(run, tiny_bert, tmp_path):
+    checkpoint = shutil.copytree(tiny_bert, tmp_path / "sentences")
+    encoder = Transformer(str(checkpoint))
+    SentenceTransformer(modules=[encoder, Pooling(32, "cls"), Normalize()]).save(str(checkpoint))
+    directory = run(f"model.checkpoint={checkpoint}", "trainer.max_epochs=1", PROBE) / "model"
+    pooler = load_file(tiny_bert / "model.safetensors")["pooler.dense.weight"]
+    classifier, fresh = load_fresh(AutoModelForSequenceClassification, directory)
+    assert torch.equal(classifier.bert.pooler.dense.weight, pooler)
+    assert fresh == ["classifier.bias", "classifier.weight"]
+    pooling, normalize = read_sentence_modules(directory, 32).chain
+    assert pooling.get_config_dict()["pooling_mode"] == "cls"
+    assert isinstance(normalize, Normalize)
+    assert SentenceTransformer(str(directory)).encode(["a film"]).shape == (1, 32)
+    again = make_task(directory, freeze=HeadOnly())
+    again.model.save_pretrained(tmp_path)
+    again.complete_export(tmp_path)  # from a checkpoint with a head
+    assert torch.equal(
+        load_file(tmp_path / "model.safetensors")["bert.pooler.dense.weight"], pooler
+    )
+
+
 def test_whole_words_and_frozen_encoders_train(run, tiny_bert):
     directory = run("task.masking=whole_word", "freeze=head", "trainer.max_epochs=1")
     after = load_file(directory / "model" / "model.safetensors")
     for name, weight in load_file(tiny_bert / "model.safetensors").items():
-        assert name.startswith("pooler") or torch.equal(weight, after[f"bert.{name}"])
+        assert torch.equal(weight, after[f"bert.{name}"])
 
 
 def test_masks_change_with_the_epoch_and_stay_for_validation(run, monkeypatch):
@@ -356,8 +418,6 @@ def test_options_of_classification_are_refused(run):
 
 
 def test_a_tokenizer_without_a_mask_token_is_refused(tiny_bert, tmp_path):
-    import shutil
-
     directory = shutil.copytree(tiny_bert, tmp_path / "model")
     config = json.loads((directory / "tokenizer_config.json").read_text())
     config.pop("mask_token")

@@ -117,7 +117,7 @@ def run_name(run_dir: str) -> str | None:
     """Returns a short name for a run, None where nothing was typed: `${thaw.name:...}`.
 
     A job of a sweep is named after the overrides that tell it from the others, another run after
-    all that were typed. A run in a chain also has its path within the chain.
+    all that were typed. A run in a chain also has its path within the chain, or the sweep.
     """
     if not HydraConfig.initialized():
         return None
@@ -132,8 +132,9 @@ def run_name(run_dir: str) -> str | None:
     path = Path(run_dir).absolute()
     root = Path(hydra.runtime.output_dir).absolute()
     parts = [short(k, value) for k, value in values.items() if not k.startswith(NOT_IN_NAME)]
-    if root in path.parents:
-        parts.append(str(path.relative_to(root)))
+    within = [top.absolute() for top in (root, sweep) if top and top.absolute() in path.parents]
+    if within and path != root:
+        parts.append(str(path.relative_to(within[0])))
     return " ".join(parts)[:LONGEST_NAME] or None
 
 

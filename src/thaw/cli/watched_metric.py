@@ -24,6 +24,7 @@ CLASSIFICATION = {
 }
 ENTITIES = {"f1": "max", "precision": "max", "recall": "max", "loss": "min"}
 MASKED = {"loss": "min", "perplexity": "min", "accuracy": "max"}
+MASKED |= {"frozen_f1": "max", "frozen_accuracy": "max"}  # with task.frozen_score
 METRICS = {
     "thaw.tasks.sequence.SequenceClassification": CLASSIFICATION,
     "thaw.tasks.setfit.SetFit": CLASSIFICATION,

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 from thaw.errors import ThawError
@@ -69,3 +70,26 @@ def load_fresh(
     if fresh:
         log.info("Not in the checkpoint, starting fresh: %s", ", ".join(fresh))
     return model, fresh
+
+
+def keep_pooler(checkpoint: str | Path, model: PreTrainedModel, directory: Path) -> None:
+    """Adds the pooler of a checkpoint to an export of a model that has none, as one for masked
+    tokens has, so that a classifier that starts from the export does not begin with a random one.
+
+    Args:
+        checkpoint: model directory that the model was loaded from.
+        model: model with a head, as it was exported.
+        directory: directory of the export.
+    """
+    prefix = f"{model.base_model_prefix}."
+    found: dict[str, torch.Tensor] = {}
+    for path in sorted(Path(checkpoint).glob("*.safetensors")):
+        with safe_open(path, "pt") as file:
+            names = list(file.keys())
+            # Without a head, the encoder's weights have no prefix.
+            start = prefix if any(name.startswith(prefix) for name in names) else ""
+            own = [name for name in names if name.startswith(f"{start}pooler.")]
+            found |= {prefix + n.removeprefix(start): file.get_tensor(n).float() for n in own}
+    weights = directory / "model.safetensors"
+    if found and weights.exists():  # else the export is in several files
+        save_file(found | load_file(weights), weights, metadata={"format": "pt"})

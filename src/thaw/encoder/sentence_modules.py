@@ -7,6 +7,7 @@ Shapes: B batch, T tokens, D width of the encoder, E width of an embedding.
 import json
 import logging
 import pickle
+import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ from transformers import AutoTokenizer
 
 from thaw.data.encode.prompt import default_prompt, sentence_config
 from thaw.errors import ThawError
+
+log = logging.getLogger(__name__)
 
 KNOWN = ("Pooling", "Dense", "Normalize", "LayerNorm", "Dropout")
 OPTIONS = ("prompts", "default_prompt_name", "similarity_fn_name")
@@ -123,6 +126,31 @@ def load_module(directory: Path, kind: str, path: str) -> nn.Module:
             f"{directory / path}: the activation is {activation}; expected one of torch.nn."
         )
     return made.load(str(directory), subfolder=path, local_files_only=True)
+
+
+def keep_sentence_files(checkpoint: str | Path, directory: Path) -> None:
+    """Copies the modules after the encoder of a sentence-transformers checkpoint into an export of
+    its encoder, of which the log says so where it cannot."""
+    root = Path(checkpoint).resolve()
+    if not (root / "modules.json").exists():
+        return
+    try:
+        entries = json.loads((root / "modules.json").read_text("utf-8"))
+        for number, entry in enumerate(entries[1:], start=1):
+            source = (root / entry["path"]).resolve()
+            if not source.is_relative_to(root):
+                raise ValueError(f"{entry['path']} is not in the directory")
+            entry["path"] = f"{number}_{entry['type'].rpartition('.')[2]}"
+            shutil.copytree(source, directory / entry["path"], dirs_exist_ok=True)
+    except FAULTS as error:
+        log.warning(
+            "the export is no sentence-transformers directory: %s/modules.json: %s", root, error
+        )
+        return
+    entries[0]["path"] = ""
+    (directory / "modules.json").write_text(json.dumps(entries, indent=2), encoding="utf-8")
+    for path in root.glob("*sentence*.json"):  # its prompts and its limit
+        shutil.copy(path, directory / path.name)
 
 
 def prompt_tokens(model: Path) -> int:

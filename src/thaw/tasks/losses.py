@@ -3,11 +3,15 @@
 Shapes: B batch, C labels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+from transformers import AutoModel
 
+from thaw.encoder.load import load
 from thaw.errors import ThawError
 
 NOT_INPUTS = ("labels", "row", "word")  # keys of a batch that the model does not take
@@ -64,3 +68,31 @@ def class_weight_tensor(
             f"from 0, not all 0, in the order of {', '.join(labels)}."
         )
     return torch.tensor(weights, dtype=torch.float32)
+
+
+class Distillation:
+    """Compares token states with those that a checkpoint's encoder has of the unmasked texts, as
+    DistilBERT's cosine loss does (Sanh et al. 2019, section 2).
+
+    Args:
+        checkpoint: model directory of the encoder to stay near; it does not train.
+    """
+
+    def __init__(self, checkpoint: str | Path) -> None:
+        self.teacher = load(AutoModel, checkpoint).eval().requires_grad_(False)
+
+    def __call__(self, batch: Mapping[str, Tensor], states: Tensor) -> tuple[Tensor, Tensor]:
+        """Computes the mean of one minus the cosine over all real tokens, and their number.
+
+        Args:
+            batch: padded batch with `positions` and `labels` of the masked tokens.
+            states: last hidden states of the masked texts (B, T, H).
+        """
+        ids = batch["input_ids"].flatten().index_copy(0, batch["positions"], batch["labels"])
+        inputs = {"input_ids": ids.view_as(batch["input_ids"])}
+        real = batch.get("attention_mask", torch.ones_like(batch["input_ids"]))
+        with torch.no_grad():
+            teacher = self.teacher.to(states.device)
+            wanted = teacher(**inputs, attention_mask=real).last_hidden_state
+        distance = 1 - F.cosine_similarity(states.float(), wanted.float(), dim=-1)
+        return (distance * real).sum() / real.sum(), real.sum()

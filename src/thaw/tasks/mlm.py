@@ -10,18 +10,21 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from pydantic import NonNegativeFloat
 from torch import Tensor
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from thaw.cli.watched_metric import MASKED
 from thaw.data.batch.masking import Masking
-from thaw.encoder.load import load_fresh
+from thaw.encoder.load import keep_pooler, load_fresh
 from thaw.encoder.masked_logits import masked_logits, masked_loss, tie_head
+from thaw.encoder.sentence_modules import keep_sentence_files
 from thaw.errors import ThawError
 from thaw.report.sections import Section, Table
 from thaw.report.test_results import TestResults
 from thaw.tasks.base import EncoderTask
-from thaw.tasks.losses import scale_for_ddp
+from thaw.tasks.frozen_score import FrozenScore, frozen_tables
+from thaw.tasks.losses import Distillation, scale_for_ddp
 from thaw.tasks.metrics import WeightedMean
 from thaw.tasks.mlm_probes import Probes
 from thaw.tasks.predictors.mlm import MaskedPredictor
@@ -41,6 +44,10 @@ class MaskedLanguageModel(EncoderTask):
         mask_probability: probability that a token, or a word, is masked.
         mask_split: fractions of these that become the mask token, a random token, and stay.
         probes: texts with [MASK] that are filled before, during and after training.
+        frozen_score: options of data that name labelled texts, such as `train` and `label`; a
+            classifier of the frozen encoder's embeddings is scored on them at each validation.
+        distill: weight in the loss of `thaw.tasks.losses.Distillation`, which keeps token states
+            near those of the checkpoint; 0.0: none.
         options: options of `EncoderTask`; its seed also decides the masks of training, while those
             of validation and test are always the same.
 
@@ -63,6 +70,8 @@ class MaskedLanguageModel(EncoderTask):
         mask_probability: float = 0.15,
         mask_split: Sequence[float] = (0.8, 0.1, 0.1),
         probes: Sequence[str] = (),
+        frozen_score: Mapping[str, Any] | None = None,
+        distill: NonNegativeFloat = 0.0,
         **options: Any,
     ) -> None:
         tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False)
@@ -74,17 +83,33 @@ class MaskedLanguageModel(EncoderTask):
         asked = Probes(probes, tokenizer, max_tokens)
         model, fresh = load_fresh(AutoModelForMaskedLM, checkpoint)
         if tie_head(model, fresh):
-            log.info("The checkpoint has no head for masks: a fresh one, tied to its embeddings")
+            log.info(
+                "The checkpoint has no head for masks: a fresh one, tied to its embeddings. "
+                "experiment=chapter/adapt trains it alone first, which spares the encoder"
+            )
         super().__init__(model, **options)
         self.pipeline_options = {"tokenizer_kwargs": {"truncation": True, "max_length": max_tokens}}
+        self.checkpoint = Path(checkpoint)
+        self.max_tokens = max_tokens
         self.masking = self_masking
         self.probes = asked
         self.eval_accuracy = WeightedMean()
+        self.distill = distill
+        self.distillation = Distillation(checkpoint) if distill else None
+        self.frozen_score = FrozenScore(frozen_score) if frozen_score else None
 
     def configure_model(self) -> None:
-        if self._device_mesh is not None and self.probes.texts:
-            raise ThawError("trainer=fsdp: no process has the whole model to ask: task.probes=[].")
+        asks = self.probes.texts or self.frozen_score or self.distillation
+        if self._device_mesh is not None and asks:
+            options = "task.probes=[] task.frozen_score=null task.distill=0"
+            raise ThawError(f"trainer=fsdp: no process has the whole model to ask: {options}.")
         super().configure_model()
+
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        self.packs &= self.distillation is None  # whose teacher takes padded batches
+        if self.frozen_score is not None and stage in ("fit", "validate"):
+            self.frozen_score.read(self.checkpoint, self.seed)
 
     def forward(self, **inputs: Tensor) -> Tensor:
         """Returns the logits (N, V) at `positions` (N,) of the flattened batch."""
@@ -122,9 +147,21 @@ class MaskedLanguageModel(EncoderTask):
         return total / max(1, len(batch["labels"])), right
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        loss, _ = self.loss(batch)
+        states: list[Tensor] = []
+        hook = self.model.base_model.register_forward_hook(
+            lambda encoder, arguments, output: states.append(output.last_hidden_state)
+        )
+        try:
+            loss, _ = self.loss(batch)
+        finally:
+            hook.remove()
         self.log("train/loss", loss, batch_size=len(batch["row"]))
-        return scale_for_ddp(loss, len(batch["labels"]))
+        loss = scale_for_ddp(loss, len(batch["labels"]))
+        if self.distillation is not None:
+            distance, tokens = self.distillation(batch, states[0])
+            self.log("train/distance", distance, batch_size=len(batch["row"]))
+            loss = loss + self.distill * scale_for_ddp(distance, tokens)
+        return loss
 
     def evaluate(self, batch: dict[str, Tensor]) -> None:
         """Adds a batch to the means over masked tokens."""
@@ -148,6 +185,14 @@ class MaskedLanguageModel(EncoderTask):
 
     def on_validation_epoch_end(self) -> None:
         self.log_evaluation("val")
+        if self.frozen_score is not None:
+            found = self.frozen_score(self.model, self.trainer.precision_plugin.forward_context)
+            self.log_dict({f"val/{name}": value for name, value in found.items()})
+
+    def logged_metrics(self) -> dict[str, str]:
+        """Returns the metrics of a validation: which there are depends on `frozen_score`."""
+        scored = self.frozen_score is not None
+        return {n: mode for n, mode in self.metrics.items() if scored or not n.startswith("frozen")}
 
     def on_test_epoch_end(self) -> None:
         self.log_evaluation("test")
@@ -173,6 +218,12 @@ class MaskedLanguageModel(EncoderTask):
         if self.trainer.is_global_zero:
             self.probes.ask(self.model, stage, self.trainer.loggers, self.trainer.global_step)
 
+    def complete_export(self, directory: Path) -> None:
+        """Adds what the checkpoint had and a model for masked tokens lacks, for the task that
+        starts from the export: the pooler, and how sentence-transformers pools token states."""
+        keep_pooler(self.checkpoint, self.model, directory)
+        keep_sentence_files(self.checkpoint, directory)
+
     def test_results(self) -> TestResults:
         return TestResults({})
 
@@ -190,7 +241,7 @@ class MaskedLanguageModel(EncoderTask):
             if part + of in metrics
         ]
         columns = ("of masked tokens", "split", "before training", "after")
-        return [Table("pretraining", columns, rows), self.probes.table()]
+        return [*frozen_tables(metrics), Table("pretraining", columns, rows), self.probes.table()]
 
     def finish(self, run_dir: Path) -> dict[str, float]:
         """Fills the probes with the final weights and writes `probes.json`."""

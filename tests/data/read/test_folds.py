@@ -279,11 +279,11 @@ def test_folds_that_are_not_there_are_answered_before_anything_is_read(typed, me
 
 
 def test_pretraining_in_a_chain_must_not_read_what_the_classifier_is_tested_on():
-    from thaw.adapt import adapt
+    from thaw.adapt import classify
 
     cfg = compose(["experiment=chapter/adapt", "data.folds=5", "data.fold=0", "run_dir=."])
-    with pytest.raises(ThawError, match=r"takes no data\.folds"):
-        adapt(cfg)
+    with pytest.raises(ThawError, match=r"take no data\.folds"):
+        classify(cfg)
 
 
 def test_a_sweep_averages_over_folds_and_over_seeds_and_folds(tmp_path):

@@ -38,10 +38,10 @@ PLAIN: dict[str, Any] = {
     "model.learning_rate": NonNegativeFloat,
     "model.mlm_learning_rate": NonNegativeFloat,
     "model.gradient_checkpointing": bool,
-    "adapt.seeds": Sequence[int],
+    "adapt.pretrained": bool,
+    "adapt.directory": str,
     "adapt.pretrain": Sequence[str],
-    "adapt.classify": Sequence[str],
-    "adapt.score": str,
+    "adapt.head": Sequence[str] | None,
 }
 WIDTH = 100  # of a line of the file
 INCLUDED = re.compile(r"(?:^\[|, )/(\w+)@(\w+)(?=[,\]])")  # in a file's defaults

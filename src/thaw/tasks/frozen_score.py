@@ -1,0 +1,130 @@
+"""Scores an encoder by a classifier on its frozen embeddings, while it is pretrained.
+
+Shapes: N texts, D width, C labels.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from thaw.cli.check import GIVEN, check_arguments
+from thaw.data.sequence import SequenceData
+from thaw.encoder.linear_heads import logistic_head
+from thaw.encoder.sentence_modules import read_sentence_modules
+from thaw.errors import ThawError
+from thaw.report.sections import Table
+from thaw.tasks.losses import labels_and_inputs
+from thaw.tasks.metrics import classification_metrics, predicted_classes
+
+
+class FrozenScore:
+    """Fits a logistic regression to embeddings of labelled texts and scores it on validation.
+
+    A cheap sign of what pretraining does for a classifier, long before one is fine-tuned. Only the
+    embeddings change between two scores: texts, pooling and regression are the same.
+
+    Args:
+        options: options of `thaw.data.sequence.SequenceData` that name the labelled texts, such as
+            `train` and `label`.
+        texts: largest number of texts of train that the regression is fitted to, and of validation
+            that it is scored on, drawn with the seed.
+
+    Raises:
+        ThawError: there is no such option.
+    """
+
+    def __init__(self, options: Mapping[str, Any], texts: int = 1000) -> None:
+        self.options = {"name": "labelled texts", **options}
+        target = f"{SequenceData.__module__}.{SequenceData.__qualname__}"
+        check_arguments("task.frozen_score", self.options | {"_target_": target}, GIVEN["data"])
+        self.texts = texts
+        self.data: Any = None
+        self.pooling: Any = None
+
+    def read(self, checkpoint: str | Path, seed: int) -> None:
+        """Reads and tokenizes the labelled texts, unless they have been.
+
+        Raises:
+            ThawError: they cannot be read, or there is no validation.
+        """
+        if self.data is not None:
+            return
+        self.data = SequenceData(tokenizer=checkpoint, seed=seed, **self.options)
+        self.data.read()
+        if "validation" not in self.data.rows:
+            raise ThawError(
+                "task.frozen_score needs labelled texts of validation: validation: 0.1 in it, or "
+                "task.frozen_score=null."
+            )
+        rng = np.random.default_rng(seed)
+        sizes = {split: len(self.data.rows[split]) for split in ("train", "validation")}
+        self.rows = {split: rng.permutation(size)[: self.texts] for split, size in sizes.items()}
+        self.checkpoint = checkpoint
+
+    @torch.no_grad()
+    def __call__(
+        self, model: PreTrainedModel, context: Callable[[], AbstractContextManager]
+    ) -> dict[str, Tensor]:
+        """Returns `frozen_f1` and `frozen_accuracy`, each a scalar, of the encoder as it is.
+
+        Args:
+            model: model with any head; its encoder is in eval mode.
+            context: makes the context in which the encoder computes, which sets the precision.
+        """
+        if (
+            self.pooling is None
+        ):  # with sentence-transformers, which no other part of task=mlm loads
+            self.pooling = read_sentence_modules(self.checkpoint, model.config.hidden_size)
+            self.pooling.eval().to(model.device)
+        (x, y), (held_out, gold) = (self.embedded(model, split, context) for split in self.rows)
+        several, names = self.data.multi_label, self.data.labels
+        if several:
+            learned = (y.amin(0) != y.amax(0)).nonzero()[:, 0]  # the others are always predicted
+            head = logistic_head(x, y[:, learned], [names[i] for i in learned])
+            found = y[:1].expand_as(gold).long()
+            found = found.index_copy(1, learned, predicted_classes(head(held_out), True))
+        else:
+            learned = y.unique()  # a label without a drawn text cannot be learned
+            head = logistic_head(x, torch.searchsorted(learned, y), [names[i] for i in learned])
+            found = learned[predicted_classes(head(held_out), False)]
+        scores = classification_metrics(names, several)
+        scores.update(preds=found, target=gold.long())
+        values = scores.compute()
+        return {f"frozen_{name}": values[name] for name in ("f1", "accuracy")}
+
+    @torch.no_grad()
+    def embedded(
+        self, model: PreTrainedModel, split: str, context: Callable[[], AbstractContextManager]
+    ) -> tuple[Tensor, Tensor]:
+        """Returns the embeddings (N, D) of the drawn texts of a split, and their labels, (N,) or
+        (N, C); for the other arguments see `__call__`."""
+        encoded = self.data.encoded[split]
+        rows = self.rows[split][np.argsort(np.array(encoded["length"])[self.rows[split]])]
+        found, labels = [], []
+        for begin in range(0, len(rows), self.data.eval_batch_size):
+            batch = self.data.collate(encoded[rows[begin : begin + self.data.eval_batch_size]])
+            wanted, inputs = labels_and_inputs(batch)
+            inputs = {k: v.to(model.device) for k, v in inputs.items()}
+            with context():
+                states = model.base_model(**inputs).last_hidden_state
+            found.append(self.pooling(states, inputs["attention_mask"]).cpu())
+            labels.append(wanted)
+        return torch.cat(found), torch.cat(labels)
+
+
+def frozen_tables(metrics: Mapping[str, float]) -> list[Table]:
+    """Returns the scores before training and after it as a table, none if there are none."""
+    rows = [
+        [name.replace("_", " "), metrics[f"start/{name}"], metrics[f"val/{name}"]]
+        for name in ("frozen_f1", "frozen_accuracy")
+        if f"start/{name}" in metrics and f"val/{name}" in metrics
+    ]
+    note = "Logistic regression on the frozen encoder's embeddings of the labelled texts."
+    columns = ("on validation", "before training", "after")
+    return [Table("frozen encoder", columns, rows, note)] if rows else []
