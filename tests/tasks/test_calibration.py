@@ -19,6 +19,7 @@ from helpers.tables import read_rows
 from helpers.tiny import sentences, write_csv
 from thaw.errors import ThawError
 from thaw.evaluate import main as evaluate
+from thaw.export import main as export
 from thaw.tasks.calibration import (
     before,
     best_temperature,
@@ -232,3 +233,23 @@ def test_what_does_not_combine_is_refused_before_training(run, several, reviews)
         with pytest.raises(Exception, match=message) as caught:
             run(*extra, name=f"refused{len(extra)}{extra[-1][:8]}")
         assert "ThawError" in repr(caught.value) or isinstance(caught.value.__cause__, ThawError)
+
+
+def test_averaged_runs_and_onnx_decide_by_the_kept_thresholds(several, tmp_path, caplog):
+    runs = [several(f"seed={seed}", name=f"sweep/{seed}") for seed in (0, 1)]
+    (tmp_path / "sweep" / "multirun.yaml").write_text("{}")
+    rows = list(read_rows(runs[0] / "predictions.parquet"))
+    texts, gold = ([row[key] for row in rows] for key in ("text", "label"))
+    own = [read_decision(directory / "model", ["a", "neg", "pos"]).thresholds for directory in runs]
+    both = thaw.load(tmp_path / "sweep")
+    assert "mean of their thresholds" in caplog.text
+    limits = np.array([np.mean([t[name] for t in own]) for name in both.labels])
+    chosen = both.predict_proba(texts) > limits
+    predicted = both.predict(texts)
+    assert [[name in names for name in both.labels] for names in predicted] == chosen.tolist()
+    score = evaluate([f"run={tmp_path / 'sweep'}", "trainer.accelerator=cpu"])["test/f1/a"]
+    sides = [["a" in names for names in side] for side in (gold, predicted)]
+    assert score == pytest.approx(f1_score(*sides, zero_division=0))
+    export([f"run={runs[0]}"])
+    model, onnx = (thaw.load(runs[0], engine=engine) for engine in ("torch", "onnx"))
+    assert onnx.predict(texts) == model.predict(texts) == [row["prediction"] for row in rows]
