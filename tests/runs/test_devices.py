@@ -17,6 +17,9 @@ from helpers.tiny import REPOSITORY, save_tiny, tiny_config, write_csv
 from thaw.data.batch.by_length import LengthGroupedBatches
 
 
+CALIBRATED = dict.fromkeys(("sequence", "setfit"), ["task.calibrate=true"])
+
+
 @pytest.fixture(scope="module")
 def still_bert(tmp_path_factory):
     """A tiny BERT without dropout: its weights do not depend on who draws random numbers."""
@@ -27,6 +30,7 @@ def still_bert(tmp_path_factory):
 @pytest.mark.parametrize("task", ["sequence", "ner", "mlm", "setfit"])
 def test_two_processes_leave_what_one_leaves(task, overrides, ner_overrides, still_bert, tmp_path):
     options = overrides_of(task, overrides, ner_overrides, still_bert)
+    options += CALIBRATED.get(task, [])
     leaves_what_one_leaves(options, ["trainer.devices=2"], tmp_path)
 
 
@@ -39,6 +43,7 @@ def test_two_processes_with_sharded_weights_leave_what_one_leaves(
     options = [
         *overrides_of(task, overrides, ner_overrides, still_bert),
         *freeze,
+        *CALIBRATED.get(task, []),
         "freeze.cache=false",
     ]
     leaves_what_one_leaves(options, ["trainer=fsdp"], tmp_path)
