@@ -16,8 +16,7 @@ from helpers.sweeps import sweep_of
 from helpers.tiny import REPOSITORY, save_tiny, tiny_config, write_csv
 from thaw.data.batch.by_length import LengthGroupedBatches
 
-
-CALIBRATED = dict.fromkeys(("sequence", "setfit"), ["task.calibrate=true"])
+CALIBRATED = {task: ["task.calibrate=true"] for task in ("sequence", "setfit")}
 
 
 @pytest.fixture(scope="module")
