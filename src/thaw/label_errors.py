@@ -134,7 +134,7 @@ def fold_runs(sweep: Path) -> list[Job]:
         fold = data.pop("fold", None)
         if fold is None:
             raise ThawError(f"{run} is no fold of a cross-validation: {HOW}")
-        if isinstance(data["test"], str):
+        if isinstance(data.get("test"), str):
             raise ThawError(
                 f"{run} was tested on data.test={data['test']}, and its fold was validation: with "
                 "data.test=null the fold is the test, whose predictions are kept."
@@ -179,7 +179,7 @@ def out_of_fold(sweep: Path, runs: Sequence[Job]) -> list[Prediction]:
             has = ", ".join(labels) or "no label"
             raise ThawError(f"{path} has probabilities of {has}; expected those of all the runs.")
         found += own
-    sources = [read_json(sweep / job.name / "data.json")["sources"] for job in runs]
+    sources = [read_json(sweep / job.name / "data.json").get("sources", []) for job in runs]
     if other := [job.name for job, read in zip(runs, sources, strict=True) if read != sources[0]]:
         raise ThawError(
             f"{sweep}: the data changed between the runs {runs[0].name} and {other[0]}."
