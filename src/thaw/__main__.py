@@ -15,11 +15,15 @@ COMMANDS = {
     "evaluate": ("evaluate", "scores a finished run on any data set"),
     "export": ("export", "writes a finished run as ONNX"),
     "push": ("push", "uploads the model of a finished run to the Hub"),
+    "label_errors": (
+        "label_errors",
+        "ranks texts of a cross-validation whose label is likely wrong",
+    ),
     "parameters": ("parameters", "lists what would train"),
     "dashboard": ("dashboard", "makes a workspace on W&B"),
 }
 USAGE = "usage: thaw <command> [...]; thaw <command> --help says more\n\n" + "\n".join(
-    f"  {name:<11} {about}" for name, (_, about) in COMMANDS.items()
+    f"  {name:<12} {about}" for name, (_, about) in COMMANDS.items()
 )
 
 

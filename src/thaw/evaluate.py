@@ -121,6 +121,8 @@ def main(argv: list[str]) -> dict[str, float]:
     data.setup("test")
     options = {"_convert_": "all", **data.task_kwargs()}
     task, *others = (instantiate(cfg.task, checkpoint=f.model, **options) for f in found)
+    for loaded, one in zip((task, *others), found, strict=True):
+        loaded.read_export(one.model)
     if others:
         require_same_tokens([f.model for f in found])
         task.average_with(others)

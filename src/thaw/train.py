@@ -56,12 +56,14 @@ def train(cfg: DictConfig, typed: Sequence[str] | None = None) -> float | None:
         data.setup("fit")
         task = build_task(cfg, checkpoint, data, instantiate(cfg.freeze, _convert_="all"))
         require_watched(plain(cfg), task.logged_metrics())
-        trainer = build_trainer(cfg, run, validates(cfg, data))
+        validated = validates(cfg, data)
+        task.require_data(data, validated)
+        trainer = build_trainer(cfg, run, validated)
         announce(run, data, task, trainer)
         start_run_dir(run, cfg)
         with explained(cfg, run.dir):
             fit(trainer, task, data, run)
-            best = load_best(trainer, task) | fit_metrics(trainer, task)
+            best = load_best(trainer, task) | fit_metrics(trainer, task) | task.decide(data)
             tests = "test" in data.rows and trainer.limit_test_batches != 0
             test = run_test(trainer, task, data) if tests else None
             task.gather_weights()

@@ -16,6 +16,8 @@ from helpers.sweeps import sweep_of
 from helpers.tiny import REPOSITORY, save_tiny, tiny_config, write_csv
 from thaw.data.batch.by_length import LengthGroupedBatches
 
+CALIBRATED = {task: ["task.calibrate=true"] for task in ("sequence", "setfit")}
+
 
 @pytest.fixture(scope="module")
 def still_bert(tmp_path_factory):
@@ -27,6 +29,7 @@ def still_bert(tmp_path_factory):
 @pytest.mark.parametrize("task", ["sequence", "ner", "mlm", "setfit"])
 def test_two_processes_leave_what_one_leaves(task, overrides, ner_overrides, still_bert, tmp_path):
     options = overrides_of(task, overrides, ner_overrides, still_bert)
+    options += CALIBRATED.get(task, [])
     leaves_what_one_leaves(options, ["trainer.devices=2"], tmp_path)
 
 
@@ -39,6 +42,7 @@ def test_two_processes_with_sharded_weights_leave_what_one_leaves(
     options = [
         *overrides_of(task, overrides, ner_overrides, still_bert),
         *freeze,
+        *CALIBRATED.get(task, []),
         "freeze.cache=false",
     ]
     leaves_what_one_leaves(options, ["trainer=fsdp"], tmp_path)

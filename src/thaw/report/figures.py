@@ -155,6 +155,23 @@ def curves(metrics_csv: Path) -> list[Panel]:
     return [loss, score] if scores else [loss]
 
 
+def reliability_panel(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> Panel:
+    """Returns a panel of the share of right predictions against their mean probability.
+
+    Args:
+        curves: both in each bin, by the name of the line.
+    """
+
+    def draw(axes: Axes) -> None:
+        axes.plot([0, 1], [0, 1], color="0.65", linewidth=0.8)
+        for name, (means, shares) in curves.items():
+            axes.plot(means, shares, "o-", label=name)
+        axes.set(xlabel="mean probability", ylabel="share of right ones")
+        axes.legend()
+
+    return draw
+
+
 def metrics_table(metrics: Mapping[str, float], console: Console | None = None) -> None:
     """Prints the scores of the test, and below them those of each class (50 classes at most)."""
     console = console or Console()

@@ -75,6 +75,7 @@ def sweep_page(
     summary: Table,
     panels: Sequence[str],
     reports: Collection[str],
+    sections: Sequence[Table] = (),
 ) -> str:
     """Returns the report of a sweep as HTML.
 
@@ -86,6 +87,7 @@ def sweep_page(
             title is the name of the score.
         panels: SVG images.
         reports: names of the jobs that have a report.html in their directory.
+        sections: further tables.
     """
     page = environment().get_template("sweep.html")
     first = jobs[0].values if jobs else {}
@@ -97,6 +99,7 @@ def sweep_page(
         summary=summary,
         panels=panels,
         reports=reports,
+        sections=sections,
         same=same,
         done=sum(job.status == "done" for job in jobs),
         finished=now(),

@@ -25,6 +25,7 @@ class Table:
         rows: cells of each row, one for each column.
         note: sentence below the title.
         examples: whether the rows are texts to read rather than numbers.
+        images: names and SVG images that stand above the rows.
     """
 
     kind: ClassVar[str] = "table"
@@ -33,6 +34,7 @@ class Table:
     rows: Sequence[Sequence[Any]]
     note: str = ""
     examples: bool = False
+    images: Sequence[tuple[str, str]] = ()
 
     def table(self) -> "Table":
         """Returns itself, as other sections return theirs."""

@@ -93,20 +93,38 @@ def summarize(sweep: Path, jobs: Sequence[Job], monitor: str) -> None:
     table = groups(jobs, keys, score)
     write_atomic(sweep / "summary.md", markdown(jobs, keys, table, score))
     print("\n" + (sweep / "summary.md").read_text(encoding="utf-8"))
-    panels: list[str] = []
     if table:
-        from thaw.report.figures import svg
-        from thaw.report.sweep_figures import sweep_figure, sweep_panels
+        from thaw.report.sweep_figures import sweep_figure
 
-        rows = [(dict(zip(axes(keys), g, strict=True)), s, t) for g, s, t in table]
-        sweep_figure(rows, axes(keys), score, sweep / "summary.png")
-        drawn, lines = sweep_panels(rows, axes(keys), score)
-        panels = [svg(panel, 3.4 + 0.2 * lines) for panel in drawn]
+        sweep_figure(points(keys, table), axes(keys), score, sweep / "summary.png")
+    write_page(sweep, jobs, monitor)
+
+
+def write_page(
+    sweep: Path, jobs: Sequence[Job], monitor: str, sections: Sequence[Table] = ()
+) -> None:
+    """Writes the report.html of a sweep.
+
+    Args:
+        sweep: directory of the sweep.
+        jobs: jobs of the sweep.
+        monitor: name of the watched metric, see `summarize`.
+        sections: further tables below the jobs.
+    """
     from thaw.report.html_page import sweep_page
 
+    keys, score = swept(jobs), score_of(jobs, monitor)
+    table, panels = groups(jobs, keys, score), list[str]()
+    if table:
+        from thaw.report.figures import svg
+        from thaw.report.sweep_figures import sweep_panels
+
+        drawn, lines = sweep_panels(points(keys, table), axes(keys), score)
+        panels = [svg(panel, 3.4 + 0.2 * lines) for panel in drawn]
     reports = {job.name for job in jobs if (sweep / job.name / "report.html").exists()}
-    page = sweep_page(sweep.name, jobs, keys, summary_table(keys, table, score), panels, reports)
-    (sweep / "report.html").write_text(page, encoding="utf-8")
+    summary = summary_table(keys, table, score)
+    page = sweep_page(sweep.name, jobs, keys, summary, panels, reports, sections)
+    write_atomic(sweep / "report.html", page)
 
 
 def swept(jobs: Sequence[Job]) -> list[str]:
@@ -140,6 +158,11 @@ def groups(jobs: Sequence[Job], keys: Sequence[str], score: str) -> list[Row]:
             seconds.append(job.metrics.get(SECONDS, float("nan")))
     order = sorted(found, key=lambda group: [sortable(value) for value in group])
     return [(group, *found[group]) for group in order]
+
+
+def points(keys: Sequence[str], table: Sequence[Row]) -> list[Any]:
+    """Returns groups as the figures take them, with the values of their keys by name."""
+    return [(dict(zip(axes(keys), g, strict=True)), s, t) for g, s, t in table]
 
 
 def sortable(value: str) -> tuple[bool, float, str]:

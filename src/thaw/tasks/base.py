@@ -177,7 +177,7 @@ class EncoderTask(EncoderModule):
 
     def on_validation_end(self) -> None:
         """Keeps the metrics of the validation before the first step."""
-        if self.trainer.state.fn == "validate":
+        if self.trainer.state.fn == "validate" and not self.trainer.global_step:
             found = self.trainer.callback_metrics
             self.start_metrics = {k.replace("val/", "start/"): float(v) for k, v in found.items()}
 
@@ -272,8 +272,27 @@ class EncoderTask(EncoderModule):
         one."""
         self.model = whole_model(self)
 
+    def require_data(self, data: Any, validates: bool) -> None:
+        """Raises ThawError if the data lacks what the task's options need, before training.
+
+        Args:
+            data: the datamodule, which has been read.
+            validates: whether training validates.
+        """
+
+    def decide(self, data: Any) -> dict[str, float]:
+        """Finds, with the final weights, what the task decides by; call it on every process.
+
+        Returns:
+            Further metrics of metrics.json.
+        """
+        return {}
+
     def complete_export(self, directory: Path) -> None:
         """Adds files to the exported model, before it appears under its name."""
+
+    def read_export(self, directory: Path) -> None:
+        """Reads what `complete_export` added, to evaluate an exported model."""
 
     def finish(self, run_dir: Path) -> dict[str, float]:
         """Writes a task's own files into a run directory, in the first process; returns further

@@ -99,7 +99,13 @@ def classification_metrics(
     return unchecked({name: metric for name, metric in found.items() if name in shown})
 
 
-def update_scores(scores: MetricCollection, logits: Tensor, labels: Tensor, several: bool) -> None:
+def update_scores(
+    scores: MetricCollection,
+    logits: Tensor,
+    labels: Tensor,
+    several: bool,
+    thresholds: Tensor | None = None,
+) -> None:
     """Adds texts to `classification_metrics`.
 
     Args:
@@ -107,8 +113,10 @@ def update_scores(scores: MetricCollection, logits: Tensor, labels: Tensor, seve
         logits: (B, C).
         labels: (B,), or with several labels a text (B, C).
         several: whether a text has several labels.
+        thresholds: see `predicted_classes`.
     """
-    classes, chances = predicted_classes(logits, several), probabilities(logits, several)
+    chances = probabilities(logits, several)
+    classes = predicted_classes(logits, several, thresholds)
     scores.update(preds=classes, target=labels.long(), probabilities=chances)
 
 
@@ -204,9 +212,13 @@ class WeightedMean(MeanMetric):
         self.weight += weight
 
 
-def predicted_classes(logits: Tensor, multi_label: bool) -> Tensor:
+def predicted_classes(
+    logits: Tensor, multi_label: bool, thresholds: Tensor | None = None
+) -> Tensor:
     """Returns the predicted classes: (B,) of int64, or (B, C) of 0/1 where the probability exceeds
-    0.5."""
+    the label's threshold (C,), 0.5 without."""
+    if thresholds is not None:
+        return (probabilities(logits, multi_label) > thresholds).long()
     return (logits > 0).long() if multi_label else logits.argmax(dim=-1)
 
 

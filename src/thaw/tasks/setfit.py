@@ -234,8 +234,12 @@ class SetFit(TextClassifier):
             head = differentiable_head(x, y, self.labels, self.head_learning_rate)
         self.head.load_state_dict(head.state_dict())
 
+    def last_layer(self) -> nn.Linear:
+        return self.head
+
     def complete_export(self, directory: Path) -> None:
         """Adds the files that sentence-transformers and setfit read, and the head's tensors."""
+        super().complete_export(directory)
         tensors = {k: v.detach().cpu().contiguous() for k, v in self.head.state_dict().items()}
         save_file(tensors, directory / HEAD)
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]

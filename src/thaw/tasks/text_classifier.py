@@ -18,7 +18,7 @@ from thaw.data.write import RowWriter
 from thaw.encoder.load import load_labelled
 from thaw.report.sections import ERRORS, Counts, Section, Table, shortened
 from thaw.report.test_results import TestResults
-from thaw.tasks.base import EncoderTask
+from thaw.tasks.deciding import DecidingTask
 from thaw.tasks.losses import labels_and_inputs
 from thaw.tasks.metrics import (
     MetricName,
@@ -30,7 +30,7 @@ from thaw.tasks.metrics import (
 from thaw.tasks.predictors.sequence import prediction_columns, probabilities
 
 
-class TextClassifier(EncoderTask):
+class TextClassifier(DecidingTask):
     """A task whose model returns a logit for each label of a text.
 
     Args:
@@ -41,7 +41,7 @@ class TextClassifier(EncoderTask):
             labels a text; None: all weigh the same.
         metrics: metrics that are shown, see `thaw.tasks.metrics`.
         monitor: watched metric, which is computed too.
-        options: options of `EncoderTask`.
+        options: options of `DecidingTask`.
     """
 
     pipeline = "text-classification"
@@ -57,9 +57,7 @@ class TextClassifier(EncoderTask):
         monitor: str = "",
         **options: Any,
     ) -> None:
-        super().__init__(model, **options)
-        self.labels = list(labels)
-        self.multi_label = multi_label
+        super().__init__(model, labels, multi_label, **options)
         self.register_buffer("class_weights", loss_weights, persistent=False)
         self.class_weights: Tensor | None
         self.label_smoothing = 0.0
@@ -90,31 +88,33 @@ class TextClassifier(EncoderTask):
         labels, inputs = labels_and_inputs(batch)
         logits = self(**inputs)
         self.eval_loss.update(self.loss(logits, labels), len(labels))
-        update_scores(self.scores, logits, labels, self.multi_label)
+        update_scores(self.scores, logits, labels, self.multi_label, self.thresholds)
         return logits
 
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         logits = self.evaluate(batch)
-        predicted = predicted_classes(logits, self.multi_label)
+        predicted = predicted_classes(logits, self.multi_label, self.thresholds)
         self.per_class.update(predicted, batch["labels"].long())
         found = probabilities(logits, self.multi_label).cpu()
-        self.test_outputs.append((batch["row"].cpu(), found))
+        self.test_outputs.append((batch["row"].cpu(), found, batch["labels"].cpu()))
 
     def test_results(self) -> TestResults:
         """Returns scores of each class, and the probabilities (C,) of each text of the test."""
         per_class = {k: v.cpu() for k, v in self.per_class.compute().items()}
         self.per_class.reset()
-        parts = self.gather_test_outputs()
-        rows = torch.cat([r for r, _ in parts])
+        parts = zip(*self.gather_test_outputs(), strict=True)
+        rows, chances, gold = (torch.cat(part) for part in parts)
         order = rows.argsort()
-        found = torch.cat([p for _, p in parts])[order].tolist()
+        calibration = self.calibration("test", chances[order], gold[order])
+        found = chances[order].tolist()
         confusion = per_class.pop("confusion", None)
         return TestResults(
             metrics={
                 f"test/{name}/{label}": value
                 for name, values in per_class.items()
                 for label, value in zip(self.labels, values.reshape(-1).tolist(), strict=True)
-            },
+            }
+            | calibration,
             outputs=dict(zip(rows[order].tolist(), found, strict=True)),
             confusion=None if confusion is None else confusion.tolist(),
         )
@@ -132,7 +132,7 @@ class TextClassifier(EncoderTask):
                 }
                 label, found = (
                     texts.labels[row],
-                    prediction_columns(p, self.labels, self.multi_label),
+                    prediction_columns(p, self.labels, self.multi_label, self.decision),
                 )
                 writer.write(columns | {"label": label} | found)
                 if sure := sureness(p, self.labels, found["prediction"], label):

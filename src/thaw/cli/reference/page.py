@@ -17,7 +17,7 @@ GROUPS = (
     *("trainer", "callbacks", "logger"),
     *("experiment", "hparams_search", "debug"),
 )
-COMMANDS = ("predict", "evaluate", "export", "parameters")
+COMMANDS = ("predict", "evaluate", "export", "label_errors", "parameters")
 INTRODUCTION = f"""# Options
 
 `python train.py GROUP=CHOICE KEY=VALUE`. This page is written by `{COMMAND}` from

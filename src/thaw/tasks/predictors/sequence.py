@@ -4,6 +4,7 @@ Shapes: B batch, T tokens, C labels.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -14,6 +15,7 @@ from thaw.data.read.labels.names import names_of
 from thaw.data.read.row_values import as_text, input_lacks
 from thaw.encoder.first_token import first_token_only
 from thaw.tasks.predictors.base import Predictor
+from thaw.tasks.predictors.decision import DEFAULT, HALF, Decision, mean_decision, read_decision
 
 
 class SequencePredictor(Predictor):
@@ -21,11 +23,14 @@ class SequencePredictor(Predictor):
 
     auto_class: ClassVar[type] = AutoModelForSequenceClassification
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
+    def __init__(self, model: Path, *args: Any, **options: Any) -> None:
+        super().__init__(model, *args, **options)
         config = self.model.config.to_dict()
         self.labels = names_of(config)
         self.multi_label = config.get("problem_type") == "multi_label_classification"
+        own = read_decision(model, self.labels)
+        decisions = [own, *(other.decision for other in self.others)]  # type: ignore[attr-defined]
+        self.decision = mean_decision(decisions, self.labels)
         if self.engine == "torch":
             self.prepare()
 
@@ -47,7 +52,7 @@ class SequencePredictor(Predictor):
     ) -> Iterator[dict[str, Any]]:
         """Yields `prediction` and the probability of each class, for each row."""
         for p in self.scores(rows, columns):
-            yield prediction_columns(p, self.labels, self.multi_label)
+            yield prediction_columns(p, self.labels, self.multi_label, self.decision)
 
     def scores(
         self, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]
@@ -116,12 +121,24 @@ def probabilities(logits: Tensor, multi_label: bool) -> Tensor:
 
 
 def prediction_columns(
-    probabilities: Sequence[float], labels: Sequence[str], multi_label: bool
+    probabilities: Sequence[float],
+    labels: Sequence[str],
+    multi_label: bool,
+    decision: Decision = DEFAULT,
 ) -> dict[str, Any]:
     """Returns the columns of a prediction: the label's name, or names, and the probability of each
-    class."""
+    class.
+
+    Args:
+        probabilities: probability of each of the C classes.
+        labels: their names.
+        multi_label: whether a text has several labels.
+        decision: thresholds of several labels a text.
+    """
     if multi_label:
-        prediction: Any = [n for n, p in zip(labels, probabilities, strict=True) if p > 0.5]
+        limits = decision.thresholds or dict.fromkeys(labels, HALF)
+        both = zip(labels, probabilities, strict=True)
+        prediction: Any = [name for name, p in both if p > limits[name]]
     else:
         prediction = labels[max(range(len(labels)), key=probabilities.__getitem__)]
     named = {f"probability/{n}": p for n, p in zip(labels, probabilities, strict=True)}
