@@ -38,6 +38,8 @@ class SetFitData(SequenceData):
         options: `SequenceData`'s.
     """
 
+    window_tasks = ""
+
     def __init__(
         self,
         pairs: Literal["all", "sampled"] = "all",

@@ -8,17 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from thaw.cli.watched_metric import CLASSIFICATION
-from thaw.data.write import RowWriter
 from thaw.encoder.load import load_labelled
 from thaw.report.sections import ERRORS, Counts, Section, Table, shortened
 from thaw.report.test_results import TestResults
-from thaw.tasks.base import EncoderTask
 from thaw.tasks.losses import labels_and_inputs
 from thaw.tasks.metrics import (
     MetricName,
@@ -28,9 +25,10 @@ from thaw.tasks.metrics import (
     update_scores,
 )
 from thaw.tasks.predictors.sequence import prediction_columns, probabilities
+from thaw.tasks.text_task import TextTask
 
 
-class TextClassifier(EncoderTask):
+class TextClassifier(TextTask):
     """A task whose model returns a logit for each label of a text.
 
     Args:
@@ -44,7 +42,6 @@ class TextClassifier(EncoderTask):
         options: options of `EncoderTask`.
     """
 
-    pipeline = "text-classification"
     metrics = CLASSIFICATION
 
     def __init__(
@@ -104,10 +101,6 @@ class TextClassifier(EncoderTask):
         """Returns scores of each class, and the probabilities (C,) of each text of the test."""
         per_class = {k: v.cpu() for k, v in self.per_class.compute().items()}
         self.per_class.reset()
-        parts = self.gather_test_outputs()
-        rows = torch.cat([r for r, _ in parts])
-        order = rows.argsort()
-        found = torch.cat([p for _, p in parts])[order].tolist()
         confusion = per_class.pop("confusion", None)
         return TestResults(
             metrics={
@@ -115,7 +108,7 @@ class TextClassifier(EncoderTask):
                 for name, values in per_class.items()
                 for label, value in zip(self.labels, values.reshape(-1).tolist(), strict=True)
             },
-            outputs=dict(zip(rows[order].tolist(), found, strict=True)),
+            outputs=self.outputs_by_row(),
             confusion=None if confusion is None else confusion.tolist(),
         )
 
@@ -123,20 +116,12 @@ class TextClassifier(EncoderTask):
         """Writes `predictions.parquet`, one row a text, and `confusion.png`; returns the confusion
         matrix, and the wrong predictions that the model was surest of."""
         texts, wrong = data.rows["test"], []
-        with RowWriter(run_dir / "predictions.parquet") as writer:
-            for row, p in test.outputs.items():
-                columns = dict(zip(data.columns.text, texts.texts[row], strict=True))
-                columns = {
-                    f"text_{k}" if k in ("label", "prediction") else k: v
-                    for k, v in columns.items()
-                }
-                label, found = (
-                    texts.labels[row],
-                    prediction_columns(p, self.labels, self.multi_label),
-                )
-                writer.write(columns | {"label": label} | found)
-                if sure := sureness(p, self.labels, found["prediction"], label):
-                    wrong.append((sure, -row, found["prediction"]))
+        predictions = self.write_predictions(
+            run_dir, data, test, lambda p: prediction_columns(p, self.labels, self.multi_label)
+        )
+        for (row, p), predicted in zip(test.outputs.items(), predictions, strict=True):
+            if sure := sureness(p, self.labels, predicted, texts.labels[row]):
+                wrong.append((sure, -row, predicted))
         sections = list[Section]()
         if test.confusion is not None:
             from thaw.report.figures import confusion_figure
