@@ -122,9 +122,7 @@ def test_scores_equal_scipys_and_scikit_learns_and_all_that_reads_the_run_agrees
     assert 'function_to_apply="none"' in (done / "model" / "README.md").read_text()
 
 
-def test_the_checkpoint_keeps_the_scale_and_a_run_trains_on_with_other_numbers(
-    run, films, tmp_path
-):
+def test_the_checkpoint_keeps_the_scale_and_the_export_can_be_trained_on(run, films, tmp_path):
     first = run("trainer.max_epochs=4")
     state = torch.load(first / "checkpoints" / "last.ckpt", weights_only=True)
     numbers = np.array([n for _, n in stars(106)[:64]])

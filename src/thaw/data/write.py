@@ -1,4 +1,4 @@
-"""Columns that are added to rows, and rows to files: CSV, TSV, JSONL and Parquet, in memory that does not grow with the file."""
+"""Columns that are added to rows, and rows to files, in memory that does not grow with the file."""
 
 import csv
 import errno

@@ -195,7 +195,7 @@ def unchecked(metrics: dict[str, Any], **options: Any) -> MetricCollection:
 
 
 class Spearman(Metric):
-    """Spearman's rank correlation of all numbers; NaN where all predictions or all labels are equal.
+    """Spearman's rank correlation; NaN where all predictions or all labels are equal.
 
     torchmetrics 1.9 sums ranks in int32, which 100,000 equal numbers exceed, and returns 0 for NaN.
     """
