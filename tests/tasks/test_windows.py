@@ -211,7 +211,7 @@ def test_what_windows_cannot_be_is_refused(options, message, tiny_bert, papers):
 
 def test_setfit_has_no_windows(tiny_bert):
     with pytest.raises(ThawError, match=r"data\.long=windows is for task=sequence and task=regr"):
-        SetFitData(tokenizer=tiny_bert, name="files", train="a.csv", long="windows")
+        SetFitData(tokenizer=tiny_bert, name="files", train="a.csv", max_tokens=32, long="windows")
 
 
 def test_the_warning_of_a_cut_names_the_option(tiny_bert, papers, caplog):
