@@ -25,6 +25,8 @@ class RegressionData(TextData):
         std: their standard deviation.
     """
 
+    has_windows = True
+
     def __init__(self, label: str | int = "label", **options: Any) -> None:
         super().__init__(label=label, **options)
         self.columns = replace(self.columns, numbers=True)

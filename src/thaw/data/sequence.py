@@ -42,6 +42,8 @@ class SequenceData(TextData):
     here are `TextData`'s.
     """
 
+    has_windows = True
+
     def __init__(
         self,
         label: str | int | Sequence[str | int] = "label",

@@ -38,7 +38,7 @@ class SetFitData(SequenceData):
         options: `SequenceData`'s.
     """
 
-    window_tasks = ""
+    has_windows = False
 
     def __init__(
         self,

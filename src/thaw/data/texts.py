@@ -32,11 +32,11 @@ class TextData(EncoderData):
     Attributes:
         prompt: what the model reads before each text.
         stride: number of tokens that two windows of a text share; None: long texts are cut.
-        window_tasks: tasks whose long texts may be windows; "" where this task's may not.
+        has_windows: whether the task reads long texts in windows where it is asked to.
     """
 
     prompt = ""
-    window_tasks: ClassVar[str] = "task=sequence and task=regression"
+    has_windows: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -70,10 +70,8 @@ class TextData(EncoderData):
             if stride is not None:
                 raise ThawError(f"data.stride={stride} is for windows: add data.long=windows.")
             return None
-        if not self.window_tasks:
-            raise ThawError(
-                f"data.long=windows is for {TextData.window_tasks}: this task cuts long texts."
-            )
+        if not self.has_windows:
+            raise ThawError("data.long=windows is for task=sequence and task=regression.")
         if len(self.columns.text) == 2:
             raise ThawError("data.long=windows takes one text column, data.text has two.")
         if not self.tokenizer.is_fast:
@@ -135,7 +133,7 @@ class TextData(EncoderData):
 
     def report(self, split: str, count: int, statistics: Mapping[str, int], hint: str = "") -> None:
         if self.stride is None:
-            can = self.window_tasks and len(self.columns.text) == 1
+            can = self.has_windows and len(self.columns.text) == 1
             hint = ". data.long=windows reads all of them" if can else ""
             super().report(split, count, statistics, hint)
         else:
