@@ -16,8 +16,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-WORDS = "a the film story plot actor scene with and of is was very quite it movie".split()
-TOLD = {"pos": "great superb lovely moving".split(), "neg": "bad dull awful boring".split()}
+WORDS = ["a", "the", "film", "story", "plot", "actor", "scene", "with", "and", "of", "is", "was"]
+TOLD = {"pos": ["great", "superb", "lovely"], "neg": ["dull", "awful", "boring"]}
 
 
 def write_texts(path: Path, texts: int, words: int, seed: int) -> None:
@@ -44,6 +44,7 @@ def run(directory: Path, long: str, more: list[str]) -> dict[str, float]:
 
 
 def main() -> None:
+    """Prints a row for each length and each way to read it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--texts", type=int, default=256)
     parser.add_argument("--words", type=int, nargs="+", default=[120, 500, 1000])

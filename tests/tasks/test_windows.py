@@ -15,6 +15,7 @@ from thaw.data.sequence import SequenceData
 from thaw.data.setfit import SetFitData
 from thaw.errors import ThawError
 from thaw.evaluate import main as evaluate
+from thaw.export import main as export
 from thaw.predict import main as predict
 from thaw.tasks.sequence import SequenceClassification
 
@@ -194,6 +195,11 @@ def test_regression_reads_windows_too(run, papers, tmp_path):
     predicted = thaw.load(done, accelerator="cpu").predict([row["text"] for row in table])
     assert predicted == pytest.approx([row["prediction"] for row in table], abs=1e-4)
     assert min(row["windows"] for row in table) > 1
+    export([f"run={done}"])
+    again = thaw.load(done, engine="onnx").predict([row["text"] for row in table])
+    assert again == pytest.approx(predicted, abs=1e-3)
+    with pytest.raises(ThawError, match="measured by F1, which task=regression has none of"):
+        export([f"run={done}", "quantize=int8"])
 
 
 @pytest.mark.parametrize(
