@@ -12,7 +12,6 @@ from pathlib import Path
 from thaw.cli.exit import exit_clearly
 from thaw.cli.finished_run import finished, refuse_reader
 from thaw.cli.overrides import read_arguments
-from thaw.data.added_columns import AddedColumns
 from thaw.data.read.formats.arrow_files import BATCH
 from thaw.data.read.formats.json_lines import Unread, json_lines
 from thaw.data.read.formats.registry import found_format, rows_of
@@ -22,7 +21,7 @@ from thaw.data.read.rows import Rows, reasons
 from thaw.data.read.standard_input import NAME, standard_input_lines
 from thaw.data.read.surrogates import replace_surrogates
 from thaw.data.read.text_files import open_lines
-from thaw.data.write import RowWriter
+from thaw.data.write import AddedColumns, RowWriter
 from thaw.errors import ThawError
 from thaw.training.libraries import garbage_kept
 

@@ -15,6 +15,7 @@ from thaw.data.read.reading import Reading
 from thaw.errors import ThawError
 from thaw.model import Model
 from thaw.storage.files import write_atomic
+from thaw.tasks.predictors.texts import column_names
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,8 @@ def check_quantized(run: Path, found: Finished, points: float) -> Check:
 
 def compared(run: Path, found: Finished) -> Check:
     """Returns the scores of both, see `check_quantized`."""
+    if found.task.startswith("thaw.tasks.regression."):
+        raise ThawError("quantize=int8 is measured by F1, which task=regression has none of.")
     entities = found.task.startswith("thaw.tasks.ner.")
     path = run / ("predictions.jsonl" if entities else "predictions.parquet")
     if not path.is_file():
@@ -85,7 +88,7 @@ def compared(run: Path, found: Finished) -> Check:
     else:
         gold, before = [r["label"] for r in rows], [r["prediction"] for r in rows]
         columns = model.names()
-        kept = [f"text_{c}" if c in ("label", "prediction") else c for c in columns]
+        kept = column_names(columns)
         texts: Any = [[row[c] for c in kept] for row in rows]
         after = model.predict([t[0] for t in texts] if len(kept) == 1 else texts, progress=False)
         scores = [label_score(names, gold, model.labels) for names in (before, after)]

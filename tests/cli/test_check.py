@@ -105,7 +105,10 @@ def test_an_option_that_the_task_does_not_read_is_refused():
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("task=sequnce", "task is one of mlm, ner, sequence, setfit. Did you mean sequence"),
+        (
+            "task=sequnce",
+            "task is one of mlm, ner, regression, sequence, setfit. Did you mean sequence",
+        ),
         ("logger=[csv,wandbb]", r"logger=wandbb does not exist; .* Did you mean wandb"),
         ("data=movie_review", "Did you mean movie_reviews"),
         ("dta=files", "no option dta. Did you mean data"),

@@ -14,7 +14,7 @@ def require(*overrides, metrics=None):
     require_watched(plain(compose([*overrides, "run_dir=/tmp/nowhere"])), metrics)
 
 
-@pytest.mark.parametrize("task", ["sequence", "ner", "mlm", "setfit"])
+@pytest.mark.parametrize("task", ["sequence", "regression", "ner", "mlm", "setfit"])
 def test_every_task_watches_an_existing_metric(task):
     require(f"task={task}")
     require(f"task={task}", "monitor=val/loss")

@@ -123,8 +123,8 @@ def test_the_page_on_freeze_strategies_can_be_followed(follow):
 
 def test_the_page_on_tasks_can_be_followed(follow):
     place = follow("adding-a-task")
-    metrics = metrics_of(place / "runs" / "stars")
-    assert {"test/mae", "test/pearson", "val/loss"} <= set(metrics)
+    metrics = metrics_of(place / "runs" / "repairs")
+    assert {"test/mae", "test/loss", "val/loss"} <= set(metrics)
     predicted = list(read_rows(place / "predicted.csv"))
     assert len(predicted) == 16
-    assert all(float(row["prediction"]) == pytest.approx(2, abs=6) for row in predicted)
+    assert all(0 < float(row["prediction"]) < 20 for row in predicted)

@@ -84,7 +84,8 @@ def make(objective, checkpoint, **options):
     else:
         task = SequenceClassification(checkpoint, ["neg", "pos"], **options)
     task.log = lambda *args, **options: None
-    task._trainer = SimpleNamespace(world_size=1, state=SimpleNamespace(fn=None))
+    state = SimpleNamespace(fn="fit")
+    task._trainer = SimpleNamespace(world_size=1, state=state, optimizers=[])
     return task
 
 
@@ -144,6 +145,12 @@ def test_loss_and_gradients_are_those_of_a_padded_batch(name, objective, checkpo
 def test_a_classifier_whose_last_block_is_whole_is_the_same_packed(name, checkpoints, monkeypatch):
     monkeypatch.setattr("thaw.tasks.sequence.first_token_only", lambda model: False)
     same_step(make("sequence", checkpoints / name), batch_of("sequence"))
+
+
+def test_windows_of_texts_run_packed_in_chunks(checkpoints):
+    task = make("sequence", checkpoints / "bert", window_stride=2, windows_at_once=2)
+    labels = {"labels": torch.tensor([1, 0]), "windows": torch.tensor([3, 2])}
+    same_step(task, batch_of("sequence") | labels)
 
 
 @pytest.mark.parametrize("name", CLASSES)

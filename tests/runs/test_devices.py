@@ -1,9 +1,11 @@
 """`trainer.devices=2`: two processes give what one gives, alone and in a sweep."""
 
+import csv
 import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,11 +28,29 @@ def still_bert(tmp_path_factory):
     return save_tiny("BertModel", config, tmp_path_factory.mktemp("models") / "still-bert")
 
 
-@pytest.mark.parametrize("task", ["sequence", "ner", "mlm", "setfit"])
+@pytest.mark.parametrize("task", ["sequence", "regression", "ner", "mlm", "setfit"])
 def test_two_processes_leave_what_one_leaves(task, overrides, ner_overrides, still_bert, tmp_path):
     options = overrides_of(task, overrides, ner_overrides, still_bert)
     options += CALIBRATED.get(task, [])
+    if task == "regression":
+        options.append(f"data.path={numbered(tmp_path, overrides)}")
     leaves_what_one_leaves(options, ["trainer.devices=2"], tmp_path)
+
+
+def test_two_processes_leave_what_one_leaves_of_windows(overrides, still_bert, tmp_path):
+    options = overrides_of("sequence", overrides, [], still_bert)
+    windows = ["data.long=windows", "data.max_tokens=8", "task.windows_at_once=5"]
+    leaves_what_one_leaves([*options, *windows], ["trainer.devices=2"], tmp_path)
+
+
+def numbered(directory, overrides):
+    """A directory with the texts of `overrides`, and as labels the numbers of their letters."""
+    [path] = [Path(w.split("=")[1]) for w in overrides if w.startswith("data.path=")]
+    for name in ("train", "validation", "test"):
+        with open(path / f"{name}.csv", newline="") as file:
+            rows = [(row["text"], len(row["text"])) for row in csv.DictReader(file)]
+        write_csv(directory / f"{name}.csv", rows, ["text", "label"])
+    return directory
 
 
 @pytest.mark.slow

@@ -21,6 +21,7 @@ GIVEN = {
         *("checkpoint", "model", "freeze", "seed", "loss_weights", "optimizer", "schedule"),
         "gradient_checkpointing",
         *("labels", "multi_label", "label_counts", "fine_words", "max_tokens"),
+        *("mean", "std", "window_stride"),
     },
     "optimizer": {"params", "lr", "weight_decay"},
     "schedule": {"optimizer", "num_warmup_steps", "num_training_steps", "total_steps", "T_max"},

@@ -11,7 +11,13 @@ from thaw.cli.overrides import key_of
 from thaw.errors import ThawError
 from thaw.storage.checkpoints import checked_model, fetch_model
 
-BATCHING = ("max_tokens", "eval_batch_size", "encoding")  # options of data that other data keeps
+BATCHING = (
+    "max_tokens",
+    "eval_batch_size",
+    "encoding",
+    "long",
+    "stride",
+)  # options of data that other data keeps
 FILES = (  # options of data that name what is read
     *("path", "config", "revision", "train", "validation", "test"),
     *("cut_from", "folds", "fold"),
@@ -26,6 +32,7 @@ KINDS = (
     ("ForTokenClassification", "ner.TokenClassification", "ner.TokenData"),
     ("ForMaskedLM", "mlm.MaskedLanguageModel", "mlm.MaskedLanguageModelData"),
 )
+REGRESSION = ("regression.Regression", "regression.RegressionData")
 SETFIT = ("setfit.SetFit", "setfit.SetFitData")
 
 
@@ -96,7 +103,7 @@ def require_same(found: Sequence[Finished]) -> None:
         one, two = (
             json.loads((f.model / "config.json").read_text("utf-8")) for f in (first, other)
         )
-        same = ("id2label", "problem_type", "fine_words")
+        same = ("id2label", "problem_type", "fine_words", "windows")
         if any((one.get(key) or None) != (two.get(key) or None) for key in same):
             ours, theirs = (", ".join((c.get("id2label") or {}).values()) for c in (one, two))
             raise ThawError(
@@ -119,6 +126,8 @@ def of_model(model: Path) -> Finished:
     config = json.loads((model / "config.json").read_text(encoding="utf-8"))
     names = [str(name) for name in config.get("architectures") or ()]
     kinds = [(task, data) for end, task, data in KINDS if any(n.endswith(end) for n in names)]
+    if config.get("problem_type") == "regression":
+        kinds = [REGRESSION]
     if (model / "head.safetensors").is_file():
         kinds = [SETFIT]
     if not kinds:

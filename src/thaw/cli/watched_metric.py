@@ -22,11 +22,13 @@ CLASSIFICATION = {
     "average_precision": "max",
     "loss": "min",
 }
+NUMBERS = {"rmse": "min", "mae": "min", "pearson": "max", "spearman": "max", "loss": "min"}
 ENTITIES = {"f1": "max", "precision": "max", "recall": "max", "loss": "min"}
 MASKED = {"loss": "min", "perplexity": "min", "accuracy": "max"}
 MASKED |= {"frozen_f1": "max", "frozen_accuracy": "max"}  # with task.frozen_score
 METRICS = {
     "thaw.tasks.sequence.SequenceClassification": CLASSIFICATION,
+    "thaw.tasks.regression.Regression": NUMBERS,
     "thaw.tasks.setfit.SetFit": CLASSIFICATION,
     "thaw.tasks.ner.TokenClassification": ENTITIES,
     "thaw.tasks.mlm.MaskedLanguageModel": MASKED,

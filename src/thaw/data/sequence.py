@@ -4,20 +4,15 @@ Shapes: B batch, T tokens, C labels.
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 from pydantic import PositiveInt
 from torch.utils.data import Sampler
 
-from thaw.data.base import EncoderData
 from thaw.data.batch.balanced import BalancedBatches
-from thaw.data.encode.blocks import portions
-from thaw.data.encode.token_cache import Rows
-from thaw.data.loaders import rowwise
 from thaw.data.read.labels.names import (
     counted,
     label_counts,
@@ -30,9 +25,9 @@ from thaw.data.read.labels.names import (
     warn_of_odd,
     warn_of_undropped,
 )
-from thaw.data.read.row_values import Columns
 from thaw.data.read.sampling.few_shots import distinct, draw
-from thaw.data.read.texts import Texts, read_texts
+from thaw.data.read.texts import Texts
+from thaw.data.texts import TextData
 from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)
@@ -40,56 +35,41 @@ log = logging.getLogger(__name__)
 LEAST_STEPS = 20  # of an epoch over a few shots
 
 
-class SequenceData(EncoderData):
+class SequenceData(TextData):
     """Reads, checks, encodes and batches texts with labels.
 
     The arguments are options of `conf/data/`, described in `conf/data/files.yaml`; those not named
-    here are `EncoderData`'s.
-
-    Attributes:
-        prompt: what the model reads before each text.
+    here are `TextData`'s.
     """
 
-    prompt = ""
+    has_windows = True
 
     def __init__(
         self,
-        text: str | int | Sequence[str | int] = "text",
         label: str | int | Sequence[str | int] = "label",
         label_separator: str | None = None,
         labels: Sequence[str | int | float] | None = None,
         drop_labels: Sequence[str | int | float] = (),
-        drop_empty: bool = False,
-        drop_unlabelled: bool = False,
         normalize_labels: bool = False,
-        group: str | None = None,
         shots: PositiveInt | None = None,
         steps: PositiveInt | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(**options)
+        super().__init__(label=label, **options)
         self.shots = shots
         self.steps = steps
-        names = [str(c) for c in ([text] if isinstance(text, str | int) else text)]
-        self.reading = replace(self.reading, text=names[0] if len(names) == 1 else "text")
         tidy = normalized if normalize_labels else str
-        flags = None if isinstance(label, str | int) else [str(column) for column in label]
+        flags = None if isinstance(label, str | int) else self.columns.label
         given = flags if labels is None else [str(name) for name in labels]
         self.given_labels = None if given is None else [tidy(name) for name in given]
-        self.columns = Columns(
-            text=names,
-            label=str(label) if flags is None else flags,
+        self.columns = replace(
+            self.columns,
             label_separator=label_separator,
             drop_labels=[str(name) for name in drop_labels],
-            drop_empty=drop_empty,
-            group=group,
             labels=self.given_labels,
-            drop_unlabelled=drop_unlabelled,
             normalize_labels=normalize_labels,
         )
         self.multi_label = False
-        if not 1 <= len(self.columns.text) <= 2:
-            raise ThawError(f"data.text={text}: one column, or two for pairs.")
         if flags == []:
             raise ThawError("data.label=[]: expected a column, or several of zeros and ones.")
 
@@ -127,10 +107,6 @@ class SequenceData(EncoderData):
             out["train"] = draw(distinct(out["train"]), self.shots, self.seed)
         return out
 
-    @property
-    def pipeline_options(self) -> dict[str, Any]:
-        return {"truncation": True, "max_length": self.max_tokens}
-
     def batches(self, split: str, batch_size: int, shuffle: bool) -> Sampler[list[int]]:
         """Returns batches of similar length; with `steps` or `shots`, of labels in equal parts."""
         steps = self.steps
@@ -143,15 +119,10 @@ class SequenceData(EncoderData):
         labels = labels.argmax(axis=1) if self.multi_label else labels
         return BalancedBatches(labels, batch_size, steps, self.seed, **self.ranks())
 
-    def example(self) -> str:
-        return ", such as data.train=reviews.csv data.text=review data.label=stars"
-
-    def pick(self, rows: Iterable[Mapping[str, Any]], origin: str) -> Texts:
-        return read_texts(rows, self.columns, origin)
-
     def task_kwargs(self) -> dict[str, Any]:
         """Returns labels, whether a text has several, and how often each occurs in train."""
-        given: dict[str, Any] = {"labels": self.labels, "multi_label": self.multi_label}
+        named: dict[str, Any] = {"labels": self.labels, "multi_label": self.multi_label}
+        given = super().task_kwargs() | named
         if "train" in self.rows:
             counts = label_counts(self.rows["train"].labels)
             given["label_counts"] = [counts[name] for name in self.labels]
@@ -159,42 +130,13 @@ class SequenceData(EncoderData):
 
     def cache_key_parts(self, split: str) -> dict[str, Any]:
         options = {"labels": self.labels, "multi_label": self.multi_label}
-        return {"task": "sequence", "max_tokens": self.max_tokens, **options}
+        return super().cache_key_parts(split) | {"task": "sequence", **options}
 
-    def tokenize(self, rows: Texts, split: str) -> Iterator[tuple[Rows, dict[str, int]]]:
+    def encoded_labels(self, labels: Sequence[Any]) -> list[Any]:
+        if self.multi_label:
+            return [[float(name in value) for name in self.labels] for value in labels]
         ids = {name: i for i, name in enumerate(self.labels)}
-        begin = cut = longest = 0
-        for texts in portions(rows.texts, lambda text: sum(map(len, text))):
-            part = [list(column) for column in zip(*texts, strict=True)]
-            part[0] = [self.prompt + text for text in part[0]] if self.prompt else part[0]
-            labels = rows.labels[begin : begin + len(texts)]
-            columns = {k: list(v) for k, v in self.tokenizer(*part, verbose=False).items()}
-            lengths = [len(tokens) for tokens in columns["input_ids"]]
-            long = [i for i, length in enumerate(lengths) if length > self.max_tokens]
-            if long:
-                short = self.tokenizer(
-                    *([column[i] for i in long] for column in part),
-                    truncation=True,
-                    max_length=self.max_tokens,
-                )
-                for key, values in short.items():
-                    for i, value in zip(long, values, strict=True):
-                        columns[key][i] = value
-            cut, longest = cut + len(long), max(longest, *lengths)
-            columns["length"] = [min(length, self.max_tokens) for length in lengths]
-            columns["row"] = list(range(begin, begin + len(labels)))
-            columns["labels"] = (
-                [[float(name in value) for name in self.labels] for value in labels]
-                if self.multi_label
-                else [ids[value] for value in labels]
-            )
-            begin += len(texts)
-            yield columns, {"cut": cut, "longest": longest}
-
-    def collate(self, batch: dict[str, list] | list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """Returns `input_ids`, `attention_mask` (B, T), `labels` (B,) or (B, C), `row` (B,)."""
-        rows = [{k: v for k, v in row.items() if k != "length"} for row in rowwise(batch)]
-        return dict(self.tokenizer.pad(rows, return_tensors="pt"))
+        return [ids[value] for value in labels]
 
 
 def has_lists(texts: Texts) -> bool:

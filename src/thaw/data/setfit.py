@@ -38,6 +38,8 @@ class SetFitData(SequenceData):
         options: `SequenceData`'s.
     """
 
+    has_windows = False
+
     def __init__(
         self,
         pairs: Literal["all", "sampled"] = "all",

@@ -1,16 +1,19 @@
-"""Rows to files: CSV, TSV, JSONL and Parquet, in memory that does not grow with the file."""
+"""Columns that are added to rows, and rows to files, in memory that does not grow with the file."""
 
 import csv
 import errno
 import json
+import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
 from thaw.errors import ThawError
 from thaw.storage.files import partial_name, put
+
+log = logging.getLogger(__name__)
 
 FORMATS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 BATCH = 4096  # rows that are held back
@@ -146,3 +149,53 @@ class RowWriter:
 def as_json(value: Any) -> str:
     """JSON in one line; dates and the like as text."""
     return json.dumps(value, ensure_ascii=False, default=str)
+
+
+class AddedColumns:
+    """Adds columns to rows; one whose name is taken gets another, `prediction_2`, which is said.
+
+    Args:
+        taken: names of the columns that the rows have.
+        origin: a file, for messages.
+    """
+
+    def __init__(self, taken: Iterable[str], origin: str) -> None:
+        self.taken = set(taken)
+        self.origin = origin
+        self.names: dict[str, str] = {}
+        self.number = 0
+
+    def add(self, row: Mapping[str, Any], added: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns a row with further columns.
+
+        Raises:
+            ThawError: the row has a column of a name that was free in the first rows.
+        """
+        self.number += 1
+        if new := [name for name in added if name not in self.names]:
+            self.choose(new)
+        named = {self.names[name]: value for name, value in added.items()}
+        if lost := [name for name in named if name in row]:
+            raise ThawError(
+                f"{self.origin}: row {self.number} has a column {lost[0]!r}, which the first rows "
+                "lack, and thaw writes one of that name. Rename it in the input."
+            )
+        return {**row, **named}
+
+    def choose(self, names: Iterable[str]) -> None:
+        """Chooses the names that columns are written under, and says which are not their own."""
+        other: dict[str, str] = {}
+        for name in names:
+            free, number = name, 2
+            while free in self.taken:
+                free, number = f"{name}_{number}", number + 1
+            self.names[name] = free
+            self.taken.add(free)
+            other |= {name: free} if free != name else {}
+        if other:
+            log.warning(
+                "%s has columns of its own called %s: they are kept, and thaw's are called %s",
+                self.origin,
+                ", ".join(map(repr, other)),
+                ", ".join(map(repr, other.values())),
+            )

@@ -172,6 +172,22 @@ def reliability_panel(curves: Mapping[str, tuple[Sequence[float], Sequence[float
     return draw
 
 
+def scatter(points: Sequence[tuple[float, float]]) -> Panel:
+    """Returns a panel of predicted numbers against labels, with the line where both are equal.
+
+    Args:
+        points: label and prediction of each text; of more than 2,000 some are drawn, evenly spaced.
+    """
+
+    def draw(axes: Axes) -> None:
+        shown = np.asarray(points[:: -(-len(points) // 2000)])
+        axes.plot(*shown.T, "o", markersize=3, alpha=0.5, markeredgewidth=0)
+        axes.axline((shown.mean(),) * 2, slope=1, color="0.65", linewidth=0.8)
+        axes.set(xlabel="label", ylabel="prediction")
+
+    return draw
+
+
 def metrics_table(metrics: Mapping[str, float], console: Console | None = None) -> None:
     """Prints the scores of the test, and below them those of each class (50 classes at most)."""
     console = console or Console()

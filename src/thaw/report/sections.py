@@ -87,6 +87,26 @@ class Counts:
 
 
 @dataclass(frozen=True)
+class Picture:
+    """A figure.
+
+    Attributes:
+        title: heading of the figure in the report, and its key in W&B.
+        svg: the figure as SVG.
+        data: table of what it shows.
+    """
+
+    kind: ClassVar[str] = "picture"
+    title: str
+    svg: str
+    data: Table
+
+    def table(self) -> Table:
+        """Returns what the figure shows as a table."""
+        return self.data
+
+
+@dataclass(frozen=True)
 class Piece:
     """A part of a sentence: an entity, or the text between two.
 
@@ -127,7 +147,7 @@ def piece_text(piece: Piece) -> str:
     return f"[{piece.text}]({piece.label}, {piece.kind})" if piece.label else piece.text
 
 
-Section = Table | Counts | Sentences
+Section = Table | Counts | Picture | Sentences
 
 
 @dataclass(frozen=True)

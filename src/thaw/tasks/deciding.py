@@ -13,7 +13,6 @@ from transformers import PreTrainedModel
 
 from thaw.errors import ThawError
 from thaw.report.sections import Section
-from thaw.tasks.base import EncoderTask
 from thaw.tasks.calibration import (
     Curve,
     before,
@@ -29,9 +28,10 @@ from thaw.tasks.calibration import (
 )
 from thaw.tasks.predictors.decision import Decision, mean_decision, read_decision
 from thaw.tasks.predictors.sequence import probabilities
+from thaw.tasks.text_task import TextTask
 
 
-class DecidingTask(EncoderTask):
+class DecidingTask(TextTask):
     """A classifier that finds its temperature and its thresholds on validation.
 
     Args:
@@ -126,10 +126,8 @@ class DecidingTask(EncoderTask):
         self.keeps_logits = False
         self.scores.reset()
         self.eval_loss.reset()
-        parts = zip(*self.gather_test_outputs(), strict=True)
-        rows, logits, gold = (torch.cat(part) for part in parts)
-        order = rows.argsort()  # the same in every process
-        return logits[order], gold[order]
+        _, logits, gold = self.gathered()
+        return logits, gold
 
     def use(self, decision: Decision) -> None:
         """Decides as an exported model does."""

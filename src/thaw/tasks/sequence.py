@@ -7,15 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import PositiveInt
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 
 from thaw.encoder.first_token import first_token_only
 from thaw.errors import ThawError
 from thaw.tasks.base import Smoothing
-from thaw.tasks.losses import class_weight_tensor, labels_and_inputs, scale_for_ddp
+from thaw.tasks.losses import class_weight_tensor
 from thaw.tasks.predictors.sequence import SequencePredictor
 from thaw.tasks.text_classifier import TextClassifier, load_classifier
+from thaw.tasks.text_task import Pooling
 
 
 class SequenceClassification(TextClassifier):
@@ -31,6 +33,9 @@ class SequenceClassification(TextClassifier):
             the positive terms.
         label_smoothing: part of each target that all classes share (Szegedy et al. 2016), as
             torch's cross-entropy has it, in training and in validation.
+        window_pooling: how the logits of a text's windows become the text's: their mean or maximum.
+        windows_at_once: most windows whose states are in memory together.
+        window_stride: number of tokens that two windows share; None: texts are cut.
         options: options of `EncoderTask`.
 
     Raises:
@@ -47,6 +52,9 @@ class SequenceClassification(TextClassifier):
         label_counts: Sequence[int] = (),
         class_weights: str | Sequence[float] | None = None,
         label_smoothing: Smoothing = 0.0,
+        window_pooling: Pooling = "mean",
+        windows_at_once: PositiveInt = 32,
+        window_stride: int | None = None,
         **options: Any,
     ) -> None:
         model = load_classifier(AutoModelForSequenceClassification, checkpoint, labels, multi_label)
@@ -58,11 +66,9 @@ class SequenceClassification(TextClassifier):
         first_token_only(model)  # replaces a block, so before blocks are frozen
         super().__init__(model, labels, multi_label, weights, **options)
         self.label_smoothing = label_smoothing
+        self.read_windows(window_stride, window_pooling, windows_at_once)
 
-    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        labels, inputs = labels_and_inputs(batch)
-        loss = self.loss(self(**inputs), labels)
-        self.log("train/loss", loss, batch_size=len(labels))
-        weighed = self.class_weights is not None and not self.multi_label
-        weight = self.class_weights[labels].sum() if weighed else len(labels)  # type: ignore[index]
-        return scale_for_ddp(loss, weight)
+    def loss_weight(self, labels: Tensor) -> Tensor | float:
+        if self.class_weights is None or self.multi_label:
+            return len(labels)
+        return self.class_weights[labels].sum()

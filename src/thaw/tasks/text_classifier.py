@@ -8,13 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from thaw.cli.watched_metric import CLASSIFICATION
-from thaw.data.write import RowWriter
 from thaw.encoder.load import load_labelled
 from thaw.report.sections import ERRORS, Counts, Section, Table, shortened
 from thaw.report.test_results import TestResults
@@ -44,7 +42,6 @@ class TextClassifier(DecidingTask):
         options: options of `DecidingTask`.
     """
 
-    pipeline = "text-classification"
     metrics = CLASSIFICATION
 
     def __init__(
@@ -102,11 +99,8 @@ class TextClassifier(DecidingTask):
         """Returns scores of each class, and the probabilities (C,) of each text of the test."""
         per_class = {k: v.cpu() for k, v in self.per_class.compute().items()}
         self.per_class.reset()
-        parts = zip(*self.gather_test_outputs(), strict=True)
-        rows, chances, gold = (torch.cat(part) for part in parts)
-        order = rows.argsort()
-        calibration = self.calibration("test", chances[order], gold[order])
-        found = chances[order].tolist()
+        rows, chances, gold = self.gathered()
+        calibration = self.calibration("test", chances, gold)
         confusion = per_class.pop("confusion", None)
         return TestResults(
             metrics={
@@ -115,7 +109,7 @@ class TextClassifier(DecidingTask):
                 for label, value in zip(self.labels, values.reshape(-1).tolist(), strict=True)
             }
             | calibration,
-            outputs=dict(zip(rows[order].tolist(), found, strict=True)),
+            outputs=dict(zip(rows.tolist(), chances.tolist(), strict=True)),
             confusion=None if confusion is None else confusion.tolist(),
         )
 
@@ -123,20 +117,15 @@ class TextClassifier(DecidingTask):
         """Writes `predictions.parquet`, one row a text, and `confusion.png`; returns the confusion
         matrix, and the wrong predictions that the model was surest of."""
         texts, wrong = data.rows["test"], []
-        with RowWriter(run_dir / "predictions.parquet") as writer:
-            for row, p in test.outputs.items():
-                columns = dict(zip(data.columns.text, texts.texts[row], strict=True))
-                columns = {
-                    f"text_{k}" if k in ("label", "prediction") else k: v
-                    for k, v in columns.items()
-                }
-                label, found = (
-                    texts.labels[row],
-                    prediction_columns(p, self.labels, self.multi_label, self.decision),
-                )
-                writer.write(columns | {"label": label} | found)
-                if sure := sureness(p, self.labels, found["prediction"], label):
-                    wrong.append((sure, -row, found["prediction"]))
+        predictions = self.write_predictions(
+            run_dir,
+            data,
+            test,
+            lambda p: prediction_columns(p, self.labels, self.multi_label, self.decision),
+        )
+        for (row, p), predicted in zip(test.outputs.items(), predictions, strict=True):
+            if sure := sureness(p, self.labels, predicted, texts.labels[row]):
+                wrong.append((sure, -row, predicted))
         sections = list[Section]()
         if test.confusion is not None:
             from thaw.report.figures import confusion_figure

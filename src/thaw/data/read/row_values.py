@@ -31,6 +31,7 @@ class Columns:
     labels: Sequence[str] | None = None
     drop_unlabelled: bool = False
     normalize_labels: bool = False
+    numbers: bool = False  # whether labels are numbers, and no names
 
     @property
     def by_option(self) -> dict[str, list[str]]:

@@ -11,6 +11,7 @@ from typing import Any, Self
 from thaw.data.read.formats.arrow_files import names_of_features, with_names
 from thaw.data.read.formats.registry import rows_of
 from thaw.data.read.labels.names import names_in
+from thaw.data.read.labels.numbers import NumberReader
 from thaw.data.read.labels.reader import LabelReader
 from thaw.data.read.reading import Reading
 from thaw.data.read.row_values import Columns, Dropped, GroupReader, as_text, require_columns
@@ -100,7 +101,8 @@ def read_texts(rows: Iterable[Mapping[str, Any]], columns: Columns, origin: str)
     """
     out = Texts(origin=origin)
     texts: list[Text] | Spool = []
-    reader = None if columns.label is None else LabelReader(columns, origin)
+    kind = NumberReader if columns.numbers else LabelReader
+    reader = None if columns.label is None else kind(columns, origin)
     groups = GroupReader(columns.group, origin) if columns.group is not None else None
     dropped = Dropped(columns)
     number = 0
@@ -112,7 +114,7 @@ def read_texts(rows: Iterable[Mapping[str, Any]], columns: Columns, origin: str)
     for number, row in enumerate(chain(head, rows), start=1):
         if any(column not in row for column in columns.text):
             require_columns(row, replace(columns, label=None), f"{origin}: row {number}")
-        label = None if reader is None else reader.read(row, number)
+        label: Any = None if reader is None else reader.read(row, number)
         if dropped.labels and not dropped.labels.isdisjoint(names_in(label)):
             dropped.by_label += 1
             continue

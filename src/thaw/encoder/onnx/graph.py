@@ -118,7 +118,7 @@ def describe(
         "pad_token_id": str(tokenizer.pad_token_id),
     }
     names = config.get("id2label") or {}
-    if len(names) == width:
+    if len(names) == width and config.get("problem_type") != "regression":
         several = config.get("problem_type") == "multi_label_classification"
         about["labels"] = json.dumps([names[key] for key in sorted(names, key=int)])
         about["activation"] = "sigmoid" if several else "softmax"

@@ -29,6 +29,7 @@ CHUNK = 32  # batches of a prediction that are sorted by length together
 # By task, so that a prediction does not load what only training needs, such as Lightning.
 CLASSES = {
     "thaw.tasks.sequence.SequenceClassification": "sequence.SequencePredictor",
+    "thaw.tasks.regression.Regression": "regression.RegressionPredictor",
     "thaw.tasks.ner.TokenClassification": "ner.TokenPredictor",
     "thaw.tasks.mlm.MaskedLanguageModel": "mlm.MaskedPredictor",
     "thaw.tasks.setfit.SetFit": "setfit.SetFitPredictor",

@@ -3,25 +3,20 @@
 Shapes: B batch, T tokens, C labels.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForSequenceClassification
 
 from thaw.data.read.labels.names import names_of
-from thaw.data.read.row_values import as_text, input_lacks
-from thaw.encoder.first_token import first_token_only
-from thaw.tasks.predictors.base import Predictor
 from thaw.tasks.predictors.decision import DEFAULT, HALF, Decision, mean_decision, read_decision
+from thaw.tasks.predictors.texts import TextPredictor
 
 
-class SequencePredictor(Predictor):
+class SequencePredictor(TextPredictor):
     """Predicts labels and probabilities of texts."""
-
-    auto_class: ClassVar[type] = AutoModelForSequenceClassification
 
     def __init__(self, model: Path, *args: Any, **options: Any) -> None:
         super().__init__(model, *args, **options)
@@ -31,21 +26,6 @@ class SequencePredictor(Predictor):
         own = read_decision(model, self.labels)
         decisions = [own, *(other.decision for other in self.others)]  # type: ignore[attr-defined]
         self.decision = mean_decision(decisions, self.labels)
-        if self.engine == "torch":
-            self.prepare()
-
-    def prepare(self) -> None:
-        """Prepares the model for `logits`."""
-        first_token_only(self.model)
-
-    def columns(self, row: Mapping[str, Any], asked: Sequence[str]) -> list[str]:
-        text = self.data["text"]
-        columns = list(asked) or (
-            [str(c) for c in ([text] if isinstance(text, str | int) else text)]
-        )
-        if missing := [c for c in columns if c not in row]:
-            raise input_lacks(missing[:1], row)
-        return columns
 
     def predict(
         self, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]
@@ -61,57 +41,8 @@ class SequencePredictor(Predictor):
         for texts in self.texts(rows, columns):
             yield from (list(map(float, p)) for p in self.mean_probabilities(texts))
 
-    def texts(
-        self, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]
-    ) -> Iterator[list[list[str]]]:
-        """Yields the texts of rows, some at a time: one list of texts, or two for pairs."""
-        count = 0
-        for piece in self.pieces(rows):
-            yield [
-                [
-                    as_text(r.get(c), c, f"the input: row {n}")
-                    for n, r in enumerate(piece, count + 1)
-                ]
-                for c in columns
-            ]
-            count += len(piece)
-
-    def probabilities(self, inputs: list[list[str]]) -> list[list[float]]:
-        """Returns the probability of each class for each text: a list of C numbers each.
-
-        Args:
-            inputs: one list of texts, or two for pairs.
-        """
-        return self.by_length(
-            inputs, lambda batch: probabilities(self.logits(**batch), self.multi_label)
-        )
-
-    def by_length(
-        self, texts: list[list[str]], compute: Callable[[Any], Tensor]
-    ) -> list[list[float]]:
-        """Returns what is computed of each text, in batches of texts of similar length.
-
-        Args:
-            texts: one list of texts, or two for pairs.
-            compute: makes rows of numbers (B, N) of a batch's padded tokens.
-        """
-        encoded = self.tokenizer(*texts, truncation=True, max_length=self.max_tokens)
-        order = sorted(range(len(texts[0])), key=lambda i: len(encoded["input_ids"][i]))
-        out: list[list[float]] = [[]] * len(order)
-        for begin in range(0, len(order), self.batch_size):
-            rows = order[begin : begin + self.batch_size]
-            batch = self.tokenizer.pad(
-                {k: [v[i] for i in rows] for k, v in encoded.items()}, return_tensors="pt"
-            ).to(self.device)
-            with torch.inference_mode():
-                found = compute(batch)
-            for i, p in zip(rows, found.tolist(), strict=True):
-                out[i] = p
-        return out
-
-    def logits(self, **inputs: Tensor) -> Tensor:
-        """Returns the logits (B, C) of padded texts."""
-        return self.model(**inputs).logits
+    def finish(self, logits: Tensor) -> Tensor:
+        return probabilities(logits, self.multi_label)
 
 
 def probabilities(logits: Tensor, multi_label: bool) -> Tensor:

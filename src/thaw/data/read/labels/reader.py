@@ -192,9 +192,8 @@ class LabelReader:
         classes = classes if len(ordered) <= 2 * SHOWN else ""
         return ThawError(
             f"{self.origin}: {self.title} holds numbers with fractions, {ordered[0]} to "
-            f"{ordered[-1]}, {len(ordered)} different ones in {rows} rows: scores. thaw trains "
-            "classifiers, and has no task=regression. Put them into bins in the file, such as "
-            f"pandas.cut(table[{self.title!r}], 3, labels=['low', 'middle', 'high']).{classes}"
+            f"{ordered[-1]}, {len(ordered)} different ones in {rows} rows: scores. "
+            f"task=regression predicts such numbers.{classes}"
             + " If a comma is between several labels: \"data.label_separator=','\"."
             * several
         )

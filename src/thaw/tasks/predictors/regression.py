@@ -1,0 +1,25 @@
+"""Predicts numbers with an exported model of `task=regression`.
+
+Shapes: B batch.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from thaw.tasks.predictors.texts import TextPredictor
+
+
+class RegressionPredictor(TextPredictor):
+    """Predicts a number for each text, in the unit of the labels of train."""
+
+    def predict(
+        self, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]
+    ) -> Iterator[dict[str, Any]]:
+        """Yields `prediction`, a number, for each row."""
+        for texts in self.texts(rows, columns):
+            yield from ({"prediction": float(n)} for [n] in self.mean_probabilities(texts))
+
+    def finish(self, logits: Tensor) -> Tensor:
+        return logits.float()  # (B, 1)

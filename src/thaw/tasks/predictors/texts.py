@@ -1,0 +1,131 @@
+"""Predicts with an exported model that says something of a whole text.
+
+Shapes: B batch, T tokens, W windows, C numbers a text.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForSequenceClassification
+
+from thaw.data.encode.long_texts import text_windows
+from thaw.data.read.row_values import as_text, input_lacks
+from thaw.encoder.first_token import first_token_only
+from thaw.tasks.predictors.base import Predictor
+
+OWN = ("label", "prediction", "windows")  # columns of predictions.parquet
+
+
+class TextPredictor(Predictor):
+    """Predicts C numbers for each text, or for each pair.
+
+    Attributes:
+        windows: `stride` and `pooling` of a model that reads long texts in windows; else None.
+    """
+
+    auto_class: ClassVar[type] = AutoModelForSequenceClassification
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.windows: Mapping[str, Any] | None = getattr(self.model.config, "windows", None)
+        if self.engine == "torch":
+            self.prepare()
+
+    def prepare(self) -> None:
+        """Prepares the model for `logits`."""
+        first_token_only(self.model)
+
+    def columns(self, row: Mapping[str, Any], asked: Sequence[str]) -> list[str]:
+        text = self.data["text"]
+        columns = list(asked) or (
+            [str(c) for c in ([text] if isinstance(text, str | int) else text)]
+        )
+        if missing := [c for c in columns if c not in row]:
+            raise input_lacks(missing[:1], row)
+        return columns
+
+    def texts(
+        self, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]
+    ) -> Iterator[list[list[str]]]:
+        """Yields the texts of rows, some at a time: one list of texts, or two for pairs."""
+        count = 0
+        for piece in self.pieces(rows):
+            yield [
+                [
+                    as_text(r.get(c), c, f"the input: row {n}")
+                    for n, r in enumerate(piece, count + 1)
+                ]
+                for c in columns
+            ]
+            count += len(piece)
+
+    def probabilities(self, inputs: list[list[str]]) -> list[list[float]]:
+        """Returns what `finish` makes of each text's logits.
+
+        Args:
+            inputs: one list of texts, or two for pairs.
+        """
+        if self.windows is None:
+            return self.by_length(inputs, lambda batch: self.finish(self.logits(**batch)))
+        stride, pooling = self.windows["stride"], self.windows["pooling"]
+        found, _ = text_windows(self.tokenizer, inputs[0], self.max_tokens, stride)
+        flat = {key: list(chain.from_iterable(texts)) for key, texts in found.items()}
+        logits = torch.tensor(self.in_batches(flat, lambda batch: self.logits(**batch)))
+        counts = torch.tensor([len(pieces) for pieces in found["input_ids"]])
+        return self.finish(pooled(logits, counts, pooling)).tolist()
+
+    def finish(self, logits: Tensor) -> Tensor:
+        """Returns what a prediction is made of, from logits (B, C)."""
+        raise NotImplementedError
+
+    def by_length(
+        self, texts: list[list[str]], compute: Callable[[Any], Tensor]
+    ) -> list[list[float]]:
+        """Returns what is computed of each text; see `in_batches`.
+
+        Args:
+            texts: one list of texts, or two for pairs.
+            compute: makes rows of numbers (B, N) of a batch's padded tokens.
+        """
+        encoded = self.tokenizer(*texts, truncation=True, max_length=self.max_tokens)
+        return self.in_batches(encoded, compute)
+
+    def in_batches(
+        self, encoded: Mapping[str, list], compute: Callable[[Any], Tensor]
+    ) -> list[list[float]]:
+        """Returns what is computed of tokens, in batches of similar length."""
+        order = sorted(range(len(encoded["input_ids"])), key=lambda i: len(encoded["input_ids"][i]))
+        out: list[list[float]] = [[]] * len(order)
+        for begin in range(0, len(order), self.batch_size):
+            rows = order[begin : begin + self.batch_size]
+            batch = self.tokenizer.pad(
+                {k: [v[i] for i in rows] for k, v in encoded.items()}, return_tensors="pt"
+            ).to(self.device)
+            with torch.inference_mode():
+                found = compute(batch)
+            for i, p in zip(rows, found.tolist(), strict=True):
+                out[i] = p
+        return out
+
+    def logits(self, **inputs: Tensor) -> Tensor:
+        """Returns the logits (B, C) of padded texts."""
+        return self.model(**inputs).logits
+
+
+def pooled(logits: Tensor, windows: Tensor, pooling: str) -> Tensor:
+    """Returns the mean, or the maximum, of the logits of each text's windows: (W, C) to (B, C).
+
+    Args:
+        logits: (W, C), a text's windows one after the other.
+        windows: how many each text has (B,).
+        pooling: mean or max.
+    """
+    return torch.segment_reduce(logits.float(), pooling, lengths=windows, unsafe=True)
+
+
+def column_names(columns: Sequence[str]) -> list[str]:
+    """Returns columns of texts as predictions.parquet calls them, beside its own."""
+    return [f"text_{name}" if name in OWN else name for name in columns]

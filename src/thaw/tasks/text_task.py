@@ -1,0 +1,127 @@
+"""The base class of tasks whose model returns some numbers for a whole text.
+
+Shapes: B batch, T tokens, W windows, C numbers a text.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import PositiveInt
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+from transformers import PreTrainedModel
+
+from thaw.data.write import RowWriter
+from thaw.errors import ThawError
+from thaw.report.test_results import TestResults
+from thaw.tasks.base import EncoderTask
+from thaw.tasks.losses import labels_and_inputs, scale_for_ddp
+from thaw.tasks.predictors.texts import column_names, pooled
+
+Pooling = Literal["mean", "max"]
+
+
+class TextTask(EncoderTask):
+    """A task whose model returns C numbers for each text, and for one in windows their mean or
+    maximum over windows."""
+
+    pipeline = "text-classification"
+
+    def __init__(self, model: PreTrainedModel, **options: Any) -> None:
+        super().__init__(model, **options)
+        self.window_pooling: Pooling = "mean"
+        self.windows_at_once: PositiveInt = 32
+
+    def read_windows(self, stride: int | None, pooling: Pooling, at_once: int) -> None:
+        """Sets how texts in windows are read, and writes it into the model's config, from which a
+        prediction knows it.
+
+        Args:
+            stride: number of tokens that two windows share; None: there are no windows.
+            pooling: how the numbers of a text's windows become the text's.
+            at_once: most windows whose states are in memory together.
+        """
+        self.window_pooling, self.windows_at_once = pooling, at_once
+        if stride is not None:
+            self.model.config.windows = {"stride": stride, "pooling": pooling}
+        elif hasattr(self.model.config, "windows"):
+            del self.model.config.windows
+
+    def configure_model(self) -> None:
+        if self._device_mesh is not None and hasattr(self.model.config, "windows"):
+            raise ThawError("data.long=windows computes windows twice: trainer=ddp.")
+        super().configure_model()
+
+    def forward(self, **inputs: Any) -> Tensor:
+        """Returns the numbers (B, C) of encoded texts, or of windows (W, T) with `windows` (B,)."""
+        windows = inputs.pop("windows", None)
+        if windows is None:
+            return super().forward(**inputs)
+        logits = in_chunks(super().forward, inputs, self.windows_at_once)
+        return pooled(logits, windows, self.window_pooling)
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Computes the mean loss of a batch from its logits (B, C) and labels."""
+        raise NotImplementedError
+
+    def loss_weight(self, labels: Tensor) -> Tensor | float:
+        """Returns the total weight of the labels that `loss` is the mean over."""
+        return len(labels)
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        labels, inputs = labels_and_inputs(batch)
+        loss = self.loss(self(**inputs), labels)
+        self.log("train/loss", loss, batch_size=len(labels))
+        return scale_for_ddp(loss, self.loss_weight(labels))
+
+    def gathered(self) -> list[Tensor]:
+        """Returns what `test_step` kept of all texts, a tensor for each part with the rows first, in
+        their order, the same on every process; call it on every process."""
+        parts = [torch.cat(part) for part in zip(*self.gather_test_outputs(), strict=True)]
+        order = parts[0].argsort()
+        return [part[order] for part in parts]
+
+    def write_predictions(
+        self, run_dir: Path, data: Any, test: TestResults, columns: Callable[[Any], dict[str, Any]]
+    ) -> list[Any]:
+        """Writes `predictions.parquet`: a text, its label, and what was predicted.
+
+        Args:
+            run_dir: the run directory.
+            data: the datamodule.
+            test: results of the test.
+            columns: makes the columns of a prediction of what the test found.
+
+        Returns:
+            The value of the column `prediction` of each row.
+        """
+        texts, found = data.rows["test"], []
+        names = column_names(data.columns.text)
+        count = data.encoded["test"]["windows"][:] if data.stride is not None else None
+        with RowWriter(run_dir / "predictions.parquet") as writer:
+            for row, numbers in test.outputs.items():
+                made = columns(numbers)
+                windows = {} if count is None else {"windows": count[row]}
+                text = dict(zip(names, texts.texts[row], strict=True))
+                writer.write(text | {"label": texts.labels[row]} | made | windows)
+                found.append(made["prediction"])
+        return found
+
+
+def in_chunks(forward: Callable[..., Tensor], inputs: Mapping[str, Any], size: int) -> Tensor:
+    """Returns the logits (W, C) of windows, of which `size` at most are computed together.
+
+    Where there are more, the backward pass computes each chunk again, so that the states of one
+    chunk are in memory at a time (Chen et al. 2016); with the same dropout.
+    """
+    count = len(inputs["input_ids"])
+    if count <= size:
+        return forward(**inputs)
+    chunks = (
+        {k: v[begin : begin + size] for k, v in inputs.items()} for begin in range(0, count, size)
+    )
+    if not torch.is_grad_enabled():
+        return torch.cat([forward(**chunk) for chunk in chunks])
+    return torch.cat([checkpoint(forward, use_reentrant=False, **chunk) for chunk in chunks])
