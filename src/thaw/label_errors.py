@@ -15,10 +15,9 @@ from thaw.cli.exit import exit_clearly
 from thaw.cli.finished_run import run_config
 from thaw.cli.jobs import Job, read_jobs, read_json
 from thaw.cli.overrides import read_arguments
-from thaw.data.added_columns import AddedColumns
 from thaw.data.read.formats.registry import rows_of
 from thaw.data.read.reading import Reading
-from thaw.data.write import RowWriter
+from thaw.data.write import AddedColumns, RowWriter
 from thaw.errors import ThawError
 from thaw.report.sections import ERRORS, Table, shortened
 from thaw.report.sweep import write_page

@@ -23,11 +23,11 @@ from thaw.errors import ThawError
 from thaw.report.sections import Section, Table
 from thaw.report.test_results import TestResults
 from thaw.tasks.base import EncoderTask
-from thaw.tasks.frozen_score import FrozenScore, frozen_tables
 from thaw.tasks.losses import Distillation, scale_for_ddp
 from thaw.tasks.metrics import WeightedMean
-from thaw.tasks.mlm_probes import Probes
 from thaw.tasks.predictors.mlm import MaskedPredictor
+from thaw.tasks.pretraining.frozen_score import FrozenScore, frozen_tables
+from thaw.tasks.pretraining.probes import Probes
 
 log = logging.getLogger(__name__)
 

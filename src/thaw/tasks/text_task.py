@@ -77,7 +77,7 @@ class TextTask(EncoderTask):
         return scale_for_ddp(loss, self.loss_weight(labels))
 
     def gathered(self) -> list[Tensor]:
-        """Returns what `test_step` kept of all texts, a tensor for each part with the rows first, in
+        """Returns what `test_step` kept of all texts: a tensor for each part, the rows first, in
         their order, the same on every process; call it on every process."""
         parts = [torch.cat(part) for part in zip(*self.gather_test_outputs(), strict=True)]
         order = parts[0].argsort()

@@ -1,0 +1,1 @@
+"""What task=mlm shows of the model while it is pretrained."""
