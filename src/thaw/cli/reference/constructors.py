@@ -27,7 +27,9 @@ class Fragments(GenerateJsonSchema):
     def union_schema(self, schema: Any) -> Any:
         # `int | float` is the `float | int` of an earlier import: typing caches unions as sets.
         found = super().union_schema(schema)
-        return found | {"anyOf": sorted(found["anyOf"], key=str)} if "anyOf" in found else found
+        if "anyOf" in found:
+            found["anyOf"].sort(key=lambda p: (p.get("type") in ("array", "object"), str(p)))
+        return found
 
     def timedelta_schema(self, schema: Any) -> Any:
         return dict(MADE)
