@@ -54,7 +54,7 @@ def numbered(directory, overrides):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("task", ["sequence", "ner", "mlm"])
+@pytest.mark.parametrize("task", ["sequence", "regression", "ner", "mlm"])
 @pytest.mark.parametrize("freeze", [["freeze=none"], ["freeze=last"]], ids=["none", "last"])
 def test_two_processes_with_sharded_weights_leave_what_one_leaves(
     task, freeze, overrides, ner_overrides, still_bert, tmp_path
@@ -65,6 +65,8 @@ def test_two_processes_with_sharded_weights_leave_what_one_leaves(
         *CALIBRATED.get(task, []),
         "freeze.cache=false",
     ]
+    if task == "regression":
+        options.append(f"data.path={numbered(tmp_path, overrides)}")
     leaves_what_one_leaves(options, ["trainer=fsdp"], tmp_path)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from thaw.data.encode.token_cache import Rows
+Rows = dict[str, list]  # columns of the same length
 
 
 def cut_texts(
