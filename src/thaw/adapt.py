@@ -122,8 +122,8 @@ def report(root: Path, scores: Sequence[Mapping[str, Any]], score: str) -> str:
         for s in scores
     ]
     rows = [[k, len(scores), spread([s[k] for s in scores], 4)] for k in ("plain", "adapted")]
-    means = ReportTable(score, (keys[0], "runs", score), rows)
-    return sweep_page(root.name, jobs, keys, means, [], {job.name for job in jobs})
+    means = ReportTable("mean and standard deviation", (keys[0], "runs", score), rows)
+    return sweep_page(root.name, jobs, keys, [score], [means], {job.name for job in jobs})
 
 
 def table(scores: Sequence[Mapping[str, Any]], score: str) -> None:

@@ -6,6 +6,7 @@ This module does not import torch, because Hydra loads it with every command.
 import csv
 import json
 import logging
+import shlex
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
@@ -22,12 +23,12 @@ from thaw.cli.jobs import FAILED, Job, read_jobs
 from thaw.cli.processes import launch
 from thaw.cli.secrets import redacted_text
 from thaw.errors import ThawError
-from thaw.report.sections import Table, headline
+from thaw.report.groups import AVERAGED, SECONDS, Group, axes, best_of, groups, scores_of, swept
+from thaw.report.search import importance_table, logarithmic, search_space
+from thaw.report.sections import Image, Section, Table, readable
 from thaw.storage.files import atomic, write_atomic
 
 log = logging.getLogger(__name__)
-SECONDS = "fit_seconds"
-AVERAGED = ("seed", "data.fold")  # keys that mean and standard deviation are taken over
 
 
 class Summary(Callback):
@@ -70,7 +71,8 @@ class Summary(Callback):
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         sweep = Path(config.hydra.sweep.dir)
         jobs = read_jobs(sweep)
-        summarize(sweep, jobs, str(config.monitor))
+        space = search_space(config)
+        summarize(sweep, jobs, str(config.monitor), str(config.monitor_mode), space)
         log_summary_to_wandb(config, sweep)
         print(f"sweep directory: {sweep}")
         if bad := [job for job in jobs if job.status != "done"]:
@@ -78,76 +80,78 @@ class Summary(Callback):
             sys.exit(1)  # an Exception would become a warning here
 
 
-def summarize(sweep: Path, jobs: Sequence[Job], monitor: str) -> None:
+def summarize(
+    sweep: Path,
+    jobs: Sequence[Job],
+    monitor: str,
+    mode: str = "max",
+    space: Mapping[str, Any] | None = None,
+) -> None:
     """Writes the summary of a sweep as CSV, Markdown, PNG and report.html, and prints it.
 
     Args:
         sweep: directory of the sweep.
         jobs: jobs of the sweep.
-        monitor: name of the watched metric; the summary has the test's metric of that name if there
-            is one.
+        monitor: name of the watched metric, by which the best job is chosen.
+        mode: "max" or "min", which value of it is better.
+        space: distribution of each parameter of a search; None: the sweep is none.
     """
-    keys = swept(jobs)
-    score = score_of(jobs, monitor)
+    keys, scores = swept(jobs), scores_of(jobs, monitor)
     write_csv(sweep / "summary.csv", jobs, keys)
-    table = groups(jobs, keys, score)
-    write_atomic(sweep / "summary.md", markdown(jobs, keys, table, score))
+    table = groups(jobs, keys, scores[0])
+    # Folds validate on different texts: none of them is better for its score.
+    best = None if "data.fold" in axes(keys) else best_of(table, scores[0], mode)
+    summary = summary_table(keys, table, scores, best)
+    command = best_command(sweep, best, scores)
+    write_atomic(sweep / "summary.md", markdown(jobs, keys, summary) + command)
     print("\n" + (sweep / "summary.md").read_text(encoding="utf-8"))
-    panels: list[str] = []
+    sections = list[Section]()
     if table:
-        from thaw.report.figures import svg
-        from thaw.report.sweep_figures import sweep_figure, sweep_panels
-
-        rows = [(dict(zip(axes(keys), g, strict=True)), s, t) for g, s, t in table]
-        sweep_figure(rows, axes(keys), score, sweep / "summary.png")
-        drawn, lines = sweep_panels(rows, axes(keys), score)
-        panels = [svg(panel, 3.4 + 0.2 * lines) for panel in drawn]
+        sections = figures(jobs, keys, table, scores, mode, space, best)
+        write_atomic(sweep / "summary.png", next(s.png for s in sections if isinstance(s, Image)))
     from thaw.report.html_page import sweep_page
 
     reports = {job.name for job in jobs if (sweep / job.name / "report.html").exists()}
-    page = sweep_page(sweep.name, jobs, keys, summary_table(keys, table, score), panels, reports)
-    (sweep / "report.html").write_text(page, encoding="utf-8")
+    chosen = best[1].name if best else ""
+    page = sweep_page(
+        sweep.name, jobs, keys, scores, [summary, *sections], reports, chosen, command
+    )
+    write_atomic(sweep / "report.html", page)
 
 
-def swept(jobs: Sequence[Job]) -> list[str]:
-    """Returns the keys whose values differ between jobs, in the order they were typed."""
-    typed = dict.fromkeys(key for job in jobs for key in job.values)
-    return [key for key in typed if len({job.values.get(key) for job in jobs}) > 1]
+def figures(
+    jobs: Sequence[Job],
+    keys: Sequence[str],
+    table: Sequence[Group],
+    scores: Sequence[str],
+    mode: str,
+    space: Mapping[str, Any] | None,
+    best: tuple[Group, Job] | None,
+) -> list[Section]:
+    """Returns the figure of a sweep, and of a search also the importance of its parameters; for the
+    arguments see `summarize`."""
+    from thaw.report.sweep_figures import search_figure, sweep_figure
+
+    if space is None:
+        titles = {score: score for score in scores} | {SECONDS: "seconds of training"}
+        return [sweep_figure(table, axes(keys), titles)]
+    drawn = search_figure(table, axes(keys), scores[0], logarithmic(space), best and best[0])
+    importance = importance_table(jobs, space, scores[0], mode)
+    return [drawn, *([importance] if importance else [])]
 
 
-def axes(keys: Sequence[str]) -> list[str]:
-    """Returns the swept keys without seed and fold, or with them if nothing else is swept."""
-    return [key for key in keys if key not in AVERAGED] or list(keys)
-
-
-def score_of(jobs: Sequence[Job], monitor: str) -> str:
-    """Returns the metric of the summary: `headline` of the first finished job, else `monitor`."""
-    first = next((job.metrics for job in jobs if job.metrics), {})
-    return headline(first, monitor) or monitor
-
-
-Row = tuple[tuple[str, ...], list[float], list[float]]  # values of `axes`, scores, seconds
-
-
-def groups(jobs: Sequence[Job], keys: Sequence[str], score: str) -> list[Row]:
-    """Returns scores and seconds of the finished jobs, grouped by the values of `axes(keys)`."""
-    found: dict[tuple[str, ...], tuple[list[float], list[float]]] = {}
-    for job in jobs:
-        if score in job.metrics:
-            group = tuple(job.values.get(key, "") for key in axes(keys))
-            scores, seconds = found.setdefault(group, ([], []))
-            scores.append(job.metrics[score])
-            seconds.append(job.metrics.get(SECONDS, float("nan")))
-    order = sorted(found, key=lambda group: [sortable(value) for value in group])
-    return [(group, *found[group]) for group in order]
-
-
-def sortable(value: str) -> tuple[bool, float, str]:
-    """Returns a sort key that orders numbers by value and puts other values after them."""
-    try:
-        return False, float(value), ""
-    except ValueError:
-        return True, 0.0, value
+def best_command(sweep: Path, best: tuple[Group, Job] | None, scores: Sequence[str]) -> str:
+    """Returns the best job with its scores, and the command that predicts with its model; "" if
+    there is no best job with a model."""
+    if best is None or not (sweep / best[1].name / "model").is_dir():
+        return ""
+    job = best[1]
+    found = ", ".join(f"{key} {job.metrics[key]:.4f}" for key in scores if key in job.metrics)
+    run = shlex.quote(f"run={sweep.absolute() / job.name}")
+    return (
+        f"\nThe best by {scores[0]} is job {job.name}: {found}. To use it:\n\n"
+        f"    python -m thaw.predict {run} input=new.csv output=out.csv\n"
+    )
 
 
 def write_csv(path: Path, jobs: Sequence[Job], keys: Sequence[str]) -> None:
@@ -162,9 +166,8 @@ def write_csv(path: Path, jobs: Sequence[Job], keys: Sequence[str]) -> None:
             writer.writerow([job.name, job.status, *values, *numbers, job.reason])
 
 
-def markdown(jobs: Sequence[Job], keys: Sequence[str], table: Sequence[Row], score: str) -> str:
+def markdown(jobs: Sequence[Job], keys: Sequence[str], summary: Table) -> str:
     """Returns the summary in Markdown: a row for each group, and the jobs that did not finish."""
-    summary = summary_table(keys, table, score)
     lines = [f"| {' | '.join(summary.columns)} |", f"|{'---|' * len(summary.columns)}"]
     lines += [f"| {' | '.join(map(str, row))} |" for row in summary.rows]
     if bad := [job for job in jobs if job.status != "done"]:
@@ -177,24 +180,44 @@ def markdown(jobs: Sequence[Job], keys: Sequence[str], table: Sequence[Row], sco
     return "\n".join(lines) + "\n"
 
 
-def summary_table(keys: Sequence[str], table: Sequence[Row], score: str) -> Table:
-    """Returns a table with mean and standard deviation of each group.
+def summary_table(
+    keys: Sequence[str],
+    table: Sequence[Group],
+    scores: Sequence[str],
+    best: tuple[Group, Job] | None,
+) -> Table:
+    """Returns a table with mean and standard deviation of each group, the best marked.
 
     If only seeds or folds were swept, each run has a row, and the row "all" has their mean.
+
+    Args:
+        keys: swept keys.
+        table: groups of jobs.
+        scores: metrics of the table, that of the choice first.
+        best: the best group, and its best job.
     """
     if len(table) > 1 and set(keys) <= set(AVERAGED):
         every = ("all", *[""] * (len(axes(keys)) - 1))
-        scores = [value for _, values, _ in table for value in values]
-        table = [*table, (every, scores, [value for _, _, values in table for value in values])]
+        table = [*table, Group(every, [job for group in table for job in group.jobs])]
     rows = [
-        [*group, len(scores), spread(scores, 4), spread(seconds, 1)]
-        for group, scores, seconds in table
+        [
+            *map(readable, group.values),
+            len(group.jobs),
+            *(spread(group.numbers(score), 4) for score in scores),
+            spread(group.numbers(SECONDS), 1),
+            "best" if best and group is best[0] else "",
+        ]
+        for group in table
     ]
-    return Table(score, (*axes(keys), "runs", score, "seconds"), rows)
+    note = f"The best is chosen by {scores[0]}." if best else ""
+    columns = (*axes(keys), "runs", *scores, "seconds", "chosen")
+    return Table("mean and standard deviation", columns, rows, note)
 
 
 def spread(values: Sequence[float], digits: int) -> str:
     """Returns the mean as text, and the standard deviation if there are several values."""
+    if not values:
+        return ""
     mean = f"{statistics.mean(values):.{digits}f}"
     return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
 
