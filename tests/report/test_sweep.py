@@ -33,10 +33,10 @@ def test_any_swept_key_is_an_axis_and_seeds_are_averaged(tmp_path):
     assert axes(swept(jobs)) == ["task.learning_rate"]
     summarize(tmp_path, jobs, "val/f1")
     table = (tmp_path / "summary.md").read_text().splitlines()
-    assert table[0] == "| task.learning_rate | runs | val/f1 | test/f1 | seconds | chosen |"
+    assert table[0] == "| task.learning_rate | runs | val/f1 | test/f1 | seconds |"
     assert table[2:] == [
-        "| 1e-4 | 2 | 0.1000 ± 0.0000 | 0.7500 ± 0.0707 | 2.0 ± 0.0 | best |",
-        "| 1e-3 | 2 | 0.1000 ± 0.0000 | 0.5500 ± 0.0707 | 2.0 ± 0.0 |  |",
+        "| 1e-4 | 2 | 0.1000 ± 0.0000 ★ | 0.7500 ± 0.0707 | 2.0 ± 0.0 |",
+        "| 1e-3 | 2 | 0.1000 ± 0.0000 | 0.5500 ± 0.0707 | 2.0 ± 0.0 |",
     ]
     assert (tmp_path / "summary.png").read_bytes().startswith(b"\x89PNG")
     assert [row["test/f1"] for row in rows_of(tmp_path)] == ["0.5", "0.6", "0.7", "0.8"]
@@ -81,12 +81,12 @@ def test_the_best_by_validation_is_marked_with_its_test_score_and_a_command(tmp_
         (tmp_path / str(number) / "model").mkdir()
     summarize(tmp_path, read_jobs(tmp_path), "val/f1", mode)
     told, page = (tmp_path / "summary.md").read_text(), (tmp_path / "report.html").read_text()
-    marked = [line for line in told.splitlines() if line.endswith("| best |")]
+    marked = [line for line in told.splitlines() if "★ |" in line]
     assert [line.split(" | ")[0] for line in marked] == [f"| {chosen}"]
     command = f"python -m thaw.predict run={tmp_path / chosen} input=new.csv output=out.csv"
     assert command in told
     assert command in page
-    assert page.count("✓ done, <b>best</b>") == 1
+    assert page.count("★ <b>best</b>") == 1
 
 
 def test_folds_are_not_compared_and_without_validation_nothing_is_chosen(tmp_path):
@@ -95,7 +95,7 @@ def test_folds_are_not_compared_and_without_validation_nothing_is_chosen(tmp_pat
         job(tmp_path / "test", str(number), f"x={number}", metrics={"test/f1": 0.5})
     for name in ("folds", "test"):
         summarize(tmp_path / name, read_jobs(tmp_path / name), "val/f1")
-        assert "best" not in (tmp_path / name / "summary.md").read_text()
+        assert "★" not in (tmp_path / name / "summary.md").read_text()
 
 
 def test_a_search_draws_its_trials_and_the_importance_of_its_parameters(tmp_path):
@@ -117,9 +117,8 @@ def test_a_search_draws_its_trials_and_the_importance_of_its_parameters(tmp_path
     assert "parameter importance" in page
     assert "val/f1 against task.learning_rate" in page
     assert ">1.23e-05<" in page
-    assert "| 0.000507 | 32 | 1 | 0.7000 | 0.5000 | 2.0 | best |" in (
-        (tmp_path / "summary.md").read_text()
-    )
+    best = (tmp_path / "summary.md").read_text().splitlines()[2]
+    assert best == "| 0.000507 | 32 | 1 | 0.7000 ★ | 0.5000 | 2.0 |"
     assert importance_table(read_jobs(tmp_path)[:4], space, "val/f1", "max") is None
     assert importance_table([], space, "val/f1", "max") is None
 
@@ -137,7 +136,6 @@ def test_trials_stand_on_the_axis_of_their_distribution_without_a_line():
     assert (rates.get_xscale(), sizes.get_xscale()) == ("log", "linear")
     assert rates.get_lines() == []
     assert [*rates.collections[-1].get_offsets()[0]] == [3e-5, 0.4]
-    assert [text.get_text() for text in rates.get_legend().get_texts()] == ["best trial"]
     assert [tick.get_text() for tick in sizes.get_xticklabels()] == ["16", "32"]
 
 

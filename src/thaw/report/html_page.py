@@ -76,7 +76,7 @@ def sweep_page(
     sections: Sequence[Section],
     reports: Collection[str],
     best: str = "",
-    command: str = "",
+    usage: Sequence[tuple[str, str]] = (),
 ) -> str:
     """Returns the report of a sweep as HTML.
 
@@ -89,7 +89,7 @@ def sweep_page(
             and figures.
         reports: names of the jobs that have a report.html in their directory.
         best: name of the best job, which is marked; "" if none is.
-        command: text that says how to use it.
+        usage: what one does with it, each with the command.
     """
     page = environment().get_template("sweep.html")
     first = jobs[0].values if jobs else {}
@@ -102,7 +102,7 @@ def sweep_page(
         sections=sections,
         reports=reports,
         best=best,
-        command=command.strip(),
+        usage=usage,
         same=same,
         done=sum(job.status == "done" for job in jobs),
         finished=now(),

@@ -3,11 +3,13 @@
 Optuna and its plugin are imported within functions, as only a search needs them.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from omegaconf import DictConfig
 
+from thaw.cli.exit import fail
 from thaw.cli.jobs import Job, direction
 from thaw.report.sections import Table
 
@@ -27,6 +29,27 @@ def search_space(config: DictConfig) -> dict[str, Any] | None:
     return {key: found[key] for key in found if key not in fixed}  # what is typed is not searched
 
 
+def require_repeatable(config: DictConfig) -> None:
+    """Ends the process if a search cannot be resumed.
+
+    A resumed search draws its trials again, and finds those that are done by their values. That
+    needs a sampler with a seed, and no storage, which has these trials already.
+    """
+    sweeper = config.hydra.sweeper
+    if config.resume is None:
+        return
+    if sweeper.get("storage") is not None:
+        fail(
+            f"resume={config.resume}: a search with hydra.sweeper.storage goes on there. Leave "
+            "resume= out, and name the same hydra.sweeper.storage and hydra.sweeper.study_name."
+        )
+    if (sweeper.get("sampler") or {}).get("seed") is None:
+        fail(
+            f"resume={config.resume}: this search has no seed, so its trials cannot be drawn "
+            "again: start a new one with hydra.sweeper.sampler.seed=1."
+        )
+
+
 def logarithmic(space: Mapping[str, Any]) -> set[str]:
     """Returns the parameters that are drawn from a logarithmic distribution."""
     return {key for key, found in space.items() if "Log" in type(found).__name__}
@@ -35,8 +58,8 @@ def logarithmic(space: Mapping[str, Any]) -> set[str]:
 def importance_table(
     jobs: Sequence[Job], space: Mapping[str, Any], score: str, mode: str
 ) -> Table | None:
-    """Returns the importance of each parameter for a score by a random forest (mean
-    decrease of impurity; Breiman 2001).
+    """Returns how much each parameter decides a score, by a random forest's mean decrease of
+    impurity (Breiman 2001).
 
     None if there are fewer than `ENOUGH` finished trials, or if all of them have the same score.
 
@@ -52,6 +75,7 @@ def importance_table(
     if len(done) < ENOUGH or len({job.metrics[score] for job in done}) == 1 or not space:
         return None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     study = optuna.create_study(direction=direction(mode))
     for job in done:
         params = {key: value_of(job.values[key], found) for key, found in space.items()}

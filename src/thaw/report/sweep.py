@@ -16,7 +16,7 @@ from typing import Any
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from thaw.cli.exit import fail
 from thaw.cli.jobs import FAILED, Job, read_jobs
@@ -24,7 +24,7 @@ from thaw.cli.processes import launch
 from thaw.cli.secrets import redacted_text
 from thaw.errors import ThawError
 from thaw.report.groups import AVERAGED, SECONDS, Group, axes, best_of, groups, scores_of, swept
-from thaw.report.search import importance_table, logarithmic, search_space
+from thaw.report.search import importance_table, logarithmic, require_repeatable, search_space
 from thaw.report.sections import Image, Section, Table, readable
 from thaw.storage.files import atomic, write_atomic
 
@@ -54,6 +54,11 @@ class Summary(Callback):
             )
         if config.resume is not None and not (Path(config.resume) / "multirun.yaml").is_file():
             fail(f"resume={config.resume}: no sweep there, such as multirun/<date>/<time>.")
+        if search_space(config) is not None:
+            require_repeatable(config)
+            notes = Path(config.hydra.sweep.dir) / "multirun.yaml"
+            notes.parent.mkdir(parents=True, exist_ok=True)
+            OmegaConf.save(config, notes)  # as Hydra's own sweeper does, and Optuna's does not
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         if config.hydra.mode != RunMode.MULTIRUN or job_return.status != JobStatus.FAILED:
@@ -101,9 +106,13 @@ def summarize(
     table = groups(jobs, keys, scores[0])
     # Folds validate on different texts: none of them is better for its score.
     best = None if "data.fold" in axes(keys) else best_of(table, scores[0], mode)
+    if space is not None and best:  # the trials of a search, the best first
+        sign = 1 if mode == "max" else -1
+        table.sort(key=lambda g: -sign * statistics.mean(g.numbers(scores[0])))
     summary = summary_table(keys, table, scores, best)
-    command = best_command(sweep, best, scores)
-    write_atomic(sweep / "summary.md", markdown(jobs, keys, summary) + command)
+    usage = use_of(sweep, best, scores)
+    told = "".join(f"\n{what}\n\n    {command}\n" for what, command in usage)
+    write_atomic(sweep / "summary.md", markdown(jobs, keys, summary) + told)
     print("\n" + (sweep / "summary.md").read_text(encoding="utf-8"))
     sections = list[Section]()
     if table:
@@ -113,9 +122,8 @@ def summarize(
 
     reports = {job.name for job in jobs if (sweep / job.name / "report.html").exists()}
     chosen = best[1].name if best else ""
-    page = sweep_page(
-        sweep.name, jobs, keys, scores, [summary, *sections], reports, chosen, command
-    )
+    sections = [summary, *sections]
+    page = sweep_page(sweep.name, jobs, keys, scores, sections, reports, chosen, usage)
     write_atomic(sweep / "report.html", page)
 
 
@@ -140,18 +148,18 @@ def figures(
     return [drawn, *([importance] if importance else [])]
 
 
-def best_command(sweep: Path, best: tuple[Group, Job] | None, scores: Sequence[str]) -> str:
-    """Returns the best job with its scores, and the command that predicts with its model; "" if
+def use_of(
+    sweep: Path, best: tuple[Group, Job] | None, scores: Sequence[str]
+) -> list[tuple[str, str]]:
+    """Returns the best job with its scores, and the command that predicts with its model; none if
     there is no best job with a model."""
     if best is None or not (sweep / best[1].name / "model").is_dir():
-        return ""
+        return []
     job = best[1]
     found = ", ".join(f"{key} {job.metrics[key]:.4f}" for key in scores if key in job.metrics)
     run = shlex.quote(f"run={sweep.absolute() / job.name}")
-    return (
-        f"\nThe best by {scores[0]} is job {job.name}: {found}. To use it:\n\n"
-        f"    python -m thaw.predict {run} input=new.csv output=out.csv\n"
-    )
+    command = f"python -m thaw.predict {run} input=new.csv output=out.csv"
+    return [(f"The best by {scores[0]} is job {job.name}: {found}. To use it:", command)]
 
 
 def write_csv(path: Path, jobs: Sequence[Job], keys: Sequence[str]) -> None:
@@ -205,13 +213,17 @@ def summary_table(
             len(group.jobs),
             *(spread(group.numbers(score), 4) for score in scores),
             spread(group.numbers(SECONDS), 1),
-            "best" if best and group is best[0] else "",
         ]
         for group in table
     ]
-    note = f"The best is chosen by {scores[0]}." if best else ""
-    columns = (*axes(keys), "runs", *scores, "seconds", "chosen")
-    return Table("mean and standard deviation", columns, rows, note)
+    note = ""
+    if best:
+        row = rows[next(i for i, group in enumerate(table) if group is best[0])]
+        row[len(axes(keys)) + 1] += " ★"
+        note = f"★ is the best by {scores[0]}."
+    several = any(len(group.jobs) > 1 for group in table)
+    title = "mean and standard deviation" if several else "scores"
+    return Table(title, (*axes(keys), "runs", *scores, "seconds"), rows, note)
 
 
 def spread(values: Sequence[float], digits: int) -> str:

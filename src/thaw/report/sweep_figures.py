@@ -98,7 +98,7 @@ def sweep_panels(
 def search_figure(table: Sequence[Group], axes: Sequence[str], *shown: Any) -> Image:
     """Returns the figure of `search_panels`."""
     panels = search_panels(table, axes, *shown)
-    return image("summary", panels, (5, HIGHEST), note="Each point is a trial.")
+    return image("summary", panels, (5, HIGHEST), note="Each point is a trial, ★ the best.")
 
 
 def search_panels(
@@ -125,8 +125,7 @@ def search_panels(
         panel.scatter(x, y, alpha=0.7)
         if best is not None:
             n = next(i for i, group in enumerate(table) if group is best)
-            panel.scatter(x[n], y[n], marker="*", s=160, color="#c8553d", label="best trial")
-            panel.legend(frameon=False)
+            panel.scatter(x[n], y[n], marker="*", s=160, color="#c8553d")
         if axes[place] in logarithmic:
             panel.set_xscale("log")
         elif not numeric or len(position_of) <= 5:

@@ -3,6 +3,7 @@
 Shapes: B batch, T tokens, C labels.
 """
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,15 @@ from typing import Any
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 
+from thaw.encoder.blocks import encoder
 from thaw.encoder.first_token import first_token_only
 from thaw.errors import ThawError
 from thaw.tasks.base import Smoothing
 from thaw.tasks.losses import class_weight_tensor, labels_and_inputs, scale_for_ddp
 from thaw.tasks.predictors.sequence import SequencePredictor
 from thaw.tasks.text_classifier import TextClassifier, load_classifier
+
+log = logging.getLogger(__name__)
 
 
 class SequenceClassification(TextClassifier):
@@ -58,6 +62,16 @@ class SequenceClassification(TextClassifier):
         first_token_only(model)  # replaces a block, so before blocks are frozen
         super().__init__(model, labels, multi_label, weights, **options)
         self.label_smoothing = label_smoothing
+        parts = encoder(model)
+        trains = self.unfreeze_stages or any(p.requires_grad for m in parts for p in m.parameters())
+        if not trains and (Path(checkpoint) / "modules.json").exists():
+            # MiniLM on Rotten Tomatoes: F1 0.728 of [CLS], 0.790 of TF-IDF, 0.764 of the mean.
+            log.warning(
+                "this checkpoint is a sentence encoder, whose [CLS] state was not trained to stand "
+                "for a text, and freeze leaves it so: a bag of words may score higher. Better are "
+                "task=setfit task.shots=null freeze=head, which classifies the sentence's "
+                "embedding, or freeze=last freeze.blocks=1"
+            )
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         labels, inputs = labels_and_inputs(batch)
