@@ -98,6 +98,14 @@ def test_folds_are_not_compared_and_without_validation_nothing_is_chosen(tmp_pat
         assert "★" not in (tmp_path / name / "summary.md").read_text()
 
 
+def test_a_job_without_validation_stays_in_the_summary_and_is_not_chosen(tmp_path):
+    job(tmp_path, "0", "x=1", metrics={"test/f1": 0.9})
+    job(tmp_path, "1", "x=2", metrics={"val/f1": 0.5, "test/f1": 0.4})
+    summarize(tmp_path, read_jobs(tmp_path), "val/f1")
+    rows = (tmp_path / "summary.md").read_text().splitlines()[2:]
+    assert rows == ["| 1 | 1 |  | 0.9000 |  |", "| 2 | 1 | 0.5000 ★ | 0.4000 |  |"]
+
+
 def test_a_search_draws_its_trials_and_the_importance_of_its_parameters(tmp_path):
     distributions = pytest.importorskip("optuna").distributions
     space = {

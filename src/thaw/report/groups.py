@@ -53,11 +53,11 @@ def scores_of(jobs: Sequence[Job], monitor: str) -> list[str]:
     return [headline(first, monitor) or monitor]
 
 
-def groups(jobs: Sequence[Job], keys: Sequence[str], score: str) -> list[Group]:
-    """Returns the finished jobs that have a score, grouped by the values of `axes(keys)`."""
+def groups(jobs: Sequence[Job], keys: Sequence[str], scores: Sequence[str]) -> list[Group]:
+    """Returns the finished jobs that have one of `scores`, grouped by the values of `axes(keys)`."""
     found: dict[tuple[str, ...], list[Job]] = {}
     for job in jobs:
-        if score in job.metrics:
+        if any(score in job.metrics for score in scores):
             values = tuple(job.values.get(key, "") for key in axes(keys))
             found.setdefault(values, []).append(job)
     order = sorted(found, key=lambda group: [sortable(value) for value in group])
@@ -83,7 +83,9 @@ def best_of(table: Sequence[Group], score: str, mode: str) -> tuple[Group, Job] 
         mode: "max" or "min", which value of it is better.
     """
     sign = 1 if mode == "max" else -1
-    known = [g for g in table if all(map(math.isfinite, g.numbers(score)))]
+    # A mean over fewer jobs than were run would not be comparable.
+    whole = [g for g in table if len(g.numbers(score)) == len(g.jobs)]
+    known = [g for g in whole if all(map(math.isfinite, g.numbers(score)))]
     if not known or score.startswith("test/"):
         return None
     group = max(known, key=lambda g: sign * statistics.mean(g.numbers(score)))

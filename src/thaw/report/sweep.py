@@ -103,12 +103,12 @@ def summarize(
     """
     keys, scores = swept(jobs), scores_of(jobs, monitor)
     write_csv(sweep / "summary.csv", jobs, keys)
-    table = groups(jobs, keys, scores[0])
+    table = groups(jobs, keys, scores)
     # Folds validate on different texts: none of them is better for its score.
     best = None if "data.fold" in axes(keys) else best_of(table, scores[0], mode)
-    if space is not None and best:  # the trials of a search, the best first
-        sign = 1 if mode == "max" else -1
-        table.sort(key=lambda g: -sign * statistics.mean(g.numbers(scores[0])))
+    if space is not None:  # the trials of a search, the best first
+        table = [group for group in table if group.numbers(scores[0])]
+        table.sort(key=lambda g: statistics.mean(g.numbers(scores[0])), reverse=mode == "max")
     summary = summary_table(keys, table, scores, best)
     usage = use_of(sweep, best, scores)
     told = "".join(f"\n{what}\n\n    {command}\n" for what, command in usage)
