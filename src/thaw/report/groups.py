@@ -54,7 +54,7 @@ def scores_of(jobs: Sequence[Job], monitor: str) -> list[str]:
 
 
 def groups(jobs: Sequence[Job], keys: Sequence[str], scores: Sequence[str]) -> list[Group]:
-    """Returns the finished jobs that have one of `scores`, grouped by the values of `axes(keys)`."""
+    """Returns the finished jobs with one of `scores`, grouped by the values of `axes(keys)`."""
     found: dict[tuple[str, ...], list[Job]] = {}
     for job in jobs:
         if any(score in job.metrics for score in scores):
