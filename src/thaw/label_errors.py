@@ -85,7 +85,8 @@ def main(argv: Sequence[str]) -> int:
     count = int(wrong.sum())
     table = likeliest([(float(quality[i]), found[i]) for i in order[:count]], len(found), path)
     config: Any = OmegaConf.load(sweep / runs[0].name / ".hydra" / "config.yaml")
-    write_page(sweep, read_jobs(sweep), str(config.monitor), [table])
+    monitor, mode = str(config.monitor), str(config.monitor_mode)
+    write_page(sweep, read_jobs(sweep), monitor, mode, further=[table])
     for number, label, prediction, *texts, _ in table.rows[: int(given["top"])]:
         text = " ".join(" | ".join(texts).split())
         print(f"{number:.4f}  {label}, predicted {prediction}: {shortened(text, 120)}")

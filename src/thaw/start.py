@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import hydra
 from omegaconf import DictConfig
@@ -24,18 +25,19 @@ def run_composed(cfg: DictConfig, apart: bool = False) -> float | None:
             would start the command line of this process again. A job of a sweep always is.
 
     Returns:
-        The watched metric; None if it was not measured, or the run had finished before.
+        The watched metric; None if it was not measured.
 
     Raises:
         ThawError: the config, the data or the checkpoint does not fit.
     """
     from thaw.cli.check import checked
-    from thaw.cli.jobs import is_done
+    from thaw.cli.jobs import is_done, read_json
     from thaw.cli.processes import finish_process_group, require_world
     from thaw.cli.subprocess_job import run_apart, runs_apart, takes_processes
 
     if is_done(cfg):
-        return None
+        # A search goes on from the values of its trials.
+        return read_json(Path(cfg.run_dir) / "metrics.json").get(cfg.monitor)
     require_world(cfg)
     cfg = checked(cfg)
     if runs_apart(cfg) or (apart and takes_processes(cfg)):

@@ -24,6 +24,7 @@ from thaw.storage.checkpoints import fetch_model
 from thaw.training.callbacks.nonfinite_guard import NonFiniteGuard
 from thaw.training.callbacks.throughput import peak_memory_mib, restart_peak
 from thaw.training.callbacks.timer import TrainingTimer
+from thaw.training.ended import early_stopping_plan, trained, why_ended
 from thaw.training.libraries import keep_freed_memory, silence_libraries
 from thaw.training.machine_errors import explained
 from thaw.training.run_dir import Run, open_run, start_run_dir
@@ -150,6 +151,8 @@ def announce(run: Run, data: Any, task: Any, trainer: Trainer) -> None:
     name = run.config["model"]["name"]
     log.info("model %s: %s of %s parameters train", name, f"{trained:,}", f"{total:,}")
     log.info("run %s", run.dir)
+    for sentence in early_stopping_plan(trainer):
+        log.info("%s", sentence)
     for logger in trainer.loggers:
         logger.log_hyperparams(dict(run.config))
 
@@ -162,17 +165,9 @@ def fit(trainer: Trainer, task: Any, data: Any, run: Run) -> None:
         trainer.validate_loop.inference_mode = False
         trainer.validate(task, datamodule=data, verbose=False, weights_only=True)
     trainer.fit(task, datamodule=data, ckpt_path=run.ckpt_path, weights_only=True)
-    steps = trainer.global_step
-    if trainer.current_epoch == trainer.max_epochs and steps < trainer.max_steps:
-        log.warning(
-            "%d of trainer.max_steps=%d steps were made: trainer.max_epochs=%d is less (-1: none)",
-            steps,
-            trainer.max_steps,
-            trainer.max_epochs,
-        )
-    for stopping in trainer.early_stopping_callbacks:
-        if why := getattr(stopping, "stopping_reason_message", None):
-            log.info("stopped early, after step %d: %s", steps, why.partition(" Signaling")[0])
+    early = trainer.current_epoch == trainer.max_epochs and trainer.global_step < trainer.max_steps
+    level = logging.WARNING if early else logging.INFO
+    log.log(level, "epochs trained: %s; training ended: %s", trained(trainer), why_ended(trainer))
 
 
 def load_best(trainer: Trainer, task: Any) -> dict[str, float]:

@@ -60,6 +60,8 @@ def test_a_command_composes_and_passes_the_checks(command, tiny_bert, tmp_path, 
     for module in re.findall(r"data\.reader=(\w+)\.", command):
         Path(f"{module}.py").touch()
         monkeypatch.syspath_prepend(tmp_path)
+    if any(w.startswith("resume=") for w in overrides):  # stands for the sweep's own overrides
+        overrides += ["hparams_search=optuna"] if "hydra.sweeper." in command else []
     typed = list(first_values([w for w in overrides if w != "-m" and not w.startswith("resume=")]))
     verify(compose([*typed, "run_dir=."]), [w for w in typed if not w.startswith("hydra")])
 

@@ -49,7 +49,7 @@ PHASES: dict[str, tuple[str, float, int]] = {
     "validation": (f"{CHECKPOINT}.on_validation_end", 0.05, 8),
     "test": ("thaw.train.run_test", 0.2, 1),
     "export": ("thaw.report.run.export", 0.1, 1),
-    "results": ("thaw.report.run.learning_curve_figure", 0.5, 1),
+    "results": ("thaw.report.run.learning_curve", 0.5, 1),
 }
 OWN = {
     "sequence": ["freeze=last"],

@@ -68,7 +68,6 @@ def findings(**changes):
         "numbers": [],
         "scores": [empty],
         "sections": [],
-        "curves": [],
         "trains": Table("what trained", ("part",), []),
         "usage": [],
         "config": "",

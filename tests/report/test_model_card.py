@@ -24,7 +24,8 @@ def card(tmp_path):
         sources = [Source("a.csv", {}, 90, dict(left_out))]
         data = DataSummary("reviews", 32, sources, dict(splits))
         kind = ("transformers", "text-classification", "pipeline(...)")
-        return ModelCard(model_card(cfg, dict(metrics), *kind, data, {"train": "9"}, tmp_path))
+        about = (data, {"train": "9"}, tmp_path, "1.25 of 10 (20 steps)")
+        return ModelCard(model_card(cfg, dict(metrics), *kind, *about))
 
     return made
 

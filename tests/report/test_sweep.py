@@ -10,9 +10,12 @@ from helpers.sweeps import job, rows_of, scores, sweep_of
 from helpers.tiny import REPOSITORY
 from helpers.wandb_file import Offline
 from helpers.warm import python
-from thaw.cli.jobs import job_dir, read_jobs
-from thaw.report.sweep import axes, log_summary_to_wandb, summarize, swept
-from thaw.report.sweep_figures import sweep_panels
+from thaw.cli.jobs import Job, is_done, job_dir, read_jobs
+from thaw.report.groups import Group, axes, swept
+from thaw.report.search import importance_table
+from thaw.report.sweep import log_summary_to_wandb, summarize
+from thaw.report.sweep_figures import search_panels, sweep_panels
+from thaw.start import run_composed
 
 
 def test_any_swept_key_is_an_axis_and_seeds_are_averaged(tmp_path):
@@ -30,10 +33,10 @@ def test_any_swept_key_is_an_axis_and_seeds_are_averaged(tmp_path):
     assert axes(swept(jobs)) == ["task.learning_rate"]
     summarize(tmp_path, jobs, "val/f1")
     table = (tmp_path / "summary.md").read_text().splitlines()
-    assert table[0] == "| task.learning_rate | runs | test/f1 | seconds |"
+    assert table[0] == "| task.learning_rate | runs | val/f1 | test/f1 | seconds |"
     assert table[2:] == [
-        "| 1e-4 | 2 | 0.7500 ± 0.0707 | 2.0 ± 0.0 |",
-        "| 1e-3 | 2 | 0.5500 ± 0.0707 | 2.0 ± 0.0 |",
+        "| 1e-4 | 2 | 0.1000 ± 0.0000 ★ | 0.7500 ± 0.0707 | 2.0 ± 0.0 |",
+        "| 1e-3 | 2 | 0.1000 ± 0.0000 | 0.5500 ± 0.0707 | 2.0 ± 0.0 |",
     ]
     assert (tmp_path / "summary.png").read_bytes().startswith(b"\x89PNG")
     assert [row["test/f1"] for row in rows_of(tmp_path)] == ["0.5", "0.6", "0.7", "0.8"]
@@ -62,11 +65,93 @@ def test_sweeps_of_names_of_two_keys_and_of_seeds_alone_are_drawn(tmp_path):
     ],
 )
 def test_values_that_span_a_factor_of_ten_are_drawn_on_a_logarithmic_axis(values, scale):
-    panels, _ = sweep_panels([({"x": v}, [0.5], [2.0]) for v in values], ["x"], "test/f1")
+    table = [Group((v,), [Job("0", {"x": v}, {"val/f1": 0.5})]) for v in values]
+    panels, _ = sweep_panels(table, ["x"], {"val/f1": "val/f1"})
     axes = Figure().subplots()
-    panels[0](axes)
+    panels["val/f1 against x"](axes)
     assert axes.get_xscale() == scale
     assert [tick.get_text() for tick in axes.get_xticklabels()] == values
+
+
+@pytest.mark.parametrize(("mode", "chosen"), [("max", "1"), ("min", "2")])
+def test_the_best_by_validation_is_marked_with_its_test_score_and_a_command(tmp_path, mode, chosen):
+    # The test would choose otherwise: job 0.
+    for number, (val, test) in enumerate([(0.5, 0.9), (0.8, 0.6), (0.4, 0.7)]):
+        job(tmp_path, str(number), f"x={number}", metrics={"val/f1": val, "test/f1": test})
+        (tmp_path / str(number) / "model").mkdir()
+    summarize(tmp_path, read_jobs(tmp_path), "val/f1", mode)
+    told, page = (tmp_path / "summary.md").read_text(), (tmp_path / "report.html").read_text()
+    marked = [line for line in told.splitlines() if "★ |" in line]
+    assert [line.split(" | ")[0] for line in marked] == [f"| {chosen}"]
+    command = f"python -m thaw.predict run={tmp_path / chosen} input=new.csv output=out.csv"
+    assert command in told
+    assert command in page
+    assert page.count("★ <b>best</b>") == 1
+
+
+def test_folds_are_not_compared_and_without_validation_nothing_is_chosen(tmp_path):
+    for number in range(2):
+        job(tmp_path / "folds", str(number), f"data.fold={number}", metrics=scores(0.5))
+        job(tmp_path / "test", str(number), f"x={number}", metrics={"test/f1": 0.5})
+    for name in ("folds", "test"):
+        summarize(tmp_path / name, read_jobs(tmp_path / name), "val/f1")
+        assert "★" not in (tmp_path / name / "summary.md").read_text()
+
+
+def test_a_job_without_validation_stays_in_the_summary_and_is_not_chosen(tmp_path):
+    job(tmp_path, "0", "x=1", metrics={"test/f1": 0.9})
+    job(tmp_path, "1", "x=2", metrics={"val/f1": 0.5, "test/f1": 0.4})
+    summarize(tmp_path, read_jobs(tmp_path), "val/f1")
+    rows = (tmp_path / "summary.md").read_text().splitlines()[2:]
+    assert rows == ["| 1 | 1 |  | 0.9000 |  |", "| 2 | 1 | 0.5000 ★ | 0.4000 |  |"]
+
+
+def test_a_search_draws_its_trials_and_the_importance_of_its_parameters(tmp_path):
+    distributions = pytest.importorskip("optuna").distributions
+    space = {
+        "task.learning_rate": distributions.LogUniformDistribution(1e-5, 1e-3),
+        "data.batch_size": distributions.CategoricalDistribution((16, 32)),
+    }
+    for number in range(8):
+        rate, size = 1.2345678e-5 * 1.7**number, (16, 32)[number % 2]
+        typed = (f"task.learning_rate={rate}", f"data.batch_size={size}")
+        metrics = {"val/f1": number / 10, "test/f1": 0.5, "fit_seconds": 2.0}
+        job(tmp_path, str(number), *typed, metrics=metrics)
+    summarize(tmp_path, read_jobs(tmp_path), "val/f1", "max", space)
+    page = (tmp_path / "report.html").read_text()
+    rows = importance_table(read_jobs(tmp_path), space, "val/f1", "max").rows
+    assert rows[0][0] == "task.learning_rate"
+    assert sum(share for _, share in rows) == pytest.approx(1)
+    assert "parameter importance" in page
+    assert "val/f1 against task.learning_rate" in page
+    assert ">1.23e-05<" in page
+    best = (tmp_path / "summary.md").read_text().splitlines()[2]
+    assert best == "| 0.000507 | 32 | 1 | 0.7000 ★ | 0.5000 | 2.0 |"
+    assert importance_table(read_jobs(tmp_path)[:4], space, "val/f1", "max") is None
+    assert importance_table([], space, "val/f1", "max") is None
+
+
+def test_trials_stand_on_the_axis_of_their_distribution_without_a_line():
+    trials = [
+        Group((rate, size), [Job(rate, {}, {"val/f1": value})])
+        for rate, size, value in [("1e-5", "16", 0.1), ("3e-5", "32", 0.4), ("2e-5", "16", 0.3)]
+    ]
+    names = ["task.learning_rate", "data.batch_size"]
+    panels = search_panels(trials, names, "val/f1", {"task.learning_rate"}, trials[1])
+    rates, sizes = Figure().subplots(1, 2)
+    panels["val/f1 against task.learning_rate"](rates)
+    panels["val/f1 against data.batch_size"](sizes)
+    assert (rates.get_xscale(), sizes.get_xscale()) == ("log", "linear")
+    assert rates.get_lines() == []
+    assert [*rates.collections[-1].get_offsets()[0]] == [3e-5, 0.4]
+    assert [tick.get_text() for tick in sizes.get_xticklabels()] == ["16", "32"]
+
+
+def test_a_job_that_is_done_tells_a_resumed_search_its_score(tmp_path):
+    job(tmp_path, "0", "x=1", metrics=scores(0.5))
+    cfg = OmegaConf.create({"resume": str(tmp_path), "run_dir": str(tmp_path / "0")})
+    assert is_done(cfg)
+    assert run_composed(OmegaConf.merge(cfg, {"monitor": "val/f1"})) == 0.1
 
 
 def test_a_failed_job_and_a_killed_one_are_in_the_summary(tmp_path):

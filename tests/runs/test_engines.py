@@ -56,13 +56,16 @@ def test_a_launchers_jobs_may_have_processes_of_their_own(overrides, tmp_path):
 def test_optuna_searches_over_the_watched_metric(overrides, tmp_path):
     searched = ("data.batch_size=", "task.learning_rate=")  # what is typed is not searched
     options = [w for w in overrides if not w.startswith(searched)]
+    space = (
+        "hydra.sweeper.params={task.learning_rate: 'tag(log, interval(1e-4, 1e-2))', "
+        "data.batch_size: 'choice(8, 16)'}"
+    )
     done, sweep = sweep_of(
         *options,
         "hparams_search=optuna",
         "hydra.sweeper.n_trials=4",
         "trainer.max_epochs=1",
-        "hydra.sweeper.params={task.learning_rate: 'tag(log, interval(1e-4, 1e-2))', "
-        "data.batch_size: 'choice(8, 16)'}",
+        space,
         cwd=tmp_path,
         start=new_python,
     )
@@ -74,6 +77,23 @@ def test_optuna_searches_over_the_watched_metric(overrides, tmp_path):
     top = max(rows, key=lambda r: float(r["val/f1"]))
     assert f"best_value: {float(top['val/f1'])}" in best
     assert f"data.batch_size: {top['data.batch_size']}" in best
+    page = (sweep / "report.html").read_text()
+    assert "val/f1 against task.learning_rate" in page
+
+    # A killed search goes on: its trials are drawn again, and those that are done are not repeated.
+    (sweep / "3" / "metrics.json").unlink()
+    search = (f"resume={sweep}", "hydra.sweeper.n_trials=5", space)
+    done, again = sweep_of(*search, cwd=tmp_path, start=new_python)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert again == sweep
+    assert done.stdout.count("done before") == 3
+    assert len(rows_of(sweep)) == 5
+    assert rows_of(sweep)[:3] == rows[:3]
+    for key in ("task.learning_rate", "data.batch_size", "val/f1"):  # the same trial, run again
+        assert rows_of(sweep)[3][key] == rows[3][key]
+    done, _ = sweep_of(*search, "hydra.sweeper.sampler.seed=null", cwd=tmp_path, start=new_python)
+    assert done.returncode == 2
+    assert "this search has no seed, so its trials cannot be drawn again" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -183,17 +183,21 @@ def test_training_stops_early_when_the_watched_metric_stands_still(run, caplog):
         "callbacks.early_stopping.patience=2",
     )
     assert metrics_of(directory)["steps"] == 3 * 8
-    assert "stopped early, after step 24: Monitored metric val/f1 did not improve" in caplog.text
+    assert (
+        "(24 steps); training ended: early stopping: Monitored metric val/f1 did not improve"
+        in caplog.text
+    )
     assert "the weights of step 8 are the result, the best by val/f1" in caplog.text
 
 
 def test_the_learning_curve_counts_steps_that_are_done(run):
     directory = run("trainer.max_epochs=1", "trainer.val_check_interval=1.0")
     axes = Figure().subplots()
-    curves(directory / "metrics.csv")[0](axes)
-    train, validation = axes.get_lines()
+    curves(directory / "metrics.csv", "val/f1", chosen=8)["loss against steps"](axes)
+    train, validation, chosen = axes.get_lines()
     assert [*train.get_xdata()] == [*range(1, 9)]
     assert [*validation.get_xdata()] == [8]
+    assert ([*chosen.get_xdata()], chosen.get_label()) == ([8, 8], "chosen, step 8")
 
 
 COMET = "lightning.pytorch.loggers.CometLogger"  # a logger that is no extra of thaw
@@ -223,7 +227,7 @@ def test_what_the_trainer_refuses_is_said_in_a_line(run, monkeypatch, options, m
 def test_more_steps_than_epochs_hold_are_warned_of(run, caplog, epochs, steps):
     directory = run("trainer.max_steps=9", f"trainer.max_epochs={epochs}")
     assert metrics_of(directory)["steps"] == steps
-    assert ("8 of trainer.max_steps=9 steps were made" in caplog.text) == (epochs == 1)
+    assert ("before trainer.max_steps=9; max_epochs=-1: no limit" in caplog.text) == (epochs == 1)
 
 
 def test_the_progress_report_can_be_turned_off(run, capsys):

@@ -1,6 +1,7 @@
 """task=sequence: the objective against transformers, and the data it accepts."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from transformers.trainer_pt_utils import LabelSmoother
 
 from helpers.tiny import sentences, write_csv
 from thaw.data.sequence import SequenceData
-from thaw.encoder.freeze import HeadOnly
+from thaw.encoder.freeze import HeadOnly, LastBlocks
 from thaw.errors import ThawError
 from thaw.tasks.sequence import SequenceClassification
 
@@ -115,6 +116,19 @@ def test_frozen_modules_keep_their_dropout_off_in_training(tiny_bert):
     task.eval().train()
     assert not any(m.training for m in task.model.bert.encoder.modules())
     assert task.model.classifier.training
+
+
+def test_a_frozen_sentence_encoder_points_to_what_is_better(tiny_bert, tmp_path, caplog):
+    shutil.copytree(tiny_bert, tmp_path / "sentences")
+    (tmp_path / "sentences" / "modules.json").write_text("[]")
+    make_task(tiny_bert, freeze=HeadOnly())
+    make_task(tmp_path / "sentences", freeze=LastBlocks(1))
+    assert "task=setfit" not in caplog.text
+    for freeze in (HeadOnly(), LastBlocks(0)):
+        caplog.clear()
+        make_task(tmp_path / "sentences", freeze=freeze)
+        assert "task=setfit task.shots=null freeze=head" in caplog.text
+        assert "freeze=last freeze.blocks=1" in caplog.text
 
 
 def test_a_checkpoint_without_a_head_says_what_starts_fresh(tiny_bert, caplog):

@@ -114,7 +114,8 @@ def require_own(own: Sequence[str], argv: Sequence[str], origin: Path) -> None:
         or "data.reader=" in w  # also within the overrides that a program of several runs is given
         or (key_of(w) == "data" and "reader" in w)
     ]
-    if code := [w for w in code if w not in argv]:
+    replaced = {key_of(w) for w in argv if group_of(w) == "hydra"}
+    if code := [w for w in code if w not in argv and key_of(w) not in replaced]:
         raise ThawError(f"resume={origin} names code to run: type {shlex.join(code)} again.")
 
 

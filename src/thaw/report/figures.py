@@ -19,14 +19,38 @@ from rich.markup import escape
 from rich.table import Table
 
 from thaw.data.entities import KINDS
-from thaw.report.sections import cell_text, score_tables
-from thaw.storage.files import atomic
+from thaw.report.sections import Image, cell_text, score_tables
 
 Panel = Callable[[Axes], None]  # draws on the axes it is given
 
 
-def confusion_figure(confusion: Sequence[Sequence[int]], labels: Sequence[str], path: Path) -> None:
-    """Draws a confusion matrix, with true classes in rows and counts in the cells.
+def image(
+    title: str,
+    panels: Mapping[str, Panel],
+    size: tuple[float, float] = (5, 3.8),
+    shown: bool = True,
+    note: str = "",
+) -> Image:
+    """Draws a figure as PNG, with its panels side by side, and each panel as SVG.
+
+    Args:
+        title: heading in the report.
+        panels: functions that draw, by the alternative text of what they draw.
+        size: width and height of a panel in inches.
+        shown: whether the report shows the figure.
+        note: sentence below the title.
+    """
+    figure = Figure(figsize=(size[0] * len(panels), size[1]), layout="constrained")
+    for axes, draw in zip(np.ravel(figure.subplots(1, len(panels))), panels.values(), strict=True):
+        draw(axes)
+    png = io.BytesIO()
+    figure.savefig(png, dpi=150, format="png")
+    drawn = {alt: svg(draw, size) for alt, draw in panels.items()} if shown else {}
+    return Image(title, png.getvalue(), drawn, note)
+
+
+def confusion_figure(confusion: Sequence[Sequence[int]], labels: Sequence[str]) -> Image:
+    """Returns a confusion matrix, with true classes in rows and counts in the cells.
 
     The colour of a cell is its fraction of the row. Names are drawn for up to 30 classes, counts
     for up to 15.
@@ -34,47 +58,45 @@ def confusion_figure(confusion: Sequence[Sequence[int]], labels: Sequence[str], 
     counts = np.asarray(confusion)
     fractions = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     size = min(3.2 + 0.5 * len(labels), 16)
-    figure = Figure(figsize=(size + 0.8, size), layout="constrained")
-    axes = figure.subplots()
-    image = axes.imshow(fractions, cmap="Blues", vmin=0, vmax=1)
-    figure.colorbar(image, label="share of the true class", shrink=0.8)
-    if len(labels) <= 30:
-        short = tick_labels(labels)
-        axes.set_xticks(range(len(labels)), short, rotation=45 if len(labels) > 3 else 0)
-        axes.set_yticks(range(len(labels)), short)
-    if len(labels) <= 15:
-        for (i, j), count in np.ndenumerate(counts):
-            colour = "white" if fractions[i, j] > 0.5 else "black"
-            axes.text(j, i, f"{count:,}", ha="center", va="center", color=colour)
-    which = "" if len(labels) <= 30 else ", by number in the order of labels"
-    axes.set(xlabel=f"predicted{which}", ylabel=f"true{which}", title="Confusion matrix, test")
-    save(figure, path)
+
+    def draw(axes: Axes) -> None:
+        cells = axes.imshow(fractions, cmap="Blues", vmin=0, vmax=1)
+        axes.figure.colorbar(cells, ax=axes, label="share of the true class", shrink=0.8)
+        if len(labels) <= 30:
+            short = tick_labels(labels)
+            axes.set_xticks(range(len(labels)), short, rotation=45 if len(labels) > 3 else 0)
+            axes.set_yticks(range(len(labels)), short)
+        if len(labels) <= 15:
+            for (i, j), count in np.ndenumerate(counts):
+                colour = "white" if fractions[i, j] > 0.5 else "black"
+                axes.text(j, i, f"{count:,}", ha="center", va="center", color=colour)
+        which = "" if len(labels) <= 30 else ", by number in the order of labels"
+        axes.set(xlabel=f"predicted{which}", ylabel=f"true{which}", title="Confusion matrix, test")
+
+    # The report shows the matrix as a table, whose numbers can be read aloud and copied.
+    return image("confusion", {"confusion matrix": draw}, (size + 0.8, size), shown=False)
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Writes a figure as PNG."""
-    with atomic(path) as aside:
-        figure.savefig(aside, dpi=150, format="png")
-
-
-def error_figure(counts: Mapping[str, Mapping[str, int]], path: Path) -> None:
-    """Draws, for each entity type, how many entities were found and which errors were made.
+def error_figure(counts: Mapping[str, Mapping[str, int]]) -> Image:
+    """Returns, for each entity type, how many entities were found and which errors were made.
 
     Only the 40 types with the most entities are drawn.
     """
     types = sorted(counts, key=lambda kind: sum(counts[kind].values()))[-40:]
-    figure = Figure(figsize=(8, 1.6 + 0.4 * len(types)), layout="constrained")
-    axes = figure.subplots()
-    left = np.zeros(len(types))
     colours = ("#2f6db3", "#e8a33d", "#f3d07a", "#b8bcc2", "#c8553d")
-    for kind, colour in zip(KINDS, colours, strict=True):
-        values = np.array([counts[name].get(kind, 0) for name in types])
-        axes.barh(range(len(types)), values, left=left, color=colour, label=kind)
-        left += values
-    axes.set_yticks(range(len(types)), tick_labels(types))
-    axes.set(xlabel="entities, gold and spurious", title="Entities found, test")
-    figure.legend(loc="outside lower center", ncols=len(KINDS), frameon=False)
-    save(figure, path)
+
+    def draw(axes: Axes) -> None:
+        left = np.zeros(len(types))
+        for kind, colour in zip(KINDS, colours, strict=True):
+            values = np.array([counts[name].get(kind, 0) for name in types])
+            axes.barh(range(len(types)), values, left=left, color=colour, label=kind)
+            left += values
+        axes.set_yticks(range(len(types)), tick_labels(types))
+        axes.set(xlabel="entities, gold and spurious", title="Entities found, test")
+        axes.figure.legend(loc="outside lower center", ncols=len(KINDS), frameon=False)
+
+    size = (8, 1.6 + 0.4 * len(types))
+    return image("errors", {"entities found and errors": draw}, size, shown=False)
 
 
 def tick_labels(names: Sequence[str]) -> list[str]:
@@ -83,20 +105,7 @@ def tick_labels(names: Sequence[str]) -> list[str]:
     return [name.replace("$", r"\$") for name in short]
 
 
-def learning_curve_figure(metrics_csv: Path, path: Path) -> None:
-    """Draws training loss, validation loss and validation scores against optimizer steps."""
-    save(draw_beside(curves(metrics_csv)), path)
-
-
-def draw_beside(panels: Sequence[Panel], height: float = 3.8) -> Figure:
-    """Returns a figure with `panels` side by side, `height` inches high."""
-    figure = Figure(figsize=(5 * len(panels), height), layout="constrained")
-    for axes, draw in zip(np.ravel(figure.subplots(1, len(panels))), panels, strict=True):
-        draw(axes)
-    return figure
-
-
-def svg(draw: Panel, height: float = 3.4) -> str:
+def svg(draw: Panel, size: tuple[float, float]) -> str:
     """Returns a panel as an SVG image that follows the reader's light or dark theme."""
     ink = "#010203"  # stands for the theme's colour, so nothing else may have it
     settings: Any = dict.fromkeys(
@@ -105,7 +114,7 @@ def svg(draw: Panel, height: float = 3.4) -> str:
     # Text stays text, and the same figure always gives the same file.
     settings |= {"svg.fonttype": "none", "svg.hashsalt": "thaw", "legend.framealpha": 0.0}
     with rc_context(settings):
-        figure = Figure(figsize=(5, height), layout="constrained")
+        figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots()
         draw(axes)
         axes.spines[["top", "right"]].set_visible(False)
@@ -115,11 +124,20 @@ def svg(draw: Panel, height: float = 3.4) -> str:
     return file.getvalue().replace(ink, "currentColor").replace("<defs>", style + "<defs>", 1)
 
 
-def curves(metrics_csv: Path) -> list[Panel]:
+def learning_curve(metrics_csv: Path, monitor: str, chosen: float | None = None) -> Image:
+    """Returns the figure of `curves`, or a note that metrics.csv was not kept."""
+    if not metrics_csv.exists():
+        return Image("learning curve", note="No learning curve was kept; logger=csv keeps it.")
+    return image("learning curve", curves(metrics_csv, monitor, chosen))
+
+
+def curves(metrics_csv: Path, monitor: str, chosen: float | None) -> dict[str, Panel]:
     """Returns panels of the loss and of the validation scores against optimizer steps.
 
-    Returns:
-        One panel, or two if the file has validation scores.
+    Args:
+        metrics_csv: file of the logger csv.
+        monitor: the watched metric, which is drawn beside the usual scores.
+        chosen: the step whose weights are the result, which is marked; None: the last one.
     """
     with open(metrics_csv, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -147,12 +165,17 @@ def curves(metrics_csv: Path) -> list[Panel]:
         finish(axes)
 
     def finish(axes: Axes) -> None:
+        if chosen is not None:
+            axes.axvline(chosen, color="#c8553d", linestyle=":", label=f"chosen, step {chosen:.0f}")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.legend()
 
-    known = ("val/f1", "val/accuracy", "val/precision", "val/recall")
-    scores = [key for key in known if rows and key in rows[0]]
-    return [loss, score] if scores else [loss]
+    known = dict.fromkeys(("val/f1", "val/accuracy", "val/precision", "val/recall", monitor))
+    scores = [
+        k for k in known if k != "val/loss" and rows and k.startswith("val/") and k in rows[0]
+    ]
+    shown = {"scores of validation against steps": score} if scores else {}
+    return {"loss against steps": loss} | shown
 
 
 def reliability_panel(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> Panel:

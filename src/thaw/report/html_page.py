@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from thaw.report.sections import CLASSES, Findings, Table, cell_text
+from thaw.report.sections import CLASSES, Findings, Section, cell_text, readable
 
 if TYPE_CHECKING:
     import jinja2
@@ -48,7 +48,7 @@ def environment() -> "jinja2.Environment":
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters |= {"cell": cell_text, "uri": data_uri}
+    found.filters |= {"cell": cell_text, "uri": data_uri, "readable": readable}
     found.globals |= {"open_rows": OPEN, "classes": CLASSES}
     return found
 
@@ -72,10 +72,11 @@ def sweep_page(
     name: str,
     jobs: Sequence["Job"],
     keys: Sequence[str],
-    summary: Table,
-    panels: Sequence[str],
+    scores: Sequence[str],
+    sections: Sequence[Section],
     reports: Collection[str],
-    sections: Sequence[Table] = (),
+    best: str = "",
+    usage: Sequence[tuple[str, str]] = (),
 ) -> str:
     """Returns the report of a sweep as HTML.
 
@@ -83,11 +84,12 @@ def sweep_page(
         name: name of the sweep's directory.
         jobs: all jobs of the sweep.
         keys: swept keys.
-        summary: table with a row for each group of jobs that differ in seed or fold alone; its
-            title is the name of the score.
-        panels: SVG images.
+        scores: metrics that are shown of each job.
+        sections: the summary, with a row for each group of jobs that differ in seed or fold alone,
+            and figures.
         reports: names of the jobs that have a report.html in their directory.
-        sections: further tables.
+        best: name of the best job, which is marked; "" if none is.
+        usage: what one does with it, each with the command.
     """
     page = environment().get_template("sweep.html")
     first = jobs[0].values if jobs else {}
@@ -96,10 +98,11 @@ def sweep_page(
         name=name,
         jobs=jobs,
         keys=keys,
-        summary=summary,
-        panels=panels,
-        reports=reports,
+        scores=scores,
         sections=sections,
+        reports=reports,
+        best=best,
+        usage=usage,
         same=same,
         done=sum(job.status == "done" for job in jobs),
         finished=now(),

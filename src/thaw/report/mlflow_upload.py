@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from thaw.report.sections import Findings, cell_text
+from thaw.report.sections import Findings, Image, cell_text
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import MLFlowLogger
@@ -18,8 +18,11 @@ def log_run_to_mlflow(
     """Sends scores, tables, figures and report of a run, and with `logger.mlflow.log_model=true`
     its model; then ends the run of MLflow."""
     client, run_id = logger.experiment, str(logger.run_id)
+    for name, value in found.facts:
+        client.set_tag(run_id, name, value)
     logger.log_metrics(dict(metrics), step=int(metrics.get("steps", 0)))
-    for section in [*found.scores, *found.sections]:
+    tables = [s for s in found.sections if not isinstance(s, Image)]  # images are among the files
+    for section in [*found.scores, *tables]:
         table = section.table()
         columns: dict[str, list[Any]] = {}
         for i, name in enumerate(table.columns):

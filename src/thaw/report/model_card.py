@@ -25,6 +25,7 @@ def model_card(
     data: DataSummary,
     sizes: Mapping[str, str],
     checkpoint: Path,
+    trained: str,
 ) -> str:
     """Returns the text of a model card: metadata for the Hub, recipe, scores, labels and limits.
 
@@ -37,6 +38,7 @@ def model_card(
         data: what was understood of the data.
         sizes: number of texts in each split, as text.
         checkpoint: directory of the model that was fine-tuned.
+        trained: epochs that were trained, of those that were asked for.
     """
     from huggingface_hub import ModelCard, ModelCardData
 
@@ -65,7 +67,7 @@ def model_card(
         metadata,
         template_path=str(TEMPLATE),
         title=title,
-        recipe=markdown(["recipe", ""], recipe(cfg, sizes, known).items()),
+        recipe=markdown(["recipe", ""], recipe(cfg, sizes, known, trained).items()),
         code=code,
         scores=markdown(["metric", "test"], scores.items()),
         labels=markdown(["label", *data.splits], labels),
@@ -75,7 +77,7 @@ def model_card(
 
 
 def recipe(
-    cfg: Mapping[str, Any], sizes: Mapping[str, str], known: Mapping[str, Any]
+    cfg: Mapping[str, Any], sizes: Mapping[str, str], known: Mapping[str, Any], trained: str
 ) -> dict[str, Any]:
     """Returns how a model was trained, by name."""
     data, task, trainer = cfg["data"], cfg["task"], cfg["trainer"]
@@ -91,7 +93,7 @@ def recipe(
         **{k: cfg[k]["_target_"].rpartition(".")[2] for k in ("optimizer", "schedule") if k in cfg},
         "warm-up": f"{s} steps" if (s := task.get("warmup_steps")) else str(task["warmup_ratio"]),
         "batch size": data["batch_size"] * trainer["accumulate_grad_batches"],
-        "epochs": trainer["max_epochs"],
+        "epochs trained": trained,
         "max tokens": data["max_tokens"],
         "seed": str(cfg["seed"]),
     }

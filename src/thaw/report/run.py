@@ -13,13 +13,23 @@ import torch
 from omegaconf import OmegaConf
 
 from thaw.encoder.blocks import parameter_rows
-from thaw.report.figures import curves, learning_curve_figure, metrics_table, svg
+from thaw.report.figures import learning_curve, metrics_table
 from thaw.report.html_page import now, run_page
 from thaw.report.model_card import model_card
 from thaw.report.model_dir import export, freeze_text, loading_code
-from thaw.report.sections import Findings, Section, Table, data_tables, headline, score_tables
+from thaw.report.sections import (
+    Findings,
+    Image,
+    Section,
+    Table,
+    data_tables,
+    headline,
+    score_tables,
+    warning_table,
+)
 from thaw.report.test_results import TestResults
 from thaw.storage.files import write_atomic
+from thaw.training.ended import epochs_of, trained, why_ended
 from thaw.training.run_dir import Run
 
 log = logging.getLogger(__name__)
@@ -63,17 +73,23 @@ def write_run(
         data.summary(),
         data.sizes(),
         Path(data.tokenizer.name_or_path),
+        trained(task.trainer),
     )
     # First: what would be missed most.
     target = directory / "model"
     model = task.strategy.exported(task.model, directory)
     export(model, data.tokenizer, data.max_tokens, card, target, task.complete_export)
-    sections = task.write_test(directory, data, test) if test else []
-    if (directory / "metrics.csv").exists():
-        learning_curve_figure(directory / "metrics.csv", directory / "learning_curve.png")
+    sections = [
+        learning_curve(directory / "metrics.csv", run.config["monitor"], metrics.get("best_step")),
+        *(task.write_test(directory, data, test) if test else []),
+        *task.findings(metrics),
+    ]
+    for section in sections:
+        if isinstance(section, Image) and section.png:
+            write_atomic(directory / section.file, section.png)
     summary = json.dumps(data.summary().numbers(), indent=2)
     write_atomic(directory / "data.json", summary + "\n")
-    findings = findings_of(run, task, data, metrics, [*sections, *task.findings(metrics)])
+    findings = findings_of(run, task, data, metrics, sections)
     write_atomic(directory / "report.html", run_page(findings))
     # Last: its presence says that the run is finished.
     write_atomic(directory / "metrics.json", json.dumps(metrics, indent=2) + "\n")
@@ -89,7 +105,6 @@ def findings_of(
     run_dir, cfg = run.dir, run.config
     score = headline(metrics, cfg["monitor"])
     names, *parts = parameter_rows(task)
-    csv_file = run_dir / "metrics.csv"
     return Findings(
         title=f"{task_name(cfg)} on {data.name}",
         facts=[
@@ -97,19 +112,32 @@ def findings_of(
             ("freeze", freeze_text(cfg["freeze"])),
             ("seed", str(cfg["seed"])),
             ("texts", ", ".join(f"{v} {k}" for k, v in data.sizes().items())),
+            ("epochs trained", trained(task.trainer)),
+            ("training ended", why_ended(task.trainer)),
+            ("weights", weights(task.trainer, metrics, cfg["monitor"])),
             ("finished", now()),
         ],
         headline=None if score is None else (score, metrics[score]),
         numbers=[(n, f"{metrics[k]:,.{d}f}{unit}") for k, n, unit, d in TOOK if k in metrics],
         scores=score_tables(metrics),
-        sections=[*sections, *data_tables(data.summary())],
-        curves=[svg(panel) for panel in curves(csv_file)] if csv_file.exists() else [],
+        sections=[*sections, *warning_table(run.warnings), *data_tables(data.summary())],
         trains=Table("what trained", names, parts),
         usage=usage(run_dir, task, data),
         config=shown_config(cfg),
         environment=machine(task)
         | json.loads((run_dir / "versions.json").read_text(encoding="utf-8")),
     )
+
+
+def weights(trainer: Any, metrics: Mapping[str, float], monitor: str) -> str:
+    """Returns which weights are tested and exported: those of the best step, or the last ones."""
+    step = metrics.get("best_step")
+    if step is None:
+        return "of the last step"
+    epochs = epochs_of(trainer, step)
+    when = f", after {epochs:.4g} epochs" if epochs else ""
+    score = f" ({monitor} {metrics[monitor]:.4f})" if monitor in metrics else ""
+    return f"of step {step:.0f}{when}, the best by validation{score}"
 
 
 def shown_config(cfg: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Holds what a run found as tables, which `report.html` and W&B both show.
+"""Holds what a run found as tables and figures, which `report.html`, W&B and MLflow show.
 
 This module does not import torch, because a sweep's report is written without it.
 """
@@ -25,7 +25,6 @@ class Table:
         rows: cells of each row, one for each column.
         note: sentence below the title.
         examples: whether the rows are texts to read rather than numbers.
-        images: names and SVG images that stand above the rows.
     """
 
     kind: ClassVar[str] = "table"
@@ -34,7 +33,6 @@ class Table:
     rows: Sequence[Sequence[Any]]
     note: str = ""
     examples: bool = False
-    images: Sequence[tuple[str, str]] = ()
 
     def table(self) -> "Table":
         """Returns itself, as other sections return theirs."""
@@ -87,26 +85,6 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A figure.
-
-    Attributes:
-        title: heading of the figure in the report, and its key in W&B.
-        svg: the figure as SVG.
-        data: table of what it shows.
-    """
-
-    kind: ClassVar[str] = "picture"
-    title: str
-    svg: str
-    data: Table
-
-    def table(self) -> Table:
-        """Returns what the figure shows as a table."""
-        return self.data
-
-
-@dataclass(frozen=True)
 class Piece:
     """A part of a sentence: an entity, or the text between two.
 
@@ -147,7 +125,31 @@ def piece_text(piece: Piece) -> str:
     return f"[{piece.text}]({piece.label}, {piece.kind})" if piece.label else piece.text
 
 
-Section = Table | Counts | Picture | Sentences
+@dataclass(frozen=True)
+class Image:
+    """A figure; `thaw.report.figures.image` draws one.
+
+    Attributes:
+        title: heading of the section in the report.
+        png: the figure as PNG, which is written as `file`; empty: there is none.
+        panels: parts of the figure as SVG, which the report shows side by side where there is room,
+            by their alternative text; empty: the report does not show it.
+        note: sentence below the title.
+    """
+
+    kind: ClassVar[str] = "image"
+    title: str
+    png: bytes = b""
+    panels: Mapping[str, str] = field(default_factory=dict)
+    note: str = ""
+
+    @property
+    def file(self) -> str:
+        """Name of the PNG file in the run directory, and key in W&B."""
+        return f"{self.title.replace(' ', '_')}.png"
+
+
+Section = Table | Counts | Sentences | Image
 
 
 @dataclass(frozen=True)
@@ -160,8 +162,7 @@ class Findings:
         headline: name and value of the run's main score; None if it has no metric.
         numbers: names and values of the time, steps and memory that the run took.
         scores: scores of the test, or of validation if there was no test.
-        sections: tables, matrices and sentences that the task found.
-        curves: SVG images of the learning curve; empty without metrics.csv.
+        sections: the learning curve, what the task found, and what was understood of the data.
         trains: table of the parts of the model that trained.
         usage: purposes, each with the command or code that serves it.
         config: composed config as YAML.
@@ -174,7 +175,6 @@ class Findings:
     numbers: Sequence[tuple[str, str]]
     scores: Sequence[Table]
     sections: Sequence[Section]
-    curves: Sequence[str]
     trains: Table
     usage: Sequence[tuple[str, str]]
     config: str
@@ -202,7 +202,18 @@ def data_tables(summary: DataSummary) -> list[Table]:
         ),
     ]
     labels = summary.label_rows()
-    return found + ([Table("labels", ("label", *summary.splits), labels)] if labels else [])
+    if not labels:
+        return found
+    first = next(iter(summary.splits))
+    total = sum(row[1] for row in labels) or 1
+    rows = [[*row, f"{row[1] / total:.1%}"] for row in labels]
+    return [*found, Table("labels", ("label", *summary.splits, f"share of {first}"), rows)]
+
+
+def warning_table(warnings: Sequence[str]) -> list[Table]:
+    """Returns a table of what a run warned of, each sentence once; none if there was nothing."""
+    rows = [[sentence] for sentence in dict.fromkeys(warnings)]
+    return [Table("warnings", ("of this run",), rows, examples=True)] if rows else []
 
 
 def score_tables(metrics: Mapping[str, float]) -> list[Table]:
@@ -234,6 +245,15 @@ def cell_text(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value))
     return "" if value is None else str(value)
+
+
+def readable(value: str) -> str:
+    """Returns a number of many digits with three of them, such as 0.000213; another value as it
+    is."""
+    try:
+        return f"{float(value):.3g}" if len(value) > 8 else value
+    except ValueError:
+        return value
 
 
 def shortened(text: str, characters: int = CHARACTERS) -> str:

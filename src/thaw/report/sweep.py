@@ -6,6 +6,7 @@ This module does not import torch, because Hydra loads it with every command.
 import csv
 import json
 import logging
+import shlex
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,19 +16,19 @@ from typing import Any
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from thaw.cli.exit import fail
 from thaw.cli.jobs import FAILED, Job, read_jobs
 from thaw.cli.processes import launch
 from thaw.cli.secrets import redacted_text
 from thaw.errors import ThawError
-from thaw.report.sections import Table, headline
+from thaw.report.groups import AVERAGED, SECONDS, Group, axes, best_of, groups, scores_of, swept
+from thaw.report.search import importance_table, logarithmic, require_repeatable, search_space
+from thaw.report.sections import Image, Section, Table, readable
 from thaw.storage.files import atomic, write_atomic
 
 log = logging.getLogger(__name__)
-SECONDS = "fit_seconds"
-AVERAGED = ("seed", "data.fold")  # keys that mean and standard deviation are taken over
 
 
 class Summary(Callback):
@@ -53,6 +54,11 @@ class Summary(Callback):
             )
         if config.resume is not None and not (Path(config.resume) / "multirun.yaml").is_file():
             fail(f"resume={config.resume}: no sweep there, such as multirun/<date>/<time>.")
+        if search_space(config) is not None:
+            require_repeatable(config)
+            notes = Path(config.hydra.sweep.dir) / "multirun.yaml"
+            notes.parent.mkdir(parents=True, exist_ok=True)
+            OmegaConf.save(config, notes)  # as Hydra's own sweeper does, and Optuna's does not
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         if config.hydra.mode != RunMode.MULTIRUN or job_return.status != JobStatus.FAILED:
@@ -70,7 +76,8 @@ class Summary(Callback):
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         sweep = Path(config.hydra.sweep.dir)
         jobs = read_jobs(sweep)
-        summarize(sweep, jobs, str(config.monitor))
+        space = search_space(config)
+        summarize(sweep, jobs, str(config.monitor), str(config.monitor_mode), space)
         log_summary_to_wandb(config, sweep)
         print(f"sweep directory: {sweep}")
         if bad := [job for job in jobs if job.status != "done"]:
@@ -78,99 +85,100 @@ class Summary(Callback):
             sys.exit(1)  # an Exception would become a warning here
 
 
-def summarize(sweep: Path, jobs: Sequence[Job], monitor: str) -> None:
+def summarize(
+    sweep: Path,
+    jobs: Sequence[Job],
+    monitor: str,
+    mode: str = "max",
+    space: Mapping[str, Any] | None = None,
+) -> None:
     """Writes the summary of a sweep as CSV, Markdown, PNG and report.html, and prints it.
 
     Args:
         sweep: directory of the sweep.
         jobs: jobs of the sweep.
-        monitor: name of the watched metric; the summary has the test's metric of that name if there
-            is one.
+        monitor: name of the watched metric, by which the best job is chosen.
+        mode: "max" or "min", which value of it is better.
+        space: distribution of each parameter of a search; None: the sweep is none.
     """
-    keys = swept(jobs)
-    score = score_of(jobs, monitor)
-    write_csv(sweep / "summary.csv", jobs, keys)
-    table = groups(jobs, keys, score)
-    write_atomic(sweep / "summary.md", markdown(jobs, keys, table, score))
-    print("\n" + (sweep / "summary.md").read_text(encoding="utf-8"))
-    if table:
-        from thaw.report.sweep_figures import sweep_figure
-
-        sweep_figure(points(keys, table), axes(keys), score, sweep / "summary.png")
-    write_page(sweep, jobs, monitor)
+    write_csv(sweep / "summary.csv", jobs, swept(jobs))
+    told = write_page(sweep, jobs, monitor, mode, space)
+    write_atomic(sweep / "summary.md", told)
+    print("\n" + told)
 
 
 def write_page(
-    sweep: Path, jobs: Sequence[Job], monitor: str, sections: Sequence[Table] = ()
-) -> None:
-    """Writes the report.html of a sweep.
+    sweep: Path,
+    jobs: Sequence[Job],
+    monitor: str,
+    mode: str = "max",
+    space: Mapping[str, Any] | None = None,
+    further: Sequence[Section] = (),
+) -> str:
+    """Writes summary.png and report.html of a sweep; for the other arguments see `summarize`.
 
     Args:
-        sweep: directory of the sweep.
-        jobs: jobs of the sweep.
-        monitor: name of the watched metric, see `summarize`.
-        sections: further tables below the jobs.
+        further: sections below the figures.
+
+    Returns:
+        The summary as Markdown.
     """
     from thaw.report.html_page import sweep_page
 
-    keys, score = swept(jobs), score_of(jobs, monitor)
-    table, panels = groups(jobs, keys, score), list[str]()
+    keys, scores = swept(jobs), scores_of(jobs, monitor)
+    table = groups(jobs, keys, scores)
+    # Folds validate on different texts: none of them is better for its score.
+    best = None if "data.fold" in axes(keys) else best_of(table, scores[0], mode)
+    if space is not None:  # the trials of a search, the best first
+        table = [group for group in table if group.numbers(scores[0])]
+        table.sort(key=lambda g: statistics.mean(g.numbers(scores[0])), reverse=mode == "max")
+    summary, usage = summary_table(keys, table, scores, best), use_of(sweep, best, scores)
+    sections = list[Section]()
     if table:
-        from thaw.report.figures import svg
-        from thaw.report.sweep_figures import sweep_panels
-
-        drawn, lines = sweep_panels(points(keys, table), axes(keys), score)
-        panels = [svg(panel, 3.4 + 0.2 * lines) for panel in drawn]
+        sections = figures(jobs, keys, table, scores, mode, space, best)
+        write_atomic(sweep / "summary.png", next(s.png for s in sections if isinstance(s, Image)))
     reports = {job.name for job in jobs if (sweep / job.name / "report.html").exists()}
-    summary = summary_table(keys, table, score)
-    page = sweep_page(sweep.name, jobs, keys, summary, panels, reports, sections)
+    chosen = best[1].name if best else ""
+    sections = [summary, *sections, *further]
+    page = sweep_page(sweep.name, jobs, keys, scores, sections, reports, chosen, usage)
     write_atomic(sweep / "report.html", page)
+    told = "".join(f"\n{what}\n\n    {command}\n" for what, command in usage)
+    return markdown(jobs, keys, summary) + told
 
 
-def swept(jobs: Sequence[Job]) -> list[str]:
-    """Returns the keys whose values differ between jobs, in the order they were typed."""
-    typed = dict.fromkeys(key for job in jobs for key in job.values)
-    return [key for key in typed if len({job.values.get(key) for job in jobs}) > 1]
+def figures(
+    jobs: Sequence[Job],
+    keys: Sequence[str],
+    table: Sequence[Group],
+    scores: Sequence[str],
+    mode: str,
+    space: Mapping[str, Any] | None,
+    best: tuple[Group, Job] | None,
+) -> list[Section]:
+    """Returns the figure of a sweep, and of a search also the importance of its parameters; for the
+    arguments see `summarize`."""
+    from thaw.report.sweep_figures import search_figure, sweep_figure
+
+    if space is None:
+        titles = {score: score for score in scores} | {SECONDS: "seconds of training"}
+        return [sweep_figure(table, axes(keys), titles)]
+    drawn = search_figure(table, axes(keys), scores[0], logarithmic(space), best and best[0])
+    importance = importance_table(jobs, space, scores[0], mode)
+    return [drawn, *([importance] if importance else [])]
 
 
-def axes(keys: Sequence[str]) -> list[str]:
-    """Returns the swept keys without seed and fold, or with them if nothing else is swept."""
-    return [key for key in keys if key not in AVERAGED] or list(keys)
-
-
-def score_of(jobs: Sequence[Job], monitor: str) -> str:
-    """Returns the metric of the summary: `headline` of the first finished job, else `monitor`."""
-    first = next((job.metrics for job in jobs if job.metrics), {})
-    return headline(first, monitor) or monitor
-
-
-Row = tuple[tuple[str, ...], list[float], list[float]]  # values of `axes`, scores, seconds
-
-
-def groups(jobs: Sequence[Job], keys: Sequence[str], score: str) -> list[Row]:
-    """Returns scores and seconds of the finished jobs, grouped by the values of `axes(keys)`."""
-    found: dict[tuple[str, ...], tuple[list[float], list[float]]] = {}
-    for job in jobs:
-        if score in job.metrics:
-            group = tuple(job.values.get(key, "") for key in axes(keys))
-            scores, seconds = found.setdefault(group, ([], []))
-            scores.append(job.metrics[score])
-            seconds.append(job.metrics.get(SECONDS, float("nan")))
-    order = sorted(found, key=lambda group: [sortable(value) for value in group])
-    return [(group, *found[group]) for group in order]
-
-
-def points(keys: Sequence[str], table: Sequence[Row]) -> list[Any]:
-    """Returns groups as the figures take them, with the values of their keys by name."""
-    return [(dict(zip(axes(keys), g, strict=True)), s, t) for g, s, t in table]
-
-
-def sortable(value: str) -> tuple[bool, float, str]:
-    """Returns a sort key that orders numbers by value and puts other values after them."""
-    try:
-        return False, float(value), ""
-    except ValueError:
-        return True, 0.0, value
+def use_of(
+    sweep: Path, best: tuple[Group, Job] | None, scores: Sequence[str]
+) -> list[tuple[str, str]]:
+    """Returns the best job with its scores, and the command that predicts with its model; none if
+    there is no best job with a model."""
+    if best is None or not (sweep / best[1].name / "model").is_dir():
+        return []
+    job = best[1]
+    found = ", ".join(f"{key} {job.metrics[key]:.4f}" for key in scores if key in job.metrics)
+    run = shlex.quote(f"run={sweep.absolute() / job.name}")
+    command = f"python -m thaw.predict {run} input=new.csv output=out.csv"
+    return [(f"The best by {scores[0]} is job {job.name}: {found}. To use it:", command)]
 
 
 def write_csv(path: Path, jobs: Sequence[Job], keys: Sequence[str]) -> None:
@@ -185,9 +193,8 @@ def write_csv(path: Path, jobs: Sequence[Job], keys: Sequence[str]) -> None:
             writer.writerow([job.name, job.status, *values, *numbers, job.reason])
 
 
-def markdown(jobs: Sequence[Job], keys: Sequence[str], table: Sequence[Row], score: str) -> str:
+def markdown(jobs: Sequence[Job], keys: Sequence[str], summary: Table) -> str:
     """Returns the summary in Markdown: a row for each group, and the jobs that did not finish."""
-    summary = summary_table(keys, table, score)
     lines = [f"| {' | '.join(summary.columns)} |", f"|{'---|' * len(summary.columns)}"]
     lines += [f"| {' | '.join(map(str, row))} |" for row in summary.rows]
     if bad := [job for job in jobs if job.status != "done"]:
@@ -200,24 +207,48 @@ def markdown(jobs: Sequence[Job], keys: Sequence[str], table: Sequence[Row], sco
     return "\n".join(lines) + "\n"
 
 
-def summary_table(keys: Sequence[str], table: Sequence[Row], score: str) -> Table:
-    """Returns a table with mean and standard deviation of each group.
+def summary_table(
+    keys: Sequence[str],
+    table: Sequence[Group],
+    scores: Sequence[str],
+    best: tuple[Group, Job] | None,
+) -> Table:
+    """Returns a table with mean and standard deviation of each group, the best marked.
 
     If only seeds or folds were swept, each run has a row, and the row "all" has their mean.
+
+    Args:
+        keys: swept keys.
+        table: groups of jobs.
+        scores: metrics of the table, that of the choice first.
+        best: the best group, and its best job.
     """
     if len(table) > 1 and set(keys) <= set(AVERAGED):
         every = ("all", *[""] * (len(axes(keys)) - 1))
-        scores = [value for _, values, _ in table for value in values]
-        table = [*table, (every, scores, [value for _, _, values in table for value in values])]
+        table = [*table, Group(every, [job for group in table for job in group.jobs])]
     rows = [
-        [*group, len(scores), spread(scores, 4), spread(seconds, 1)]
-        for group, scores, seconds in table
+        [
+            *map(readable, group.values),
+            len(group.jobs),
+            *(spread(group.numbers(score), 4) for score in scores),
+            spread(group.numbers(SECONDS), 1),
+        ]
+        for group in table
     ]
-    return Table(score, (*axes(keys), "runs", score, "seconds"), rows)
+    note = ""
+    if best:
+        row = rows[next(i for i, group in enumerate(table) if group is best[0])]
+        row[len(axes(keys)) + 1] += " ★"
+        note = f"★ is the best by {scores[0]}."
+    several = any(len(group.jobs) > 1 for group in table)
+    title = "mean and standard deviation" if several else "scores"
+    return Table(title, (*axes(keys), "runs", *scores, "seconds"), rows, note)
 
 
 def spread(values: Sequence[float], digits: int) -> str:
     """Returns the mean as text, and the standard deviation if there are several values."""
+    if not values:
+        return ""
     mean = f"{statistics.mean(values):.{digits}f}"
     return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
 

@@ -1,65 +1,69 @@
-"""Draws the scores and the training time of a sweep."""
+"""Draws the scores and the training time of a sweep, and the trials of a search."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 
-from thaw.report.figures import Panel, draw_beside, save, tick_labels
+from thaw.report.figures import Panel, image, tick_labels
+from thaw.report.groups import Group
+from thaw.report.sections import Image, readable
 
-# The values of the swept keys, and the scores and seconds of the runs that have these values.
-Point = tuple[Mapping[str, str], Sequence[float], Sequence[float]]
+HIGHEST = 3.6  # inches of a panel, without its legend
 
 
-def sweep_figure(
-    rows: Sequence[Point],
-    axes: Sequence[str],
-    score: str,
-    path: Path,
-) -> None:
-    """Draws score and training time against the first swept key.
+def positions_of(values: Sequence[str]) -> tuple[dict[str, float], bool]:
+    """Returns where values stand on an axis, and whether all of them are numbers."""
+    try:
+        return {value: float(value) for value in values}, True
+    except ValueError:
+        return {value: float(i) for i, value in enumerate(dict.fromkeys(values))}, False
+
+
+def set_ticks(panel: Axes, position_of: Mapping[str, float]) -> None:
+    """Labels an axis with the values themselves, at an angle where they would overlap."""
+    if len(position_of) <= 12:
+        labels = tick_labels([readable(value) for value in position_of])
+        tilted = sum(map(len, labels)) > 30
+        panel.set_xticks(
+            list(position_of.values()),
+            labels,
+            rotation=40 if tilted else 0,
+            ha="right" if tilted else "center",
+        )
+
+
+def sweep_figure(table: Sequence[Group], axes: Sequence[str], titles: Mapping[str, str]) -> Image:
+    """Returns a figure of metrics against the first swept key, each in a panel.
 
     Each combination of values of the other keys has a line.
 
     Args:
-        rows: scores and seconds of each group of runs, with the values of its swept keys.
+        table: groups of jobs.
         axes: swept keys; the first is the horizontal axis.
-        score: name of the score.
-        path: PNG file to write.
+        titles: title of each metric.
     """
-    panels, lines = sweep_panels(rows, axes, score)
-    figure = draw_beside(panels, 3.8 + 0.2 * lines)
-    runs = max(len(scores) for _, scores, _ in rows)
-    if runs > 1:
-        figure.suptitle(f"mean and standard deviation of up to {runs} runs", fontsize=10)
-    save(figure, path)
+    panels, lines = sweep_panels(table, axes, titles)
+    runs = max(len(group.jobs) for group in table)
+    note = f"Mean and standard deviation of up to {runs} runs." if runs > 1 else ""
+    return image("summary", panels, (5, HIGHEST + 0.2 * lines), note=note)
 
 
 def sweep_panels(
-    rows: Sequence[Point],
-    axes: Sequence[str],
-    score: str,
-) -> tuple[list[Panel], int]:
-    """Returns panels of score and training time against the first swept key; see `sweep_figure`.
-
-    Returns:
-        The two panels, and the number of lines in each.
-    """
+    table: Sequence[Group], axes: Sequence[str], titles: Mapping[str, str]
+) -> tuple[dict[str, Panel], int]:
+    """Returns the panels of `sweep_figure`, and the number of lines in each."""
     key = axes[0] if axes else ""
-    ticks = list(dict.fromkeys(row[0].get(key, "") for row in rows))
-    try:
-        positions, marker = [float(tick) for tick in ticks], "o-"
-    except ValueError:
-        positions, marker = [float(i) for i in range(len(ticks))], "o"  # no line between names
-    position_of = dict(zip(ticks, positions, strict=True))
-    lines: dict[str, list] = {}
-    for values, scores, seconds in rows:
-        name = ", ".join(f"{k}={values[k]}" for k in axes[1:])
-        lines.setdefault(name, []).append((position_of[values.get(key, "")], scores, seconds))
-
-    logarithmic = min(positions) > 0 and max(positions) >= 10 * min(positions)
+    ticks = list(dict.fromkeys(next(iter(group.values), "") for group in table))
+    position_of, numeric = positions_of(ticks)
+    positions = list(position_of.values())
+    lines: dict[str, list[Group]] = {}
+    for group in table:
+        name = ", ".join(f"{k}={v}" for k, v in zip(axes[1:], group.values[1:], strict=True))
+        lines.setdefault(name, []).append(group)
+    logarithmic = numeric and min(positions) > 0 and max(positions) >= 10 * min(positions)
 
     def shifted(x: float, line: int) -> float:
         """Returns `x` moved a little to the side, so that error bars do not hide each other."""
@@ -67,22 +71,66 @@ def sweep_panels(
         low, high = min(positions), max(positions)
         return x * (high / low) ** part if logarithmic else x + (high - low) * part
 
-    def draw(panel: Axes, column: int, title: str) -> None:
-        for line, (name, points) in enumerate(lines.items()):
-            means = [np.mean(p[column]) for p in points]
-            errors = [np.std(p[column], ddof=1) if len(p[column]) > 1 else 0.0 for p in points]
-            x = [shifted(p[0], line) for p in points]
+    def draw(panel: Axes, metric: str) -> None:
+        for line, (name, found) in enumerate(lines.items()):
+            found = [group for group in found if group.numbers(metric)]
+            numbers = [group.numbers(metric) for group in found]
+            means = [np.mean(n) for n in numbers]
+            errors = [np.std(n, ddof=1) if len(n) > 1 else 0.0 for n in numbers]
+            x = [shifted(position_of[next(iter(g.values), "")], line) for g in found]
+            marker = "o-" if numeric else "o"  # no line between names
             panel.errorbar(x, means, yerr=errors, fmt=marker, capsize=3, label=name or None)
-        panel.set(xlabel=key, ylabel=title)
+        panel.set(xlabel=key, ylabel=titles[metric])
         if logarithmic:
             panel.set_xscale("log")
             panel.minorticks_off()
-        if len(positions) <= 12:
-            panel.set_xticks(positions, tick_labels(ticks))
-        if column == 2:
+        set_ticks(panel, position_of)
+        if "seconds" in titles[metric]:
             panel.set_ylim(bottom=0)
         if len(lines) > 1:
             panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), frameon=False)
 
-    titles = {1: score, 2: "seconds of training"}
-    return [partial(draw, column=n, title=t) for n, t in titles.items()], len(lines)
+    against = key or "one value"
+    drawn = {f"{title} against {against}": partial(draw, metric=m) for m, title in titles.items()}
+    return drawn, len(lines)
+
+
+def search_figure(table: Sequence[Group], axes: Sequence[str], *shown: Any) -> Image:
+    """Returns the figure of `search_panels`."""
+    panels = search_panels(table, axes, *shown)
+    return image("summary", panels, (5, HIGHEST), note="Each point is a trial, ★ the best.")
+
+
+def search_panels(
+    table: Sequence[Group],
+    axes: Sequence[str],
+    score: str,
+    logarithmic: Collection[str],
+    best: Group | None,
+) -> dict[str, Panel]:
+    """Returns a panel for each parameter of a search: the score of all trials against it.
+
+    Args:
+        table: trials, each a group of its own.
+        axes: the parameters.
+        score: name of the score.
+        logarithmic: parameters that are drawn from a logarithmic distribution.
+        best: the trial that is marked.
+    """
+
+    def draw(panel: Axes, place: int) -> None:
+        position_of, numeric = positions_of([group.values[place] for group in table])
+        x = [position_of[group.values[place]] for group in table]
+        y = [float(np.mean(group.numbers(score))) for group in table]
+        panel.scatter(x, y, alpha=0.7)
+        if best is not None:
+            n = next(i for i, group in enumerate(table) if group is best)
+            panel.scatter(x[n], y[n], marker="*", s=160, color="#c8553d")
+        if axes[place] in logarithmic:
+            panel.set_xscale("log")
+        elif not numeric or len(position_of) <= 5:
+            set_ticks(panel, position_of)
+            panel.margins(x=0.2)
+        panel.set(xlabel=axes[place], ylabel=score)
+
+    return {f"{score} against {key}": partial(draw, place=n) for n, key in enumerate(axes)}

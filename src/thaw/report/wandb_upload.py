@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from thaw.report.sections import Counts, Findings, Table, cell_text
+from thaw.report.sections import Counts, Findings, Image, Table, cell_text
 from thaw.training.loggers import LateWandb
 
 if TYPE_CHECKING:
@@ -23,14 +23,17 @@ def log_run_to_wandb(
     import wandb
 
     run = logger.start() if isinstance(logger, LateWandb) else logger.experiment
-    run.summary.update(dict(metrics))
+    run.summary.update(dict(found.facts) | dict(metrics))
     parts: dict[str, Any] = {"report": wandb.Html(str(run_dir / "report.html"), inject=False)}
     for table in found.scores:
         parts[table.title] = as_wandb(table)
         if table.title == "per label":
             parts |= bars(table)
     for section in found.sections:
-        if isinstance(section, Counts):
+        if isinstance(section, Image):
+            if section.png:
+                parts[section.file] = wandb.Image(str(run_dir / section.file))
+        elif isinstance(section, Counts):
             parts |= chart(section)
         else:
             parts[section.title] = as_wandb(section.table())

@@ -56,10 +56,10 @@ def atomic(path: Path, shared: bool = False) -> Iterator[Path]:
         remove(partial)
 
 
-def write_atomic(path: Path, text: str) -> None:
-    """Writes a text file, whole or not at all."""
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Writes a file, whole or not at all; text as UTF-8."""
     with atomic(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def put(partial: Path, path: Path) -> None:

@@ -300,10 +300,10 @@ class EncoderTask(EncoderModule):
         return {}
 
     def write_test(self, run_dir: Path, data: Any, test: TestResults) -> list[Section]:
-        """Writes predictions and figures of the test into a run directory.
+        """Writes predictions of the test into a run directory.
 
         Returns:
-            Sections of the report, such as the errors.
+            Sections of the report, such as the errors; the caller writes figures among them.
         """
         raise NotImplementedError
 

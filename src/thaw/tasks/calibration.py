@@ -16,7 +16,7 @@ from torchmetrics.functional.classification import (
 )
 
 from thaw.errors import ThawError
-from thaw.report.sections import Table
+from thaw.report.sections import Section, Table
 from thaw.tasks.predictors.decision import HALF
 
 log = logging.getLogger(__name__)
@@ -192,8 +192,10 @@ def threshold_table(metrics: Mapping[str, float]) -> Table:
     return Table("thresholds", ("label", "threshold", "F1 at 0.5", "F1 tuned"), rows, note)
 
 
-def calibration_sections(metrics: Mapping[str, float], curves: Mapping[str, Curve]) -> list[Table]:
-    """Returns what calibration changed as a section of the report, if there was one.
+def calibration_sections(
+    metrics: Mapping[str, float], curves: Mapping[str, Curve]
+) -> list[Section]:
+    """Returns what calibration changed, as a table and a figure, if there was one.
 
     Args:
         metrics: content of metrics.json.
@@ -201,19 +203,14 @@ def calibration_sections(metrics: Mapping[str, float], curves: Mapping[str, Curv
     """
     if not curves:
         return []
-    from thaw.report.figures import reliability_panel, svg
+    from thaw.report.figures import image, reliability_panel
 
-    rows, images = [], []
+    rows, panels = [], {}
     for split in dict.fromkeys(key.partition("/")[0] for key in curves):
         after, raw = f"{split}/ece", f"{split}/ece_before"
         rows.append([split, metrics[raw], metrics[after]])
-        panel = reliability_panel(
-            {
-                f"{raw} {metrics[raw]:.4f}": curves[raw],
-                f"{after} {metrics[after]:.4f}": curves[after],
-            }
-        )
-        images.append((f"reliability, {split}", svg(panel)))
+        named = {f"{key} {metrics[key]:.4f}": curves[key] for key in (raw, after)}
+        panels[f"reliability, {split}"] = reliability_panel(named)
     note = f"The last layer is divided by {metrics['temperature']:.4f}, found on validation."
     columns = ("split", "expected calibration error before", "after")
-    return [Table("calibration", columns, rows, note, images=images)]
+    return [Table("calibration", columns, rows, note), image("reliability", panels)]

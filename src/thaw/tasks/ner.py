@@ -160,8 +160,8 @@ class TokenClassification(EncoderTask):
         return TestResults(metrics, dict(sorted(self.gather_test_outputs())))
 
     def write_test(self, run_dir: Path, data: Any, test: TestResults) -> list[Section]:
-        """Writes `predictions.jsonl`, a sentence a row, `errors.jsonl`, an entity a row, and
-        `errors.png`; returns what became of the entities, and the sentences with most errors."""
+        """Writes `predictions.jsonl`, a sentence a row, and `errors.jsonl`, an entity a row;
+        returns what became of the entities, and the sentences with most errors."""
         from thaw.report.figures import error_figure
 
         sentences, strict = data.rows["test"], self.scores.strict
@@ -195,7 +195,6 @@ class TokenClassification(EncoderTask):
                     )
                 if found_errors:
                     wrong.append((len(found_errors), -row, differences))
-        error_figure(counts, run_dir / "errors.png")
         shown = heapq.nlargest(SHOWN, wrong, key=lambda sentence: sentence[:2])
         note = f"{len(wrong):,} of {len(test.outputs):,} sentences of the test have errors"
         note += f"; the {SHOWN} with the most." if len(wrong) > SHOWN else "; most errors first."
@@ -203,6 +202,7 @@ class TokenClassification(EncoderTask):
         pairs = [self.side_by_side(sentences, -row, found) for _, row, found in shown]
         return [
             Counts("entities", "type", "outcome", list(counts), KINDS, table),
+            error_figure(counts),
             Sentences("errors", pairs, note),
         ]
 

@@ -19,7 +19,7 @@ from thaw.cli.watched_metric import NUMBERS
 from thaw.encoder.first_token import first_token_only
 from thaw.encoder.load import load_fresh
 from thaw.errors import ThawError
-from thaw.report.sections import ERRORS, Picture, Section, Table, shortened
+from thaw.report.sections import ERRORS, Section, Table, shortened
 from thaw.report.test_results import TestResults
 from thaw.tasks.losses import labels_and_inputs
 from thaw.tasks.metrics import Spearman
@@ -124,12 +124,11 @@ class Regression(TextTask):
     def write_test(self, run_dir: Path, data: Any, test: TestResults) -> list[Section]:
         """Writes `predictions.parquet`, one row a text, and `scatter.png`; returns the scatter of
         predictions against labels, and the largest errors."""
-        from thaw.report.figures import draw_beside, save, scatter, svg
+        from thaw.report.figures import image, scatter
 
         self.write_predictions(run_dir, data, test, lambda number: {"prediction": number})
         texts = data.rows["test"]
         points = [(texts.labels[row], number) for row, number in test.outputs.items()]
-        save(draw_beside([scatter(points)], 4.6), run_dir / "scatter.png")
         errors = ((abs(n - texts.labels[row]), -row) for row, n in test.outputs.items())
         rows = [
             [*map(shortened, texts.texts[-row]), texts.labels[-row], test.outputs[-row], error]
@@ -137,10 +136,8 @@ class Regression(TextTask):
         ]
         names = [*data.columns.text, "label", "prediction", "error"]
         note = f"The largest of {len(points):,} texts first."
-        title = "predictions against labels"
-        table = Table(title, ("label", "prediction"), points)
         return [
-            Picture(title, svg(scatter(points), 4.6), table),
+            image("scatter", {"predictions against labels": scatter(points)}, (4.6, 4)),
             Table("errors", names, rows, note, examples=True),
         ]
 

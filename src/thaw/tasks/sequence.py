@@ -3,6 +3,7 @@
 Shapes: B batch, T tokens, C labels.
 """
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from pydantic import PositiveInt
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 
+from thaw.encoder.blocks import encoder
 from thaw.encoder.first_token import first_token_only
 from thaw.errors import ThawError
 from thaw.tasks.base import Smoothing
@@ -18,6 +20,8 @@ from thaw.tasks.losses import class_weight_tensor
 from thaw.tasks.predictors.sequence import SequencePredictor
 from thaw.tasks.text_classifier import TextClassifier, load_classifier
 from thaw.tasks.text_task import Pooling
+
+log = logging.getLogger(__name__)
 
 
 class SequenceClassification(TextClassifier):
@@ -67,6 +71,16 @@ class SequenceClassification(TextClassifier):
         super().__init__(model, labels, multi_label, weights, **options)
         self.label_smoothing = label_smoothing
         self.read_windows(window_stride, window_pooling, windows_at_once)
+        parts = encoder(model)
+        trains = self.unfreeze_stages or any(p.requires_grad for m in parts for p in m.parameters())
+        if not trains and (Path(checkpoint) / "modules.json").exists():
+            # MiniLM on Rotten Tomatoes: F1 0.728 of [CLS], 0.790 of TF-IDF, 0.764 of the mean.
+            log.warning(
+                "this checkpoint is a sentence encoder, whose [CLS] state was not trained to stand "
+                "for a text, and freeze leaves it so: a bag of words may score higher. Better are "
+                "task=setfit task.shots=null freeze=head, which classifies the sentence's "
+                "embedding, or freeze=last freeze.blocks=1"
+            )
 
     def loss_weight(self, labels: Tensor) -> Tensor | float:
         if self.class_weights is None or self.multi_label:

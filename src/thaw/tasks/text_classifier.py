@@ -114,8 +114,8 @@ class TextClassifier(DecidingTask):
         )
 
     def write_test(self, run_dir: Path, data: Any, test: TestResults) -> list[Section]:
-        """Writes `predictions.parquet`, one row a text, and `confusion.png`; returns the confusion
-        matrix, and the wrong predictions that the model was surest of."""
+        """Writes `predictions.parquet`, one row a text; returns the confusion matrix, and the
+        wrong predictions that the model was surest of."""
         texts, wrong = data.rows["test"], []
         predictions = self.write_predictions(
             run_dir,
@@ -130,9 +130,9 @@ class TextClassifier(DecidingTask):
         if test.confusion is not None:
             from thaw.report.figures import confusion_figure
 
-            confusion_figure(test.confusion, self.labels, run_dir / "confusion.png")
             sides = (self.labels, self.labels, test.confusion)
             sections.append(Counts("confusion matrix", "gold", "predicted", *sides))
+            sections.append(confusion_figure(test.confusion, self.labels))
         rows = [
             [*map(shortened, texts.texts[-row]), texts.labels[-row], prediction, sure]
             for sure, row, prediction in heapq.nlargest(ERRORS, wrong, key=lambda w: w[:2])

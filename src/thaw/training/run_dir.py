@@ -4,7 +4,7 @@ import json
 import logging
 import platform
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -17,7 +17,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from thaw import __version__
 from thaw.cli.check import plain
 from thaw.cli.kept_config import keep_config, kept_config
-from thaw.cli.secrets import redacted
+from thaw.cli.secrets import redacted, redacted_text
 from thaw.errors import ThawError
 from thaw.storage.files import write_atomic
 from thaw.training.callbacks.graceful_stop import exit_on_signals
@@ -40,6 +40,7 @@ class Run:
         writes: whether this process writes there, as the first one does.
         ckpt_path: the checkpoint to resume from; None: the run starts at the first step.
         logged_rows: of a resumed run, number of steps whose logged numbers stay; None: a new run.
+        warnings: what was warned of since the run was opened, which grows.
     """
 
     dir: Path
@@ -47,6 +48,24 @@ class Run:
     writes: bool
     ckpt_path: Path | None = None
     logged_rows: int | None = None
+    warnings: Sequence[str] = ()
+
+
+@contextmanager
+def kept_warnings() -> Iterator[list[str]]:
+    """Yields a list that gets what thaw warns of within."""
+    found: list[str] = []
+
+    class Keeper(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            found.append(redacted_text(record.getMessage()))
+
+    keeper, logger = Keeper(logging.WARNING), logging.getLogger("thaw")
+    logger.addHandler(keeper)
+    try:
+        yield found
+    finally:
+        logger.removeHandler(keeper)
 
 
 @contextmanager
@@ -69,8 +88,8 @@ def open_run(cfg: Any) -> Iterator[Run]:
             require_free(directory, resumed)
         path, rows = resume_from(cfg, directory, writes) if resumed else (None, None)
         try:
-            with exit_on_signals():
-                yield Run(directory, redacted(plain(cfg)), writes, path, rows)
+            with exit_on_signals(), kept_warnings() as warnings:
+                yield Run(directory, redacted(plain(cfg)), writes, path, rows, warnings)
         except ThawError:
             if writes and not resumed:
                 release(directory)

@@ -19,7 +19,8 @@ from thaw.data.read.sampling.splits import cut
 from thaw.data.read.texts import Texts
 from thaw.errors import ThawError
 from thaw.evaluate import main as evaluate
-from thaw.report.sweep import axes, summarize, swept
+from thaw.report.groups import axes, swept
+from thaw.report.sweep import summarize
 
 
 def texts(labels, groups=(), names=None):
@@ -303,8 +304,8 @@ def test_a_sweep_averages_over_folds_and_over_seeds_and_folds(tmp_path):
     summarize(tmp_path, jobs, "val/f1")
     table = (tmp_path / "summary.md").read_text().splitlines()
     assert table[2:] == [
-        "| 1e-4 | 4 | 1.0500 ± 0.1291 | 2.0 ± 0.0 |",
-        "| 1e-3 | 4 | 0.6500 ± 0.1291 | 2.0 ± 0.0 |",
+        "| 1e-4 | 4 | 0.1000 ± 0.0000 ★ | 1.0500 ± 0.1291 | 2.0 ± 0.0 |",
+        "| 1e-3 | 4 | 0.1000 ± 0.0000 | 0.6500 ± 0.1291 | 2.0 ± 0.0 |",
     ]
 
 
@@ -319,9 +320,9 @@ def test_folds_or_seeds_alone_end_with_their_mean(tmp_path):
         )
     summarize(tmp_path, read_jobs(tmp_path), "val/f1")
     table = (tmp_path / "summary.md").read_text().splitlines()
-    assert table[0] == "| data.fold | runs | test/f1 | seconds |"
-    assert table[2] == "| 0 | 1 | 0.5000 | 2.0 |"
-    assert table[-1] == "| all | 3 | 0.6000 ± 0.1000 | 2.0 ± 0.0 |"
+    assert table[0] == "| data.fold | runs | val/f1 | test/f1 | seconds |"
+    assert table[2] == "| 0 | 1 | 0.1000 | 0.5000 | 2.0 |"
+    assert table[-1] == "| all | 3 | 0.1000 ± 0.0000 | 0.6000 ± 0.1000 | 2.0 ± 0.0 |"
 
 
 def test_the_log_says_which_fold_is_what(tiny_bert, table, caplog):

@@ -1,0 +1,92 @@
+"""Groups the jobs of a sweep that differ in seed or fold alone, and finds the best of them.
+
+This module does not import torch, because a sweep's report is written without it.
+"""
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from thaw.cli.jobs import Job
+from thaw.report.sections import headline
+
+SECONDS = "fit_seconds"
+AVERAGED = ("seed", "data.fold")  # keys that mean and standard deviation are taken over
+
+
+@dataclass(frozen=True)
+class Group:
+    """Finished jobs that differ in seed or fold alone.
+
+    Attributes:
+        values: value of each key of `axes`, in this order.
+        jobs: the jobs.
+    """
+
+    values: tuple[str, ...]
+    jobs: Sequence[Job]
+
+    def numbers(self, metric: str) -> list[float]:
+        """Returns a metric of all jobs that have it."""
+        return [job.metrics[metric] for job in self.jobs if metric in job.metrics]
+
+
+def swept(jobs: Sequence[Job]) -> list[str]:
+    """Returns the keys whose values differ between jobs, in the order they were typed."""
+    typed = dict.fromkeys(key for job in jobs for key in job.values)
+    return [key for key in typed if len({job.values.get(key) for job in jobs}) > 1]
+
+
+def axes(keys: Sequence[str]) -> list[str]:
+    """Returns the swept keys without seed and fold, or with them if nothing else is swept."""
+    return [key for key in keys if key not in AVERAGED] or list(keys)
+
+
+def scores_of(jobs: Sequence[Job], monitor: str) -> list[str]:
+    """Returns the metrics of the summary: the watched one, by which one chooses, and then that of
+    the test; without both, `headline` of the first finished job, else `monitor`."""
+    wanted = dict.fromkeys((monitor, monitor.replace("val/", "test/")))
+    if found := [key for key in wanted if any(key in job.metrics for job in jobs)]:
+        return found
+    first = next((job.metrics for job in jobs if job.metrics), {})
+    return [headline(first, monitor) or monitor]
+
+
+def groups(jobs: Sequence[Job], keys: Sequence[str], scores: Sequence[str]) -> list[Group]:
+    """Returns the finished jobs with one of `scores`, grouped by the values of `axes(keys)`."""
+    found: dict[tuple[str, ...], list[Job]] = {}
+    for job in jobs:
+        if any(score in job.metrics for score in scores):
+            values = tuple(job.values.get(key, "") for key in axes(keys))
+            found.setdefault(values, []).append(job)
+    order = sorted(found, key=lambda group: [sortable(value) for value in group])
+    return [Group(values, found[values]) for values in order]
+
+
+def sortable(value: str) -> tuple[bool, float, str]:
+    """Returns a sort key that orders numbers by value and puts other values after them."""
+    try:
+        return False, float(value), ""
+    except ValueError:
+        return True, 0.0, value
+
+
+def best_of(table: Sequence[Group], score: str, mode: str) -> tuple[Group, Job] | None:
+    """Returns the group with the best mean of a validation score, and its best job.
+
+    None without such a score: who chooses by the test has no test left.
+
+    Args:
+        table: groups of jobs.
+        score: name of the score.
+        mode: "max" or "min", which value of it is better.
+    """
+    sign = 1 if mode == "max" else -1
+    # A mean over fewer jobs than were run would not be comparable.
+    whole = [g for g in table if len(g.numbers(score)) == len(g.jobs)]
+    known = [g for g in whole if all(map(math.isfinite, g.numbers(score)))]
+    if not known or score.startswith("test/"):
+        return None
+    group = max(known, key=lambda g: sign * statistics.mean(g.numbers(score)))
+    return group, max(group.jobs, key=lambda job: sign * job.metrics[score])

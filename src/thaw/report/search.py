@@ -1,0 +1,98 @@
+"""Reads what a search by Optuna draws from, and how much each parameter decided.
+
+Optuna and its plugin are imported within functions, as only a search needs them.
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from omegaconf import DictConfig
+
+from thaw.cli.exit import fail
+from thaw.cli.jobs import Job, direction
+from thaw.report.sections import Table
+
+ENOUGH = 5  # trials; of fewer no importance is computed
+
+
+def search_space(config: DictConfig) -> dict[str, Any] | None:
+    """Returns the distribution of each parameter that a sweep searches; None if it is no search."""
+    sweeper = config.hydra.sweeper
+    if not str(sweeper.get("_target_", "")).endswith(".OptunaSweeper"):
+        return None
+    from hydra_plugins.hydra_optuna_sweeper._impl import create_params_from_overrides
+
+    given = [f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()]
+    typed = list(config.hydra.overrides.task)
+    found, fixed = create_params_from_overrides([*given, *typed])
+    return {key: found[key] for key in found if key not in fixed}  # what is typed is not searched
+
+
+def require_repeatable(config: DictConfig) -> None:
+    """Ends the process if a search cannot be resumed.
+
+    A resumed search draws its trials again, and finds those that are done by their values. That
+    needs a sampler with a seed, and no storage, which has these trials already.
+    """
+    sweeper = config.hydra.sweeper
+    if config.resume is None:
+        return
+    if sweeper.get("storage") is not None:
+        fail(
+            f"resume={config.resume}: a search with hydra.sweeper.storage goes on there. Leave "
+            "resume= out, and name the same hydra.sweeper.storage and hydra.sweeper.study_name."
+        )
+    if (sweeper.get("sampler") or {}).get("seed") is None:
+        fail(
+            f"resume={config.resume}: this search has no seed, so its trials cannot be drawn "
+            "again: start a new one with hydra.sweeper.sampler.seed=1."
+        )
+
+
+def logarithmic(space: Mapping[str, Any]) -> set[str]:
+    """Returns the parameters that are drawn from a logarithmic distribution."""
+    return {key for key, found in space.items() if "Log" in type(found).__name__}
+
+
+def importance_table(
+    jobs: Sequence[Job], space: Mapping[str, Any], score: str, mode: str
+) -> Table | None:
+    """Returns how much each parameter decides a score, by a random forest's mean decrease of
+    impurity (Breiman 2001).
+
+    None if there are fewer than `ENOUGH` finished trials, or if all of them have the same score.
+
+    Args:
+        jobs: trials of the search.
+        space: distribution of each parameter.
+        score: name of the score.
+        mode: "max" or "min", which value of it is better.
+    """
+    import optuna
+
+    done = [job for job in jobs if score in job.metrics and set(space) <= set(job.values)]
+    if len(done) < ENOUGH or len({job.metrics[score] for job in done}) == 1 or not space:
+        return None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    study = optuna.create_study(direction=direction(mode))
+    for job in done:
+        params = {key: value_of(job.values[key], found) for key, found in space.items()}
+        value = job.metrics[score]
+        study.add_trial(
+            optuna.trial.create_trial(params=params, distributions=dict(space), value=value)
+        )
+    # Optuna 2.10's default, fANOVA, does not run with today's numpy.
+    evaluator = optuna.importance.MeanDecreaseImpurityImportanceEvaluator(seed=0)
+    found = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    note = f"How much each parameter decides {score}, by a random forest on {len(done)} trials: a "
+    note += "hint, where trials are few."
+    return Table("parameter importance", ("parameter", "importance"), list(found.items()), note)
+
+
+def value_of(text: str, distribution: Any) -> Any:
+    """Returns the value of a parameter as its distribution has it."""
+    if choices := getattr(distribution, "choices", None):
+        return next(choice for choice in choices if str(choice) == text)
+    return int(text) if "Int" in type(distribution).__name__ else float(text)

@@ -1,0 +1,63 @@
+"""Says when training may end early, why it ended, and how much was trained."""
+
+import math
+from typing import Any
+
+from lightning.pytorch.callbacks import Timer
+
+
+def epochs_of(trainer: Any, steps: float) -> float:
+    """Returns a number of optimizer steps in epochs, after training; 0.0 where an epoch has no
+    known end."""
+    batches = float(trainer.num_training_batches)
+    if not math.isfinite(batches) or not batches:
+        return 0.0
+    return steps / math.ceil(batches / trainer.accumulate_grad_batches)
+
+
+def trained(trainer: Any) -> str:
+    """Returns what was trained: epochs of the epochs that were asked for, and steps."""
+    asked = f" of {trainer.max_epochs}" if (trainer.max_epochs or -1) > 0 else ""
+    epochs = epochs_of(trainer, trainer.global_step)
+    return (
+        f"{epochs:.4g}{asked} ({trainer.global_step:,} steps)"
+        if epochs
+        else (f"{trainer.global_step:,} steps")
+    )
+
+
+def why_ended(trainer: Any) -> str:
+    """Returns why training ended, after it did, with the option that decides it."""
+    for stopping in trainer.early_stopping_callbacks:
+        if why := getattr(stopping, "stopping_reason_message", None):
+            return f"early stopping: {why.partition(' Signaling')[0]}"
+    for timer in trainer.callbacks:
+        if isinstance(timer, Timer) and (timer.time_remaining() or 1) <= 0:
+            return f"trainer.max_time: {timer.time_elapsed():.0f} seconds are over"
+    if 0 < trainer.max_steps <= trainer.global_step:
+        return f"trainer.max_steps={trainer.max_steps} is reached"
+    if trainer.max_epochs is not None and 0 < trainer.max_epochs <= trainer.current_epoch:
+        left = trainer.max_steps > trainer.global_step
+        more = f", before trainer.max_steps={trainer.max_steps}; max_epochs=-1: no limit"
+        return f"trainer.max_epochs={trainer.max_epochs} is reached{more if left else ''}"
+    return "a callback ended it"
+
+
+def early_stopping_plan(trainer: Any) -> list[str]:
+    """Returns, before training, how early stopping may end it, as sentences; none if it cannot."""
+    found = []
+    for stopping in trainer.early_stopping_callbacks:
+        patience, each_epoch = stopping.patience, stopping._check_on_train_epoch_end
+        check, every = trainer.val_check_interval, trainer.check_val_every_n_epoch
+        share = isinstance(check, float) and every is not None
+        per_epoch = 1.0 if each_epoch else int(1 / check) / every if share else None
+        known = per_epoch is not None and trainer.max_epochs is not None and trainer.max_epochs > 0
+        if known and patience >= trainer.max_epochs * per_epoch:
+            continue
+        time = f"{patience} {'epochs' if each_epoch else 'validations'}"
+        time += f" ({patience / per_epoch:.3g} epochs)" if per_epoch and not each_epoch else ""
+        found.append(
+            f"early stopping: training ends before trainer.max_epochs={trainer.max_epochs} when "
+            f"{stopping.monitor} has not improved in {time}; callbacks.early_stopping=null: never"
+        )
+    return found

@@ -1,0 +1,70 @@
+"""Early stopping is announced before training, and why training ended is said after it."""
+
+from types import SimpleNamespace
+
+import lightning.pytorch as pl
+import pytest
+from lightning.pytorch.callbacks import EarlyStopping, Timer
+
+from thaw.training.ended import early_stopping_plan, trained, why_ended
+
+
+def trainer(callbacks=(), **options):
+    return pl.Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        callbacks=[*callbacks],
+        **options,
+    )
+
+
+@pytest.mark.parametrize(
+    ("patience", "options", "said"),
+    [
+        (5, {"max_epochs": 10, "val_check_interval": 0.25}, "5 validations (1.25 epochs)"),
+        (3, {"max_epochs": 10, "val_check_interval": 1.0}, "3 validations (3 epochs)"),
+        (3, {"max_epochs": 10, "check_val_every_n_epoch": 2}, "3 validations (6 epochs)"),
+        (3, {"max_epochs": -1, "max_steps": 90}, "3 validations (3 epochs)"),
+        (3, {"max_epochs": 10, "val_check_interval": 50}, "3 validations; "),
+        (5, {"max_epochs": 1, "val_check_interval": 0.25}, None),
+        (4, {"max_epochs": 4, "val_check_interval": 1.0}, None),
+    ],
+)
+def test_how_early_stopping_may_end_a_run_is_said_before_it(patience, options, said):
+    stopping = EarlyStopping("val/f1", patience=patience, check_on_train_epoch_end=False)
+    sentences = early_stopping_plan(trainer([stopping], **options))
+    assert len(sentences) == (said is not None)
+    for sentence in sentences:
+        assert f"val/f1 has not improved in {said}" in sentence
+        assert f"trainer.max_epochs={options['max_epochs']}" in sentence
+        assert "callbacks.early_stopping=null" in sentence
+    assert early_stopping_plan(trainer(**options)) == []
+
+
+def after(**found):
+    """A Trainer after training, as far as it is looked at."""
+    base = {"global_step": 20, "current_epoch": 2, "max_epochs": 2, "max_steps": -1}
+    base |= {"num_training_batches": 20, "accumulate_grad_batches": 2}
+    return SimpleNamespace(**base | {"early_stopping_callbacks": [], "callbacks": []} | found)
+
+
+def test_why_training_ended_is_said_with_the_option_that_decided():
+    assert why_ended(after()) == "trainer.max_epochs=2 is reached"
+    assert "before trainer.max_steps=30" in why_ended(after(max_steps=30))
+    assert why_ended(after(max_steps=20, max_epochs=None)) == "trainer.max_steps=20 is reached"
+    stopping = SimpleNamespace(stopping_reason_message="val/f1 stood still. Signaling Trainer")
+    assert why_ended(after(early_stopping_callbacks=[stopping])).startswith(
+        "early stopping: val/f1"
+    )
+    timer = Timer("00:00:00:01")
+    timer.time_elapsed = lambda *stage: 2.0
+    assert why_ended(after(callbacks=[timer], max_epochs=9)).startswith("trainer.max_time: 2 sec")
+    assert why_ended(after(max_epochs=-1)) == "a callback ended it"
+
+
+def test_what_was_trained_is_said_in_epochs_of_those_asked_for():
+    assert trained(after()) == "2 of 2 (20 steps)"
+    assert trained(after(global_step=25, max_epochs=10)) == "2.5 of 10 (25 steps)"
+    assert trained(after(max_epochs=-1)) == "2 (20 steps)"
+    assert trained(after(num_training_batches=float("inf"))) == "20 steps"
