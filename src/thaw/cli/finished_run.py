@@ -103,7 +103,7 @@ def require_same(found: Sequence[Finished]) -> None:
         one, two = (
             json.loads((f.model / "config.json").read_text("utf-8")) for f in (first, other)
         )
-        same = ("id2label", "problem_type", "fine_words", "windows")
+        same = ("id2label", "problem_type", "fine_words", "text_windows")
         if any((one.get(key) or None) != (two.get(key) or None) for key in same):
             ours, theirs = (", ".join((c.get("id2label") or {}).values()) for c in (one, two))
             raise ThawError(
@@ -126,7 +126,7 @@ def of_model(model: Path) -> Finished:
     config = json.loads((model / "config.json").read_text(encoding="utf-8"))
     names = [str(name) for name in config.get("architectures") or ()]
     kinds = [(task, data) for end, task, data in KINDS if any(n.endswith(end) for n in names)]
-    if config.get("problem_type") == "regression":
+    if kinds and config.get("problem_type") == "regression":
         kinds = [REGRESSION]
     if (model / "head.safetensors").is_file():
         kinds = [SETFIT]

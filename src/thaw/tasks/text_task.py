@@ -45,12 +45,12 @@ class TextTask(EncoderTask):
         """
         self.window_pooling, self.windows_at_once = pooling, at_once
         if stride is not None:
-            self.model.config.windows = {"stride": stride, "pooling": pooling}
-        elif hasattr(self.model.config, "windows"):
-            del self.model.config.windows
+            self.model.config.text_windows = {"stride": stride, "pooling": pooling}
+        elif hasattr(self.model.config, "text_windows"):
+            del self.model.config.text_windows
 
     def configure_model(self) -> None:
-        if self._device_mesh is not None and hasattr(self.model.config, "windows"):
+        if self._device_mesh is not None and hasattr(self.model.config, "text_windows"):
             raise ThawError("data.long=windows computes windows twice: trainer=ddp.")
         super().configure_model()
 

@@ -30,7 +30,7 @@ class TextPredictor(Predictor):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.windows: Mapping[str, Any] | None = getattr(self.model.config, "windows", None)
+        self.windows: Mapping[str, Any] | None = getattr(self.model.config, "text_windows", None)
         if self.engine == "torch":
             self.prepare()
 
