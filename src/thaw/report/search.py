@@ -30,24 +30,17 @@ def search_space(config: DictConfig) -> dict[str, Any] | None:
 
 
 def require_repeatable(config: DictConfig) -> None:
-    """Ends the process if a search cannot be resumed.
-
-    A resumed search draws its trials again, and finds those that are done by their values. That
-    needs a sampler with a seed, and no storage, which has these trials already.
-    """
+    """Ends the process if a resumed search would not draw the trials again that are done."""
     sweeper = config.hydra.sweeper
-    if config.resume is None:
+    if config.resume is None or (
+        sweeper.get("storage") is None and (sweeper.get("sampler") or {}).get("seed") is not None
+    ):
         return
-    if sweeper.get("storage") is not None:
-        fail(
-            f"resume={config.resume}: a search with hydra.sweeper.storage goes on there. Leave "
-            "resume= out, and name the same hydra.sweeper.storage and hydra.sweeper.study_name."
-        )
-    if (sweeper.get("sampler") or {}).get("seed") is None:
-        fail(
-            f"resume={config.resume}: this search has no seed, so its trials cannot be drawn "
-            "again: start a new one with hydra.sweeper.sampler.seed=1."
-        )
+    fail(
+        f"resume={config.resume}: this search has no seed, so its trials cannot be drawn again, or "
+        "a storage, where it goes on without resume=. Start a new one with "
+        "hydra.sweeper.sampler.seed=1 hydra.sweeper.storage=null."
+    )
 
 
 def logarithmic(space: Mapping[str, Any]) -> set[str]:

@@ -101,7 +101,7 @@ class TextClassifier(EncoderTask):
         self.test_outputs.append((batch["row"].cpu(), found))
 
     def test_results(self) -> TestResults:
-        """Returns scores of each class, and the probabilities (C,) of each text of the test."""
+        """Returns scores and support of each class, and probabilities (C,) of each text."""
         per_class = {k: v.cpu() for k, v in self.per_class.compute().items()}
         self.per_class.reset()
         parts = self.gather_test_outputs()
@@ -109,6 +109,7 @@ class TextClassifier(EncoderTask):
         order = rows.argsort()
         found = torch.cat([p for _, p in parts])[order].tolist()
         confusion = per_class.pop("confusion", None)
+        per_class["support"] = per_class.pop("counts")[:, -1]
         return TestResults(
             metrics={
                 f"test/{name}/{label}": value
