@@ -3,8 +3,10 @@
 Optuna and its plugin are imported within functions, as only a search needs them.
 """
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from omegaconf import DictConfig
@@ -64,28 +66,33 @@ def importance_table(
     """
     import optuna
 
-    done = [job for job in jobs if score in job.metrics and set(space) <= set(job.values)]
-    if len(done) < ENOUGH or len({job.metrics[score] for job in done}) == 1 or not space:
+    done = [job for job in jobs if math.isfinite(job.metrics.get(score, math.nan))]
+    params = [{k: value_of(j.values.get(k, ""), d) for k, d in space.items()} for j in done]
+    trials = [
+        (p, j.metrics[score]) for p, j in zip(params, done, strict=True) if None not in p.values()
+    ]
+    if len(trials) < ENOUGH or len({value for _, value in trials}) == 1 or not space:
         return None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     study = optuna.create_study(direction=direction(mode))
-    for job in done:
-        params = {key: value_of(job.values[key], found) for key, found in space.items()}
-        value = job.metrics[score]
-        study.add_trial(
-            optuna.trial.create_trial(params=params, distributions=dict(space), value=value)
-        )
+    create = partial(optuna.trial.create_trial, distributions=dict(space))
+    study.add_trials([create(params=chosen, value=value) for chosen, value in trials])
     # Optuna 2.10's default, fANOVA, does not run with today's numpy.
     evaluator = optuna.importance.MeanDecreaseImpurityImportanceEvaluator(seed=0)
     found = optuna.importance.get_param_importances(study, evaluator=evaluator)
-    note = f"How much each parameter decides {score}, by a random forest on {len(done)} trials: a "
+    note = (
+        f"How much each parameter decides {score}, by a random forest on {len(trials)} trials: a "
+    )
     note += "hint, where trials are few."
     return Table("parameter importance", ("parameter", "importance"), list(found.items()), note)
 
 
 def value_of(text: str, distribution: Any) -> Any:
-    """Returns the value of a parameter as its distribution has it."""
+    """Returns the value of a parameter as its distribution has it; None if it has no such value."""
     if choices := getattr(distribution, "choices", None):
-        return next(choice for choice in choices if str(choice) == text)
-    return int(text) if "Int" in type(distribution).__name__ else float(text)
+        return next((choice for choice in choices if str(choice) == text), None)
+    try:
+        return int(text) if "Int" in type(distribution).__name__ else float(text)
+    except ValueError:
+        return None
