@@ -3,7 +3,7 @@ import copy
 import pytest
 import torch
 from torch import nn
-from transformers import AutoModel, BertForSequenceClassification
+from transformers import AutoModel, BertForSequenceClassification, BertModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from helpers.architectures import ARCHITECTURES
@@ -140,3 +140,21 @@ def test_every_encoder_trains_as_with_its_eager_attention(name, monkeypatch):
         (y * slope).sum().backward()
     for (key, a), b in zip(ours.named_parameters(), eager.parameters(), strict=True):
         torch.testing.assert_close(a.grad, b.grad, atol=1e-5, rtol=1e-3, msg=key)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_a_compiled_block_trains_with_dropout(attention):
+    config = tiny_config(hidden_dropout_prob=0.5)
+    config._attn_implementation = attention
+    model = BertModel(config, add_pooling_layer=False).train()
+    use_bits(model)
+    model.encoder.layer[0].compile(dynamic=True, backend="aot_eager")
+    for length in (5, 9):
+        ids = torch.randint(5, 20, (3, length))
+        model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state.sum().backward()
+    weight = model.encoder.layer[0].output.dense.weight
+    assert weight.grad is not None
+    assert weight.grad.isfinite().all()
+    model.eval()
+    whole = [model(input_ids=ids).last_hidden_state for _ in range(2)]
+    assert torch.equal(*whole)

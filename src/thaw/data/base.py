@@ -11,11 +11,10 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from thaw.data.contents import require_same_contents
 from thaw.data.encode.positions import require_room
-from thaw.data.encode.token_cache import Rows, cache_key, cached_rows
-from thaw.data.encode.vocabulary import vocabulary
+from thaw.data.encode.token_cache import Rows, cache_key, cached_rows, vocabulary
 from thaw.data.read.labels.names import label_counts
 from thaw.data.split_data import SplitData
-from thaw.data.summary import DataSummary, split_summary
+from thaw.data.summary import DataSummary, SplitSummary
 
 log = logging.getLogger(__name__)
 
@@ -122,17 +121,18 @@ class EncoderData(SplitData):
     def summary(self) -> DataSummary:
         """Returns what was read, left out and cut, and the labels of each split, after `read`."""
         sources = {rows.source.origin: rows.source for rows in self.rows.values() if rows.source}
-        splits = {
-            split: split_summary(
-                rows,
-                self.counts(rows),
-                self.encoded.get(split),
-                self.token_statistics.get(split, {}),
-                str(self.contents.get(split, {}).get("hash", "")),
-            )
-            for split, rows in self.rows.items()
-        }
+        splits = {split: self.split_summary(split) for split in self.rows}
         return DataSummary(str(self.name), self.max_tokens, list(sources.values()), splits)
+
+    def split_summary(self, split: str) -> SplitSummary:
+        """Returns what a split holds."""
+        rows, about = self.rows[split], self.token_statistics.get(split, {})
+        mean = None
+        if split in self.encoded and len(rows):
+            mean = float(self.encoded[split].data.column("length").to_numpy().sum()) / len(rows)
+        labels, longest, cut = dict(self.counts(rows)), about.get("longest"), about.get("cut", 0)
+        content = str(self.contents.get(split, {}).get("hash", ""))
+        return SplitSummary(len(rows), rows.repeats, labels, mean, longest, cut, content)
 
     @property
     def pipeline_options(self) -> dict[str, Any]:

@@ -59,7 +59,8 @@ def require_same_contents(
         files = ", ".join(f"data.{k}={v}" for k, v in sources.items() if isinstance(v, str))
         raise ThawError(
             f"this run began with other data: {'; '.join(changes)}. To go on, make {files} what "
-            "it was again; with the data as it is now it is a new run: leave resume= out."
+            "it was again; with the data as it is now it is a new run: instead of resume= type the "
+            "options that this one was started with (.hydra/overrides.yaml in its directory)."
         )
 
 

@@ -56,7 +56,10 @@ class MaskedLanguageModelData(StreamedData):
                 "as encoders like BERT have: model=minilm, or another model.checkpoint."
             )
         if not self.tokenizer.is_fast:
-            raise ThawError(f"{options['tokenizer']} has no tokenizer.json, which task=mlm needs.")
+            raise ThawError(
+                f"{options['tokenizer']} has no tokenizer.json, which task=mlm needs: name another "
+                "model.checkpoint."
+            )
         probe = self.tokenizer("a", return_special_tokens_mask=True)
         first = probe["special_tokens_mask"].index(0)
         last = len(probe["input_ids"]) - probe["special_tokens_mask"][::-1].index(0)

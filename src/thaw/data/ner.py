@@ -64,20 +64,14 @@ class TokenData(EncoderData):
                 "model.checkpoint."
             )
         prefix_spaces(self.tokenizer)
-        self.names = {"tokens": tokens, "tags": tags, "text": text, "spans": spans}
-        self.names |= {} if group is None else {"group": group}
-        self.reading = replace(
-            self.reading,
-            words=True,
-            tokens=tokens,
-            tags=tags,
-            text=text,
-            spans=spans,
-            token_column=token_column,
-            tag_column=tag_column,
-            scheme=scheme,
-            sentence=sentence,
-        )
+        columns: dict[str, Any] = {"tokens": tokens, "tags": tags, "text": text, "spans": spans}
+        self.names = columns | ({} if group is None else {"group": group})
+        places: dict[str, Any] = {
+            "token_column": token_column,
+            "tag_column": tag_column,
+            "sentence": sentence,
+        }
+        self.reading = replace(self.reading, words=True, scheme=scheme, **columns, **places)
         self.scheme = scheme
         self.overlaps: Overlaps = overlaps
         self.stride = self.max_tokens // 4 if stride is None else stride

@@ -16,23 +16,19 @@ EXPECTED = (
     "expected a pandas DataFrame, a datasets.Dataset, a dictionary of columns, a list of "
     "dictionaries, two lists (texts, labels), or the name of a file"
 )
+DATA_SETS = ("Dataset", "IterableDataset")
 
 
 def is_table(data: Any) -> bool:
     """Returns whether data has named columns: a DataFrame, a data set, or a mapping of columns."""
-    return is_frame(data) or is_data_set(data) or isinstance(data, Mapping)
+    named = is_of(data, "pandas", "DataFrame") or is_of(data, "datasets", *DATA_SETS)
+    return named or isinstance(data, Mapping)
 
 
-def is_frame(data: Any) -> bool:
-    """Returns whether data is a DataFrame of pandas, which is not imported for it."""
-    pandas = sys.modules.get("pandas")
-    return pandas is not None and isinstance(data, pandas.DataFrame)
-
-
-def is_data_set(data: Any) -> bool:
-    """Returns whether data is a `datasets.Dataset`, which is not imported for it."""
-    datasets = sys.modules.get("datasets")
-    return datasets is not None and isinstance(data, datasets.Dataset | datasets.IterableDataset)
+def is_of(data: Any, module: str, *classes: str) -> bool:
+    """Returns whether data is of some classes of a module, which is not imported for it."""
+    found = sys.modules.get(module)
+    return found is not None and isinstance(data, tuple(getattr(found, name) for name in classes))
 
 
 def table_rows(data: Any, name: str) -> Iterator[dict[str, Any]]:
@@ -47,10 +43,10 @@ def table_rows(data: Any, name: str) -> Iterator[dict[str, Any]]:
         ThawError: it is none of these, or its columns are of different lengths.
     """
     rows: Iterable[Any]
-    if is_frame(data):
+    if is_of(data, "pandas", "DataFrame"):
         columns = list(map(str, data.columns))
         rows = (dict(zip(columns, r, strict=True)) for r in data.itertuples(index=False, name=None))
-    elif is_data_set(data):
+    elif is_of(data, "datasets", *DATA_SETS):
         rows = with_names(data, names_of_features(data.features or {}), name)
     elif isinstance(data, Mapping):
         rows = column_rows(data, name)

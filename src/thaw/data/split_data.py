@@ -16,7 +16,7 @@ from thaw.data.read.sampling.folds import fold_split, held_out, require_fold
 from thaw.data.read.sampling.splits import cut
 from thaw.data.read.surrogates import replace_surrogates
 from thaw.data.read.text_store import hashes
-from thaw.data.read.texts import SPLITS, read_split
+from thaw.data.read.texts import SPLITS, origin_of, read_split
 from thaw.errors import ThawError
 from thaw.storage.files import at_home
 from thaw.storage.wheels import fetch_wheels
@@ -72,14 +72,7 @@ class SplitData(Loaders):
         self.path = at_home(path)
         self.hub: dict[str, Any] = {"config": config, "revision": revision}
         self.split_seed = split_seed
-        self.reading = Reading(
-            format=format,
-            encoding=encoding,
-            header=header,
-            columns=columns,
-            quoting=quoting,
-            reader=reader,
-        )
+        self.reading = Reading(format, encoding, header, columns, quoting, reader)
         self.rows: dict[str, Any] = {}
 
     def pick(self, rows: Iterable[Mapping[str, Any]], origin: str) -> Any:
@@ -97,7 +90,11 @@ class SplitData(Loaders):
         fractions = self.fractions()
         if only is not None and self.sources[only] is None:
             there = [s for s, v in self.sources.items() if v is not None]
-            raise ThawError(f"data={self.name} has no {only} split; it has {', '.join(there)}.")
+            raise ThawError(
+                f"data={self.name} has no {only} split; it has {', '.join(there)}: "
+                f"{' or '.join(f'split={s}' for s in there)} evaluates it. Other data is named "
+                f"with data.{only}=<file>."
+            )
         source = train if only is None else self.cut_from
         if source is None and (only is None or only in fractions):
             raise ThawError(f"data={self.name} needs data.train=<file>{self.example()}")
@@ -139,9 +136,7 @@ class SplitData(Loaders):
 
     def read_one(self, root: Path | str | None, split: str) -> Any:
         """Returns what `pick` makes of one file, or of one split on the Hub."""
-        origin = (
-            f"{root}, split {split}" if isinstance(root, str) else str((root or Path()) / split)
-        )
+        origin = origin_of(root, split)
         rows = self.source_rows(root, split)
         picked = self.pick(replace_surrogates(rows, origin), origin)
         return replace(picked, source=picked.source.read_with(rows.remarks))

@@ -1,6 +1,7 @@
 """A corpus larger than memory: train is read while it trains."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from thaw.data.contents import contents_of_path
 from thaw.data.read.row_values import Columns, as_text, is_missing, require_columns
 from thaw.data.read.sampling.splits import split_of
 from thaw.data.read.surrogates import replace_surrogates
-from thaw.data.read.texts import Texts
+from thaw.data.read.texts import Source, Texts, origin_of
+from thaw.data.summary import DataSummary
 from thaw.errors import ThawError
 
 STREAMED = 2000  # texts at most of a split that is cut from a stream: they are held in memory
@@ -54,6 +56,19 @@ class StreamedData(EncoderData):
             path = (root or Path()) / str(self.sources["train"])
             self.contents["train"] = contents_of_path(path)
         return out
+
+    def summary(self) -> DataSummary:
+        found = super().summary()
+        if not self.streaming:
+            return found
+        return replace(found, sources=[self.stream_source(), *found.sources])
+
+    def stream_source(self) -> Source:
+        """Returns what is known of train before it is read: its format and its columns."""
+        split = str(self.sources["train"])
+        rows = self.source_rows(self.root(), split)
+        columns = self.columns(next(rows)).by_option
+        return Source(origin_of(self.root(), split), columns, None, {}, rows.remarks.format or "")
 
     def read_ahead(self, only: str | None) -> dict[str, Texts]:
         """Returns the splits that are evaluated, fractions from the beginning of the stream."""

@@ -2,14 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from thaw.data.read.labels.names import distinct_name
 from thaw.data.read.rows import reasons
-from thaw.data.read.texts import Source, Texts
-
-if TYPE_CHECKING:  # a sweep's report is written without it
-    from datasets import Dataset
+from thaw.data.read.texts import Source
 
 LABELS = 20  # in a table
 
@@ -72,8 +69,8 @@ class DataSummary:
                 source.origin,
                 source.format,
                 "; ".join(f"{option}: {', '.join(c)}" for option, c in source.columns.items()),
-                source.rows,
-                reasons(source.left_out) or "none",
+                "streamed, not counted" if source.rows is None else source.rows,
+                "" if source.rows is None else reasons(source.left_out) or "none",
             ]
             for source in self.sources
         ]
@@ -105,7 +102,8 @@ class DataSummary:
         """Returns a short table for the log."""
         lines = []
         for origin, form, columns, rows, left_out in self.read_rows():
-            lines.append(f"{origin}: {form}, {rows:,} rows, left out: {left_out}; {columns}")
+            read = f"{rows:,} rows, left out: {left_out}" if left_out else rows
+            lines.append(f"{origin}: {form}, {read}; {columns}")
         head = ["split", "texts", "repeats", "tokens", "longest", f"over {self.max_tokens}"]
         lines += aligned([head, *self.split_rows()])
         if labels := self.label_rows():
@@ -130,26 +128,3 @@ def aligned(rows: Sequence[Sequence[Any]]) -> list[str]:
         ).rstrip()
         for row in cells
     ]
-
-
-def split_summary(
-    rows: Texts,
-    labels: Mapping[str, int],
-    encoded: "Dataset | None",
-    about: Mapping[str, Any],
-    content: str = "",
-) -> SplitSummary:
-    """Returns the summary of a split.
-
-    Args:
-        rows: its texts.
-        labels: number of texts with each label.
-        encoded: its tokens, with a column `length`; None where they are not known.
-        about: what tokenizing them found: `longest` and `cut`, where a task cuts texts.
-        content: their hash.
-    """
-    mean = None
-    if encoded is not None and len(rows):
-        mean = float(encoded.data.column("length").to_numpy().sum()) / len(rows)
-    longest, cut = about.get("longest"), about.get("cut", 0)
-    return SplitSummary(len(rows), rows.repeats, dict(labels), mean, longest, cut, content)

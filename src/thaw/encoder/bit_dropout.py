@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.compiler import is_compiling
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
@@ -31,9 +32,15 @@ def use_bits(model: PreTrainedModel) -> None:
 def bit_dropout(input: Tensor, p: float) -> Tensor:
     """Applies dropout (Srivastava et al. 2014), with `p` rounded to 1/65536 on a CPU."""
     dropped = round(p * LEVELS)
-    if input.device.type != "cpu" or not 0 < dropped < LEVELS:
+    if not draws_bits(input, dropped):
         return nn.functional.dropout(input, p)
     return BitMask.apply(input, dropped)
+
+
+def draws_bits(input: Tensor, dropped: int) -> bool:
+    """Returns whether dropout draws bits. Under torch.compile it does not: a view of int64 as int16
+    ends there in an error (setStorage ... out of bounds), and inductor fuses torch's dropout."""
+    return input.device.type == "cpu" and 0 < dropped < LEVELS and not is_compiling()
 
 
 class BitDropout(nn.Dropout):
@@ -129,7 +136,7 @@ def attend(
     known = key.shape == value.shape and key.shape[1] == query.shape[1]
     known &= attention_mask is None or attention_mask.dtype == torch.bool
     known &= kwargs.get("position_bias") is None and not torch.is_autocast_enabled("cpu")
-    if query.device.type != "cpu" or not 0 < dropped < LEVELS or not known:
+    if not draws_bits(query, dropped) or not known:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout, scaling, **kwargs
         )

@@ -164,6 +164,21 @@ def test_ranks_share_a_stream_without_loss_or_repeat(pack, tiny_bert, tmp_path):
     assert not set(tokens_of(parts[0])) & set(tokens_of(parts[1]))
 
 
+def test_a_split_that_is_not_there_is_answered_with_those_that_are(tiny_bert, tmp_path):
+    data = make_data(tiny_bert, lines(tmp_path / "a.txt", TEXTS), validation=0.2)
+    with pytest.raises(ThawError, match=r"no test split.*split=train or split=validation eval"):
+        data.read_splits("test")
+
+
+def test_what_is_known_of_a_stream_is_in_the_table_of_what_was_read(tiny_bert, tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("id,body\n" + "".join(f"{i},{t}\n" for i, t in enumerate(TEXTS)))
+    data = make_data(tiny_bert, path, streaming=True, text="body", validation=0.2)
+    row = [str(path), "csv", "text: body", "streamed, not counted", ""]
+    assert data.summary().read_rows() == [row]
+    assert f"{path}: csv, streamed, not counted; text: body" in data.summary().text()
+
+
 def test_workers_share_a_stream_and_each_epoch_has_its_order(tiny_bert, tmp_path):
     path = lines(tmp_path / "a.txt", TEXTS)
     alone = make_data(tiny_bert, path, streaming=True).train_dataloader()

@@ -494,7 +494,7 @@ def test_balanced_batches_deal_out_all_texts_before_they_begin_anew(
     labels, batch_size, world, start
 ):
     def rank_of(rank, begin=0):
-        batches = BalancedBatches(labels, batch_size, None, 3, rank, world)
+        batches = BalancedBatches(labels, batch_size, None, 3, rank=rank, world_size=world)
         batches.start = begin
         return list(batches)
 
@@ -513,7 +513,9 @@ def test_every_pair_comes_once_an_epoch(labels, batch_size, world, sampling):
     pairs = sample_pairs(np.array(labels), None, sampling)
     dealt = []
     for rank in range(world):
-        for batch in PairBatches(pairs, batch_size, 5, rank, world) if len(pairs) else []:
+        for batch in (
+            PairBatches(pairs, batch_size, 5, rank=rank, world_size=world) if len(pairs) else []
+        ):
             dealt += zip(batch[::2], batch[1::2], strict=True)
     assert sorted(dealt) == sorted(map(tuple, pairs.tolist()))
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thaw.data.read.labels.names import label_names, names_in
-from thaw.data.read.row_values import Columns
+from thaw.data.read.row_values import Columns, input_lacks
 from thaw.data.read.sampling.folds import held_out
 from thaw.data.read.sampling.splits import cut
 from thaw.data.read.texts import Texts, read_texts
@@ -266,3 +266,12 @@ def test_ranks_and_later_processes_read_the_same_labels_and_splits():
     }
     assert len(found) == 1
     assert found.pop().count("\n") == 15
+
+
+def test_prediction_says_where_a_column_is_nested():
+    row = {"id": 1, "review": {"text": "good"}}
+    for name in ("text", "review.text"):
+        said = str(input_lacks([name], row))
+        assert f"no column {name!r}; it has 'id', 'review'. Set text=<column>." in said
+        assert f"{name!r} is within 'review': data.reader=my_reader.rows" in said
+    assert "reader" not in str(input_lacks(["body"], row))

@@ -19,8 +19,7 @@ class BalancedBatches(Batches):
         batch_size: texts per rank and batch.
         steps: batches of an epoch; None: until each text was dealt out once.
         seed: of the order.
-        rank: of this process.
-        world_size: number of processes.
+        ranks: `rank` and `world_size`, see `Batches`.
     """
 
     def __init__(
@@ -29,12 +28,11 @@ class BalancedBatches(Batches):
         batch_size: int,
         steps: int | None = None,
         seed: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
+        **ranks: int,
     ) -> None:
-        super().__init__(seed, rank, world_size)
+        super().__init__(seed, **ranks)
         self.labels = np.asarray(labels)
-        size = batch_size * world_size
+        size = batch_size * self.world_size
         self.parts = -(-len(self.labels) // size)
         self.steps = steps or self.parts
         self.together = 1 if size >= 2 * len(np.unique(self.labels)) else 2

@@ -18,7 +18,7 @@ class Batches(Sampler[list[int]]):
         world_size: number of processes.
     """
 
-    def __init__(self, seed: int, rank: int, world_size: int) -> None:
+    def __init__(self, seed: int, rank: int = 0, world_size: int = 1) -> None:
         self.seed = seed
         self.rank = rank
         self.world_size = world_size

@@ -25,8 +25,7 @@ class LengthGroupedBatches(Batches):
         seed: of the order.
         shuffle: False gives all texts sorted by length, longest first, for evaluation.
         window: batches that are sorted together.
-        rank: of this process.
-        world_size: number of processes.
+        ranks: `rank` and `world_size`, see `Batches`.
     """
 
     def __init__(
@@ -36,10 +35,9 @@ class LengthGroupedBatches(Batches):
         seed: int = 0,
         shuffle: bool = True,
         window: int = 50,
-        rank: int = 0,
-        world_size: int = 1,
+        **ranks: int,
     ) -> None:
-        super().__init__(seed, rank, world_size)
+        super().__init__(seed, **ranks)
         self.lengths = np.asarray(lengths)
         self.batch_size = batch_size
         self.shuffle = shuffle

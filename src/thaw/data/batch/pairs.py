@@ -67,16 +67,13 @@ class PairBatches(Batches):
         pairs: (P, 2).
         batch_size: pairs per rank and batch.
         seed: of the order.
-        rank: of this process.
-        world_size: number of processes.
+        ranks: `rank` and `world_size`, see `Batches`.
     """
 
-    def __init__(
-        self, pairs: np.ndarray, batch_size: int, seed: int = 0, rank: int = 0, world_size: int = 1
-    ) -> None:
-        super().__init__(seed, rank, world_size)
+    def __init__(self, pairs: np.ndarray, batch_size: int, seed: int = 0, **ranks: int) -> None:
+        super().__init__(seed, **ranks)
         self.pairs = pairs
-        self.parts = -(-len(pairs) // (batch_size * world_size))
+        self.parts = -(-len(pairs) // (batch_size * self.world_size))
 
     def __len__(self) -> int:
         return self.parts

@@ -1,6 +1,7 @@
 """Batches of a corpus that is read while it trains, in memory that does not grow with it."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -11,6 +12,7 @@ from thaw.data.batch.by_length import LengthGroupedBatches
 from thaw.data.encode.blocks import padded
 
 
+@dataclass(eq=False)
 class Stream(IterableDataset):
     """Batches grouped by length and shuffled within windows that are read ahead.
 
@@ -29,27 +31,19 @@ class Stream(IterableDataset):
         window: batches that are read ahead.
     """
 
-    def __init__(
-        self,
-        data: Any,
-        batch_size: int,
-        seed: int,
-        rank: int = 0,
-        world_size: int = 1,
-        epoch: int = 0,
-        start: int = 0,
-        window: int = 50,
-    ) -> None:
-        super().__init__()
-        self.data = data
-        self.packed = data.pack == "documents"
-        self.batch_size = batch_size
-        self.seed = seed
-        self.rank = rank
-        self.world_size = world_size
-        self.epoch = epoch
-        self.start = start
-        self.window = window
+    data: Any
+    batch_size: int
+    seed: int
+    rank: int = 0
+    world_size: int = 1
+    epoch: int = 0
+    start: int = 0
+    window: int = 50
+
+    @property
+    def packed(self) -> bool:
+        """Whether rows are blocks of documents, and not texts."""
+        return self.data.pack == "documents"
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
         # Workers persist, so each counts the epochs by itself.
@@ -62,12 +56,10 @@ class Stream(IterableDataset):
         for place, (begin, window) in enumerate(self.windows()):
             if place % count != number:
                 continue
+            lengths = [len(row[0]) if self.packed else len(row) for row in window]
+            seed = self.seed + (place << 32)
             batches = LengthGroupedBatches(
-                [len(row[0]) if self.packed else len(row) for row in window],
-                self.batch_size,
-                seed=self.seed + (place << 32),
-                rank=self.rank,
-                world_size=self.world_size,
+                lengths, self.batch_size, seed, rank=self.rank, world_size=self.world_size
             )
             batches.set_epoch(epoch)
             for rows in batches:

@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import tokenizers
+import transformers
 from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
 
 from thaw.storage.cache import DiskCache, cache_dir, disk_errors
 
@@ -34,6 +37,17 @@ def cache_key(*parts: Any) -> str:
         for value in items:
             state.update(repr(value).encode("utf-8", "surrogatepass"))
     return state.hexdigest()[:32]
+
+
+def vocabulary(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Returns all that decides how a tokenizer cuts a text."""
+    if not tokenizer.is_fast:
+        words = sorted(tokenizer.get_vocab().items())
+        return f"{type(tokenizer).__name__} {transformers.__version__} {words}"
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    # What the last call set: each call sets its own.
+    state |= {"truncation": None, "padding": None}
+    return f"{tokenizers.__version__} {tokenizer.model_input_names} {json.dumps(state)}"
 
 
 def cached_rows(

@@ -43,7 +43,7 @@ def windows(
         For each sentence its windows: the model's inputs and `word_ids`, T long each.
     """
     out: list[list[dict[str, list]]] = [[] for _ in sentences]
-    encoded = tokenize(tokenizer, sentences, max_tokens, stride)
+    encoded = tokenize(tokenizer, sentences, max_length=max_tokens, stride=stride)
     pieces: list[list[int]] = [[] for _ in sentences]
     for piece, sentence in enumerate(encoded["overflow_to_sample_mapping"]):
         pieces[sentence].append(piece)
@@ -58,21 +58,17 @@ def windows(
 
 
 def tokenize(
-    tokenizer: PreTrainedTokenizerBase,
-    sentences: Sequence[Sequence[str]],
-    max_tokens: int,
-    stride: int,
+    tokenizer: PreTrainedTokenizerBase, sentences: Sequence[Sequence[str]], **lengths: int
 ) -> Any:
-    """The tokenizer's windows, in which every word has a token."""
+    """Returns the tokenizer's windows, in which every word has a token."""
     words = [list(sentence) for sentence in sentences]
     for _ in range(2):
         encoded = tokenizer(
             words,
             is_split_into_words=True,
             truncation=True,
-            max_length=max_tokens,
-            stride=stride,
             return_overflowing_tokens=True,
+            **lengths,
         )
         seen: list[set[int | None]] = [set() for _ in words]
         for piece, sentence in enumerate(encoded["overflow_to_sample_mapping"]):

@@ -56,9 +56,8 @@ def folder_rows(path: Path, encoding: str, documents: bool) -> Reader:
         inside = ", ".join(sorted(p.name for p in path.iterdir())[:5]) or "nothing"
         raise ThawError(f"{path} has no .txt files; it holds {inside}. Name a file in it.")
     left_out = Counter({"empty files": sum(not file.stat().st_size for file in files)})
-    left_out["files without .txt in their names"] = sum(p.is_file() for p in path.rglob("*")) - len(
-        files
-    )
+    every = sum(p.is_file() for p in path.rglob("*"))
+    left_out["files without .txt in their names"] = every - len(files)
     for file in files:
         if file.stat().st_size:
             name = str(file.relative_to(path))
@@ -96,10 +95,8 @@ def require_text(path: Path, encoding: str) -> None:
     if encoding.lower().replace("_", "-").startswith(("utf-16", "utf-32")):
         return
     with open(path, "rb") as raw:
-        head = raw.read(4)
+        head = raw.read(4096)
     if path.suffix.lower() not in COMPRESSED and head[:2] not in (b"\xff\xfe", b"\xfe\xff"):
-        with open(path, "rb") as raw:
-            head = raw.read(4096)
         control = len(head) - len(head.translate(None, CONTROL))
         if head.startswith(b"%PDF") or b"\0" in head or control > len(head) * MOST_CONTROL:
             raise ThawError(
@@ -112,8 +109,5 @@ def joined(rows: Iterable[Mapping[str, Any]], column: str) -> Iterator[Mapping[s
     """Rows with those of one `document`, which follow each other, joined to one."""
     for _, parts in groupby(enumerate(rows), lambda pair: pair[1].get("document", pair[0])):
         (_, first), *rest = parts
-        yield (
-            {**first, column: "".join([first[column], *(r[column] for _, r in rest)])}
-            if rest
-            else first
-        )
+        whole = {column: "".join([first[column], *(r[column] for _, r in rest)])} if rest else {}
+        yield {**first, **whole}

@@ -8,6 +8,7 @@ from decimal import Decimal
 from hashlib import sha256
 from typing import Any
 
+from thaw.data.read.formats.own import OWN_READER
 from thaw.data.read.header import header_hint
 from thaw.data.read.labels.names import normalized, quoted
 from thaw.data.read.rows import warn_of
@@ -154,13 +155,26 @@ def require_columns(row: Mapping[str, Any], columns: Columns, origin: str) -> No
             raise ThawError(
                 f"{origin} has no column {column!r}; it has {', '.join(map(repr, row))}. "
                 f"Set {near_column(option, column, row)}.{header_hint(row)}"
-                + "".join(
-                    f" {column!r} is within {name!r}: a function of yours takes it out, "
-                    "data.reader=."
-                    for name, value in row.items()
-                    if isinstance(value, Mapping) and column.removeprefix(f"{name}.") in value
-                )
+                f"{nested_hint(column, row)}"
             )
+
+
+def input_lacks(columns: Sequence[str], row: Mapping[str, Any], kind: str = "") -> ThawError:
+    """Returns the error for the input of a prediction that has none of some columns."""
+    names = " or ".join(map(repr, dict.fromkeys(columns)))
+    return ThawError(
+        f"the input has no column {names}; it has {', '.join(map(repr, row))}. Set text=<column>"
+        f"{kind}.{nested_hint(columns[0], row)}"
+    )
+
+
+def nested_hint(column: str, row: Mapping[str, Any]) -> str:
+    """Returns what to type where a column is within another one: a sentence with a space before
+    it; else ""."""
+    for name, value in row.items():
+        if isinstance(value, Mapping) and column.removeprefix(f"{name}.") in value:
+            return f" {column!r} is within {name!r}: {OWN_READER}"
+    return ""
 
 
 def near_column(option: str, column: str, there: Iterable[str]) -> str:

@@ -1,7 +1,7 @@
 """Rows of a file or a data set, and what was left out of them."""
 
 import logging
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -62,15 +62,6 @@ class Rows(Iterator[Any]):
         if origin is not None:
             level = logging.WARNING if any(found.rows.values()) else logging.INFO
             warn_of(found.left_out, origin, level)
-
-    def through(self, change: Callable[["Rows"], Iterable[Any]]) -> "Rows":
-        """Returns what a function makes of the rows, with their remarks."""
-
-        def changed() -> Reader:
-            yield from change(self)
-            return self.remarks
-
-        return Rows(changed())
 
     def __iter__(self) -> Iterator[Any]:
         return self.iterator  # faster than to ask this object for each row

@@ -5,7 +5,7 @@ import tempfile
 from array import array
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,10 +25,6 @@ class TextSequence(Sequence[Text]):
         """Returns the text of a row, from 0."""
         raise NotImplementedError
 
-    @overload
-    def __getitem__(self, key: int) -> Text: ...
-    @overload
-    def __getitem__(self, key: slice) -> list[Text]: ...
     def __getitem__(self, key: Any) -> Any:
         rows = range(len(self))[key]
         return self.text(rows) if isinstance(rows, int) else [self.text(row) for row in rows]

@@ -31,14 +31,15 @@ class Source:
     Attributes:
         origin: name of the file or data set.
         columns: names of the columns that were read, by option.
-        rows: number of rows, those included that were left out.
+        rows: number of rows, those included that were left out; None: they are streamed and not
+            counted.
         left_out: number of rows, and of parts of rows, that were left out, by reason.
         format: format that it was read in.
     """
 
     origin: str
     columns: Mapping[str, Sequence[str]]
-    rows: int
+    rows: int | None
     left_out: Mapping[str, int]
     format: str = ""
 
@@ -46,7 +47,7 @@ class Source:
         """Returns the source with what its reader says of it."""
         return replace(
             self,
-            rows=self.rows + sum(remarks.rows.values()),
+            rows=(self.rows or 0) + sum(remarks.rows.values()),
             left_out={**remarks.left_out, **self.left_out},
             format=remarks.format or "",
         )
@@ -145,10 +146,15 @@ def read_texts(rows: Iterable[Mapping[str, Any]], columns: Columns, origin: str)
     return out
 
 
+def origin_of(root: Path | str | None, split: str) -> str:
+    """Returns the name of a file under `root`, or of a split of a data set on the Hub."""
+    return f"{root}, split {split}" if isinstance(root, str) else str((root or Path()) / split)
+
+
 def read_split(root: Path | str | None, split: str, how: Reading, **hub: Any) -> Rows:
     """Rows of a split: of a file under `root`, or of a data set on the Hub (`root` a string)."""
     if isinstance(root, str):
-        return Rows(hub_rows(root, split, **hub))
+        return Rows(hub_rows(root, split, **hub), "Hugging Face Hub")
     return rows_of((root or Path()) / split, how)
 
 
@@ -165,5 +171,5 @@ def hub_rows(
     data = load_hub_dataset(path, config, revision, split, streaming)
     with hub_errors("data", f"data.path={path}"):  # a stream asks the Hub again and again
         names = names_of_features(data.features or {})
-        yield from with_names(data, names, f"{path}, split {split}")
-    return Remarks(format="Hugging Face Hub")
+        yield from with_names(data, names, origin_of(path, split))
+    return Remarks()

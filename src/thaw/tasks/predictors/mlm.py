@@ -5,6 +5,7 @@ from typing import Any
 
 from transformers import AutoModelForMaskedLM
 
+from thaw.data.read.row_values import input_lacks
 from thaw.encoder.masked_logits import fill, with_mask
 from thaw.errors import ThawError
 from thaw.tasks.predictors.base import Predictor
@@ -23,10 +24,7 @@ class MaskedPredictor(Predictor):
     def columns(self, row: Mapping[str, Any], asked: Sequence[str]) -> list[str]:
         [column, *more] = list(asked) or [str(self.data["text"])]
         if more or column not in row:
-            raise ThawError(
-                f"the input has no column {','.join([column, *more])!r}; it has "
-                f"{', '.join(map(repr, row))}. Set text=<column>."
-            )
+            raise input_lacks([",".join([column, *more])], row)
         return [column]
 
     def check(self, row: Mapping[str, Any], columns: Sequence[str], where: str) -> None:

@@ -11,6 +11,7 @@ from thaw.data.encode.windows import firsts, prefix_spaces, windows
 from thaw.data.entities import entities, spell
 from thaw.data.read.entities.spans import places_of, words_of
 from thaw.data.read.labels.names import names_of
+from thaw.data.read.row_values import input_lacks
 from thaw.errors import ThawError
 from thaw.tasks.predictors.base import Predictor
 
@@ -33,10 +34,7 @@ class TokenPredictor(Predictor):
         choices = list(asked) or [self.data["tokens"], "tokens", self.data["text"], "text"]
         found = [c for c in choices if c in row]
         if not found or len(asked) > 1:
-            raise ThawError(
-                f"the input has no column {' or '.join(map(repr, dict.fromkeys(choices)))}; it has "
-                f"{', '.join(map(repr, row))}. Set text=<column>, of text or of lists of words."
-            )
+            raise input_lacks(choices, row, ", of text or of lists of words")
         return found[:1]
 
     def check(self, row: Mapping[str, Any], columns: Sequence[str], where: str) -> None:

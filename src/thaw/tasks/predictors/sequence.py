@@ -11,9 +11,8 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 
 from thaw.data.read.labels.names import names_of
-from thaw.data.read.row_values import as_text
+from thaw.data.read.row_values import as_text, input_lacks
 from thaw.encoder.first_token import first_token_only
-from thaw.errors import ThawError
 from thaw.tasks.predictors.base import Predictor
 
 
@@ -40,10 +39,7 @@ class SequencePredictor(Predictor):
             [str(c) for c in ([text] if isinstance(text, str | int) else text)]
         )
         if missing := [c for c in columns if c not in row]:
-            raise ThawError(
-                f"the input has no column {missing[0]!r}; it has {', '.join(map(repr, row))}. "
-                "Set text=<column>."
-            )
+            raise input_lacks(missing[:1], row)
         return columns
 
     def predict(

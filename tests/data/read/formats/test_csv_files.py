@@ -1,6 +1,9 @@
 """CSV and TSV as people have them: without a header, with quotes in the text, out of Excel."""
 
 import logging
+import re
+import shlex
+import sys
 
 import pytest
 
@@ -177,8 +180,11 @@ def test_what_is_between_fields_is_asked_for_where_two_marks_would_do(tmp_path):
 
 @pytest.mark.parametrize("name", ["a.csv", "a.xls", "a.json"])
 def test_a_page_that_is_named_as_a_table_is_told(tmp_path, name):
-    with pytest.raises(ThawError, match=r"is a page of HTML.*pandas\.read_html"):
+    with pytest.raises(ThawError, match=r"is a page of HTML.*pip install lxml.*read_html") as told:
         rows(tmp_path, "\ufeff <!DOCTYPE html>\n<html>", name)
+    command = shlex.split(str(told.value).split("`")[3])
+    assert [*command[:2], command[3]] == ["python", "-c", str(tmp_path / name)]
+    compile(command[2], name, "exec")
 
 
 @pytest.mark.parametrize(
@@ -206,3 +212,25 @@ def test_pythons_dictionaries_are_read_a_line(tmp_path, caplog):
     assert rows(tmp_path, text, "a.json", format="jsonl") == got
     with pytest.raises(ThawError, match="not JSON"):
         rows(tmp_path, "{'text': open('a')}\n", "a.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.csv", "text,label\na,x\nb,y,z\n"),
+        ("a.jsonl", '{"review": {"text": "a"}, "label": "x"}\n'),
+        ("a.bar", "a|x\n"),
+    ],
+)
+def test_the_way_out_to_a_reader_works_as_typed(tmp_path, monkeypatch, name, text):
+    columns = Columns(["review.text" if name == "a.jsonl" else "text"], "label")
+    with pytest.raises(ThawError, match=r"data\.reader=") as told:
+        read_texts(rows(tmp_path, text, name), columns, name)
+    reader = re.findall(r"data\.reader=([\w.]+)", str(told.value))[0]
+    module, definition = reader.split(".")[0], str(told.value).split("`")[-2]
+    body = '    yield {"text": path.read_text(), "label": "x"}\n'
+    (tmp_path / f"{module}.py").write_text(f"{definition}\n{body}")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, module, raising=False)
+    own = rows(tmp_path, text, name, reader=reader)
+    assert read_texts(own, Columns(["text"], "label"), name).texts == [(text,)]

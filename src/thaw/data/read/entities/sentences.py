@@ -15,6 +15,7 @@ from thaw.data.read.entities.spans import (
 )
 from thaw.data.read.entities.tag_schemes import find_scheme, is_tag, to_iob2
 from thaw.data.read.entities.word_rows import read_words, sentence_column
+from thaw.data.read.formats.own import OWN_READER
 from thaw.data.read.header import header_hint
 from thaw.data.read.row_values import GroupReader, as_text
 from thaw.data.read.rows import warn_of
@@ -135,8 +136,8 @@ def require_columns(row: Mapping[str, Any], names: Mapping[str, str], origin: st
     raise ThawError(
         f"task=ner needs a column of words and one of tags ({names['tokens']}, {names['tags']}), "
         f"or text and spans ({names['text']}, {names['spans']}); {origin} has {there}. Name them "
-        "with data.tokens=, data.tags=, data.text=, data.spans=, make such rows in a function of "
-        "yours (data.reader=), or try data=wnut16." + (header_hint(row) or word_hint(row))
+        "with data.tokens=, data.tags=, data.text=, data.spans=, or try data=wnut16. Where it has "
+        f"none, {OWN_READER}" + (header_hint(row) or word_hint(row))
     )
 
 

@@ -7,6 +7,7 @@ from itertools import chain, islice
 from typing import Any
 
 from thaw.data.read.entities.tag_schemes import is_tag
+from thaw.data.read.formats.own import OWN_READER
 from thaw.data.read.literals import literal
 from thaw.data.read.reading import Reading
 from thaw.errors import ThawError
@@ -151,7 +152,7 @@ def read_words(tokens: Any, tags: Any, where: str) -> tuple[list[str], list[str]
         raise ThawError(f"{where}: {len(tokens)} tokens and {len(tags)} tags.")
     for name, value in (("token", tokens), ("tag", tags)):
         if wrong := [v for v in value if not isinstance(v, str)]:
-            numbers = " A number gets its name in a function of yours: data.reader=."
+            numbers = f" Where numbers stand for names, {OWN_READER}"
             raise ThawError(
                 f"{where}: {name} {wrong[0]!r} is no text; tags are names such as B-PER."
                 + (numbers if isinstance(wrong[0], int) else "")

@@ -9,6 +9,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+from thaw.data.read.formats.own import OWN_READER
 from thaw.data.read.header import Header, find_header
 from thaw.data.read.reading import Reading
 from thaw.data.read.rows import Reader, Remarks
@@ -139,8 +140,8 @@ def fitted(path: Path, line: int, row: list[str], header: Header, delimiter: str
     if len(row) > width and not any(field.strip() for field in row[width:]):
         return row[:width]
     inside = repr(delimiter) if len(row) > width else "line end"
-    hint = f"A {inside} within a field needs quotes around it; rows of different widths are read "
-    hint += "by a function of yours: data.reader=."
+    hint = f"A {inside} within a field needs quotes around it. Where rows differ in width, "
+    hint += OWN_READER
     if len(row) < width and (joined := [f for f in row if delimiter in f or "\n" in f]):
         hint = f"Quotes hold {joined[0]!r:.60} together. {QUOTES}"
     what = "the first line" if header.is_row else "the header"

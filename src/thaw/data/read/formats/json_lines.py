@@ -41,11 +41,11 @@ def json_lines(path: Path, lines: Iterable[str], skip: bool = False) -> Reader:
     kind: type | None = None
     blank = python = 0
     for number, line in enumerate(lines, start=1):
-        if not line.strip():
+        if not line or line.isspace():
             blank += 1
             continue
         try:
-            row = record_of(line, f"{path} line {number}", number == 1, kind)
+            row = record_of(line, path, number, kind)
             kind = type(row)
             python += line[:2] == "{'"
         except ThawError as error:
@@ -60,13 +60,13 @@ def json_lines(path: Path, lines: Iterable[str], skip: bool = False) -> Reader:
     return Remarks(parts={"blank lines": blank})
 
 
-def record_of(line: str, where: str, first: bool, kind: type | None) -> Any:
+def record_of(line: str, path: Path, number: int, kind: type | None) -> Any:
     """Returns the object or list that a line of JSON Lines is.
 
     Args:
         line: line of the file.
-        where: its place, for messages.
-        first: whether it is the file's first, which shows that the file is an array.
+        path: path of the file, for messages.
+        number: number of the line, from 1.
         kind: type of the records before it; None: there was none.
     """
     try:
@@ -75,15 +75,16 @@ def record_of(line: str, where: str, first: bool, kind: type | None) -> Any:
         begins = line.strip()
         if begins.startswith("{'") and (found := literal(begins)) is not None:
             return found
-        hint = " data.format=json reads an array." if begins[:1] == "[" and first else ""
+        hint = " data.format=json reads an array." if begins[:1] == "[" and number == 1 else ""
         hint = f" {A_LINE}" if begins == "{" else hint
-        raise ThawError(f"{where}: not JSON: {error}.{hint}") from error
+        raise ThawError(f"{path} line {number}: not JSON: {error}.{hint}") from error
     kind = kind or (dict if is_array(row) else type(row))
     if kind in (dict, list) and type(row) is kind:
         return row
     hint = " data.format=json reads an array." if isinstance(row, list) else ""
     got = line.strip()[:40]
-    raise ThawError(f'{where}: expected an object, {{"column": value, …}}, got {got}.{hint}')
+    expected = 'expected an object, {"column": value, …}'
+    raise ThawError(f"{path} line {number}: {expected}, got {got}.{hint}")
 
 
 def is_array(row: Any) -> bool:

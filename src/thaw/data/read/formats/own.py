@@ -8,6 +8,11 @@ from typing import Any
 from thaw.errors import ThawError
 
 EXPECTED = "Expected module.function, of a module beside train.py or in PYTHONPATH."
+OWN_READER = (
+    "data.reader=my_reader.rows reads it with a function of yours: my_reader.py, beside train.py, "
+    "has `def rows(path):`, which yields a dict of columns for each row. In prediction it is "
+    "reader=my_reader.rows."
+)
 
 
 def require_reader(reader: str) -> None:

@@ -1,6 +1,7 @@
 """The formats that thaw reads: one name and one function each."""
 
 import logging
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -9,7 +10,7 @@ from pathlib import Path
 from thaw.data.read.entities.word_rows import sentences_of_words
 from thaw.data.read.formats.annotations.brat import brat_rows
 from thaw.data.read.formats.annotations.spacy_files import spacy_rows
-from thaw.data.read.formats.annotations.tools import json_file_rows, json_line_rows
+from thaw.data.read.formats.annotations.tools import json_rows
 from thaw.data.read.formats.arrow_files import parquet_rows, saved_rows
 from thaw.data.read.formats.column_files import COLUMN_SUFFIXES, column_rows
 from thaw.data.read.formats.conllu_files import conllu_rows
@@ -23,7 +24,7 @@ from thaw.data.read.formats.content import (
 from thaw.data.read.formats.csv_files import csv_rows
 from thaw.data.read.formats.excel import excel_rows
 from thaw.data.read.formats.labelled_texts import class_folders, fasttext_rows, folder_rows
-from thaw.data.read.formats.own import own_rows
+from thaw.data.read.formats.own import OWN_READER, own_rows
 from thaw.data.read.header import shown
 from thaw.data.read.reading import Reading
 from thaw.data.read.rows import Reader, Remarks, Rows
@@ -62,9 +63,9 @@ A_FOLDER = {"files": False, "directories": True}
 FORMATS: dict[str, Format] = {
     "csv": Format(csv_rows, (".csv",), "fields apart by commas, semicolons or tabs"),
     "tsv": Format(partial(csv_rows, asked="\t"), (".tsv",), "fields apart by tabs"),
-    "jsonl": Format(json_line_rows, (".jsonl", ".ndjson"), "a JSON object a line"),
+    "jsonl": Format(partial(json_rows, lines=True), (".jsonl", ".ndjson"), "a JSON object a line"),
     "json": Format(
-        json_file_rows,
+        json_rows,
         (".json",),
         "an array of objects, such an array under a key, or an object a line",
     ),
@@ -83,10 +84,10 @@ FORMATS: dict[str, Format] = {
     "brat": Format(
         brat_rows, (".ann",), "a folder of .txt files beside .ann files", directories=True
     ),
-    "prodigy": Format(json_file_rows, (), "Prodigy's JSONL; only what was accepted is read"),
-    "doccano": Format(json_file_rows, (), "doccano's JSONL"),
-    "label_studio": Format(json_file_rows, (), "Label Studio's JSON and JSON-MIN"),
-    "spacy_json": Format(json_file_rows, (), "spaCy 2's training data in JSON"),
+    "prodigy": Format(json_rows, (), "Prodigy's JSONL; only what was accepted is read"),
+    "doccano": Format(json_rows, (), "doccano's JSONL"),
+    "label_studio": Format(json_rows, (), "Label Studio's JSON and JSON-MIN"),
+    "spacy_json": Format(json_rows, (), "spaCy 2's training data in JSON"),
     "spacy": Format(spacy_rows, (".spacy",), "spaCy 3's .spacy (pip install spacy)"),
 }
 BY_SUFFIX = {suffix: name for name, form in FORMATS.items() for suffix in form.suffixes}
@@ -123,7 +124,12 @@ def rows_of(path: Path, how: Reading) -> Rows:
         rows = Rows(FORMATS[found].rows(path, part, replace(how, format=asked)), found, path)
     if not how.words:
         return rows
-    return rows.through(lambda given: sentences_of_words(given, how, str(path)))
+
+    def sentences() -> Reader:
+        yield from sentences_of_words(rows, how, str(path))
+        return rows.remarks
+
+    return Rows(sentences())
 
 
 def require_no_page(path: Path) -> None:
@@ -134,8 +140,10 @@ def require_no_page(path: Path) -> None:
         head = raw.read(200).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if head.startswith((b"<!doctype html", b"<html")):
         raise ThawError(
-            f"{path} is a page of HTML, not a table. Was a link downloaded, and not the file? A "
-            "table within it becomes one with pandas.read_html(path)[0].to_csv('table.csv')."
+            f"{path} is a page of HTML, not a table. Was a link downloaded, and not the file? "
+            "Where the page holds the table itself, `pip install lxml`, and then `python -c "
+            "'import pandas, sys; pandas.read_html(sys.argv[1], keep_default_na=False)[0]"
+            f'.to_csv("table.csv", index=False)\' {shlex.quote(str(path))}` makes table.csv of it.'
         )
 
 
@@ -193,9 +201,7 @@ def unknown(path: Path, encoding: str) -> ThawError:
         f"{path}: unknown format; thaw reads "
         f"{', '.join(s for s, name in BY_SUFFIX.items() if name != 'columns')} by the name, text "
         f"with {', '.join(COMPRESSED)} after it, and others with data.format="
-        f"{'|'.join(FORMATS)}. Any other is read by a function of yours: data.reader."
-        + tabs
-        * (len(fields) > 1)
+        f"{'|'.join(FORMATS)}. Where it is of none of them, {OWN_READER}" + tabs * (len(fields) > 1)
     )
 
 

@@ -43,7 +43,13 @@ def draw(texts: Texts, shots: int, seed: int) -> Texts:
     for row, label in enumerate(texts.labels):
         for name in names_in(label):
             rows.setdefault(name, []).append(row)
-    require(texts, rows, shots)
+    if short := {name: len(found) for name, found in rows.items() if len(found) < shots}:
+        raise ThawError(
+            f"{texts.origin}: {shots} different texts a label are wanted, and train has fewer of "
+            f"{counted(short)}. Try task.shots={min(short.values())} (data.shots under "
+            f"task=sequence), or leave these labels out: "
+            f"{option('data.drop_labels', sorted(short))}."
+        )
     rng = np.random.default_rng(seed)
     drawn: dict[int, None] = {}
     count: Counter[str] = Counter()
@@ -55,15 +61,3 @@ def draw(texts: Texts, shots: int, seed: int) -> Texts:
                 drawn[row] = None
                 count.update(names_in(texts.labels[row]))
     return texts.take(drawn)
-
-
-def require(texts: Texts, rows: dict[str, list[int]], shots: int) -> None:
-    """Raises ThawError if a label has fewer rows than shots."""
-    short = {name: len(found) for name, found in rows.items() if len(found) < shots}
-    if short:
-        least = min(short.values())
-        raise ThawError(
-            f"{texts.origin}: {shots} different texts a label are wanted, and train has fewer of "
-            f"{counted(short)}. Try task.shots={least} (data.shots under task=sequence), or leave "
-            f"these labels out: {option('data.drop_labels', sorted(short))}."
-        )

@@ -22,28 +22,23 @@ HEAD = 200  # records that tell the layout
 Row = dict[str, Any]
 
 
-def json_line_rows(path: Path, part: str | None, how: Reading) -> Reader:
-    """Returns rows of JSON Lines; see `table_rows`."""
-    return table_rows(path, json_lines(path, open_lines(path, how.encoding)), how)
-
-
-def json_file_rows(path: Path, part: str | None, how: Reading) -> Reader:
-    """Returns rows of a .json file, or of its array under the key `part`; see `table_rows`."""
-    return table_rows(path, json_records(path, part, how.encoding), how)
-
-
-def table_rows(path: Path, records: Reader, how: Reading) -> Reader:
-    """Yields records as rows, by the layout of the tool that wrote them.
+def json_rows(path: Path, part: str | None, how: Reading, lines: bool = False) -> Reader:
+    """Yields records of JSON as rows, by the layout of the tool that wrote them.
 
     Args:
-        path: of the file, for messages.
-        records: objects or lists.
+        path: of the file.
+        part: the key of the array that holds them.
         how: `format` names the layout; where it does not, the first records tell it.
+        lines: whether the file is JSON Lines.
 
     Raises:
         ThawError: a record is a list and its columns have no names, or it is not of its layout.
     """
-    source = Rows(records)
+    source = Rows(
+        json_lines(path, open_lines(path, how.encoding))
+        if lines
+        else json_records(path, part, how.encoding)
+    )
     head = list(islice(source, HEAD))
     name = found_tool(head) if how.format is None else how.format
     if name in TOOLS:
@@ -120,11 +115,6 @@ def prodigy_rows(record: Row, how: Reading, where: str) -> Iterable[Row] | str:
     return [row]
 
 
-def doccano_rows(record: Row, how: Reading, where: str) -> Iterable[Row]:
-    """Returns the record, in which `spans_column` finds the spans."""
-    return [record]
-
-
 def annotations_of(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Returns the annotations of a task of Label Studio that were not cancelled."""
     done = record.get("annotations") or record.get("completions") or []
@@ -184,7 +174,7 @@ def paragraph_rows(paragraphs: Sequence[Mapping[str, Any]], where: str) -> Itera
 # By format: what makes rows of a record, or says what is left out.
 TOOLS: dict[str, Callable[[Any, Reading, str], Iterable[Row] | str]] = {
     "prodigy": prodigy_rows,
-    "doccano": doccano_rows,
+    "doccano": lambda record, how, where: [record],  # `spans_column` finds the spans
     "label_studio": label_studio_rows,
     "spacy_json": spacy_json_rows,
 }
