@@ -1,6 +1,7 @@
 """report.html is one complete file that is safe to open whatever its texts contain."""
 
 import json
+import logging
 import shutil
 import subprocess
 from html.parser import HTMLParser
@@ -10,9 +11,20 @@ import pytest
 from helpers.sweeps import job
 from helpers.tiny import write_csv
 from thaw.cli.jobs import read_jobs
+from thaw.report.figures import image
 from thaw.report.html_page import run_page
-from thaw.report.sections import Counts, Findings, Sentences, Table, cell_text, pieces, score_tables
+from thaw.report.sections import (
+    Counts,
+    Findings,
+    Sentences,
+    Table,
+    cell_text,
+    pieces,
+    score_tables,
+    warning_table,
+)
 from thaw.report.sweep import summarize
+from thaw.training.run_dir import kept_warnings
 
 VOID = ("meta", "link", "img", "br", "hr")
 EVIL = "<script>alert(1)</script> & \"quotes\" 'too' \u202eturned\u202c \x00 \x1b[0m \ud800 😀"
@@ -238,6 +250,29 @@ def test_a_report_of_many_errors_long_texts_and_many_labels_stays_small():
     )
     assert len(html) < 1_000_000
     assert "The 50 largest of" in Page(html).text
+
+
+def test_what_a_run_warned_of_is_said_once_and_without_secrets():
+    with kept_warnings() as found:
+        for _ in range(2):
+            logging.getLogger("thaw.data").warning("%d texts are cut, api_key=hf_abc", 3)
+        logging.getLogger("thaw.data").info("all is well")
+    logging.getLogger("thaw.data").warning("too late")
+    [table] = warning_table(found)
+    [[sentence]] = table.rows
+    assert sentence.startswith("3 texts are cut")
+    assert "hf_abc" not in sentence
+    assert warning_table([]) == []
+
+
+def test_a_figure_that_a_task_returns_is_shown_with_its_alternative_text():
+    drawn = image("my figure", {"a line": lambda axes: axes.plot([1, 2])})
+    kept = image("kept", {"a dot": lambda axes: axes.plot([1])}, shown=False)
+    page = run_page(findings(sections=[drawn, kept]))
+    assert (drawn.file, kept.file) == ("my_figure.png", "kept.png")
+    assert drawn.png.startswith(b"\x89PNG")
+    assert page.count("<img") == page.count('alt="a line"') == 1
+    assert "kept" not in Page(page).text
 
 
 def test_long_sentences_are_shortened_and_keep_their_entities():

@@ -49,8 +49,11 @@ def test_a_finished_run_logs_what_its_report_shows(classified):
     scores = dict(wandb.table("test metrics")["data"])
     assert scores["f1"] == pytest.approx(metrics["test/f1"])
     labels = wandb.table("per label")
-    assert labels["columns"] == ["label", "f1", "precision", "recall"]
-    assert [row[0] for row in labels["data"]] == ["neg", "pos"]
+    assert labels["columns"] == ["label", "f1", "precision", "recall", "support"]
+    assert [(row[0], row[-1]) for row in labels["data"]] == [("neg", 11), ("pos", 11)]
+    assert wandb.summary["weights"].startswith("of step ")
+    assert wandb.summary["training ended"] == "trainer.max_epochs=2 is reached"
+    assert wandb.history["confusion.png"]
     predictions, errors = wandb.table("predictions")["data"], wandb.table("errors")["data"]
     assert len(predictions) == 22
     assert len(errors) == sum(label != prediction for _, label, prediction, *_ in predictions)

@@ -131,7 +131,7 @@ def learning_curve(metrics_csv: Path, monitor: str, chosen: float | None = None)
     return image("learning curve", curves(metrics_csv, monitor, chosen))
 
 
-def curves(metrics_csv: Path, monitor: str, chosen: float | None) -> dict[str, Panel]:
+def curves(metrics_csv: Path, monitor: str, chosen: float | None) -> Mapping[str, Panel]:
     """Returns panels of the loss and of the validation scores against optimizer steps.
 
     Args:

@@ -3,8 +3,10 @@
 Optuna and its plugin are imported within functions, as only a search needs them.
 """
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from omegaconf import DictConfig
@@ -30,24 +32,17 @@ def search_space(config: DictConfig) -> dict[str, Any] | None:
 
 
 def require_repeatable(config: DictConfig) -> None:
-    """Ends the process if a search cannot be resumed.
-
-    A resumed search draws its trials again, and finds those that are done by their values. That
-    needs a sampler with a seed, and no storage, which has these trials already.
-    """
+    """Ends the process if a resumed search would not draw the trials again that are done."""
     sweeper = config.hydra.sweeper
-    if config.resume is None:
+    if config.resume is None or (
+        sweeper.get("storage") is None and (sweeper.get("sampler") or {}).get("seed") is not None
+    ):
         return
-    if sweeper.get("storage") is not None:
-        fail(
-            f"resume={config.resume}: a search with hydra.sweeper.storage goes on there. Leave "
-            "resume= out, and name the same hydra.sweeper.storage and hydra.sweeper.study_name."
-        )
-    if (sweeper.get("sampler") or {}).get("seed") is None:
-        fail(
-            f"resume={config.resume}: this search has no seed, so its trials cannot be drawn "
-            "again: start a new one with hydra.sweeper.sampler.seed=1."
-        )
+    fail(
+        f"resume={config.resume}: this search has no seed, so its trials cannot be drawn again, or "
+        "a storage, where it goes on without resume=. Start a new one with "
+        "hydra.sweeper.sampler.seed=1 hydra.sweeper.storage=null."
+    )
 
 
 def logarithmic(space: Mapping[str, Any]) -> set[str]:
@@ -71,28 +66,33 @@ def importance_table(
     """
     import optuna
 
-    done = [job for job in jobs if score in job.metrics and set(space) <= set(job.values)]
-    if len(done) < ENOUGH or len({job.metrics[score] for job in done}) == 1 or not space:
+    done = [job for job in jobs if math.isfinite(job.metrics.get(score, math.nan))]
+    params = [{k: value_of(j.values.get(k, ""), d) for k, d in space.items()} for j in done]
+    trials = [
+        (p, j.metrics[score]) for p, j in zip(params, done, strict=True) if None not in p.values()
+    ]
+    if len(trials) < ENOUGH or len({value for _, value in trials}) == 1 or not space:
         return None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     study = optuna.create_study(direction=direction(mode))
-    for job in done:
-        params = {key: value_of(job.values[key], found) for key, found in space.items()}
-        value = job.metrics[score]
-        study.add_trial(
-            optuna.trial.create_trial(params=params, distributions=dict(space), value=value)
-        )
+    create = partial(optuna.trial.create_trial, distributions=dict(space))
+    study.add_trials([create(params=chosen, value=value) for chosen, value in trials])
     # Optuna 2.10's default, fANOVA, does not run with today's numpy.
     evaluator = optuna.importance.MeanDecreaseImpurityImportanceEvaluator(seed=0)
     found = optuna.importance.get_param_importances(study, evaluator=evaluator)
-    note = f"How much each parameter decides {score}, by a random forest on {len(done)} trials: a "
+    note = (
+        f"How much each parameter decides {score}, by a random forest on {len(trials)} trials: a "
+    )
     note += "hint, where trials are few."
     return Table("parameter importance", ("parameter", "importance"), list(found.items()), note)
 
 
 def value_of(text: str, distribution: Any) -> Any:
-    """Returns the value of a parameter as its distribution has it."""
+    """Returns the value of a parameter as its distribution has it; None if it has no such value."""
     if choices := getattr(distribution, "choices", None):
-        return next(choice for choice in choices if str(choice) == text)
-    return int(text) if "Int" in type(distribution).__name__ else float(text)
+        return next((choice for choice in choices if str(choice) == text), None)
+    try:
+        return int(text) if "Int" in type(distribution).__name__ else float(text)
+    except ValueError:
+        return None

@@ -5,8 +5,10 @@ This module does not import torch, because a sweep's report is written without i
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from logging import LogRecord
 from typing import Any, ClassVar
 
+from thaw.cli.secrets import redacted_text
 from thaw.data.summary import READ_COLUMNS, SPLIT_COLUMNS, DataSummary
 
 ERRORS = 200  # most examples of errors that are shown
@@ -210,9 +212,9 @@ def data_tables(summary: DataSummary) -> list[Table]:
     return [*found, Table("labels", ("label", *summary.splits, f"share of {first}"), rows)]
 
 
-def warning_table(warnings: Sequence[str]) -> list[Table]:
+def warning_table(warnings: Sequence[LogRecord]) -> list[Table]:
     """Returns a table of what a run warned of, each sentence once; none if there was nothing."""
-    rows = [[sentence] for sentence in dict.fromkeys(warnings)]
+    rows = [[s] for s in dict.fromkeys(redacted_text(w.getMessage()) for w in warnings)]
     return [Table("warnings", ("of this run",), rows, examples=True)] if rows else []
 
 

@@ -157,14 +157,19 @@ def figures(
 ) -> list[Section]:
     """Returns the figure of a sweep, and of a search also the importance of its parameters; for the
     arguments see `summarize`."""
-    from thaw.report.sweep_figures import search_figure, sweep_figure
+    from thaw.report.figures import image
+    from thaw.report.sweep_figures import search_panels, sweep_panels
 
     if space is None:
         titles = {score: score for score in scores} | {SECONDS: "seconds of training"}
-        return [sweep_figure(table, axes(keys), titles)]
-    drawn = search_figure(table, axes(keys), scores[0], logarithmic(space), best and best[0])
+        panels, lines = sweep_panels(table, axes(keys), titles)
+        note = "Mean and standard deviation, where a point is of several runs."
+        return [image("summary", panels, (5, 3.6 + 0.2 * lines), note=note)]
+    best_group = best and best[0]
+    drawn = search_panels(table, axes(keys), scores[0], logarithmic(space), best_group)
     importance = importance_table(jobs, space, scores[0], mode)
-    return [drawn, *([importance] if importance else [])]
+    note = "Each point is a trial, ★ the best."
+    return [image("summary", drawn, (5, 3.6), note=note), *([importance] if importance else [])]
 
 
 def use_of(
@@ -226,7 +231,7 @@ def summary_table(
     if len(table) > 1 and set(keys) <= set(AVERAGED):
         every = ("all", *[""] * (len(axes(keys)) - 1))
         table = [*table, Group(every, [job for group in table for job in group.jobs])]
-    rows = [
+    rows: list[list[Any]] = [
         [
             *map(readable, group.values),
             len(group.jobs),

@@ -2,16 +2,13 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 
-from thaw.report.figures import Panel, image, tick_labels
+from thaw.report.figures import Panel, tick_labels
 from thaw.report.groups import Group
-from thaw.report.sections import Image, readable
-
-HIGHEST = 3.6  # inches of a panel, without its legend
+from thaw.report.sections import readable
 
 
 def positions_of(values: Sequence[str]) -> tuple[dict[str, float], bool]:
@@ -35,26 +32,17 @@ def set_ticks(panel: Axes, position_of: Mapping[str, float]) -> None:
         )
 
 
-def sweep_figure(table: Sequence[Group], axes: Sequence[str], titles: Mapping[str, str]) -> Image:
-    """Returns a figure of metrics against the first swept key, each in a panel.
-
-    Each combination of values of the other keys has a line.
+def sweep_panels(
+    table: Sequence[Group], axes: Sequence[str], titles: Mapping[str, str]
+) -> tuple[Mapping[str, Panel], int]:
+    """Returns panels of metrics against the first swept key, and the number of lines in each: one
+    for each combination of values of the other keys.
 
     Args:
         table: groups of jobs.
         axes: swept keys; the first is the horizontal axis.
         titles: title of each metric.
     """
-    panels, lines = sweep_panels(table, axes, titles)
-    runs = max(len(group.jobs) for group in table)
-    note = f"Mean and standard deviation of up to {runs} runs." if runs > 1 else ""
-    return image("summary", panels, (5, HIGHEST + 0.2 * lines), note=note)
-
-
-def sweep_panels(
-    table: Sequence[Group], axes: Sequence[str], titles: Mapping[str, str]
-) -> tuple[dict[str, Panel], int]:
-    """Returns the panels of `sweep_figure`, and the number of lines in each."""
     key = axes[0] if axes else ""
     ticks = list(dict.fromkeys(next(iter(group.values), "") for group in table))
     position_of, numeric = positions_of(ticks)
@@ -76,7 +64,7 @@ def sweep_panels(
             found = [group for group in found if group.numbers(metric)]
             numbers = [group.numbers(metric) for group in found]
             means = [np.mean(n) for n in numbers]
-            errors = [np.std(n, ddof=1) if len(n) > 1 else 0.0 for n in numbers]
+            errors = [float(np.std(n, ddof=1)) if len(n) > 1 else 0.0 for n in numbers]
             x = [shifted(position_of[next(iter(g.values), "")], line) for g in found]
             marker = "o-" if numeric else "o"  # no line between names
             panel.errorbar(x, means, yerr=errors, fmt=marker, capsize=3, label=name or None)
@@ -95,19 +83,13 @@ def sweep_panels(
     return drawn, len(lines)
 
 
-def search_figure(table: Sequence[Group], axes: Sequence[str], *shown: Any) -> Image:
-    """Returns the figure of `search_panels`."""
-    panels = search_panels(table, axes, *shown)
-    return image("summary", panels, (5, HIGHEST), note="Each point is a trial, ★ the best.")
-
-
 def search_panels(
     table: Sequence[Group],
     axes: Sequence[str],
     score: str,
     logarithmic: Collection[str],
     best: Group | None,
-) -> dict[str, Panel]:
+) -> Mapping[str, Panel]:
     """Returns a panel for each parameter of a search: the score of all trials against it.
 
     Args:

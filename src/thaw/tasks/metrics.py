@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
-from torchmetrics import ConfusionMatrix, MeanMetric, Metric, MetricCollection
+from torchmetrics import ConfusionMatrix, MeanMetric, Metric, MetricCollection, StatScores
 from torchmetrics.classification import (
     BinaryF1Score,
     BinaryPrecision,
@@ -185,13 +185,19 @@ def averaged(count: int, multi_label: bool, average: str) -> dict[str, Any]:
 
 
 def per_class_metrics(labels: Sequence[str], multi_label: bool) -> MetricCollection:
-    """Returns F1, precision and recall of each class (C,), and without `multi_label` the confusion
-    matrix (C, C), true classes in rows."""
+    """Returns F1, precision, recall and counts (C, 5) of each class (C,), and without `multi_label`
+    the confusion matrix (C, C), true classes in rows.
+
+    The last of a class's counts is its support, the number of texts that have it.
+    """
     found = averaged(len(labels), multi_label, "none")
     if multi_label:
+        found["counts"] = StatScores(task="multilabel", num_labels=len(labels), average="none")
         return unchecked(found)
+    found["counts"] = StatScores(task="multiclass", num_classes=len(labels), average="none")
     found["confusion"] = ConfusionMatrix(task="multiclass", num_classes=len(labels))
-    return unchecked(found, compute_groups=[["f1", "precision", "recall"], ["confusion"]])
+    same = ["f1", "precision", "recall", "counts"]
+    return unchecked(found, compute_groups=[same, ["confusion"]])
 
 
 def unchecked(metrics: dict[str, Any], **options: Any) -> MetricCollection:

@@ -96,12 +96,13 @@ class TextClassifier(DecidingTask):
         self.test_outputs.append((batch["row"].cpu(), found, batch["labels"].cpu()))
 
     def test_results(self) -> TestResults:
-        """Returns scores of each class, and the probabilities (C,) of each text of the test."""
+        """Returns scores and support of each class, and probabilities (C,) of each text."""
         per_class = {k: v.cpu() for k, v in self.per_class.compute().items()}
         self.per_class.reset()
         rows, chances, gold = self.gathered()
         calibration = self.calibration("test", chances, gold)
         confusion = per_class.pop("confusion", None)
+        per_class["support"] = per_class.pop("counts")[:, -1]
         return TestResults(
             metrics={
                 f"test/{name}/{label}": value

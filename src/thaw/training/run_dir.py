@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from logging.handlers import BufferingHandler
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from thaw import __version__
 from thaw.cli.check import plain
 from thaw.cli.kept_config import keep_config, kept_config
-from thaw.cli.secrets import redacted, redacted_text
+from thaw.cli.secrets import redacted
 from thaw.errors import ThawError
 from thaw.storage.files import write_atomic
 from thaw.training.callbacks.graceful_stop import exit_on_signals
@@ -48,22 +49,17 @@ class Run:
     writes: bool
     ckpt_path: Path | None = None
     logged_rows: int | None = None
-    warnings: Sequence[str] = ()
+    warnings: Sequence[logging.LogRecord] = ()
 
 
 @contextmanager
-def kept_warnings() -> Iterator[list[str]]:
+def kept_warnings() -> Iterator[list[logging.LogRecord]]:
     """Yields a list that gets what thaw warns of within."""
-    found: list[str] = []
-
-    class Keeper(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            found.append(redacted_text(record.getMessage()))
-
-    keeper, logger = Keeper(logging.WARNING), logging.getLogger("thaw")
+    keeper, logger = BufferingHandler(10_000), logging.getLogger("thaw")
+    keeper.setLevel(logging.WARNING)
     logger.addHandler(keeper)
     try:
-        yield found
+        yield keeper.buffer
     finally:
         logger.removeHandler(keeper)
 
