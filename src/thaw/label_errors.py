@@ -15,6 +15,7 @@ from thaw.cli.exit import exit_clearly
 from thaw.cli.finished_run import run_config
 from thaw.cli.jobs import Job, read_jobs, read_json
 from thaw.cli.overrides import read_arguments
+from thaw.cli.watched_metric import better
 from thaw.data.read.formats.registry import rows_of
 from thaw.data.read.reading import Reading
 from thaw.data.write import AddedColumns, RowWriter
@@ -85,8 +86,8 @@ def main(argv: Sequence[str]) -> int:
     count = int(wrong.sum())
     table = likeliest([(float(quality[i]), found[i]) for i in order[:count]], len(found), path)
     config: Any = OmegaConf.load(sweep / runs[0].name / ".hydra" / "config.yaml")
-    monitor, mode = str(config.monitor), str(config.monitor_mode)
-    write_page(sweep, read_jobs(sweep), monitor, mode, further=[table])
+    monitor = str(config.monitor)
+    write_page(sweep, read_jobs(sweep), monitor, better(monitor), further=[table])
     for number, label, prediction, *texts, _ in table.rows[: int(given["top"])]:
         text = " ".join(" | ".join(texts).split())
         print(f"{number:.4f}  {label}, predicted {prediction}: {shortened(text, 120)}")

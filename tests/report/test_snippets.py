@@ -15,11 +15,11 @@ BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 
 def loaded(code):
-    """The value of the last line of Python, which loads a model."""
+    """The model that Python loads, in its last line or before."""
     lines = code.strip().splitlines()
     space = {}
     exec("\n".join(lines[:-1]), space)
-    return eval(lines[-1], space)
+    return space["model"] if "model" in space else eval(lines[-1], space)
 
 
 def snippets(directory):

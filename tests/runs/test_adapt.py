@@ -32,11 +32,13 @@ def test_each_seed_pretrains_once_and_classifies_with_and_without(overrides, tmp
     assert [row["status"] for row in rows] == ["done"] * 4
     assert [row["adapt.pretrained"] for row in rows] == ["False", "False", "True", "True"]
     assert shown.count("probes, end") == 2
-    assert (root / "summary.md").read_text().startswith("| adapt.pretrained | runs | test/f1")
+    assert (
+        (root / "summary.md").read_text().startswith("| adapt.pretrained | runs | val/f1 | test/f1")
+    )
     for row in rows:
-        card = (root / row["job"] / "model" / "README.md").read_text()
+        began = (root / row["job"] / ".hydra" / "resolved.yaml").read_text()
         pretrained = row["adapt.pretrained"] == "True"
-        assert (f"pretrain/seed-{row['seed']}/model" in card) == pretrained
+        assert (f"pretrain/seed-{row['seed']}/model" in began) == pretrained
     run = root / "pretrain" / "seed-1"
     metrics, head = metrics_of(run), metrics_of(run / "head")
     assert head["start/loss"] != head["val/loss"]
@@ -69,7 +71,7 @@ def test_the_curve_sweeps_labels_and_leaves_pretraining_without_what_is_the_clas
     assert [row["adapt.pretrained"] for row in rows_of(root)] == ["False", "True"] * 2
     assert shown.count("probes, end") == 1
     header = (root / "summary.md").read_text().splitlines()[0]
-    assert header.startswith("| data.shots | adapt.pretrained | runs | test/f1")
+    assert header.startswith("| data.shots | adapt.pretrained | runs | val/f1_macro | test/f1")
     kept = OmegaConf.load(root / "pretrain" / "seed-1" / ".hydra" / "config.yaml")
     assert kept.freeze._target_ == "thaw.encoder.freeze.NoFreezing"
     assert kept.task.frozen_score.label == "label"

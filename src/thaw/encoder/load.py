@@ -89,7 +89,9 @@ def keep_pooler(checkpoint: str | Path, model: PreTrainedModel, directory: Path)
             # Without a head, the encoder's weights have no prefix.
             start = prefix if any(name.startswith(prefix) for name in names) else ""
             own = [name for name in names if name.startswith(f"{start}pooler.")]
-            found |= {prefix + n.removeprefix(start): file.get_tensor(n).float() for n in own}
+            found |= {
+                prefix + n.removeprefix(start): file.get_tensor(n).to(model.dtype) for n in own
+            }
     weights = directory / "model.safetensors"
     if found and weights.exists():  # else the export is in several files
         save_file(found | load_file(weights), weights, metadata={"format": "pt"})

@@ -1,6 +1,7 @@
 """Completes an export of `task=setfit` to a directory of setfit and sentence-transformers."""
 
 import copy
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,6 +10,8 @@ from torch import nn
 
 from thaw.encoder.linear_heads import as_sklearn
 from thaw.encoder.sentence_modules import SentenceModules, settings_kept
+
+NAME = "owner/name"  # stands for the directory, which has no name on the Hub yet
 
 
 def complete_setfit(
@@ -40,7 +43,7 @@ def complete_setfit(
         modules = [Transformer(str(directory)), *copy.deepcopy(pooling.chain)]
         body = SentenceTransformer(modules=modules, device="cpu", **pooling.options)
         # Where no name is given, setfit shows that of the directory, which is not there for long.
-        names = {"model_name": f"SetFit on {data}", "model_id": "owner/name"}
+        names = {"model_name": f"SetFit on {data}", "model_id": NAME}
         card = SetFitModelCardData(dataset_name=data, **names)
         fitted = as_sklearn(head, multi_label=strategy is not None)
         model = SetFitModel(body, fitted, strategy, labels=list(labels), model_card_data=card)
@@ -62,5 +65,6 @@ def join_cards(path: Path, other: Path) -> None:
     about = {k: v for k, v in theirs.data.to_dict().items() if v} | own.data.to_dict()
     about["tags"] = list(dict.fromkeys([*(theirs.data.tags or []), *(own.data.tags or [])]))
     text = own.text.lstrip().replace("# ", "## ", 1)
+    told = re.sub(r"# Download from the .*\n", "", theirs.text).replace(NAME, "<this directory>")
     front = CardData(**about).to_yaml()
-    path.write_text(f"---\n{front}\n---\n{theirs.text}\n\n{text}", encoding="utf-8")
+    path.write_text(f"---\n{front}\n---\n{told}\n\n{text}", encoding="utf-8")

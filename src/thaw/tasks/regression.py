@@ -107,9 +107,8 @@ class Regression(TextTask):
 
     def test_results(self) -> TestResults:
         """Returns the predicted number of each text of the test, in the unit of the labels."""
-        rows, found = (part.tolist() for part in self.gathered())
-        both = zip(rows, found, strict=True)
-        return TestResults({}, {row: n * self.std + self.mean for row, n in both})
+        found = self.outputs_by_row()
+        return TestResults({}, {row: n * self.std + self.mean for row, n in found.items()})
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)

@@ -83,6 +83,11 @@ class TextTask(EncoderTask):
         order = parts[0].argsort()
         return [part[order] for part in parts]
 
+    def outputs_by_row(self) -> dict[int, Any]:
+        """Returns the first part that `test_step` kept of each text, by row; see `gathered`."""
+        rows, found, *_ = (part.tolist() for part in self.gathered())
+        return dict(zip(rows, found, strict=True))
+
     def write_predictions(
         self, run_dir: Path, data: Any, test: TestResults, columns: Callable[[Any], dict[str, Any]]
     ) -> list[Any]:

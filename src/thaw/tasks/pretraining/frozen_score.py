@@ -77,11 +77,6 @@ class FrozenScore:
             model: model with any head; its encoder is in eval mode.
             context: makes the context in which the encoder computes, which sets the precision.
         """
-        if (
-            self.pooling is None
-        ):  # with sentence-transformers, which no other part of task=mlm loads
-            self.pooling = read_sentence_modules(self.checkpoint, model.config.hidden_size)
-            self.pooling.eval().to(model.device)
         (x, y), (held_out, gold) = (self.embedded(model, split, context) for split in self.rows)
         several, names = self.data.multi_label, self.data.labels
         if several:
@@ -104,6 +99,9 @@ class FrozenScore:
     ) -> tuple[Tensor, Tensor]:
         """Returns the embeddings (N, D) of the drawn texts of a split, and their labels, (N,) or
         (N, C); for the other arguments see `__call__`."""
+        if self.pooling is None:  # sentence-transformers is loaded for it, and only for it
+            self.pooling = read_sentence_modules(self.checkpoint, model.config.hidden_size)
+            self.pooling.eval().to(model.device)
         encoded = self.data.encoded[split]
         rows = self.rows[split][np.argsort(np.array(encoded["length"])[self.rows[split]])]
         found, labels = [], []
