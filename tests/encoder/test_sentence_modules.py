@@ -20,6 +20,7 @@ from sklearn.linear_model import LogisticRegression
 from helpers.runs import overrides_of
 from helpers.sentence_models import load_sentence_model, save_sentence_model
 from helpers.tiny import REPOSITORY, runner, sentences
+from helpers.warm import new_python
 from thaw.encoder.sentence_modules import read_sentence_modules, settings_kept
 from thaw.errors import ThawError
 from thaw.evaluate import main as evaluate
@@ -344,3 +345,9 @@ def test_other_tasks_import_neither_library_and_task_setfit_leaves_no_settings_c
         *(f"{task} [] []" for task in ("sequence", "ner", "mlm")),
         "setfit [] ['setfit', 'sentence_transformers']",
     ]
+
+
+def test_importing_them_prints_nothing_where_predictions_go(tmp_path):
+    code = "from thaw.encoder.sentence_modules import read_sentence_modules as read; read('.', 8)"
+    done = new_python("-c", code, cwd=tmp_path, env={"WANDB_MODE": "offline"})
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr

@@ -8,9 +8,10 @@ import json
 import logging
 import pickle
 import shutil
+import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -165,11 +166,12 @@ def prompt_tokens(model: Path) -> int:
 @contextmanager
 def settings_kept() -> Iterator[None]:
     """Puts back what importing sentence-transformers and setfit changes: filters of warnings, and
-    the level and handlers of setfit's logger."""
+    the level and handlers of setfit's logger. What it prints goes to stderr: transformers speaks of
+    WANDB_MODE=offline, and stdout may be where predictions go."""
     logger = logging.getLogger("setfit")
     level, propagate, handlers = logger.level, logger.propagate, logger.handlers[:]
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stdout(sys.stderr):
             yield
     finally:
         logger.setLevel(level)
