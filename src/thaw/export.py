@@ -46,14 +46,16 @@ def main(argv: list[str]) -> float:
     from thaw.training.libraries import silence_libraries
 
     silence_libraries()
+    if small:
+        from thaw.quantized import check_quantized, require_predictions
+
+        require_predictions(run, found)  # before the export, which takes longer
     predictor = predictor_class(found.task)
     directory = model / "onnx"
     limit = LOGITS if small else tolerance
     difference = export_onnx(predictor, model, directory, found.data["max_tokens"], limit)
     print(f"{directory / 'model.onnx'}: logits differ from torch's by {difference:.2g} at most")
     if small:
-        from thaw.quantized import check_quantized
-
         path = quantize(directory)
         check = check_quantized(run, found, tolerance)
         print(

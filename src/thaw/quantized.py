@@ -68,19 +68,32 @@ def check_quantized(run: Path, found: Finished, points: float) -> Check:
     return check
 
 
-def compared(run: Path, found: Finished) -> Check:
-    """Returns the scores of both, see `check_quantized`."""
+def require_predictions(run: Path, found: Finished) -> Path:
+    """Returns the run's predictions of its test.
+
+    Raises:
+        ThawError: it has none, or none that F1 is of.
+    """
     if found.task.startswith("thaw.tasks.regression."):
         raise ThawError("quantize=int8 is measured by F1, which task=regression has none of.")
-    entities = found.task.startswith("thaw.tasks.ner.")
-    path = run / ("predictions.jsonl" if entities else "predictions.parquet")
+    path = run / ("predictions.jsonl" if tags_words(found) else "predictions.parquet")
     if not path.is_file():
         raise ThawError(
             f"quantize=int8: {run} has no {path.name} to measure the loss on; train with data.test="
         )
-    rows = list(rows_of(path, Reading()))
+    return path
+
+
+def tags_words(found: Finished) -> bool:
+    """Returns whether a model is of task=ner."""
+    return found.task.startswith("thaw.tasks.ner.")
+
+
+def compared(run: Path, found: Finished) -> Check:
+    """Returns the scores of both, see `check_quantized`."""
+    rows = list(rows_of(require_predictions(run, found), Reading()))
     model = Model([found], engine="int8")
-    if entities:
+    if tags_words(found):
         gold, before = [r["gold"] for r in rows], [r["predicted"] for r in rows]
         tokens = ({"tokens": row["tokens"]} for row in rows)
         after = [row["predicted"] for row in model.predictor.predict(tokens, ["tokens"])]
@@ -112,7 +125,7 @@ def entity_score(
     predicted: Sequence[Sequence[str]], gold: Sequence[Sequence[str]], labels: Sequence[str]
 ) -> float:
     """Returns F1 of whole entities."""
-    from thaw.tasks.metrics import EntityF1
+    from thaw.tasks.entity_metrics import EntityF1
 
     metric = EntityF1([name[2:] for name in labels if name.startswith("B-")])
     metric.update(predicted, gold)

@@ -13,17 +13,9 @@ from helpers.tiny import write_csv
 from thaw.cli.jobs import read_jobs
 from thaw.report.figures import image
 from thaw.report.html_page import run_page
-from thaw.report.sections import (
-    Counts,
-    Findings,
-    Sentences,
-    Table,
-    cell_text,
-    pieces,
-    score_tables,
-    warning_table,
-)
+from thaw.report.sections import Counts, Findings, Sentences, Table, cell_text, pieces
 from thaw.report.sweep import summarize
+from thaw.report.tables import score_tables, warning_table
 from thaw.training.run_dir import kept_warnings
 
 VOID = ("meta", "link", "img", "br", "hr")

@@ -19,7 +19,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from thaw.data.entities import KINDS
-from thaw.report.sections import Image, cell_text, score_tables
+from thaw.report.sections import Image, cell_text
+from thaw.report.tables import score_tables
 
 Panel = Callable[[Axes], None]  # draws on the axes it is given
 

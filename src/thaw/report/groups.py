@@ -1,4 +1,4 @@
-"""Groups the jobs of a sweep that differ in seed or fold alone, and finds the best of them.
+"""Groups the jobs of a sweep that differ in seed or fold alone: the best of them, and a table.
 
 This module does not import torch, because a sweep's report is written without it.
 """
@@ -7,9 +7,11 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from thaw.cli.jobs import Job
-from thaw.report.sections import headline
+from thaw.report.sections import Table, readable
+from thaw.report.tables import headline
 
 SECONDS = "fit_seconds"
 AVERAGED = ("seed", "data.fold")  # keys that mean and standard deviation are taken over
@@ -90,3 +92,49 @@ def best_of(table: Sequence[Group], score: str, mode: str) -> tuple[Group, Job] 
         return None
     group = max(known, key=lambda g: sign * statistics.mean(g.numbers(score)))
     return group, max(group.jobs, key=lambda job: sign * job.metrics[score])
+
+
+def summary_table(
+    keys: Sequence[str],
+    table: Sequence[Group],
+    scores: Sequence[str],
+    best: tuple[Group, Job] | None,
+) -> Table:
+    """Returns a table with mean and standard deviation of each group, the best marked.
+
+    If only seeds or folds were swept, each run has a row, and the row "all" has their mean.
+
+    Args:
+        keys: swept keys.
+        table: groups of jobs.
+        scores: metrics of the table, that of the choice first.
+        best: the best group, and its best job.
+    """
+    if len(table) > 1 and set(keys) <= set(AVERAGED):
+        every = ("all", *[""] * (len(axes(keys)) - 1))
+        table = [*table, Group(every, [job for group in table for job in group.jobs])]
+    rows: list[list[Any]] = [
+        [
+            *map(readable, group.values),
+            len(group.jobs),
+            *(spread(group.numbers(score), 4) for score in scores),
+            spread(group.numbers(SECONDS), 1),
+        ]
+        for group in table
+    ]
+    note = ""
+    if best:
+        row = rows[next(i for i, group in enumerate(table) if group is best[0])]
+        row[len(axes(keys)) + 1] += " ★"
+        note = f"★ is the best by {scores[0]}."
+    several = any(len(group.jobs) > 1 for group in table)
+    title = "mean and standard deviation" if several else "scores"
+    return Table(title, (*axes(keys), "runs", *scores, "seconds"), rows, note)
+
+
+def spread(values: Sequence[float], digits: int) -> str:
+    """Returns the mean as text, and the standard deviation if there are several values."""
+    if not values:
+        return ""
+    mean = f"{statistics.mean(values):.{digits}f}"
+    return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean

@@ -23,9 +23,18 @@ from thaw.cli.jobs import FAILED, Job, read_jobs
 from thaw.cli.processes import launch
 from thaw.cli.secrets import redacted_text
 from thaw.errors import ThawError
-from thaw.report.groups import AVERAGED, SECONDS, Group, axes, best_of, groups, scores_of, swept
+from thaw.report.groups import (
+    SECONDS,
+    Group,
+    axes,
+    best_of,
+    groups,
+    scores_of,
+    summary_table,
+    swept,
+)
 from thaw.report.search import importance_table, logarithmic, require_repeatable, search_space
-from thaw.report.sections import Image, Section, Table, readable
+from thaw.report.sections import Image, Section, Table
 from thaw.storage.files import atomic, write_atomic
 
 log = logging.getLogger(__name__)
@@ -210,52 +219,6 @@ def markdown(jobs: Sequence[Job], keys: Sequence[str], summary: Table) -> str:
             reason = " ".join(job.reason.split()).replace("|", "\\|")
             lines.append(f"| {' | '.join([job.name, *values, job.status, reason])} |")
     return "\n".join(lines) + "\n"
-
-
-def summary_table(
-    keys: Sequence[str],
-    table: Sequence[Group],
-    scores: Sequence[str],
-    best: tuple[Group, Job] | None,
-) -> Table:
-    """Returns a table with mean and standard deviation of each group, the best marked.
-
-    If only seeds or folds were swept, each run has a row, and the row "all" has their mean.
-
-    Args:
-        keys: swept keys.
-        table: groups of jobs.
-        scores: metrics of the table, that of the choice first.
-        best: the best group, and its best job.
-    """
-    if len(table) > 1 and set(keys) <= set(AVERAGED):
-        every = ("all", *[""] * (len(axes(keys)) - 1))
-        table = [*table, Group(every, [job for group in table for job in group.jobs])]
-    rows: list[list[Any]] = [
-        [
-            *map(readable, group.values),
-            len(group.jobs),
-            *(spread(group.numbers(score), 4) for score in scores),
-            spread(group.numbers(SECONDS), 1),
-        ]
-        for group in table
-    ]
-    note = ""
-    if best:
-        row = rows[next(i for i, group in enumerate(table) if group is best[0])]
-        row[len(axes(keys)) + 1] += " ★"
-        note = f"★ is the best by {scores[0]}."
-    several = any(len(group.jobs) > 1 for group in table)
-    title = "mean and standard deviation" if several else "scores"
-    return Table(title, (*axes(keys), "runs", *scores, "seconds"), rows, note)
-
-
-def spread(values: Sequence[float], digits: int) -> str:
-    """Returns the mean as text, and the standard deviation if there are several values."""
-    if not values:
-        return ""
-    mean = f"{statistics.mean(values):.{digits}f}"
-    return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
 
 
 def log_summary_to_wandb(config: DictConfig, sweep: Path) -> None:

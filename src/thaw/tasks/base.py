@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt
 from torch import Tensor, nn
-from torch.nn.functional import logsigmoid
 from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 
 from thaw.data.base import EncoderData
@@ -246,8 +245,6 @@ class EncoderTask(EncoderModule):
     def mean_logits(self, _: Any, args: Any, inputs: dict[str, Any], own: Tensor) -> Tensor:
         """Returns logits (..., C) whose probabilities are the mean of those of all tasks."""
         logits = torch.stack([own, *(other(**inputs) for other in self.others)]).float()
-        if getattr(self, "multi_label", False):  # log p - log(1 - p) of the means
-            return logsigmoid(logits).logsumexp(0) - logsigmoid(-logits).logsumexp(0)
         return logits.log_softmax(-1).logsumexp(0) - math.log(len(logits))
 
     def gather_test_outputs(self) -> list[Any]:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import logsigmoid
 from transformers import PreTrainedModel
 
 from thaw.errors import ThawError
@@ -146,6 +147,13 @@ class DecidingTask(TextTask):
     def average_with(self, others: Sequence[Any]) -> None:
         super().average_with(others)
         self.use(mean_decision([self.decision, *(o.decision for o in others)], self.labels))
+
+    def mean_logits(self, _: Any, args: Any, inputs: dict[str, Any], own: Tensor) -> Tensor:
+        if not self.multi_label:
+            return super().mean_logits(_, args, inputs, own)
+        logits = torch.stack([own, *(other(**inputs) for other in self.others)]).float()
+        # log p - log(1 - p) of the means
+        return logsigmoid(logits).logsumexp(0) - logsigmoid(-logits).logsumexp(0)
 
     def calibration(self, split: str, found: Tensor, gold: Tensor) -> dict[str, float]:
         """Returns the calibration error before and after, of a model that was calibrated.

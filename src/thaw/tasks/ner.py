@@ -25,8 +25,8 @@ from thaw.encoder.load import load_labelled
 from thaw.report.sections import Counts, Piece, Section, Sentences, pieces
 from thaw.report.test_results import TestResults
 from thaw.tasks.base import EncoderTask, Smoothing
+from thaw.tasks.entity_metrics import EntityF1
 from thaw.tasks.losses import class_weight_tensor, labels_and_inputs, scale_for_ddp
-from thaw.tasks.metrics import EntityF1
 from thaw.tasks.predictors.ner import TokenPredictor
 
 SHOWN = 100  # most sentences with errors in the report

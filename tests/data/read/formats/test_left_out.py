@@ -8,7 +8,7 @@ from helpers.tiny import write_csv
 from thaw.data.ner import TokenData
 from thaw.data.read.formats.registry import FORMATS
 from thaw.data.sequence import SequenceData
-from thaw.report.sections import data_tables
+from thaw.report.tables import data_tables
 
 TEXT = "Ida Ek left Oslo"
 SPAN = {"start": 0, "end": 6, "label": "PER"}

@@ -1,0 +1,65 @@
+"""Makes tables of a run: what was read, what was warned of, and the scores. No torch here."""
+
+from collections.abc import Mapping, Sequence
+from logging import LogRecord
+
+from thaw.cli.secrets import redacted_text
+from thaw.data.summary import READ_COLUMNS, SPLIT_COLUMNS, DataSummary
+from thaw.report.sections import Table
+
+COLUMNS = ("f1", "precision", "recall", "support")  # of the table of labels, in this order
+
+
+def headline(metrics: Mapping[str, float], monitor: str) -> str | None:
+    """Returns the name of the metric that stands for a run, or None if it has no metric.
+
+    It is the watched metric on the test split, else the watched metric, else the first metric.
+    """
+    wanted = (monitor.replace("val/", "test/"), monitor, *metrics)
+    return next((key for key in wanted if key in metrics), None)
+
+
+def data_tables(summary: DataSummary) -> list[Table]:
+    """Returns what was understood of the data: what was read, the splits, and their labels."""
+    found = [
+        Table("data read", READ_COLUMNS, summary.read_rows()),
+        Table(
+            "splits",
+            SPLIT_COLUMNS,
+            summary.split_rows(),
+            f"A text is cut where it is longer than data.max_tokens={summary.max_tokens}.",
+        ),
+    ]
+    labels = summary.label_rows()
+    if not labels:
+        return found
+    first = next(iter(summary.splits))
+    total = sum(row[1] for row in labels) or 1
+    rows = [[*row, f"{row[1] / total:.1%}"] for row in labels]
+    return [*found, Table("labels", ("label", *summary.splits, f"share of {first}"), rows)]
+
+
+def warning_table(warnings: Sequence[LogRecord]) -> list[Table]:
+    """Returns a table of what a run warned of, each sentence once; none if there was nothing."""
+    rows = [[s] for s in dict.fromkeys(redacted_text(w.getMessage()) for w in warnings)]
+    return [Table("warnings", ("of this run",), rows, examples=True)] if rows else []
+
+
+def score_tables(metrics: Mapping[str, float]) -> list[Table]:
+    """Returns a table of the scores and, if there are any, a table of the scores of each label.
+
+    The scores are those of the test; without a test, of validation or training.
+    """
+    parts = {key.partition("/")[0] for key in metrics}
+    part = next((p for p in ("test", "val", "train") if p in parts), "val")
+    flat = {
+        k.removeprefix(f"{part}/"): v
+        for k, v in metrics.items()
+        if k.startswith(f"{part}/") and k.count("/") == 1
+    }
+    found = [Table(f"{part} metrics", ("metric", "value"), list(flat.items()))]
+    if labels := [k.split("/", 2)[2] for k in metrics if k.startswith(f"{part}/f1/")]:
+        names = [n for n in COLUMNS if f"{part}/{n}/{labels[0]}" in metrics]
+        rows = [[label, *(metrics[f"{part}/{n}/{label}"] for n in names)] for label in labels]
+        found.append(Table("per label", ("label", *names), rows))
+    return found
