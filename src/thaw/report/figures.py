@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.image import imsave
 from matplotlib.ticker import MaxNLocator
 from rich.console import Console
 from rich.markup import escape
@@ -23,6 +25,12 @@ from thaw.report.sections import Image, cell_text
 from thaw.report.tables import score_tables
 
 Panel = Callable[[Axes], None]  # draws on the axes it is given
+INK = "#010203"  # almost black; stands for the theme's colour in SVG, so nothing else may have it
+SETTINGS: Any = dict.fromkeys(
+    ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK
+)
+# Text stays text, and the same figure always gives the same file.
+SETTINGS |= {"svg.fonttype": "none", "svg.hashsalt": "thaw", "legend.framealpha": 0.0}
 
 
 def image(
@@ -32,7 +40,7 @@ def image(
     shown: bool = True,
     note: str = "",
 ) -> Image:
-    """Draws a figure as PNG, with its panels side by side, and each panel as SVG.
+    """Draws each panel once: a PNG shows them side by side, and an SVG of each follows the theme.
 
     Args:
         title: heading in the report.
@@ -41,12 +49,22 @@ def image(
         shown: whether the report shows the figure.
         note: sentence below the title.
     """
-    figure = Figure(figsize=(size[0] * len(panels), size[1]), layout="constrained")
-    for axes, draw in zip(np.ravel(figure.subplots(1, len(panels))), panels.values(), strict=True):
-        draw(axes)
+    pixels, drawn = [], {}
+    with rc_context(SETTINGS):
+        for alt, draw in panels.items():
+            figure = Figure(figsize=size, dpi=150, layout="constrained")
+            axes = figure.subplots()
+            draw(axes)
+            axes.spines[["top", "right"]].set_visible(False)
+            canvas = FigureCanvasAgg(figure)
+            canvas.draw()
+            pixels.append(np.asarray(canvas.buffer_rgba()))
+            # Placed by now: `savefig` would place everything again, and draw it twice for that.
+            figure.set_layout_engine("none")
+            if shown:
+                drawn[alt] = svg(figure)
     png = io.BytesIO()
-    figure.savefig(png, dpi=150, format="png")
-    drawn = {alt: svg(draw, size) for alt, draw in panels.items()} if shown else {}
+    imsave(png, np.hstack(pixels), dpi=150, format="png")
     return Image(title, png.getvalue(), drawn, note)
 
 
@@ -106,23 +124,12 @@ def tick_labels(names: Sequence[str]) -> list[str]:
     return [name.replace("$", r"\$") for name in short]
 
 
-def svg(draw: Panel, size: tuple[float, float]) -> str:
-    """Returns a panel as an SVG image that follows the reader's light or dark theme."""
-    ink = "#010203"  # stands for the theme's colour, so nothing else may have it
-    settings: Any = dict.fromkeys(
-        ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), ink
-    )
-    # Text stays text, and the same figure always gives the same file.
-    settings |= {"svg.fonttype": "none", "svg.hashsalt": "thaw", "legend.framealpha": 0.0}
-    with rc_context(settings):
-        figure = Figure(figsize=size, layout="constrained")
-        axes = figure.subplots()
-        draw(axes)
-        axes.spines[["top", "right"]].set_visible(False)
-        file = io.StringIO()
-        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+def svg(figure: Figure) -> str:
+    """Returns a figure as an SVG image that follows the reader's light or dark theme."""
+    file = io.StringIO()
+    figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
     style = "<style>svg{color:#222}@media(prefers-color-scheme:dark){svg{color:#ddd}}</style>"
-    return file.getvalue().replace(ink, "currentColor").replace("<defs>", style + "<defs>", 1)
+    return file.getvalue().replace(INK, "currentColor").replace("<defs>", style + "<defs>", 1)
 
 
 def learning_curve(metrics_csv: Path, monitor: str, chosen: float | None = None) -> Image:
