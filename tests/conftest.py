@@ -44,6 +44,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session", autouse=True)
+def no_waiting_for_the_disk() -> Iterator[None]:
+    """Spares each run 45 waits for the disk; files survive a test without, as no power fails."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.fsync", lambda file: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def user_wheels() -> Path:
     """The directory of downloaded wheels, which tests share with the user: they are large."""
     wheels = cache_dir() / "wheels"
@@ -101,15 +109,22 @@ def ner_overrides(tiny_bert: Path, tagged: Path) -> list[str]:
 
 
 @pytest.fixture
-def run_ner(ner_overrides: list[str], tmp_path: Path) -> Callable[..., Path]:
+def run_ner(
+    ner_overrides: list[str], tmp_path: Path, request: pytest.FixtureRequest
+) -> Callable[..., Path]:
     """Runs task=ner in this process with further overrides; gives the run directory."""
-    return runner(ner_overrides, tmp_path)
+    return runner(ner_overrides, tmp_path, "no_figures" not in request.keywords)
 
 
 @pytest.fixture
-def run(overrides: list[str], tmp_path: Path) -> Callable[..., Path]:
-    """Runs thaw in this process with further overrides; gives the run directory."""
-    return runner(overrides, tmp_path)
+def run(
+    overrides: list[str], tmp_path: Path, request: pytest.FixtureRequest
+) -> Callable[..., Path]:
+    """Runs thaw in this process with further overrides; gives the run directory.
+
+    Tests marked `no_figures`, because they look at something else, draw none.
+    """
+    return runner(overrides, tmp_path, "no_figures" not in request.keywords)
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,8 @@ from thaw.errors import ThawError
 from thaw.parameters import main as parameters
 from thaw.training.optim import build_optimizer
 
+pytestmark = pytest.mark.no_figures
+
 # What else trains with the last block, and how a block and the head are spelled.
 BLOCK = {"distilbert": "distilbert.transformer.layer.{}.", "modernbert": "model.layers.{}."}
 HEADS = {

@@ -17,6 +17,8 @@ from thaw.encoder.freeze import HeadOnly, LastBlocks
 from thaw.encoder.frozen_prefix.cache import Cache, PrefixUnavailable
 from thaw.encoder.frozen_prefix.prefix import Prefix
 
+pytestmark = pytest.mark.no_figures
+
 
 class Rows(dict):
     """Encoded rows as `datasets` gives them."""

@@ -10,6 +10,8 @@ from helpers.tiny import runner, save_tiny
 from thaw.errors import ThawError
 from thaw.tasks.sequence import SequenceClassification
 
+pytestmark = pytest.mark.no_figures
+
 ON = "model.gradient_checkpointing=true"
 
 

@@ -26,6 +26,8 @@ from thaw.evaluate import main as evaluate
 from thaw.predict import main as predict
 from thaw.tasks.sequence import SequenceClassification
 
+pytestmark = pytest.mark.no_figures
+
 WORDS = ["freeze=lora", "freeze.rank=2", "trainer.max_epochs=1"]
 
 

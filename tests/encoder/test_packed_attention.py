@@ -41,6 +41,8 @@ from thaw.training.callbacks import timer
 from thaw.training.callbacks.nonfinite_guard import NonFiniteGuard
 from thaw.training.callbacks.timer import TrainingTimer
 
+pytestmark = pytest.mark.no_figures
+
 # THAW_TEST_GPU=1 python -m pytest tests/encoder/test_packed_attention.py
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU with flash attention")
 CONFIGS = ARCHITECTURES | {

@@ -2,7 +2,9 @@
 
 Importing torch, Lightning and transformers takes most of the time of a tiny run. A server imports
 them once and forks for each command. The fork has the arguments, the environment, the directory,
-the output and the exit code of a process of its own; what it starts itself are true processes.
+the output and the exit code of a process of its own. With `trainer.devices=2`, so are the Python
+processes that it starts (a job of a sweep, a second rank): see `Spare`; all others are true
+processes. tests/runs/test_wheel.py and test_fit.py start true ones with two devices.
 """
 
 import atexit
@@ -17,7 +19,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, ClassVar
 
 REPOSITORY = Path(__file__).parents[2]
 # Loaded before a command line is checked, and by a run. Without W&B: its import makes a directory
@@ -33,6 +35,10 @@ FOR_RUNS = (
     *("thaw.train", "thaw.evaluate", "thaw.adapt", "thaw.tasks.sequence", "thaw.data.sequence"),
     *("transformers.models.bert.modeling_bert", "transformers.models.bert.tokenization_bert"),
     *("matplotlib.figure", "matplotlib.backends.backend_agg", "pandas"),
+)
+FOR_PREDICTIONS = (
+    *("thaw.predict", "thaw.model", "thaw.tasks.predictors.base", "thaw.encoder.load"),
+    *("transformers.models.bert.modeling_bert", "transformers.models.bert.tokenization_bert"),
 )
 SERVERS: dict[str, socket.socket] = {}
 
@@ -136,11 +142,62 @@ def serve(connection: socket.socket) -> dict[str, Any]:
         connection.sendall(json.dumps(codes).encode())
 
 
+class Spare(subprocess.Popen):
+    """A process that this one starts as `python ...`, forked before this one has run anything."""
+
+    waiting: ClassVar[list[tuple[int, socket.socket]]] = []
+
+    @classmethod
+    def fork(cls) -> dict[str, Any] | None:
+        """Forks a process that waits for its command; returns the command in that process alone."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        if pid := os.fork():
+            theirs.close()
+            cls.waiting.append((pid, ours))
+            return None
+        for connection in (ours, *(others for _, others in cls.waiting)):
+            connection.close()
+        cls.waiting.clear()
+        message, streams, *_ = socket.recv_fds(theirs, 2**20, 3)
+        if not message:  # this process has ended without starting another
+            os._exit(0)
+        theirs.close()
+        for number, stream in enumerate(streams):
+            os.dup2(stream, number)
+            os.close(stream)
+        found: dict[str, Any] = json.loads(message)
+        return found
+
+    def _execute_child(self, args: Any, *rest: Any) -> None:
+        cwd, env = rest[4:6]
+        pipes = rest[9:15]  # read and write ends of stdin, stdout and stderr, or -1
+        if args[0] != sys.executable or not self.waiting:
+            super()._execute_child(args, *rest)  # type: ignore[misc]
+            return
+        self.pid, connection = self.waiting.pop()
+        request = {"words": args[1:], "cwd": cwd or os.getcwd(), "env": dict(env or os.environ)}
+        given = (pipes[0], pipes[3], pipes[5])
+        streams = [own if pipe == -1 else pipe for own, pipe in enumerate(given)]
+        socket.send_fds(connection, [json.dumps(request).encode()], streams)
+        connection.close()
+        self._child_created = True
+        self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
+
+
 def become(words: list[str], cwd: str, env: dict[str, str]) -> None:
     """Runs what `python words...` runs, in this process."""
+    if any("trainer.devices=2" in word for word in words) and "LOCAL_RANK" not in env:
+        for _ in range(2):  # a job of a sweep may start another
+            if request := Spare.fork():
+                return become(**request)
+        subprocess.Popen = Spare  # type: ignore[misc]
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)
+    if rank := env.get("LOCAL_RANK"):  # Lightning reads it when it is imported
+        from lightning.pytorch.utilities import rank_zero_only
+
+        rank_zero_only.rank = int(rank)  # type: ignore[attr-defined]
     if words[0] == "-m":
         sys.path[0] = cwd
         sys.argv = words[1:]
@@ -159,4 +216,5 @@ if __name__ == "__main__":
     sys.path[0] = str(REPOSITORY)
     for name in sys.argv[2:]:
         importlib.import_module(name)
+    os.fsync = lambda fd: None  # as in tests/conftest.py
     become(**serve(socket.socket(fileno=int(sys.argv[1]))))

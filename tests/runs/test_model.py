@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 import thaw
 from helpers.hub import Hub
 from helpers.tiny import save_tiny, sentences, tiny_config, write_csv
+from helpers.warm import FOR_PREDICTIONS, python
 from thaw.evaluate import main as evaluate
 from thaw.predict import main as predict
 
@@ -148,7 +149,7 @@ def test_a_prediction_loads_nothing_that_only_training_needs(task, tiny_bert, tm
         f"heavy = {HEAVY[: 5 if task == 'setfit' else None]}\n"
         "print([name for name in heavy if name in sys.modules])\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    done = python("-c", script, modules=FOR_PREDICTIONS)  # of which none may load them either
     *_, said, loaded = done.stdout.splitlines() or ["", done.stderr]
     assert loaded == "[]"
     assert '"text": "a good [MASK]"' in said

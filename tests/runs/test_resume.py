@@ -23,6 +23,8 @@ from thaw.cli.resume import command_to_resume
 from thaw.errors import ThawError
 from thaw.training.callbacks.resumable_checkpoint import Checkpoint
 
+pytestmark = pytest.mark.no_figures
+
 ACCUMULATED = ["trainer.accumulate_grad_batches=2", "callbacks.early_stopping=null"]
 PROBES = "task.probes=['a [MASK] film','the story is [MASK]']"
 

@@ -10,6 +10,8 @@ from thaw.data.contents import require_same_contents
 from thaw.errors import ThawError
 from thaw.training.callbacks.resumable_checkpoint import Checkpoint
 
+pytestmark = pytest.mark.no_figures
+
 HEADER = ["text", "label"]
 
 

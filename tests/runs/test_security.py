@@ -17,6 +17,8 @@ from thaw.errors import ThawError
 from thaw.evaluate import main as evaluate
 from thaw.predict import main as predict
 
+pytestmark = pytest.mark.no_figures
+
 PICKLES = ("pytorch_model.bin", "training_args.bin", "model_head.pkl", "optimizer.pt")
 
 

@@ -19,6 +19,8 @@ from thaw.export import main as export
 from thaw.predict import main as predict
 from thaw.tasks.sequence import SequenceClassification
 
+pytestmark = pytest.mark.no_figures
+
 WINDOWS = ["data.long=windows", "data.max_tokens=32", "trainer.max_epochs=1"]
 
 

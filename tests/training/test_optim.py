@@ -22,6 +22,8 @@ from thaw.encoder.freeze import HeadOnly
 from thaw.errors import ThawError
 from thaw.training.optim import build_optimizer, build_schedule, clip_in_step, decayed
 
+pytestmark = pytest.mark.no_figures
+
 
 def test_the_same_parameters_decay_as_in_transformers_trainer(tmp_path):
     model = BertForSequenceClassification(tiny_config())

@@ -8,6 +8,8 @@ from helpers.runs import metrics_of, overrides_of, result, typed
 from helpers.tiny import save_tiny, tiny_config
 from thaw.errors import ThawError
 
+pytestmark = pytest.mark.no_figures
+
 EMA = ["callbacks=ema", "callbacks.ema.decay=0.5", "callbacks.early_stopping=null"]
 
 
