@@ -8,6 +8,7 @@ processes. tests/runs/test_wheel.py and test_fit.py start true ones with two dev
 """
 
 import atexit
+import gc
 import importlib
 import json
 import os
@@ -16,6 +17,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -34,7 +36,7 @@ FOR_RUNS = (
     *("lightning.pytorch", "torchmetrics.classification", "datasets", "sklearn.metrics"),
     *("thaw.train", "thaw.evaluate", "thaw.adapt", "thaw.tasks.sequence", "thaw.data.sequence"),
     *("transformers.models.bert.modeling_bert", "transformers.models.bert.tokenization_bert"),
-    *("matplotlib.figure", "matplotlib.backends.backend_agg", "pandas"),
+    *("thaw.report.run", "matplotlib.backends.backend_svg", "pandas"),
 )
 FOR_PREDICTIONS = (
     *("thaw.predict", "thaw.model", "thaw.tasks.predictors.base", "thaw.encoder.load"),
@@ -184,8 +186,19 @@ class Spare(subprocess.Popen):
         self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
 
 
+def rehearse() -> None:
+    """Does what each run would do first: finds plugins, fills caches of parsers and of fonts."""
+    from thaw.cli.compose import compose
+
+    compose(["task=sequence", "seed=1"])
+    if "thaw.train" in sys.modules:
+        from thaw.report.figures import image
+
+        image("rehearsal", {"a line": lambda axes: axes.plot([1, 2])})
+
+
 def become(words: list[str], cwd: str, env: dict[str, str]) -> None:
-    """Runs what `python words...` runs, in this process."""
+    """Runs what `python words...` runs, in this process, and ends it."""
     if any("trainer.devices=2" in word for word in words) and "LOCAL_RANK" not in env:
         for _ in range(2):  # a job of a sweep may start another
             if request := Spare.fork():
@@ -198,6 +211,23 @@ def become(words: list[str], cwd: str, env: dict[str, str]) -> None:
         from lightning.pytorch.utilities import rank_zero_only
 
         rank_zero_only.rank = int(rank)  # type: ignore[attr-defined]
+    code = 0
+    try:
+        run(words, cwd)
+    except SystemExit as end:
+        if not isinstance(end.code, int | None):
+            raise
+        code = end.code or 0
+    # As Python ends, but without taking apart, object by object, what the server has imported.
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def run(words: list[str], cwd: str) -> None:
+    """Runs a script, a module or code, as Python does."""
     if words[0] == "-m":
         sys.path[0] = cwd
         sys.argv = words[1:]
@@ -216,5 +246,9 @@ if __name__ == "__main__":
     sys.path[0] = str(REPOSITORY)
     for name in sys.argv[2:]:
         importlib.import_module(name)
+    if "thaw.start" in sys.modules:
+        rehearse()
     os.fsync = lambda fd: None  # as in tests/conftest.py
+    gc.collect()
+    gc.freeze()  # a fork's collections would touch, and so copy, all that is imported
     become(**serve(socket.socket(fileno=int(sys.argv[1]))))

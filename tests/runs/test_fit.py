@@ -13,6 +13,7 @@ import pytest
 
 import thaw
 from helpers.tiny import REPOSITORY, save_tiny, sentences, tagged_sentences, tiny_config
+from helpers.warm import python
 from thaw.cli.finished_run import run_config
 from thaw.evaluate import main as evaluate
 from thaw.export import main as export
@@ -175,7 +176,7 @@ run = thaw.fit("trainer.devices=2", "trainer.accelerator=cpu", "data.max_tokens=
                model={{"checkpoint": {str(checkpoint)!r}}}, train=rows, logger="csv")
 print("F1", run.metrics["val/f1"])
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=place)
+    done = python("-c", script, cwd=place)
     assert "F1 " in done.stdout, done.stderr
     assert "2 cpu" in next((tmp_path / "outputs").glob("*/*/report.html")).read_text()
 

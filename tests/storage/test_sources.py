@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from helpers.hub import Hub, hub_environment
+from helpers.warm import python
 from helpers.wheels import add_wheel
 from thaw.errors import ThawError
 from thaw.storage.cache import cache_dir
@@ -22,6 +23,7 @@ from thaw.storage.checkpoints import fetch_model
 from thaw.storage.hub import load_hub_dataset
 from thaw.storage.wheels import fetch_wheels, pip_says
 
+PIP = ("pip._internal.cli.main", "pip._internal.commands.download")  # most of what it takes
 SRC = Path(__file__).parents[2] / "src"
 MODEL = {
     "tiny/model/config.json": b'{"model_type": "bert"}',
@@ -40,6 +42,14 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(directory))
     monkeypatch.setenv("THAW_CACHE", str(tmp_path / "cache"))
+    executable, run = sys.executable, subprocess.run
+
+    def warm(command: list[str], **options: Any) -> Any:
+        if command[:3] != [executable, "-m", "pip"]:
+            return run(command, **options)
+        return python(*command[1:], env=options["env"], modules=PIP)
+
+    monkeypatch.setattr("thaw.storage.wheels.subprocess.run", warm)
     return directory
 
 

@@ -56,15 +56,15 @@ class DiskCache:
         self.root.mkdir(parents=True, exist_ok=True)
         with self.lock(key):
             found = self.read_if_whole(key, read)
-            if found is None:
-                self.sweep()
-                self.write(key, make)
-                found = read(entry)
-            os.utime(entry)
+            if found is not None:
+                os.utime(entry)
+                return found
+            self.sweep()
+            self.write(key, make)
             if self.budget is not None:
                 with suppress(NoRoom):  # this entry is in use, whatever it takes
                     self.make_room()
-        return found
+            return read(entry)
 
     def find(self, key: str, read: Callable[[Path], Found]) -> Found | None:
         """Returns what `read` makes of an entry, or None if it is missing or damaged."""
