@@ -52,14 +52,18 @@ def test_a_run_is_trained_predicted_and_exported_without_the_clone(
     assert (tmp_path / "run" / "train.log").is_file()
     report = (tmp_path / "run" / "report.html").read_text()
     assert "2 cpu" in report, "two devices start the console script again"
-    new = reviews / "test.csv"
-    done = installed("predict", f"run={tmp_path}/run", f"input={new}", "accelerator=cpu")
-    assert len(done.stdout.splitlines()) == 22, done.stderr
+    predicted = tmp_path / "predicted.jsonl"
+    new = [f"input={reviews / 'test.csv'}", f"output={predicted}", "accelerator=cpu"]
     script = f"""
 import sys, thaw
 from thaw.__main__ import main
 
 print(thaw.__file__, thaw.load({str(tmp_path / "run")!r}).labels)
+sys.argv = ["thaw", "predict", {f"run={tmp_path}/run"!r}, *{new!r}]
+try:
+    main()
+except SystemExit as end:
+    assert not end.code
 sys.argv = ["thaw", "evaluate", {f"run={tmp_path}/run"!r}, "trainer.accelerator=cpu"]
 sys.argv += ["trainer.devices=1", "trainer.strategy=auto"]
 main()
@@ -73,6 +77,7 @@ main()
     )
     assert done.stdout.startswith(str(installed.target)), done.stderr
     assert "['neg', 'pos']" in done.stdout
+    assert len(predicted.read_text().splitlines()) == 22, done.stderr
     assert "accuracy" in done.stdout, done.stderr
 
 

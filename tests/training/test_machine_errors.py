@@ -8,7 +8,8 @@ import threading
 import pytest
 import torch
 
-from helpers.runs import metrics_of, start, typed
+from helpers.runs import metrics_of, typed
+from helpers.warm import python
 from thaw.errors import ThawError
 from thaw.tasks.sequence import SequenceClassification
 
@@ -116,16 +117,16 @@ def unreachable():
 )
 def test_training_goes_on_without_wandb_and_says_so_once(overrides, tmp_path, server, request):
     overrides.remove("logger=csv")
-    process = start(
-        [*overrides, *ONE, "logger=wandb"],
-        tmp_path / "run",
-        WANDB_BASE_URL=request.getfixturevalue(server),
-        WANDB_API_KEY="a" * 40,
-        WANDB_MODE="online",
-        WANDB_INIT_TIMEOUT="2",
-    )
-    output = process.communicate(timeout=120)[0]
-    assert process.returncode == 0, output
+    environment = {
+        "WANDB_BASE_URL": request.getfixturevalue(server),
+        "WANDB_API_KEY": "a" * 40,
+        "WANDB_MODE": "online",
+        "WANDB_INIT_TIMEOUT": "2",
+    }
+    words = [*overrides, *ONE, "logger=wandb", f"hydra.run.dir={tmp_path / 'run'}"]
+    done = python("train.py", *words, env=environment)
+    output = done.stdout + done.stderr
+    assert done.returncode == 0, output
     assert output.count("W&B does not take this run") == 1
     assert "`wandb sync` uploads it later" in output
     assert "Traceback" not in output

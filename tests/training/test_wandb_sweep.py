@@ -1,14 +1,12 @@
 """`wandb agent` starts trials of docs/wandb-sweep.yaml: a run on W&B each, with the agent's id."""
 
 import json
-import os
-import subprocess
-import sys
 
 import yaml
 
 from helpers.tiny import REPOSITORY
 from helpers.wandb_file import Offline
+from helpers.warm import python
 
 SWEEP = yaml.safe_load((REPOSITORY / "docs" / "wandb-sweep.yaml").read_text())
 
@@ -33,7 +31,7 @@ def test_a_trial_is_the_agents_run_and_goes_on_as_that_run(overrides, tmp_path):
     (tmp_path / "trial.yaml").write_text(
         yaml.safe_dump({"wandb_version": 1} | {k: {"value": v} for k, v in chosen.items()})
     )
-    environment = os.environ | {
+    environment = {
         "WANDB_SWEEP_ID": "sweep123",
         "WANDB_RUN_ID": "trial456",
         "WANDB_SWEEP_PARAM_PATH": str(tmp_path / "trial.yaml"),
@@ -42,9 +40,7 @@ def test_a_trial_is_the_agents_run_and_goes_on_as_that_run(overrides, tmp_path):
     own = [w for w in overrides if w.split("=")[0] not in ("logger", *chosen)]
     directory = tmp_path / "run"
     words = [*command(chosen), *own, "trainer.max_epochs=1", f"hydra.run.dir={directory}"]
-    done = subprocess.run(
-        [sys.executable, *words], cwd=REPOSITORY, capture_output=True, text=True, env=environment
-    )
+    done = python(*words, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (directory / "wandb_id.txt").read_text() == "trial456"
     assert [p.name for p in directory.glob("wandb/offline-run-*/*.wandb")] == ["run-trial456.wandb"]
