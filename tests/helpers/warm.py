@@ -4,7 +4,7 @@ Importing torch, Lightning and transformers takes most of the time of a tiny run
 them once and forks for each command. The fork has the arguments, the environment, the directory,
 the output and the exit code of a process of its own. With `trainer.devices=2`, so are the Python
 processes that it starts (a job of a sweep, a second rank): see `Spare`; all others are true
-processes. tests/runs/test_wheel.py and test_fit.py start true ones with two devices.
+processes. tests/runs/test_wheel.py starts a true run with two devices.
 """
 
 import atexit

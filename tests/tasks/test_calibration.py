@@ -44,7 +44,9 @@ def test_no_threshold_has_a_higher_f1_than_the_tuned_one(pairs):
         assert (threshold, f1) == (0.5, 0.0)
         return
     assert f1 == pytest.approx(f1_score(y, p > threshold, zero_division=0))
-    tried = {t: f1_score(y, p > t, zero_division=0) for t in np.linspace(0, 1, 101)}
+    tried = {  # by its formula, as scikit-learn's takes a millisecond a call
+        t: 2 * ((p > t) & y).sum() / ((p > t).sum() + y.sum()) for t in np.linspace(0, 1, 101)
+    }
     assert f1 >= max(tried.values()) - 1e-12
     if tried[0.5] == pytest.approx(f1):
         assert threshold == 0.5  # of equal ones, the nearest to 0.5
