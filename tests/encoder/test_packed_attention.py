@@ -1,6 +1,7 @@
 """Packed batches: the numbers of padded ones, no text that sees another, no wait for a GPU."""
 
 import copy
+import importlib
 import json
 from collections import Counter
 from types import SimpleNamespace
@@ -282,6 +283,7 @@ def test_no_part_of_a_training_batch_asks_for_a_number(run, objective, monkeypat
             asked.__exit__(None, None, None)
             super().on_train_batch_end(*args)
 
+    importlib.import_module("thaw.train")  # else it would keep the class that it finds
     monkeypatch.setattr(timer, "TrainingTimer", Watched)
     # On a CPU it looks at every step: nothing waits there.
     monkeypatch.setattr(NonFiniteGuard, "on_train_batch_end", lambda *args: None)
