@@ -41,6 +41,8 @@ class EncoderTask(OptimizedModule):
         metrics: "max" or "min", whichever is better, for each metric of validation that may exist;
             empty: not known.
         validates_first: whether the weights are also validated before the first step.
+        fewest_steps: number of optimizer steps below which a run is warned.
+        for_few_texts: what the warning adds.
         inputs_change: reason why a text differs between epochs; "" if it does not.
         not_averaged: reason why an average of its weights is of no use; "" if it is.
         scores: metrics of an evaluation, which `evaluate` updates; None: the task logs its own.
@@ -56,6 +58,8 @@ class EncoderTask(OptimizedModule):
     )
     metrics: ClassVar[Mapping[str, str]] = {}
     validates_first: ClassVar[bool] = False
+    fewest_steps: ClassVar[int] = 50
+    for_few_texts: ClassVar[str] = ""
     inputs_change: ClassVar[str] = ""
     not_averaged: ClassVar[str] = ""
 

@@ -47,6 +47,7 @@ class SequenceClassification(TextClassifier):
     """
 
     predictor = SequencePredictor
+    for_few_texts = "; task=setfit learns from a few texts of each label"
 
     def __init__(
         self,

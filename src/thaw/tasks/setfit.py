@@ -60,6 +60,7 @@ class SetFit(TextClassifier):
     library = "setfit"
     not_averaged = "task=setfit fits its head to the weights of the moment before each validation"
     predictor = SetFitPredictor
+    fewest_steps = 0
 
     def __init__(
         self,
