@@ -125,7 +125,7 @@ def entity_score(
     predicted: Sequence[Sequence[str]], gold: Sequence[Sequence[str]], labels: Sequence[str]
 ) -> float:
     """Returns F1 of whole entities."""
-    from thaw.tasks.entity_metrics import EntityF1
+    from thaw.tasks.metrics.entities import EntityF1
 
     metric = EntityF1([name[2:] for name in labels if name.startswith("B-")])
     metric.update(predicted, gold)

@@ -24,7 +24,7 @@ from thaw.storage.checkpoints import fetch_model
 from thaw.training.callbacks.nonfinite_guard import NonFiniteGuard
 from thaw.training.callbacks.throughput import peak_memory_mib, restart_peak
 from thaw.training.callbacks.timer import TrainingTimer
-from thaw.training.ended import early_stopping_plan, trained, why_ended
+from thaw.training.ended import trained, why_ended
 from thaw.training.libraries import keep_freed_memory, silence_libraries
 from thaw.training.machine_errors import explained
 from thaw.training.run_dir import Run, open_run, start_run_dir
@@ -151,8 +151,6 @@ def announce(run: Run, data: Any, task: Any, trainer: Trainer) -> None:
     name = run.config["model"]["name"]
     log.info("model %s: %s of %s parameters train", name, f"{trained:,}", f"{total:,}")
     log.info("run %s", run.dir)
-    for sentence in early_stopping_plan(trainer):
-        log.info("%s", sentence)
     for logger in trainer.loggers:
         logger.log_hyperparams(dict(run.config))
 

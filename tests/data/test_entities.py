@@ -12,7 +12,7 @@ from seqeval.metrics.v1 import precision_recall_fscore_support as strict_scores
 from seqeval.scheme import IOB2
 
 from thaw.data.entities import Difference, Entity, compare, entities
-from thaw.tasks.entity_metrics import EntityF1
+from thaw.tasks.metrics.entities import EntityF1
 
 
 def random_tags(rng, types, length):

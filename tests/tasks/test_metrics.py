@@ -14,8 +14,8 @@ from sklearn.metrics import (
 )
 
 from thaw.errors import ThawError
-from thaw.tasks.metrics import (
-    WeightedMean,
+from thaw.tasks.losses import WeightedMean
+from thaw.tasks.metrics.classification import (
     classification_metrics,
     per_class_metrics,
     predicted_classes,

@@ -1,60 +1,36 @@
-"""The base class of all tasks: a Hugging Face model, its optimizer and its scores."""
+"""The base class of all tasks: a Hugging Face model and its scores."""
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
-import numpy as np
 import torch
-from pydantic import Field, NonNegativeFloat, NonNegativeInt
+from pydantic import Field
 from torch import Tensor, nn
-from transformers import PreTrainedModel, get_linear_schedule_with_warmup
+from transformers import PreTrainedModel
 
 from thaw.data.base import EncoderData
-from thaw.encoder.blocks import learning_rate_factors, parameter_table, part_of_each_parameter
-from thaw.encoder.freeze import FreezeStrategy
-from thaw.encoder.sharding import sharded, whole_model
+from thaw.encoder.blocks import parameter_table
+from thaw.encoder.sharding import whole_model
 from thaw.report.sections import Section
 from thaw.report.test_results import TestResults
-from thaw.tasks.encoder_module import EncoderModule
-from thaw.tasks.metrics import WeightedMean
+from thaw.tasks.losses import WeightedMean
+from thaw.tasks.optimized_module import OptimizedModule
 from thaw.tasks.predictors.base import Predictor
-from thaw.training.callbacks.nonfinite_guard import guard_of
-from thaw.training.optim import (
-    ADAMW,
-    build_optimizer,
-    build_schedule,
-    clip_in_step,
-    gradient_norm,
-    scales_gradients,
-)
 
 log = logging.getLogger(__name__)
 
-Decay = Annotated[float, Field(gt=0, le=1)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
 Smoothing = Annotated[float, Field(ge=0, lt=1)]
 
 
-class EncoderTask(EncoderModule):
-    """An encoder with a head, its optimizer and its scores.
+class EncoderTask(OptimizedModule):
+    """An encoder with a head and its scores.
 
     Args:
         model: Hugging Face model with its head.
-        freeze: strategy that freezes modules; None: all train.
-        seed: seed of dropout.
-        learning_rate: learning rate at the end of warm-up.
-        weight_decay: weight decay of all parameters but biases and norms.
-        warmup_ratio: fraction of all steps in which the learning rate rises.
-        warmup_steps: number of steps in which it rises; None: `warmup_ratio` of all.
-        layer_decay: ratio of a block's learning rate to that of the block above it; see
-            `thaw.encoder.blocks.factor_of_each_part`.
-        gradient_checkpointing: whether blocks are computed again in the backward pass, see
-            `EncoderModule`.
-        optimizer: class of the optimizer, see `thaw.training.optim.build_optimizer`.
-        schedule: schedule of the learning rate, see `thaw.training.optim.build_schedule`.
+        options: options of `OptimizedModule`.
 
     Attributes:
         library: library that loads the export, see `thaw.report.model_dir.LOADING`.
@@ -65,6 +41,8 @@ class EncoderTask(EncoderModule):
         metrics: "max" or "min", whichever is better, for each metric of validation that may exist;
             empty: not known.
         validates_first: whether the weights are also validated before the first step.
+        fewest_steps: number of optimizer steps below which a run is warned.
+        for_few_texts: what the warning adds.
         inputs_change: reason why a text differs between epochs; "" if it does not.
         not_averaged: reason why an average of its weights is of no use; "" if it is.
         scores: metrics of an evaluation, which `evaluate` updates; None: the task logs its own.
@@ -80,32 +58,13 @@ class EncoderTask(EncoderModule):
     )
     metrics: ClassVar[Mapping[str, str]] = {}
     validates_first: ClassVar[bool] = False
+    fewest_steps: ClassVar[int] = 50
+    for_few_texts: ClassVar[str] = ""
     inputs_change: ClassVar[str] = ""
     not_averaged: ClassVar[str] = ""
 
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        freeze: FreezeStrategy | None = None,
-        seed: int = 0,
-        learning_rate: NonNegativeFloat = 2e-5,
-        weight_decay: NonNegativeFloat = 0.01,
-        warmup_ratio: Fraction = 0.1,
-        warmup_steps: NonNegativeInt | None = None,
-        layer_decay: Decay = 1.0,
-        gradient_checkpointing: bool = False,
-        optimizer: Callable[..., torch.optim.Optimizer] = ADAMW,
-        schedule: Callable[..., Any] = get_linear_schedule_with_warmup,
-    ) -> None:
-        super().__init__(model, freeze or FreezeStrategy(), gradient_checkpointing)
-        self.seed = seed
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.warmup_ratio = warmup_ratio
-        self.warmup_steps = warmup_steps
-        self.layer_decay = layer_decay
-        self.make_optimizer = optimizer
-        self.make_schedule = schedule
+    def __init__(self, model: PreTrainedModel, **options: Any) -> None:
+        super().__init__(model, **options)
         self.pipeline_options: dict[str, Any] = {}
         self.eval_loss = WeightedMean()
         self.scores: Any = None
@@ -117,62 +76,6 @@ class EncoderTask(EncoderModule):
     def describe(self) -> str:
         """Returns a table of the model's parts: their parameters, and whether they train."""
         return parameter_table(self)
-
-    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Seeds dropout from seed, epoch and batch alone, so that a resumed run draws the same."""
-        numbers = (self.seed, self.current_epoch, batch_idx, self.global_rank)
-        torch.manual_seed(int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]))
-        self.switch_optimizers("train")
-
-    def train(self, mode: bool = True) -> "EncoderTask":
-        """Sets training mode, see `EncoderModule`; a schedule-free optimizer (Defazio et al. 2024)
-        puts the averaged weights in place for an evaluation."""
-        super().train(mode)
-        if not mode and self._trainer is not None and self._trainer.state.fn == "fit":
-            self.switch_optimizers("eval")
-        return self
-
-    def on_train_end(self) -> None:
-        self.switch_optimizers("eval")
-
-    def switch_optimizers(self, mode: Literal["train", "eval"]) -> None:
-        """Sets the mode of optimizers that have one, as schedule-free ones; no-op if it is set."""
-        for optimizer in self.trainer.optimizers:
-            if hasattr(optimizer, mode):
-                getattr(optimizer, mode)()
-
-    def configure_optimizers(self) -> Any:
-        factors = learning_rate_factors(self.model, self.layer_decay)
-        parts = part_of_each_parameter(self.model) if factors else None
-        rates = (self.learning_rate, self.weight_decay, factors, self.head_groups(), parts)
-        optimizer = build_optimizer(self.model, *rates, self.make_optimizer)
-        steps = self.trainer.estimated_stepping_batches
-        warmup = self.warmup_ratio * steps if self.warmup_steps is None else self.warmup_steps
-        schedule = build_schedule(optimizer, steps, warmup, self.make_schedule)
-        # Logged as lr/<name of the group>.
-        scheduler = {"scheduler": schedule, "interval": "step", "name": "lr"}
-        return {"optimizer": optimizer, "lr_scheduler": scheduler}
-
-    def head_groups(self) -> list[dict[str, Any]]:
-        """Returns the optimizer's groups of parameters that are not the Hugging Face model's."""
-        return []
-
-    def configure_gradient_clipping(
-        self,
-        optimizer: torch.optim.Optimizer,
-        gradient_clip_val: float | None = None,
-        gradient_clip_algorithm: str | None = None,
-    ) -> None:
-        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
-        in_step = self.device.type == "cpu" or scaler is not None  # Lightning refuses the latter
-        in_step &= scales_gradients(optimizer) and not sharded(self)  # a norm over all processes
-        if gradient_clip_val and gradient_clip_algorithm == "norm" and in_step:
-            norm = clip_in_step(optimizer, gradient_clip_val, scaler)
-        else:
-            norm = gradient_norm(optimizer)  # before they are clipped
-            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
-        if guard := guard_of(self.trainer):
-            guard.judge(self.global_step + 1, optimizer, norm if scaler is None else None)
 
     def on_validation_end(self) -> None:
         """Keeps the metrics of the validation before the first step."""

@@ -42,7 +42,7 @@ class DecidingTask(TextTask):
         thresholds: tuned: the threshold of each label is the one with the highest F1 on validation;
             None: 0.5.
         calibrate: whether the last layer is divided by the temperature that fits validation best.
-        options: options of `EncoderTask`.
+        options: options of `OptimizedModule`.
 
     Raises:
         ThawError: thresholds are tuned for one label a text.

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torchmetrics import MeanMetric
 from transformers import AutoModel
 
 from thaw.encoder.load import load
@@ -96,3 +97,14 @@ class Distillation:
             wanted = teacher(**inputs, attention_mask=real).last_hidden_state
         distance = 1 - F.cosine_similarity(states.float(), wanted.float(), dim=-1)
         return (distance * real).sum() / real.sum(), real.sum()
+
+
+class WeightedMean(MeanMetric):
+    """torchmetrics' mean without a check for NaN, which would wait for a GPU.
+
+    torchmetrics 1.9 ignores the weights with `nan_strategy="disable"`.
+    """
+
+    def update(self, value: Tensor, weight: Tensor | float) -> None:  # type: ignore[override]
+        self.mean_value += value * weight
+        self.weight += weight

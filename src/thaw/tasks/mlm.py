@@ -23,8 +23,7 @@ from thaw.errors import ThawError
 from thaw.report.sections import Section, Table
 from thaw.report.test_results import TestResults
 from thaw.tasks.base import EncoderTask
-from thaw.tasks.losses import Distillation, scale_for_ddp
-from thaw.tasks.metrics import WeightedMean
+from thaw.tasks.losses import Distillation, WeightedMean, scale_for_ddp
 from thaw.tasks.predictors.mlm import MaskedPredictor
 from thaw.tasks.pretraining.frozen_score import FrozenScore, frozen_tables
 from thaw.tasks.pretraining.probes import Probes
@@ -48,8 +47,8 @@ class MaskedLanguageModel(EncoderTask):
             classifier of the frozen encoder's embeddings is scored on them at each validation.
         distill: weight in the loss of `thaw.tasks.losses.Distillation`, which keeps token states
             near those of the checkpoint; 0.0: none.
-        options: options of `EncoderTask`; its seed also decides the masks of training, while those
-            of validation and test are always the same.
+        options: options of `OptimizedModule`; the seed also decides the masks of training, while
+            those of validation and test are always the same.
 
     Raises:
         ThawError: an option does not fit, or a probe has no [MASK].

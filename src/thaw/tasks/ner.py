@@ -25,8 +25,8 @@ from thaw.encoder.load import load_labelled
 from thaw.report.sections import Counts, Piece, Section, Sentences, pieces
 from thaw.report.test_results import TestResults
 from thaw.tasks.base import EncoderTask, Smoothing
-from thaw.tasks.entity_metrics import EntityF1
 from thaw.tasks.losses import class_weight_tensor, labels_and_inputs, scale_for_ddp
+from thaw.tasks.metrics.entities import EntityF1
 from thaw.tasks.predictors.ner import TokenPredictor
 
 SHOWN = 100  # most sentences with errors in the report
@@ -50,7 +50,7 @@ class TokenClassification(EncoderTask):
             cross-entropy has it, in training and in validation.
         focal_gamma: exponent of the focal loss (Lin et al. 2017, equation 4); 0: cross-entropy.
         strict: whether a predicted I- without its B- is no entity, see `EntityF1`.
-        options: options of `EncoderTask`.
+        options: options of `OptimizedModule`.
 
     Raises:
         ThawError: `class_weights` fits neither form.

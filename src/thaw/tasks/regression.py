@@ -22,7 +22,7 @@ from thaw.errors import ThawError
 from thaw.report.sections import ERRORS, Section, Table, shortened
 from thaw.report.test_results import TestResults
 from thaw.tasks.losses import labels_and_inputs
-from thaw.tasks.metrics import Spearman
+from thaw.tasks.metrics.correlation import Spearman
 from thaw.tasks.predictors.regression import RegressionPredictor
 from thaw.tasks.text_task import Pooling, TextTask
 
@@ -41,7 +41,7 @@ class Regression(TextTask):
         window_pooling: how the outputs for a text's windows become the text's: mean or maximum.
         windows_at_once: most windows whose states are in memory together.
         window_stride: number of tokens that two windows share; None: texts are cut.
-        options: options of `EncoderTask`.
+        options: options of `OptimizedModule`.
 
     Raises:
         ThawError: the architecture's head has no single last layer.

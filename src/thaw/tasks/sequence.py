@@ -40,13 +40,14 @@ class SequenceClassification(TextClassifier):
         window_pooling: how the logits of a text's windows become the text's: their mean or maximum.
         windows_at_once: most windows whose states are in memory together.
         window_stride: number of tokens that two windows share; None: texts are cut.
-        options: options of `EncoderTask`.
+        options: options of `OptimizedModule`.
 
     Raises:
         ThawError: `class_weights` fits neither form.
     """
 
     predictor = SequencePredictor
+    for_few_texts = "; task=setfit learns from a few texts of each label"
 
     def __init__(
         self,

@@ -18,9 +18,9 @@ from thaw.encoder.linear_heads import differentiable_head, logistic_head
 from thaw.encoder.sentence_modules import read_sentence_modules
 from thaw.errors import ThawError
 from thaw.report.setfit_dir import complete_setfit
-from thaw.tasks.base import Fraction
 from thaw.tasks.contrastive import LOSSES, all_pairs, pair_loss, shared_labels
 from thaw.tasks.losses import labels_and_inputs, scale_for_ddp
+from thaw.tasks.optimized_module import Fraction
 from thaw.tasks.predictors.setfit import HEAD, SetFitPredictor
 from thaw.tasks.text_classifier import TextClassifier, load_classifier
 from thaw.training.optim import decayed
@@ -51,7 +51,7 @@ class SetFit(TextClassifier):
         joint_ratio: fraction of the steps, the last ones, that train a differentiable head and the
             encoder together by cross-entropy.
         head_learning_rate: learning rate of a differentiable head.
-        options: options of `EncoderTask`.
+        options: options of `OptimizedModule`.
 
     Raises:
         ThawError: the checkpoint lacks weights, its modules are not known, or options do not fit.
@@ -60,6 +60,7 @@ class SetFit(TextClassifier):
     library = "setfit"
     not_averaged = "task=setfit fits its head to the weights of the moment before each validation"
     predictor = SetFitPredictor
+    fewest_steps = 0
 
     def __init__(
         self,

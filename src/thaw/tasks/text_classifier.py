@@ -18,7 +18,7 @@ from thaw.report.sections import ERRORS, Counts, Section, Table, shortened
 from thaw.report.test_results import TestResults
 from thaw.tasks.deciding import DecidingTask
 from thaw.tasks.losses import labels_and_inputs
-from thaw.tasks.metrics import (
+from thaw.tasks.metrics.classification import (
     MetricName,
     classification_metrics,
     per_class_metrics,
@@ -37,7 +37,7 @@ class TextClassifier(DecidingTask):
         multi_label: whether a text has several labels.
         loss_weights: weight of each class in the loss (C,), of the positive terms with several
             labels a text; None: all weigh the same.
-        metrics: metrics that are shown, see `thaw.tasks.metrics`.
+        metrics: metrics that are shown, see `thaw.tasks.metrics.classification`.
         monitor: watched metric, which is computed too.
         options: options of `DecidingTask`.
     """

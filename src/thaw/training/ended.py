@@ -1,4 +1,4 @@
-"""Says when training may end early, why it ended, and how much was trained."""
+"""Says why training ended, and how much was trained."""
 
 import math
 from typing import Any
@@ -41,23 +41,3 @@ def why_ended(trainer: Any) -> str:
         more = f", before trainer.max_steps={trainer.max_steps}; max_epochs=-1: no limit"
         return f"trainer.max_epochs={trainer.max_epochs} is reached{more if left else ''}"
     return "a callback ended it"
-
-
-def early_stopping_plan(trainer: Any) -> list[str]:
-    """Returns, before training, how early stopping may end it, as sentences; none if it cannot."""
-    found = []
-    for stopping in trainer.early_stopping_callbacks:
-        patience, each_epoch = stopping.patience, stopping._check_on_train_epoch_end
-        check, every = trainer.val_check_interval, trainer.check_val_every_n_epoch
-        share = isinstance(check, float) and every is not None
-        per_epoch = 1.0 if each_epoch else int(1 / check) / every if share else None
-        known = per_epoch is not None and trainer.max_epochs is not None and trainer.max_epochs > 0
-        if known and patience >= trainer.max_epochs * per_epoch:
-            continue
-        time = f"{patience} {'epochs' if each_epoch else 'validations'}"
-        time += f" ({patience / per_epoch:.3g} epochs)" if per_epoch and not each_epoch else ""
-        found.append(
-            f"early stopping: training ends before trainer.max_epochs={trainer.max_epochs} when "
-            f"{stopping.monitor} has not improved in {time}; callbacks.early_stopping=null: never"
-        )
-    return found

@@ -1,5 +1,6 @@
 """Explains errors of the machine: no memory, no room, no permission."""
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,8 +21,10 @@ def explained(cfg: Any, run_dir: Path) -> Iterator[None]:
         if is_memory_error(error):
             raise ThawError(f"out of memory: {first_line(error)}\n{what_to_lower(cfg)}") from error
         if is_disk_error(error):
+            free = shutil.disk_usage(run_dir).free >> 20
             raise ThawError(
-                f"{run_dir}: {first_line(error)}. What was saved before is still there."
+                f"{run_dir} cannot be written, with {free:,} MiB free on its disk: "
+                f"{first_line(error)}. What was saved before is still there."
             ) from error
         raise
 

@@ -2,6 +2,8 @@
 checkpoints."""
 
 import logging
+import math
+from datetime import timedelta
 from typing import Any, Literal
 
 import lightning.pytorch as pl
@@ -15,6 +17,8 @@ from thaw.training.callbacks.nonfinite_guard import Action
 from thaw.training.callbacks.resumable_checkpoint import WholeCheckpoints
 
 log = logging.getLogger(__name__)
+
+FEWEST_BATCHES = 25  # between validations, with val_check_interval=auto
 
 
 class FullySharded(ModelParallelStrategy):
@@ -37,6 +41,9 @@ class Trainer(pl.Trainer):
         packed: whether encoders run without padding, see `thaw.encoder.packed_attention`;
             "auto": on CUDA, where they can.
         compile: whether `torch.compile` compiles the blocks that train.
+        val_check_interval: one of Lightning's, or "auto": four validations an epoch, fewer where
+            there would be less than 25 batches between them: those take longer than training, and
+            their scores say little.
         on_nonfinite: reaction to a step whose loss or gradient is not finite: "stop" ends the run
             with a message, "skip" skips and counts the step.
         options: options of `lightning.pytorch.Trainer`.
@@ -51,6 +58,7 @@ class Trainer(pl.Trainer):
         packed: Literal["auto"] | bool = "auto",
         compile: bool = False,
         on_nonfinite: Action = "stop",
+        val_check_interval: Literal["auto"] | int | float | str | timedelta | None = "auto",
         **options: Any,
     ) -> None:
         by_value = options.get("gradient_clip_algorithm") == "value"
@@ -77,6 +85,8 @@ class Trainer(pl.Trainer):
         plugins = [*plugins] if isinstance(plugins, list | tuple) else [plugins]
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             plugins.append(WholeCheckpoints())
+        self.places_validations = val_check_interval == "auto"
+        options["val_check_interval"] = 0.25 if self.places_validations else val_check_interval
         super().__init__(precision=chosen, plugins=plugins, **options)  # type: ignore[arg-type]
         self.packed, self.compile, self.on_nonfinite = packed, compile, on_nonfinite
         if not self.is_global_zero:
@@ -91,3 +101,15 @@ class Trainer(pl.Trainer):
                 "float32, 2 cores). trainer.precision=auto takes 32-true here.",
                 self.precision,
             )
+
+    @property
+    def val_check_batch(self) -> float | None:
+        """Number of batches between validations, which Lightning sets before training."""
+        return self.batches_between_validations
+
+    @val_check_batch.setter
+    def val_check_batch(self, batches: float | None) -> None:
+        if batches is not None and math.isfinite(batches) and self.places_validations:
+            total = int(self.num_training_batches)
+            batches = total // max(1, min(4, total // FEWEST_BATCHES))
+        self.batches_between_validations = batches

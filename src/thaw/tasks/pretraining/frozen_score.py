@@ -20,7 +20,7 @@ from thaw.encoder.sentence_modules import read_sentence_modules
 from thaw.errors import ThawError
 from thaw.report.sections import Table
 from thaw.tasks.losses import labels_and_inputs
-from thaw.tasks.metrics import classification_metrics, predicted_classes
+from thaw.tasks.metrics.classification import classification_metrics, predicted_classes
 
 
 class FrozenScore:

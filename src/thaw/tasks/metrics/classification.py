@@ -1,4 +1,4 @@
-"""Metrics whose states are counts, summed over ranks: exact on any number of devices.
+"""Metrics of classifiers, exact on any number of devices: states are summed or joined over ranks.
 
 Shapes: B batch, C labels.
 """
@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
-from torchmetrics import ConfusionMatrix, MeanMetric, Metric, MetricCollection, StatScores
+from torchmetrics import ConfusionMatrix, Metric, MetricCollection, StatScores
 from torchmetrics.classification import (
     BinaryF1Score,
     BinaryPrecision,
@@ -29,7 +29,6 @@ from torchmetrics.functional.classification import (
     multilabel_auroc,
     multilabel_average_precision,
 )
-from torchmetrics.functional.regression import pearson_corrcoef
 from torchmetrics.utilities import dim_zero_cat
 
 from thaw.errors import ThawError
@@ -205,48 +204,6 @@ def unchecked(metrics: dict[str, Any], **options: Any) -> MetricCollection:
     for metric in metrics.values():
         metric.validate_args = False
     return MetricCollection(metrics, **options)
-
-
-class Spearman(Metric):
-    """Spearman's rank correlation; NaN where all predictions or all labels are equal.
-
-    torchmetrics 1.9 sums ranks in int32, which 100,000 equal numbers exceed, and returns 0 for NaN.
-    """
-
-    found: list[Tensor]
-    gold: list[Tensor]
-
-    def __init__(self) -> None:
-        super().__init__()
-        for state in ("found", "gold"):
-            self.add_state(state, [], dist_reduce_fx="cat")
-
-    def update(self, preds: Tensor, target: Tensor) -> None:
-        """Adds numbers (B,)."""
-        self.found.append(preds)
-        self.gold.append(target)
-
-    def compute(self) -> Tensor:
-        """Returns the correlation, computed in float64."""
-        ranks = [average_ranks(dim_zero_cat(part).cpu()) for part in (self.found, self.gold)]
-        return pearson_corrcoef(*ranks).float().to(self.device)
-
-
-def average_ranks(numbers: Tensor) -> Tensor:
-    """Returns the rank of each number (N,) in float64, of equal ones their mean rank."""
-    _, place, counts = numbers.unique(return_inverse=True, return_counts=True)
-    return (counts.cumsum(0) - (counts - 1) / 2).double()[place]
-
-
-class WeightedMean(MeanMetric):
-    """torchmetrics' mean without a check for NaN, which would wait for a GPU.
-
-    torchmetrics 1.9 ignores the weights with `nan_strategy="disable"`.
-    """
-
-    def update(self, value: Tensor, weight: Tensor | float) -> None:  # type: ignore[override]
-        self.mean_value += value * weight
-        self.weight += weight
 
 
 def predicted_classes(

@@ -1,0 +1,1 @@
+"""Metrics that a task computes of its predictions."""
