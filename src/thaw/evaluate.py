@@ -11,14 +11,8 @@ from typing import Any
 from thaw.cli.compose import compose
 from thaw.cli.conf import config_dir_of
 from thaw.cli.exit import exit_clearly
-from thaw.cli.finished_run import (
-    finished,
-    refuse_code,
-    refuse_reader,
-    require_same,
-    run_overrides,
-)
-from thaw.cli.kept_config import restore
+from thaw.cli.finished_run import finished, refuse_code, refuse_reader, require_same
+from thaw.cli.kept_config import restore, run_overrides
 from thaw.cli.overrides import key_of, read_arguments
 from thaw.cli.secrets import require_whole
 from thaw.errors import ThawError
@@ -96,7 +90,7 @@ def main(argv: list[str]) -> dict[str, float]:
 
     from thaw.cli.check import GIVEN, check, find_on_hub, leave_unread
     from thaw.report.figures import metrics_table
-    from thaw.storage.files import write_atomic
+    from thaw.storage.files import read_json, write_atomic
     from thaw.training.libraries import silence_libraries
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -112,7 +106,7 @@ def main(argv: list[str]) -> dict[str, float]:
         enable_progress_bar=False,
         _convert_="all",
     )
-    trained = json.loads((model / "config.json").read_text("utf-8"))
+    trained = read_json(model / "config.json")
     split = given["split"]
     options = {"tokenizer": model, "only": split, "trained": trained}
     data = instantiate(cfg.data, seed=0, _convert_="all", **options)

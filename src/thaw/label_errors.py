@@ -12,8 +12,8 @@ from omegaconf import OmegaConf
 
 from thaw.cli.check import plain
 from thaw.cli.exit import exit_clearly
-from thaw.cli.finished_run import run_config
-from thaw.cli.jobs import Job, read_jobs, read_json
+from thaw.cli.jobs import Job, read_jobs
+from thaw.cli.kept_config import run_config
 from thaw.cli.overrides import read_arguments
 from thaw.cli.watched_metric import better
 from thaw.data.read.formats.registry import rows_of
@@ -22,6 +22,7 @@ from thaw.data.write import AddedColumns, RowWriter
 from thaw.errors import ThawError
 from thaw.report.sections import ERRORS, Table, shortened
 from thaw.report.sweep import write_page
+from thaw.storage.files import read_json
 
 KNOWN = {"sweep": None, "output": "", "top": "10"}
 USAGE = """usage: python -m thaw.label_errors sweep=<directory of a sweep> [output=<file>] [top=10]

@@ -31,9 +31,10 @@ def run_composed(cfg: DictConfig, apart: bool = False) -> float | None:
         ThawError: the config, the data or the checkpoint does not fit.
     """
     from thaw.cli.check import checked
-    from thaw.cli.jobs import is_done, read_json
+    from thaw.cli.jobs import is_done
     from thaw.cli.processes import finish_process_group, require_world
     from thaw.cli.subprocess_job import run_apart, runs_apart, takes_processes
+    from thaw.storage.files import read_json
 
     if is_done(cfg):
         # A search goes on from the values of its trials.

@@ -1,28 +1,18 @@
 """Reads how a finished run was made, from its directory. No torch here."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from thaw.cli.kept_config import PARTS, kept_config, resolved
-from thaw.cli.overrides import key_of
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from thaw.cli.kept_config import FILES, run_config
 from thaw.errors import ThawError
 from thaw.storage.checkpoints import checked_model, fetch_model
+from thaw.storage.files import read_json
 
-BATCHING = (
-    "max_tokens",
-    "eval_batch_size",
-    "encoding",
-    "long",
-    "stride",
-)  # options of data that other data keeps
-FILES = (  # options of data that name what is read
-    *("path", "config", "revision", "train", "validation", "test"),
-    *("cut_from", "folds", "fold"),
-)
-SOURCES = (*FILES, "shots", "steps")
 OWN = {"data": "thaw.data.", "task": "thaw.tasks.", "trainer": "thaw.training.trainer."}
 
 
@@ -100,9 +90,7 @@ def require_same(found: Sequence[Finished]) -> None:
     for other in rest:
         if other.task != first.task:
             raise ThawError(f"{first.model} is of {first.task}, {other.model} of {other.task}.")
-        one, two = (
-            json.loads((f.model / "config.json").read_text("utf-8")) for f in (first, other)
-        )
+        one, two = (read_json(f.model / "config.json") for f in (first, other))
         same = ("id2label", "problem_type", "fine_words", "text_windows")
         if any((one.get(key) or None) != (two.get(key) or None) for key in same):
             ours, theirs = (", ".join((c.get("id2label") or {}).values()) for c in (one, two))
@@ -123,7 +111,7 @@ def of_run(run: Path, model: Path, trust: str) -> Finished:
 
 def of_model(model: Path) -> Finished:
     """Returns a model without a run, whose task its files tell."""
-    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    config = read_json(model / "config.json")
     names = [str(name) for name in config.get("architectures") or ()]
     kinds = [(task, data) for end, task, data in KINDS if any(n.endswith(end) for n in names)]
     if kinds and config.get("problem_type") == "regression":
@@ -167,9 +155,6 @@ def refuse_code(cfg: Any, run: Path, parts: Sequence[str], trust: str) -> None:
         parts: keys of the config that a class of thaw makes, and nothing else.
         trust: module that the user trusts too, "" for none.
     """
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
     from thaw.cli.check import plain
 
     def named(node: Any, path: str) -> Iterator[tuple[str, str]]:
@@ -218,47 +203,3 @@ def refuse_reader(
         f"{run} names code to read files with, data.reader={reader}: it may come from anywhere. "
         f"trust={reader.rpartition('.')[0]} runs it.{way}"
     )
-
-
-def run_overrides(run: Path, data: str | None) -> list[str]:
-    """Returns those overrides of a run that matter to its evaluation.
-
-    Args:
-        run: run directory.
-        data: `data=<name>` if other data than the run's is evaluated. Its batching is then kept,
-            and its columns too if the run was started with the same `data=<name>`.
-    """
-    from omegaconf import OmegaConf
-
-    path = run / ".hydra" / "overrides.yaml"
-    if not path.exists():
-        raise ThawError(f"run={run} has no .hydra/overrides.yaml: was it made by train.py?")
-    # As typed: a variable of the run's machine may not be set here.
-    loaded: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    overrides = [str(override) for override in loaded]
-    kept = []
-    for override in overrides:
-        group, _, key = key_of(override).partition(".")
-        if group == "data" and data is not None:
-            stays = key in BATCHING or (data in overrides and key and key not in SOURCES)
-        else:
-            stays = group in ("data", "task", "experiment", "model")
-        if stays or override.startswith("trainer.precision="):
-            kept.append(override)
-    return kept
-
-
-def run_config(run: Path) -> Any:
-    """Returns the config of a run as it was resolved when the run began; that of an older run as
-    far as it can be resolved here."""
-    from omegaconf import DictConfig, OmegaConf
-
-    path = run / ".hydra" / "config.yaml"
-    if not path.exists():
-        raise ThawError(f"run={run} has no .hydra/config.yaml: was it made by train.py?")
-    kept = kept_config(run)
-    if kept is None:
-        cfg = OmegaConf.load(path)
-        assert isinstance(cfg, DictConfig)
-        kept = {part: resolved(cfg[part]) for part in PARTS if part in cfg}
-    return OmegaConf.create(kept)

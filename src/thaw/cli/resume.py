@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from thaw.cli.compose import compose
+from thaw.cli.kept_config import load_yaml
 from thaw.cli.overrides import group_of, key_of, quote, replace, value_of
 from thaw.cli.secrets import require_whole
 from thaw.errors import ThawError
@@ -149,11 +150,6 @@ def hydra_overrides(run: Path, kind: str) -> Any:
     as a kill may cut off one of them."""
     notes = load_yaml(run / ".hydra" / "hydra.yaml") or {}
     return notes.get("hydra", {}).get("overrides", {}).get(kind)
-
-
-def load_yaml(path: Path) -> Any:
-    """Returns the content of a YAML file, interpolations unresolved; None if there is no file."""
-    return OmegaConf.to_container(OmegaConf.load(path), resolve=False) if path.exists() else None
 
 
 def require_free(run: Path, own: Sequence[str], new: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from thaw.storage.files import atomic
+from thaw.storage.files import atomic, read_json
 
 STRATEGIES = {  # the name of a strategy's file in conf/freeze, by its class
     "NoFreezing": "none",
@@ -78,7 +78,7 @@ def export(
 
 def limit_tokens(path: Path, max_tokens: int) -> None:
     """Writes the length that a tokenizer truncates to into its config."""
-    config = json.loads(path.read_text(encoding="utf-8")) | {"model_max_length": max_tokens}
+    config = read_json(path) | {"model_max_length": max_tokens}
     path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

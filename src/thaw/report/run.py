@@ -20,7 +20,7 @@ from thaw.report.model_dir import export, freeze_text, loading_code
 from thaw.report.sections import Findings, Image, Section, Table
 from thaw.report.tables import data_tables, headline, score_tables, warning_table
 from thaw.report.test_results import TestResults
-from thaw.storage.files import write_atomic
+from thaw.storage.files import read_json, write_atomic
 from thaw.training.ended import epochs_of, trained, why_ended
 from thaw.training.run_dir import Run
 
@@ -116,8 +116,7 @@ def findings_of(
         trains=Table("what trained", names, parts),
         usage=usage(run_dir, task, data),
         config=shown_config(cfg),
-        environment=machine(task)
-        | json.loads((run_dir / "versions.json").read_text(encoding="utf-8")),
+        environment=machine(task) | read_json(run_dir / "versions.json"),
     )
 
 
