@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from thaw.cli.compose import compose
+from thaw.cli.compose import compose, exit_clearly
 from thaw.cli.conf import config_dir_of
-from thaw.cli.exit import exit_clearly
 from thaw.cli.finished_run import finished, refuse_code, refuse_reader, require_same
 from thaw.cli.kept_config import restore, run_overrides
 from thaw.cli.overrides import key_of, read_arguments

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from thaw.cli.exit import exit_clearly
+from thaw.cli.compose import exit_clearly
 from thaw.cli.overrides import read_arguments
 from thaw.errors import ThawError
 

@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 
 from thaw.cli.compose import explained_overrides, register_resolvers
 from thaw.cli.conf import conf_dir, search_path
+from thaw.cli.messages import refuse_options_of_others
 from thaw.cli.overrides import key_of, literal, quote, words_of
 from thaw.cli.resume import command_to_resume
 from thaw.cli.secrets import Formatter
@@ -164,6 +165,7 @@ def start(words: Sequence[str]) -> Path:
             except Exception as error:  # Hydra would print the command line first
                 errors.append(error)
 
+    refuse_options_of_others(words)
     register_resolvers()
     try:
         with (

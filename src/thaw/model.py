@@ -1,6 +1,5 @@
 """A finished run, or any model directory, as an object that predicts: `thaw.load`."""
 
-import logging
 import os
 import sys
 import warnings
@@ -16,8 +15,6 @@ from thaw.data.read.surrogates import replace_surrogates
 from thaw.errors import ThawError
 from thaw.tasks.predictors.base import Predictor, predictor_class
 from thaw.training.libraries import in_notebook, silence_libraries
-
-log = logging.getLogger(__name__)
 
 PATIENCE = 2.0  # seconds before a progress bar appears
 Place = str | os.PathLike
@@ -86,22 +83,21 @@ class Model:
         """
         if self.task == "ner":
             return self.entities(texts, text=text, progress=progress)
-        rows, columns, count = self.read(texts, text)
-        found = self.predictor.predict(rows, columns)
-        return [row["prediction"] for row in self.shown(found, count, progress)]
+        return [row["prediction"] for row in self.answers("predict", texts, text, progress)]
 
     def predict_proba(
         self, texts: Any, *, text: str | Sequence[str] = (), progress: bool | None = None
     ) -> np.ndarray:
         """Returns the probability of each label, an array (texts, labels); see `predict`."""
-        return np.array(self.numbers("scores", texts, text, progress), dtype=np.float32)
+        return np.array(list(self.answers("scores", texts, text, progress)), dtype=np.float32)
 
     def embed(
         self, texts: Any, *, text: str | Sequence[str] = (), progress: bool | None = None
     ) -> np.ndarray:
         """Returns the embeddings of a model of task=setfit, an array (texts, width); see
         `predict`."""
-        return np.array(self.numbers("embeddings", texts, text, progress), dtype=np.float32)
+        found = list(self.answers("embeddings", texts, text, progress))
+        return np.array(found, dtype=np.float32)
 
     def entities(
         self, texts: Any, *, text: str | Sequence[str] = (), progress: bool | None = None
@@ -110,27 +106,30 @@ class Model:
         `start` and `end` are places in the text, of words in the words joined by spaces."""
         if self.task != "ner":
             raise ThawError(f"entities are of task=ner, and this model is of task={self.task}.")
-        rows, columns, count = self.read(texts, text)
-        found = self.predictor.predict(rows, columns)
-        return [row["entities"] for row in self.shown(found, count, progress)]
+        return [row["entities"] for row in self.answers("predict", texts, text, progress)]
 
-    def numbers(
+    def answers(
         self, method: str, texts: Any, text: str | Sequence[str], progress: bool | None
-    ) -> list[list[float]]:
-        """Returns what a method of the predictor gives for each text.
+    ) -> Iterable[Any]:
+        """Returns what a method of the predictor gives for each text, with a bar on long work.
 
         Raises:
             ThawError: the predictor of this task has no such method, or see `predict`.
         """
         if not hasattr(self.predictor, method) or (method == "embeddings" and self.others):
-            kinds = {
-                "scores": "task=sequence and task=setfit",
-                "embeddings": "a run of task=setfit",
-            }
-            raise ThawError(f"{method} are of {kinds[method]}, and this is {self}.")
+            one = method == "embeddings"
+            kinds = "a run of task=setfit" if one else "task=sequence and task=setfit"
+            raise ThawError(f"{method} are of {kinds}, and this is {self}.")
         rows, columns, count = self.read(texts, text)
         found = getattr(self.predictor, method)(rows, columns)
-        return list(self.shown(found, count, progress))
+        wanted = (in_notebook() or sys.stderr.isatty()) if progress is None else progress
+        if not wanted:
+            return found
+        with warnings.catch_warnings():  # that ipywidgets would draw a nicer one
+            warnings.simplefilter("ignore")
+            from tqdm.auto import tqdm
+
+            return tqdm(found, total=count, unit=" texts", delay=PATIENCE)
 
     @property
     def others(self) -> list[Predictor]:
@@ -162,12 +161,10 @@ class Model:
             raise ThawError("got no texts; expected at least one.")
         items = chain(first, items)
         asked = [text] if isinstance(text, str) else list(text)
-        if isinstance(first[0], Mapping):
-            columns = self.predictor.columns(first[0], asked)
-        elif asked:
+        plain = not isinstance(first[0], Mapping)
+        if asked and plain:
             raise ThawError(f"text={text} names columns, and these texts have none.")
-        else:
-            columns = self.names()
+        columns = self.names() if plain else self.predictor.columns(first[0], asked)
         rows = self.checked(text_rows(items, columns, words=self.task == "ner"), columns)
         return replace_surrogates(rows, "the texts"), columns, count
 
@@ -183,20 +180,6 @@ class Model:
         """Returns the columns that plain texts become: two for a model of pairs."""
         column = self.predictor.data.get("text", "text")
         return [str(c) for c in ([column] if isinstance(column, str | int) else column)]
-
-    def shown(
-        self, found: Iterable[Any], count: int | None, progress: bool | None
-    ) -> Iterable[Any]:
-        """Returns predictions, with a bar on long work."""
-        notebook = in_notebook()
-        wanted = (notebook or sys.stderr.isatty()) if progress is None else progress
-        if not wanted:
-            return found
-        with warnings.catch_warnings():  # that ipywidgets would draw a nicer one
-            warnings.simplefilter("ignore")
-            from tqdm.auto import tqdm
-
-            return tqdm(found, total=count, unit=" texts", delay=PATIENCE)
 
 
 def load(

@@ -3,9 +3,8 @@
 import sys
 from typing import Any
 
-from thaw.cli.compose import compose
+from thaw.cli.compose import compose, exit_clearly
 from thaw.cli.conf import config_dir_of
-from thaw.cli.exit import exit_clearly
 from thaw.cli.overrides import show_usage
 
 USAGE = """usage: python -m thaw.parameters [GROUP=CHOICE ...] [KEY=VALUE ...] [--config-dir <dir>]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 
-from thaw.cli.exit import exit_clearly
+from thaw.cli.compose import exit_clearly
 from thaw.cli.finished_run import finished, refuse_reader
 from thaw.cli.overrides import read_arguments
 from thaw.data.read.formats.arrow_files import BATCH

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from thaw.cli.exit import exit_clearly
+from thaw.cli.compose import exit_clearly
 from thaw.cli.finished_run import finished_model
 from thaw.cli.overrides import read_arguments
 from thaw.errors import ThawError

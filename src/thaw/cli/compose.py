@@ -1,6 +1,9 @@
-"""Composes the config of a run, and explains what an override got wrong."""
+"""Composes the config of a run, explains what an override got wrong, and exits with that."""
 
+import os
 import re
+import sys
+import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -8,10 +11,11 @@ from functools import cache
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from thaw.cli.conf import choices, conf_dir, own_dirs, search_path, tasks
+from thaw.cli.conf import choices, conf_dir, own_dirs, search_path
 from thaw.cli.messages import did_you_mean, refuse_options_of_others, said_here
+from thaw.cli.secrets import redacted_text
 from thaw.data.read.labels.names import option
-from thaw.errors import ThawError
+from thaw.errors import UNWRITABLE, ThawError
 
 ENGINES = ("joblib", "submitit", "ray", "optuna")  # launchers and sweepers that are extras of thaw
 
@@ -51,6 +55,7 @@ def compose(overrides: list[str]) -> DictConfig:
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
+    refuse_options_of_others(overrides)
     register_resolvers()
     overrides = [*search_path(own_dirs()), *overrides]
     GlobalHydra.instance().clear()
@@ -66,34 +71,46 @@ def explained_overrides(overrides: Iterable[str]) -> Iterator[None]:
     """Turns what Hydra raises of overrides into a ThawError that says what they got wrong."""
     from hydra.errors import HydraException
 
-    refuse_options_of_others(list(overrides))
     try:
         yield
     except (HydraException, OmegaConfBaseException) as error:
         raise ThawError(explain(error)) from error
-    except Exception as error:
-        if not hydras_own(error):
+    except (AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
+        # Overrides that Hydra's grammar lets through, such as `data=null` or `+=`.
+        *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+        if frame.f_globals.get("__name__", "").split(".")[0] not in (
+            "hydra",
+            "omegaconf",
+            "antlr4",
+        ):
             raise
-        raise ThawError(unreadable(overrides, error)) from error
+        reason = str(error).splitlines() or [type(error).__name__]
+        raise ThawError(
+            f"cannot read {' '.join(map(repr, overrides))}: {reason[0]}. Expected GROUP=CHOICE or "
+            "KEY=VALUE; `python train.py --help` lists every choice and option."
+        ) from error
 
 
-def hydras_own(error: BaseException) -> bool:
-    """Returns whether an error comes from within Hydra: overrides that its grammar lets through,
-    such as `data=null` or `+=`, raise anything."""
-    at = error.__traceback__
-    while at is not None and at.tb_next is not None:
-        at = at.tb_next
-    name = at.tb_frame.f_globals.get("__name__", "") if at is not None else ""
-    return name.split(".")[0] in ("hydra", "omegaconf", "antlr4")
+@contextmanager
+def exit_clearly() -> Iterator[None]:
+    """Turns a user's mistake into a message and exit code 2; other errors keep a traceback."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print and exit before we can say more
+    try:
+        with explained_overrides(sys.argv[1:]):
+            yield
+    except ThawError as error:
+        fail(str(error))
+    except OSError as error:
+        # Hydra makes the run directory and its log before a run begins.
+        if error.filename is None or error.errno not in UNWRITABLE:
+            raise
+        fail(f"{error.filename}: {error.strerror}. hydra.run.dir=<directory> names another place.")
 
 
-def unreadable(overrides: Iterable[str], error: BaseException) -> str:
-    """Returns the message for overrides that Hydra cannot read."""
-    reason = str(error).splitlines() or [type(error).__name__]
-    return (
-        f"cannot read {' '.join(map(repr, overrides))}: {reason[0]}. Expected GROUP=CHOICE or "
-        "KEY=VALUE; `python train.py --help` lists every choice and option."
-    )
+def fail(message: str) -> None:
+    """Prints an error and exits with code 2."""
+    print(f"\nthaw: {redacted_text(message)}", file=sys.stderr)
+    sys.exit(2)
 
 
 def keys(cfg: Mapping, prefix: str = "") -> list[str]:
@@ -111,7 +128,7 @@ def keys(cfg: Mapping, prefix: str = "") -> list[str]:
 def all_keys() -> dict[str, list[str]]:
     """Returns all dotted keys with the tasks that have them."""
     found: dict[str, list[str]] = {}
-    for task in tasks():
+    for task in choices("task"):
         for key in keys(compose([f"task={task}"])):
             found.setdefault(key, []).append(task)
     return dict(sorted(found.items()))

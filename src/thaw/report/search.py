@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from thaw.cli.exit import fail
+from thaw.cli.compose import fail
 from thaw.cli.jobs import Job, direction
 from thaw.report.sections import Table
 

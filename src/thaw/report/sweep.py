@@ -18,7 +18,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from thaw.cli.exit import fail
+from thaw.cli.compose import fail
 from thaw.cli.jobs import FAILED, Job, read_jobs
 from thaw.cli.processes import launch
 from thaw.cli.secrets import redacted_text
