@@ -29,6 +29,7 @@ The sweep is a cross-validation of task=sequence or task=setfit, such as python 
 data.folds=5 data.fold=0,1,2,3,4. Its texts are written with the likeliest errors first, to
 <sweep>/label_errors.csv or where output= says; so many as top= says are printed."""
 HOW = "python train.py -m data.folds=5 data.fold=0,1,2,3,4 data.test=null ..."
+Rows = list[Mapping[str, Any]]  # texts, label, prediction and probabilities of each text
 PROBABILITY = "probability/"  # how predictions.parquet names its columns
 
 
@@ -56,6 +57,21 @@ def main(argv: Sequence[str]) -> int:
             about = {"label_quality": float(quality[i]), "likely_wrong": bool(wrong[i])}
             writer.write(added.add(rows[i], about | places[i]))
     count = int(wrong.sum())
+    table = likeliest(rows, places, quality, order[:count], path)
+    config: Any = OmegaConf.load(sweep / runs[0].name / ".hydra" / "config.yaml")
+    monitor = str(config.monitor)
+    write_page(sweep, read_jobs(sweep), monitor, better(monitor), further=[table])
+    for number, label, prediction, *texts, _ in table.rows[: int(given["top"])]:
+        text = " ".join(" | ".join(texts).split())
+        print(f"{number:.4f}  {label}, predicted {prediction}: {shortened(text, 120)}")
+    print(f"{count} of {len(rows)} labels are likely wrong: {path}, {sweep / 'report.html'}")
+    return count
+
+
+def likeliest(
+    rows: Rows, places: Sequence[Mapping[str, Any]], quality: np.ndarray, wrong: Any, path: Path
+) -> Table:
+    """Returns the likeliest errors as a section of the report; `wrong` are their indices."""
     texts = list(rows[0])[: list(rows[0]).index("label")]  # columns of texts stand first
     shown = [
         [
@@ -64,20 +80,13 @@ def main(argv: Sequence[str]) -> int:
             *(shortened(str(rows[i][name])) for name in texts),
             "{run}/{row}".format(**places[i]),
         ]
-        for i in order[: min(count, ERRORS)]
+        for i in wrong[:ERRORS]
     ]
+    count = len(wrong)
     note = f"By cleanlab, {count:,} of {len(rows):,} labels are likely wrong, the likeliest first."
     note += f" {path.name} holds all texts." + f" Here are {ERRORS}." * (count > ERRORS)
     columns = ("quality", "label", "predicted", *texts, "run/row")
-    table = Table("likely label errors", columns, shown, note, examples=True)
-    config: Any = OmegaConf.load(sweep / runs[0].name / ".hydra" / "config.yaml")
-    monitor = str(config.monitor)
-    write_page(sweep, read_jobs(sweep), monitor, better(monitor), further=[table])
-    for number, label, prediction, *said, _ in shown[: int(given["top"])]:
-        text = " ".join(" | ".join(said).split())
-        print(f"{number:.4f}  {label}, predicted {prediction}: {shortened(text, 120)}")
-    print(f"{count} of {len(rows)} labels are likely wrong: {path}, {sweep / 'report.html'}")
-    return count
+    return Table("likely label errors", columns, shown, note, examples=True)
 
 
 def fold_runs(sweep: Path) -> list[Job]:
@@ -123,16 +132,14 @@ def fold_runs(sweep: Path) -> list[Job]:
     return [found[n] for n in sorted(found)]
 
 
-def out_of_fold(
-    sweep: Path, runs: Sequence[Job]
-) -> tuple[list[Mapping[str, Any]], list[dict[str, Any]]]:
+def out_of_fold(sweep: Path, runs: Sequence[Job]) -> tuple[Rows, list[dict[str, Any]]]:
     """Returns texts, label, prediction and probabilities of all texts, each by the run that was not
     trained on it, and the name of that run and the row in its predictions, from 0.
 
     Raises:
         ThawError: a run has none, or the data changed between the runs.
     """
-    found: list[Mapping[str, Any]] = []
+    found: Rows = []
     places: list[dict[str, Any]] = []
     for job in runs:
         path = sweep / job.name / "predictions.parquet"
@@ -163,7 +170,7 @@ def labels_of(row: Mapping[str, Any]) -> list[str]:
     return [name.removeprefix(PROBABILITY) for name in row if name.startswith(PROBABILITY)]
 
 
-def judged(rows: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
+def judged(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
     """Returns the quality of each text's label, and whether it is likely wrong (Northcutt et al.
     2021).
 

@@ -191,10 +191,9 @@ def leave_to_data(cfg: DictConfig) -> None:
 
 def targets(node: Any, path: str = "") -> list[tuple[str, dict[str, Any]]]:
     """Returns all nodes with a `_target_`, with their dotted paths."""
-    if not isinstance(node, dict):
-        return []
-    found = [(path, node)] if "_target_" in node else []
-    for key, value in node.items():
+    inner: Any = node.items() if isinstance(node, dict) else ()
+    found = [(path, node)] if isinstance(node, dict) and "_target_" in node else []
+    for key, value in enumerate(node) if isinstance(node, list) else inner:
         found += targets(value, f"{path}.{key}" if path else str(key))
     return found
 

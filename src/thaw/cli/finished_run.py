@@ -1,6 +1,6 @@
 """Reads how a finished run was made, from its directory. No torch here."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -155,17 +155,7 @@ def refuse_code(cfg: Any, run: Path, parts: Sequence[str], trust: str) -> None:
         parts: keys of the config that a class of thaw makes, and nothing else.
         trust: module that the user trusts too, "" for none.
     """
-    from thaw.cli.check import plain
-
-    def named(node: Any, path: str) -> Iterator[tuple[str, str]]:
-        if isinstance(node, dict):
-            if "_target_" in node:
-                yield path, str(node["_target_"])
-            node = node.values()
-        elif not isinstance(node, list):
-            return
-        for value in node:
-            yield from named(value, f"within {path}")
+    from thaw.cli.check import plain, targets
 
     for part in parts:
         known = (OWN[part], f"{trust}.") if trust else (OWN[part],)
@@ -173,7 +163,8 @@ def refuse_code(cfg: Any, run: Path, parts: Sequence[str], trust: str) -> None:
             node = plain(cfg[part])
         except OmegaConfBaseException:  # such as a variable that is not set here
             node = OmegaConf.to_container(cfg[part], resolve=False)
-        for path, target in named(node, part):
+        for path, found in targets(node, part):
+            target = str(found["_target_"])
             if path != part or not target.startswith(known):
                 raise ThawError(
                     f"{run} names code to run, {target} ({path}): it may come from anywhere, so "

@@ -26,7 +26,10 @@ def key_of(override: str) -> str:
 
 def value_of(override: str) -> str:
     """Returns the value of an override, without the quotes of Hydra's grammar."""
-    return unquote(split_override(override)[1])
+    value = split_override(override)[1]
+    if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
+        return value[1:-1].replace(r"\'", "'")
+    return value
 
 
 def group_of(override: str) -> str:
@@ -44,13 +47,6 @@ def quote(value: object) -> str:
     """Returns a value, such as a path, quoted for Hydra's grammar, whatever is in it."""
     escaped = str(value).replace("'", r"\'")
     return f"'{escaped}'"
-
-
-def unquote(value: str) -> str:
-    """Returns a value without the quotes of Hydra's grammar."""
-    if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
-        return value[1:-1].replace(r"\'", "'")
-    return value
 
 
 def words_of(options: Mapping[str, Any]) -> list[str]:

@@ -21,8 +21,10 @@ MADE = {"type": "object", "required": ["_target_"]}
 class Fragments(GenerateJsonSchema):
     """Pydantic's JSON Schema, where classes stand for what `_target_` makes."""
 
-    def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> Any:
+    def made(self, *about: Any, **named: Any) -> Any:
         return dict(MADE)
+
+    handle_invalid_for_json_schema = timedelta_schema = dataclass_schema = model_schema = made
 
     def union_schema(self, schema: Any) -> Any:
         # `int | float` is the `float | int` of an earlier import: typing caches unions as sets.
@@ -30,15 +32,6 @@ class Fragments(GenerateJsonSchema):
         if "anyOf" in found:
             found["anyOf"].sort(key=lambda p: (p.get("type") in ("array", "object"), str(p)))
         return found
-
-    def timedelta_schema(self, schema: Any) -> Any:
-        return dict(MADE)
-
-    def dataclass_schema(self, schema: Any) -> Any:
-        return dict(MADE)
-
-    def model_schema(self, schema: Any) -> Any:
-        return dict(MADE)
 
 
 def definition_of(target: str) -> dict[str, Any]:
