@@ -9,7 +9,7 @@ import yaml
 
 from thaw.data.summary import DataSummary
 from thaw.report.model_dir import freeze_text
-from thaw.report.sections import cell_text
+from thaw.report.tables import markdown_table
 
 LISTED = 20  # labels in a model card
 FEW = 10  # texts of a label in a split; of fewer the card says so
@@ -171,16 +171,9 @@ def limits(data: DataSummary, tested: bool) -> list[str]:
             found.append(
                 f"{count:,} of {source.rows:,} rows that were read are left out: {reason}."
             )
-    return [line(sentence) for sentence in found]
+    return [" ".join(sentence.split()).replace("<", "&lt;") for sentence in found]
 
 
 def markdown(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Returns a table in Markdown, whose cells hold any text; "" without rows."""
-    cells = [[line(cell_text(cell)).replace("|", "\\|") for cell in row] for row in rows]
-    lines = [columns, ["---"] * len(columns), *cells] if cells else []
-    return "\n".join(f"| {' | '.join(row)} |" for row in lines)
-
-
-def line(text: str) -> str:
-    """Returns a text in one line, which no HTML of a label's name breaks."""
-    return " ".join(text.split()).replace("<", "&lt;")
+    """Returns a table in Markdown, which no HTML of a label's name breaks."""
+    return markdown_table(columns, rows).replace("<", "&lt;")

@@ -35,9 +35,12 @@ from thaw.report.groups import (
 )
 from thaw.report.search import importance_table, logarithmic, require_repeatable, search_space
 from thaw.report.sections import Image, Section, Table
+from thaw.report.tables import markdown_table
 from thaw.storage.files import atomic, write_atomic
 
 log = logging.getLogger(__name__)
+
+SHARED = ("experiment", "task", "data", "model", "freeze")  # shown once if all jobs share them
 
 
 class Summary(Callback):
@@ -132,7 +135,7 @@ def write_page(
     Returns:
         The summary as Markdown.
     """
-    from thaw.report.html_page import sweep_page
+    from thaw.report.html_page import page
 
     keys, scores = swept(jobs), scores_of(jobs, monitor)
     table = groups(jobs, keys, scores)
@@ -146,11 +149,20 @@ def write_page(
     if table:
         sections = figures(jobs, keys, table, scores, mode, space, best)
         write_atomic(sweep / "summary.png", next(s.png for s in sections if isinstance(s, Image)))
-    reports = {job.name for job in jobs if (sweep / job.name / "report.html").exists()}
-    chosen = best[1].name if best else ""
-    sections = [summary, *sections, *further]
-    page = sweep_page(sweep.name, jobs, keys, scores, sections, reports, chosen, usage)
-    write_atomic(sweep / "report.html", page)
+    first = jobs[0].values if jobs else {}
+    html = page(
+        "sweep.html",
+        name=sweep.name,
+        jobs=jobs,
+        keys=keys,
+        scores=scores,
+        same={k: v for k, v in first.items() if k in SHARED and k not in keys},
+        sections=[summary, *sections, *further],
+        reports={job.name for job in jobs if (sweep / job.name / "report.html").exists()},
+        best=best[1].name if best else "",
+        usage=usage,
+    )
+    write_atomic(sweep / "report.html", html)
     told = "".join(f"\n{what}\n\n    {command}\n" for what, command in usage)
     return markdown(jobs, keys, summary) + told
 
@@ -197,28 +209,25 @@ def use_of(
 
 def write_csv(path: Path, jobs: Sequence[Job], keys: Sequence[str]) -> None:
     """Writes a row for each job: status, swept values, metrics, and why it failed."""
-    metrics = list(dict.fromkeys(key for job in jobs for key in job.metrics))
+    metrics = dict.fromkeys(key for job in jobs for key in job.metrics)
+    columns = ["job", "status", *keys, *metrics, "reason"]
     with atomic(path) as aside, open(aside, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["job", "status", *keys, *metrics, "reason"])
+        writer = csv.DictWriter(file, columns, restval="", extrasaction="ignore")
+        writer.writeheader()
         for job in jobs:
-            values = [job.values.get(key, "") for key in keys]
-            numbers = [job.metrics.get(key, "") for key in metrics]
-            writer.writerow([job.name, job.status, *values, *numbers, job.reason])
+            about = {"job": job.name, "status": job.status, "reason": job.reason}
+            writer.writerow(job.values | job.metrics | about)
 
 
 def markdown(jobs: Sequence[Job], keys: Sequence[str], summary: Table) -> str:
     """Returns the summary in Markdown: a row for each group, and the jobs that did not finish."""
-    lines = [f"| {' | '.join(summary.columns)} |", f"|{'---|' * len(summary.columns)}"]
-    lines += [f"| {' | '.join(map(str, row))} |" for row in summary.rows]
-    if bad := [job for job in jobs if job.status != "done"]:
-        lines += ["", "| job | " + " | ".join(keys) + " | status | reason |"]
-        lines.append(f"|{'---|' * (len(keys) + 3)}")
-        for job in bad:
-            values = [job.values.get(key, "") for key in keys]
-            reason = " ".join(job.reason.split()).replace("|", "\\|")
-            lines.append(f"| {' | '.join([job.name, *values, job.status, reason])} |")
-    return "\n".join(lines) + "\n"
+    bad = [
+        [job.name, *(job.values.get(key, "") for key in keys), job.status, job.reason]
+        for job in jobs
+        if job.status != "done"
+    ]
+    tables = [(summary.columns, summary.rows), (("job", *keys, "status", "reason"), bad)]
+    return "\n\n".join(markdown_table(*table) for table in tables if table[1]) + "\n"
 
 
 def log_summary_to_wandb(config: DictConfig, sweep: Path) -> None:

@@ -1,11 +1,12 @@
 """Makes tables of a run: what was read, what was warned of, and the scores. No torch here."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from logging import LogRecord
+from typing import Any
 
 from thaw.cli.secrets import redacted_text
 from thaw.data.summary import READ_COLUMNS, SPLIT_COLUMNS, DataSummary
-from thaw.report.sections import Table
+from thaw.report.sections import Table, cell_text
 
 COLUMNS = ("f1", "precision", "recall", "support")  # of the table of labels, in this order
 
@@ -43,6 +44,13 @@ def warning_table(warnings: Sequence[LogRecord]) -> list[Table]:
     """Returns a table of what a run warned of, each sentence once; none if there was nothing."""
     rows = [[s] for s in dict.fromkeys(redacted_text(w.getMessage()) for w in warnings)]
     return [Table("warnings", ("of this run",), rows, examples=True)] if rows else []
+
+
+def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Returns a table in Markdown, whose cells hold any text; "" without rows."""
+    cells = [[" ".join(cell_text(c).split()).replace("|", "\\|") for c in row] for row in rows]
+    lines = [columns, ["---"] * len(columns), *cells] if cells else []
+    return "\n".join(f"| {' | '.join(row)} |" for row in lines)
 
 
 def score_tables(metrics: Mapping[str, float]) -> list[Table]:
