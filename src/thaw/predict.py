@@ -49,19 +49,12 @@ SKIPPED = 3  # exit code
 
 @dataclass
 class Counts:
-    """What was predicted.
+    """What was predicted."""
 
-    Attributes:
-        rows: number of rows written: those of the input.
-        empty: number of texts with nothing in them.
-        skipped: number of rows that nothing could be predicted for.
-        first: why the first of these was skipped.
-    """
-
-    rows: int = 0
-    empty: int = 0
-    skipped: int = 0
-    first: str = ""
+    rows: int = 0  # number of rows written: those of the input
+    empty: int = 0  # number of texts with nothing in them
+    skipped: int = 0  # number of rows that nothing could be predicted for
+    first: str = ""  # why the first of these was skipped
 
     def tell(self, left_out: Mapping[str, int]) -> None:
         """Prints what a user should know to standard error, with what no row was made of."""

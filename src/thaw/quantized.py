@@ -20,20 +20,14 @@ from thaw.tasks.predictors.texts import column_names
 
 @dataclass(frozen=True)
 class Check:
-    """A quantized graph beside torch, on the texts of the test.
+    """A quantized graph beside torch, on the texts of the test."""
 
-    Attributes:
-        score: F1 of torch, as the run's test has it: of the second of two labels, the mean over
-            labels, or of entities.
-        int8: the same of the quantized graph.
-        changed: share of the texts whose prediction is another one.
-        texts: number of texts.
-    """
-
+    # F1 of torch, as the run's test has it: of the second of two labels, the mean over labels,
+    # or of entities.
     score: float
-    int8: float
-    changed: float
-    texts: int
+    int8: float  # the same of the quantized graph
+    changed: float  # share of the texts whose prediction is another one
+    texts: int  # number of texts
 
     @property
     def loss(self) -> float:

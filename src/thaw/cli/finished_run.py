@@ -28,17 +28,12 @@ SETFIT = ("setfit.SetFit", "setfit.SetFitData")
 
 @dataclass(frozen=True)
 class Finished:
-    """A model that can predict.
+    """A model that can predict."""
 
-    Attributes:
-        model: its directory.
-        task: path of the task's class, which is thaw's own or of a module that the user trusts.
-        data: options of data that it was trained with; of a model without a run, those that the
-            directory tells.
-    """
-
-    model: Path
-    task: str
+    model: Path  # its directory
+    task: str  # path of the task's class, which is thaw's own or of a module that the user trusts
+    # Options of data that it was trained with; of a model without a run, those that the
+    # directory tells.
     data: Mapping[str, Any]
 
     @property

@@ -26,19 +26,13 @@ NOT_IN_NAME = ("hydra", "logger", "callbacks", "run_dir")  # overrides that a ru
 
 @dataclass
 class Job:
-    """One run of a sweep.
+    """One run of a sweep."""
 
-    Attributes:
-        name: name of its directory.
-        values: values of its overrides by key, without `resume`.
-        metrics: metrics of the finished run, {} until it finishes.
-        reason: message of the failure, "" if there was none.
-    """
-
-    name: str
-    values: dict[str, str]
+    name: str  # name of its directory
+    values: dict[str, str]  # values of its overrides by key, without `resume`
+    # Metrics of the finished run, {} until it finishes.
     metrics: dict[str, float] = field(default_factory=dict)
-    reason: str = ""
+    reason: str = ""  # message of the failure, "" if there was none
 
     @property
     def status(self) -> str:

@@ -21,17 +21,11 @@ WAIT = timedelta(minutes=10)  # until the first process has started, on a slow f
 
 @dataclass(frozen=True)
 class Launch:
-    """How this process was started as one of several.
+    """How this process was started as one of several."""
 
-    Attributes:
-        by: torchrun or srun.
-        rank: index of this process among all.
-        world_size: number of processes.
-    """
-
-    by: str
-    rank: int
-    world_size: int
+    by: str  # torchrun or srun
+    rank: int  # index of this process among all
+    world_size: int  # number of processes
 
 
 def launch(environ: Mapping[str, str] = os.environ) -> Launch | None:

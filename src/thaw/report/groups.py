@@ -19,15 +19,10 @@ AVERAGED = ("seed", "data.fold")  # keys that mean and standard deviation are ta
 
 @dataclass(frozen=True)
 class Group:
-    """Finished jobs that differ in seed or fold alone.
+    """Finished jobs that differ in seed or fold alone."""
 
-    Attributes:
-        values: value of each key of `axes`, in this order.
-        jobs: the jobs.
-    """
-
-    values: tuple[str, ...]
-    jobs: Sequence[Job]
+    values: tuple[str, ...]  # value of each key of `axes`, in this order
+    jobs: Sequence[Job]  # the jobs
 
     def numbers(self, metric: str) -> list[float]:
         """Returns a metric of all jobs that have it."""

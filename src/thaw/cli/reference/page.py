@@ -35,19 +35,12 @@ server completes configs. The first line of a config names it:
 
 @dataclass(frozen=True)
 class Option:
-    """An option that can be typed.
+    """An option that can be typed."""
 
-    Attributes:
-        name: dotted path.
-        kind: type in words.
-        default: value as written in `conf/`.
-        meaning: a line of explanation.
-    """
-
-    name: str
-    kind: str
-    default: str
-    meaning: str
+    name: str  # dotted path
+    kind: str  # type in words
+    default: str  # value as written in `conf/`
+    meaning: str  # a line of explanation
 
 
 def options_in(

@@ -10,34 +10,21 @@ import yaml
 
 @dataclass
 class File:
-    """A file of `conf/`.
+    """A file of `conf/`."""
 
-    Attributes:
-        header: comment at its top.
-        everywhere: whether its keys are those of the whole config.
-        tree: its keys.
-    """
-
-    header: str
-    everywhere: bool
-    tree: "Node"
+    header: str  # comment at its top
+    everywhere: bool  # whether its keys are those of the whole config
+    tree: "Node"  # its keys
 
 
 @dataclass
 class Node:
-    """A key of a file, or its root.
+    """A key of a file, or its root."""
 
-    Attributes:
-        text: value as written.
-        comment: comment beside it.
-        children: keys of a mapping.
-        block: whether these stand on lines of their own.
-    """
-
-    text: str = ""
-    comment: str = ""
-    children: dict[str, "Node"] = field(default_factory=dict)
-    block: bool = False
+    text: str = ""  # value as written
+    comment: str = ""  # comment beside it
+    children: dict[str, "Node"] = field(default_factory=dict)  # keys of a mapping
+    block: bool = False  # whether these stand on lines of their own
 
     @property
     def target(self) -> str | None:
