@@ -134,12 +134,8 @@ def is_held(value: Any) -> bool:
 
 
 def data_words(given: Mapping[str, Any], words: Sequence[str]) -> list[str]:
-    """Returns the overrides that name the splits.
-
-    Args:
-        given: a file or a fraction for each split, None where nothing was given.
-        words: overrides of the user, who may have chosen a data set's file.
-    """
+    """Returns the overrides that name the splits: of each the file or the fraction `given`, unless
+    the user's `words` choose a data set."""
     found = {split: value for split, value in given.items() if value is not None}
     own = any(key_of(word) == "data" for word in words) or given["train"] is None
     chosen = [] if own else ["data=files"]

@@ -90,11 +90,8 @@ def likeliest(
 
 
 def fold_runs(sweep: Path) -> list[Job]:
-    """Returns the finished runs of a sweep in the order of their folds.
-
-    Raises:
-        ThawError: they are no folds, not all of them, or not of one data set.
-    """
+    """Returns the finished runs of a sweep in the order of their folds; raises ThawError if they
+    are no folds, not all of them, or not of one data set."""
     if not (sweep / "multirun.yaml").is_file():
         raise ThawError(f"sweep={sweep}: no sweep there, such as multirun/<date>/<time>.")
     found: dict[int, Job] = {}
@@ -133,12 +130,9 @@ def fold_runs(sweep: Path) -> list[Job]:
 
 
 def out_of_fold(sweep: Path, runs: Sequence[Job]) -> tuple[Rows, list[dict[str, Any]]]:
-    """Returns texts, label, prediction and probabilities of all texts, each by the run that was not
-    trained on it, and the name of that run and the row in its predictions, from 0.
-
-    Raises:
-        ThawError: a run has none, or the data changed between the runs.
-    """
+    """Returns what was predicted for all texts, each by the run that was not trained on it, with
+    the name of that run and the row in its predictions, from 0. Raises ThawError if a run has none,
+    or the data changed between the runs."""
     found: Rows = []
     places: list[dict[str, Any]] = []
     for job in runs:
@@ -172,11 +166,7 @@ def labels_of(row: Mapping[str, Any]) -> list[str]:
 
 def judged(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
     """Returns the quality of each text's label, and whether it is likely wrong (Northcutt et al.
-    2021).
-
-    Raises:
-        ThawError: cleanlab is not installed.
-    """
+    2021); raises ThawError if cleanlab is not installed."""
     try:
         from cleanlab.filter import find_label_issues
         from cleanlab.multilabel_classification import get_label_quality_scores as of_several

@@ -111,11 +111,8 @@ class Model:
     def answers(
         self, method: str, texts: Any, text: str | Sequence[str], progress: bool | None
     ) -> Iterable[Any]:
-        """Returns what a method of the predictor gives for each text, with a bar on long work.
-
-        Raises:
-            ThawError: the predictor of this task has no such method, or see `predict`.
-        """
+        """Returns what a method of the predictor gives for each text, with a bar on long work;
+        raises ThawError if the predictor of this task has no such method, or see `predict`."""
         if not hasattr(self.predictor, method) or (method == "embeddings" and self.others):
             one = method == "embeddings"
             kinds = "a run of task=setfit" if one else "task=sequence and task=setfit"
@@ -146,11 +143,8 @@ class Model:
     def read(
         self, texts: Any, text: str | Sequence[str]
     ) -> tuple[Iterator[Mapping[str, Any]], list[str], int | None]:
-        """Returns texts as rows, the columns of the texts, and how many rows there are, if known.
-
-        Raises:
-            ThawError: there are none, or they are not texts.
-        """
+        """Returns texts as rows, the columns of the texts, and how many rows there are, if known;
+        raises ThawError if there are none, or they are not texts."""
         unordered = isinstance(texts, str | bytes | Set) and not isinstance(texts, Mapping)
         if unordered or not isinstance(texts, Iterable) or getattr(texts, "ndim", 1) == 0:
             raise ThawError(f"got {texts!r:.60}; expected a list of texts, such as ['a text'].")

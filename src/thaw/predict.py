@@ -144,13 +144,8 @@ def same_file(one: str, two: str) -> bool:
 
 
 def input_rows(given: Mapping[str, str], how: Reading, skip: bool) -> Rows:
-    """Returns the rows of the input.
-
-    Args:
-        given: the options.
-        how: how the input is read.
-        skip: whether a line of JSONL that is no row is passed over, and not an error.
-    """
+    """Returns the rows of the input. With `skip` a line of JSONL that is no row is passed over, and
+    not an error."""
     path = Path(given["input"])
     if given["input"] == "-":
         lines = standard_input_lines(how.encoding)

@@ -96,14 +96,8 @@ def validates(cfg: DictConfig, data: Any) -> bool:
 
 
 def build_trainer(cfg: DictConfig, run: Run, validates: bool = True) -> Trainer:
-    """Returns the Trainer with its loggers and callbacks.
-
-    Args:
-        cfg: the composed config.
-        run: the run, new or resumed.
-        validates: whether there is a validation; without one, the callbacks that watch its metric
-            are left out.
-    """
+    """Returns the Trainer with its loggers and callbacks; without a validation, those that watch
+    its metric are left out."""
     loggers = build_loggers(cfg, run)
     callbacks = [instantiate(node, _convert_="all") for node in cfg.callbacks.values() if node]
     if not validates:
@@ -171,11 +165,8 @@ def fit(trainer: Trainer, task: Any, data: Any, run: Run) -> None:
 
 
 def load_best(trainer: Trainer, task: Any) -> dict[str, float]:
-    """Puts the weights of the best checkpoint into the task, where one was kept.
-
-    Returns:
-        The validation metrics of the task's weights, and the step that they are of.
-    """
+    """Puts the weights of the best checkpoint into the task, where one was kept, and returns the
+    validation metrics of the task's weights, and the step that they are of."""
     callbacks: Any = trainer.checkpoint_callbacks
     best = next((c for c in callbacks if getattr(c, "monitor", None)), None)
     if best is None or not best.best_model_path:
@@ -199,11 +190,8 @@ def fit_metrics(trainer: Trainer, task: Any) -> dict[str, float]:
 def write_results(
     run: Run, trainer: Trainer, task: Any, data: Any, best: dict[str, float], test: Any
 ) -> dict[str, float]:
-    """Writes the run directory, and the same to W&B and MLflow; in the first process only.
-
-    Returns:
-        All metrics; in other processes those that they know.
-    """
+    """Writes the run directory, and the same to W&B and MLflow; in the first process only. Returns
+    all metrics, in other processes those that they know."""
     if not run.writes:
         return best
     from thaw.report.run import write_run  # figures: not in memory while training

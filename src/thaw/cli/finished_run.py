@@ -142,14 +142,8 @@ def finished_model(run: Path) -> Path:
 
 
 def refuse_code(cfg: Any, run: Path, parts: Sequence[str], trust: str) -> None:
-    """Raises ThawError where a run directory, which may come from anywhere, names code to run.
-
-    Args:
-        cfg: config composed from what the run holds.
-        run: run directory.
-        parts: keys of the config that a class of thaw makes, and nothing else.
-        trust: module that the user trusts too, "" for none.
-    """
+    """Raises ThawError where a run directory, which may come from anywhere, names code to run: in
+    `parts` of its config, all but one class each, of thaw or of the module that the user trusts."""
     from thaw.cli.check import plain, targets
 
     for part in parts:
@@ -171,14 +165,8 @@ def refuse_code(cfg: Any, run: Path, parts: Sequence[str], trust: str) -> None:
 def refuse_reader(
     reader: str | None, run: Path, trust: str, given: Mapping[str, str] | None = None
 ) -> None:
-    """Raises ThawError where a run directory names a function that reads files.
-
-    Args:
-        reader: what the run directory names.
-        run: the run directory.
-        trust: a module that the user has named.
-        given: the options of a prediction, which may name a reader or a format instead.
-    """
+    """Raises ThawError where a run directory names a function that reads files, unless the user
+    trusts its module, or the options `given` for a prediction name another reader or a format."""
     own = given is not None and (given["reader"] or given["format"] not in ("", "auto"))
     if reader is None or own or (trust and f"{reader}.".startswith(f"{trust}.")):
         return

@@ -62,14 +62,8 @@ def read_jobs(sweep: Path) -> list[Job]:
 def job_dir(sweep: str, resume: str | None, number: int, overrides: Sequence[str]) -> str:
     """Returns the directory of a job within its sweep: `${thaw.job:...}` in `conf/hydra/thaw.yaml`.
 
-    A resumed sweep finds the directory of a job by its overrides. A job that is new there is named
-    after their hash, as the numbers are taken.
-
-    Args:
-        sweep: directory of the sweep.
-        resume: None in a new sweep, whose jobs are numbered.
-        number: number of the job.
-        overrides: overrides of the job.
+    The jobs of a new sweep are numbered. A resumed sweep finds the directory of a job by its
+    overrides. A job that is new there is named after their hash, as the numbers are taken.
     """
     if resume is None:
         return str(number)

@@ -91,12 +91,8 @@ def load_yaml(path: Path) -> Any:
 def restore(cfg: DictConfig, run: Path, own: Sequence[str], typed: Sequence[str]) -> DictConfig:
     """Returns a composed config with the values that a run's had when it began.
 
-    Args:
-        cfg: composed from overrides of the run and of the user.
-        run: the run directory.
-        own: the overrides of the run.
-        typed: those of the user, which stay. Where they name other data, only what the run's
-            overrides say of data is restored.
+    The overrides that the user has `typed` stay. Where they name other data, only what the run's
+    `own` overrides say of data is restored.
     """
     kept = kept_config(run)
     if kept is None:
@@ -121,10 +117,8 @@ def restore(cfg: DictConfig, run: Path, own: Sequence[str], typed: Sequence[str]
 def run_overrides(run: Path, data: str | None) -> list[str]:
     """Returns those overrides of a run that matter to its evaluation.
 
-    Args:
-        run: run directory.
-        data: `data=<name>` if other data than the run's is evaluated. Its batching is then kept,
-            and its columns too if the run was started with the same `data=<name>`.
+    Where other data is evaluated, `data=<name>`, the run's batching is kept, and its columns too if
+    it was started with the same `data=<name>`.
     """
     overrides = load_yaml(run / ".hydra" / "overrides.yaml")
     if overrides is None:

@@ -29,11 +29,8 @@ class Launch:
 
 
 def launch(environ: Mapping[str, str] = os.environ) -> Launch | None:
-    """Returns how this process was started, None if not as one of several.
-
-    Args:
-        environ: environment variables. Those of torchrun come first, as it may run under srun.
-    """
+    """Returns how this process was started, None if not as one of several. The variables of
+    torchrun come first, as it may run under srun."""
     if "TORCHELASTIC_RUN_ID" in environ:
         return Launch("torchrun", int(environ["RANK"]), int(environ["WORLD_SIZE"]))
     if "SLURM_PROCID" in environ and int(environ.get("SLURM_NTASKS", "1")) > 1:

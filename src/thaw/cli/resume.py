@@ -76,11 +76,7 @@ def refuse_ckpt_path(argv: Sequence[str]) -> None:
 
 
 def run_to_resume(run: Path, typed: Sequence[str], argv: Sequence[str]) -> list[str]:
-    """Returns the overrides that resume a run.
-
-    Raises:
-        ThawError: there is no run, or an override would change its result.
-    """
+    """Returns the overrides that resume a run; raises ThawError if one would change its result."""
     own = started_with(run)
     search_path = [
         w for w in hydra_overrides(run, "hydra") or [] if key_of(w) == "hydra.searchpath"
@@ -130,11 +126,7 @@ def sweep_overrides(sweep: Path) -> list[str]:
 
 
 def started_with(run: Path) -> list[str]:
-    """Returns the overrides that a run was started with.
-
-    Raises:
-        ThawError: there is no run.
-    """
+    """Returns the overrides that a run was started with; raises ThawError if there is no run."""
     if not run.is_dir():
         raise ThawError(f"resume={run}: no such directory; a run is outputs/<date>/<time>.")
     kept = load_yaml(run / ".hydra" / "overrides.yaml")

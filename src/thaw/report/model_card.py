@@ -101,12 +101,8 @@ def recipe(
 
 def base_facts(checkpoint: str | Mapping[str, Any], directory: Path) -> dict[str, str]:
     """Returns what is known of the model that was fine-tuned: its name on the Hub, its license, and
-    its language if it has one only.
-
-    Args:
-        checkpoint: the config's `model.checkpoint`.
-        directory: its directory, whose own card says the rest; a run's says what it began with.
-    """
+    its language if it has one only. Its directory's own card says the rest; a run's says what it
+    began with."""
     from huggingface_hub.repocard import metadata_load
 
     try:

@@ -53,16 +53,10 @@ def logarithmic(space: Mapping[str, Any]) -> set[str]:
 def importance_table(
     jobs: Sequence[Job], space: Mapping[str, Any], score: str, mode: str
 ) -> Table | None:
-    """Returns how much each parameter decides a score, by a random forest's mean decrease of
-    impurity (Breiman 2001).
+    """Returns how much each parameter of a search decides a score, by a random forest's mean
+    decrease of impurity (Breiman 2001).
 
     None if there are fewer than `ENOUGH` finished trials, or if all of them have the same score.
-
-    Args:
-        jobs: trials of the search.
-        space: distribution of each parameter.
-        score: name of the score.
-        mode: "max" or "min", which value of it is better.
     """
     import optuna
 

@@ -127,14 +127,8 @@ def write_page(
     space: Mapping[str, Any] | None = None,
     further: Sequence[Section] = (),
 ) -> str:
-    """Writes summary.png and report.html of a sweep; for the other arguments see `summarize`.
-
-    Args:
-        further: sections below the figures.
-
-    Returns:
-        The summary as Markdown.
-    """
+    """Writes summary.png and report.html of a sweep, with `further` sections below the figures, and
+    returns the summary as Markdown; for the other arguments see `summarize`."""
     from thaw.report.html_page import page
 
     keys, scores = swept(jobs), scores_of(jobs, monitor)

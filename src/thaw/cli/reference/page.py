@@ -46,14 +46,8 @@ class Option:
 def options_in(
     node: Node, path: str, targets: Sequence[str] = (), whole: Collection[str] = PLAIN
 ) -> Iterator[Option]:
-    """Yields the options below a key.
-
-    Args:
-        node: the key in its file.
-        path: dotted path of the key.
-        targets: constructors that the options are for, where the file does not say.
-        whole: names whose value may be a mapping, and is one option.
-    """
+    """Yields the options below a key, for the constructor that its file or else `targets` name. The
+    value of a name in `whole` may be a mapping, and is one option."""
     targets = [node.target] if node.target else targets
     for key, child in node.children.items():
         if key in ("_target_", "defaults"):

@@ -51,14 +51,8 @@ def next_key(lines: Sequence[str]) -> int:
 
 
 def node_of(found: Any, text: str, lines: Sequence[str], after: Any = None) -> Node:
-    """Returns a node of PyYAML with its comments.
-
-    Args:
-        found: node of PyYAML, None for an empty file.
-        text: text of the file.
-        lines: lines of the text.
-        after: mark where the key of the node ends.
-    """
+    """Returns a node of PyYAML, None of an empty file, with its comments; its key ends at
+    `after`."""
     if found is None:
         return Node()
     block = isinstance(found, yaml.CollectionNode) and not found.flow_style
