@@ -113,7 +113,9 @@ class Model:
     ) -> Iterable[Any]:
         """Returns what a method of the predictor gives for each text, with a bar on long work;
         raises ThawError if the predictor of this task has no such method, or see `predict`."""
-        if not hasattr(self.predictor, method) or (method == "embeddings" and self.others):
+        if not hasattr(self.predictor, method) or (
+            method == "embeddings" and self.predictor.others
+        ):
             one = method == "embeddings"
             kinds = "a run of task=setfit" if one else "task=sequence and task=setfit"
             raise ThawError(f"{method} are of {kinds}, and this is {self}.")
@@ -128,13 +130,9 @@ class Model:
 
             return tqdm(found, total=count, unit=" texts", delay=PATIENCE)
 
-    @property
-    def others(self) -> list[Predictor]:
-        """The predictors that are averaged with the first one."""
-        return self.predictor.others
-
     def __repr__(self) -> str:
-        several = f"{len(self.others) + 1} models" if self.others else "a model"
+        count = len(self.predictor.others) + 1
+        several = f"{count} models" if count > 1 else "a model"
         return (
             f"<{several} of task={self.task} with {len(self.labels)} labels, "
             f"{self.predictor.engine} in {self.predictor.precision}>"

@@ -134,13 +134,9 @@ def check_options(given: Mapping[str, str]) -> None:
     for name, choices in (("on_error", ("stop", "skip")), ("stream", ("false", "true"))):
         if given[name] not in choices:
             raise ThawError(f"{name}={given[name]}: expected {' or '.join(choices)}.")
-    if given["input"] != "-" and same_file(given["output"], given["input"]):
+    one, two = Path(given["input"]), Path(given["output"])
+    if given["input"] != "-" and one.exists() and two.exists() and one.samefile(two):
         raise ThawError("input and output are the same file.")
-
-
-def same_file(one: str, two: str) -> bool:
-    """Returns whether two paths, however they are written, are the same existing file."""
-    return Path(one).exists() and Path(two).exists() and Path(one).samefile(two)
 
 
 def input_rows(given: Mapping[str, str], how: Reading, skip: bool) -> Rows:

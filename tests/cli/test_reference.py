@@ -6,12 +6,13 @@ from helpers.tiny import REPOSITORY
 from thaw.cli.compose import compose, keys
 from thaw.cli.conf import choices, conf_dir
 from thaw.cli.reference.constructors import fragment
-from thaw.cli.reference.page import all_options, page_text
+from thaw.cli.reference.page import GROUPS, options_by_choice, page_text, run_options
 from thaw.cli.reference.schema_file import COMMAND, schema_text
 from thaw.cli.reference.yaml_comments import read
 from thaw.cli.schema import definition
 
-OPTIONS = all_options()
+TABLES = [options_by_choice(group) for group in GROUPS]
+OPTIONS = [*run_options(), *(o for table in TABLES for part in table.values() for o in part)]
 NAMES = {option.name for option in OPTIONS}
 
 

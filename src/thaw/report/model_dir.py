@@ -69,17 +69,13 @@ def export(
     with atomic(directory) as partial:
         model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
-        limit_tokens(partial / "tokenizer_config.json", max_tokens)
+        options = partial / "tokenizer_config.json"
+        limited = read_json(options) | {"model_max_length": max_tokens}
+        options.write_text(json.dumps(limited, indent=2, ensure_ascii=False) + "\n", "utf-8")
         (partial / "README.md").write_text(card, encoding="utf-8")
         complete(partial)
         for file in partial.rglob("*.safetensors"):  # written for their owner alone
             shutil.copymode(partial / "README.md", file)
-
-
-def limit_tokens(path: Path, max_tokens: int) -> None:
-    """Writes the length that a tokenizer truncates to into its config."""
-    config = read_json(path) | {"model_max_length": max_tokens}
-    path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def freeze_text(freeze: Mapping[str, Any]) -> str:

@@ -98,7 +98,7 @@ def findings_of(
     score = headline(metrics, cfg["monitor"])
     names, *parts = parameter_rows(task)
     return Findings(
-        title=f"{task_name(cfg)} on {data.name}",
+        title=f"{cfg['task']['_target_'].split('.')[-2]} on {data.name}",
         facts=[
             ("model", str(cfg["model"]["name"])),
             ("freeze", freeze_text(cfg["freeze"])),
@@ -115,7 +115,7 @@ def findings_of(
         sections=[*sections, *warning_table(run.warnings), *data_tables(data.summary())],
         trains=Table("what trained", names, parts),
         usage=usage(run_dir, task, data),
-        config=shown_config(cfg),
+        config=OmegaConf.to_yaml(OmegaConf.create(dict(cfg))),
         environment=machine(task) | read_json(run_dir / "versions.json"),
     )
 
@@ -129,16 +129,6 @@ def weights(trainer: Any, metrics: Mapping[str, float], monitor: str) -> str:
     when = f", after {epochs:.4g} epochs" if epochs else ""
     score = f" ({monitor} {metrics[monitor]:.4f})" if monitor in metrics else ""
     return f"of step {step:.0f}{when}, the best by validation{score}"
-
-
-def shown_config(cfg: Mapping[str, Any]) -> str:
-    """Returns the composed config as YAML."""
-    return OmegaConf.to_yaml(OmegaConf.create(dict(cfg)))
-
-
-def task_name(cfg: Mapping[str, Any]) -> str:
-    """Returns the task's name as typed in `task=<name>`: the name of its module."""
-    return str(cfg["task"]["_target_"]).split(".")[-2]
 
 
 def usage(run_dir: Path, task: Any, data: Any) -> list[tuple[str, str]]:

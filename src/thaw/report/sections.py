@@ -72,6 +72,9 @@ class Piece:
     label: str = ""  # type of the entity; "" for text between entities
     kind: str = ""  # one of `thaw.data.entities.KINDS`, for an entity
 
+    def __str__(self) -> str:
+        return f"[{self.text}]({self.label}, {self.kind})" if self.label else self.text
+
 
 @dataclass(frozen=True)
 class Sentences:
@@ -85,13 +88,8 @@ class Sentences:
 
     def table(self) -> Table:
         """Returns the sentences as a table of text, with an entity as `[Oslo](LOC, missed)`."""
-        rows = [["".join(map(piece_text, side)) for side in pair] for pair in self.pairs]
+        rows = [["".join(map(str, side)) for side in pair] for pair in self.pairs]
         return Table(self.title, ("gold", "predicted"), rows, self.note, examples=True)
-
-
-def piece_text(piece: Piece) -> str:
-    """Returns a piece as plain text."""
-    return f"[{piece.text}]({piece.label}, {piece.kind})" if piece.label else piece.text
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,12 @@
 """Logs to W&B, at the end of a run, what report.html shows."""
 
-import json
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from thaw.data.read.formats.registry import rows_of
+from thaw.data.read.reading import Reading
 from thaw.report.sections import Counts, Findings, Image, Table, cell_text
 from thaw.training.loggers import LateWandb
 
@@ -44,7 +45,9 @@ def log_run_to_wandb(
         parts["predictions"] = as_wandb(Table("predictions", columns, cells))
     run.log(parts)
     if getattr(logger, "log_exported_model", False):
-        log_model_to_wandb(run, run_dir / "model", metrics)
+        artifact = wandb.Artifact(f"model-{run.id}", type="model", metadata=dict(metrics))
+        artifact.add_dir(str(run_dir / "model"))
+        run.log_artifact(artifact, aliases=["best", "latest"])
     run.finish()
 
 
@@ -102,25 +105,11 @@ def predictions(run_dir: Path) -> Iterator[dict[str, Any]]:
     """Yields the rows of a run's predictions.parquet or predictions.jsonl."""
     table, lines = run_dir / "predictions.parquet", run_dir / "predictions.jsonl"
     if table.exists():
-        import pyarrow.parquet as pq
-
-        for batch in pq.ParquetFile(table).iter_batches(1024):
-            yield from batch.to_pylist()
+        yield from rows_of(table, Reading())
     elif lines.exists():
-        with open(lines, encoding="utf-8") as file:
-            for line in file:
-                row = json.loads(line)
-                yield {
-                    k: " ".join(v) if k in ("gold", "predicted") else v
-                    for k, v in row.items()
-                    if k not in ("tokens", "offsets")
-                }
-
-
-def log_model_to_wandb(run: Any, model: Path, metrics: Mapping[str, float]) -> None:
-    """Sends the exported model, that of the best checkpoint, as an artifact."""
-    import wandb
-
-    artifact = wandb.Artifact(f"model-{run.id}", type="model", metadata=dict(metrics))
-    artifact.add_dir(str(model))
-    run.log_artifact(artifact, aliases=["best", "latest"])
+        for row in rows_of(lines, Reading()):
+            yield {
+                k: " ".join(v) if k in ("gold", "predicted") else v
+                for k, v in row.items()
+                if k not in ("tokens", "offsets")
+            }

@@ -92,12 +92,6 @@ def options_by_choice(group: str) -> dict[str, list[Option]]:
     return found
 
 
-def all_options() -> list[Option]:
-    """Returns every option; one that two choices of a group have, such as two tasks, twice."""
-    tables = [options_by_choice(group) for group in GROUPS]
-    return [*run_options(), *(o for table in tables for part in table.values() for o in part)]
-
-
 def run_options() -> list[Option]:
     """Returns the options of `conf/train.yaml` itself."""
     return list(options_in(read(conf_dir() / "train.yaml").tree, ""))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -37,17 +38,12 @@ def read(path: Path) -> File:
     """Returns a file of `conf/` with its comments."""
     text = path.read_text(encoding="utf-8")
     lines = text.splitlines()
-    top = [line[1:].strip() for line in lines[: next_key(lines)]]
+    top = [line[1:].strip() for line in takewhile(lambda line: line.startswith("#"), lines)]
     everywhere = any(line.startswith("@package _global_") for line in top)
     not_words = ("@package", "yaml-language-server:")
     header = " ".join(line for line in top if line and not line.startswith(not_words))
     root = yaml.compose(text, yaml.SafeLoader)
     return File(header, everywhere, node_of(root, text, lines))
-
-
-def next_key(lines: Sequence[str]) -> int:
-    """Returns the number of comment lines that a file begins with."""
-    return next((i for i, line in enumerate(lines) if not line.startswith("#")), len(lines))
 
 
 def node_of(found: Any, text: str, lines: Sequence[str], after: Any = None) -> Node:
