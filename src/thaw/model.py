@@ -113,11 +113,9 @@ class Model:
     ) -> Iterable[Any]:
         """Returns what a method of the predictor gives for each text, with a bar on long work;
         raises ThawError if the predictor of this task has no such method, or see `predict`."""
-        if not hasattr(self.predictor, method) or (
-            method == "embeddings" and self.predictor.others
-        ):
-            one = method == "embeddings"
-            kinds = "a run of task=setfit" if one else "task=sequence and task=setfit"
+        of_one = method == "embeddings"
+        if not hasattr(self.predictor, method) or (of_one and self.predictor.others):
+            kinds = "a run of task=setfit" if of_one else "task=sequence and task=setfit"
             raise ThawError(f"{method} are of {kinds}, and this is {self}.")
         rows, columns, count = self.read(texts, text)
         found = getattr(self.predictor, method)(rows, columns)

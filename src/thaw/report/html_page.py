@@ -44,8 +44,8 @@ def environment() -> "jinja2.Environment":
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    base64 = lambda text: b64encode(text.encode()).decode()
-    found.filters |= {"cell": cell_text, "base64": base64, "readable": readable}
+    found.filters |= {"cell": cell_text, "readable": readable}
+    found.filters["base64"] = lambda text: b64encode(text.encode()).decode()
     found.globals |= {"open_rows": OPEN, "classes": CLASSES, "now": now}
     return found
 
