@@ -48,12 +48,8 @@ def require_same_tokens(models: Sequence[Path]) -> None:
 
 
 def main(argv: list[str]) -> dict[str, float]:
-    """Evaluates `model/` of a run.
-
-    The probabilities of several models, those of a sweep's runs, are averaged.
-
-    Returns:
-        What was printed: metrics prefixed `test/`, `val/` or `train/`.
+    """Evaluates `model/` of a run; the probabilities of several models, those of a sweep's runs,
+    are averaged. Returns what was printed: metrics prefixed `test/`, `val/` or `train/`.
 
     Raises:
         ThawError: the run is not finished, an option does not exist, or the data does not fit.

@@ -34,10 +34,8 @@ PROBABILITY = "probability/"  # how predictions.parquet names its columns
 
 
 def main(argv: Sequence[str]) -> int:
-    """Writes all texts of a cross-validation, those whose label is likely wrong first.
-
-    Returns:
-        The number of labels that are likely wrong, by cleanlab's `find_label_issues`.
+    """Writes all texts of a cross-validation, those whose label is likely wrong first, and returns
+    the number of these, by cleanlab's `find_label_issues`.
 
     Raises:
         ThawError: the runs are not the folds of one data set, or cleanlab is not installed.

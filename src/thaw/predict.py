@@ -76,11 +76,8 @@ def main(argv: list[str]) -> int:
 
 
 def predict(argv: list[str]) -> Counts:
-    """Predicts for each row of a file.
-
-    Returns:
-        How many rows were written, which are those of the input with what the model predicts, and
-        how many of them say nothing.
+    """Predicts for each row of a file, and returns how many rows were written, which are those of
+    the input with what the model predicts, and how many of them say nothing.
 
     Raises:
         ThawError: an option, the run or the file is not what it should be.

@@ -22,10 +22,7 @@ STALE = ["*.safetensors", "*.json", "*.model", "*.pkl", "*vocab.txt", "*merges.t
 
 
 def main(argv: list[str]) -> str:
-    """Uploads the model of a finished run.
-
-    Returns:
-        The address of the commit, which is printed.
+    """Uploads the model of a finished run, and returns the address of the commit, which is printed.
 
     Raises:
         ThawError: an option is wrong, the run is not finished, or the Hub does not take the model.

@@ -16,15 +16,13 @@ from thaw.training.libraries import garbage_kept
 
 
 def run_composed(cfg: DictConfig, apart: bool = False) -> float | None:
-    """Hands the composed config to its program, `thaw.train.train` by default, after checking it.
+    """Hands the composed config to its program, `thaw.train.train` by default, after checking it,
+    and returns the watched metric, None if it was not measured.
 
     Args:
         cfg: the composed config, of a job that Hydra runs.
         apart: whether a run of several processes is started as processes of its own, as Lightning
             would start the command line of this process again. A job of a sweep always is.
-
-    Returns:
-        The watched metric; None if it was not measured.
 
     Raises:
         ThawError: the config, the data or the checkpoint does not fit.

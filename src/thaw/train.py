@@ -19,7 +19,6 @@ from thaw.encoder.sharding import load_whole
 from thaw.errors import ThawError
 from thaw.evaluate import run_test
 from thaw.report.mlflow_upload import log_run_to_mlflow
-from thaw.report.wandb_upload import log_run_to_wandb
 from thaw.storage.checkpoints import fetch_model
 from thaw.training.callbacks.nonfinite_guard import NonFiniteGuard
 from thaw.training.callbacks.throughput import peak_memory_mib, restart_peak
@@ -199,6 +198,8 @@ def write_results(
     metrics, findings = write_run(run, task, data, best, test)
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger):
+            from thaw.report.wandb_upload import log_run_to_wandb
+
             log_run_to_wandb(logger, findings, metrics, run.dir)
         elif isinstance(logger, MLFlowLogger):
             log_run_to_mlflow(logger, findings, metrics, run.dir)

@@ -46,11 +46,8 @@ def options_of(*, _root_: DictConfig) -> str:
 
 
 def compose(overrides: list[str]) -> DictConfig:
-    """Composes `conf/train.yaml` with command-line overrides, outside of `train.py`.
-
-    Raises:
-        ThawError: an override names a key or a choice that does not exist.
-    """
+    """Composes `conf/train.yaml` with command-line overrides, outside of `train.py`; raises
+    ThawError if one names a key or a choice that does not exist."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
@@ -59,10 +56,7 @@ def compose(overrides: list[str]) -> DictConfig:
     register_resolvers()
     overrides = [*search_path(own_dirs()), *overrides]
     GlobalHydra.instance().clear()
-    with (
-        initialize_config_dir(str(conf_dir()), version_base="1.3"),
-        explained_overrides(overrides),
-    ):
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"), explained_overrides(overrides):
         return hydra_compose("train", overrides)
 
 

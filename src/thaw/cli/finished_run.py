@@ -124,11 +124,8 @@ def of_model(model: Path) -> Finished:
 
 
 def finished_model(run: Path) -> Path:
-    """Returns the model directory of a finished run.
-
-    Raises:
-        ThawError: there is no such run, or it did not finish.
-    """
+    """Returns the model directory of a finished run; raises ThawError if there is no such run, or
+    it did not finish."""
     if not run.is_dir():
         raise ThawError(f"run={run}: no such directory.")
     if (run / "multirun.yaml").is_file():

@@ -60,11 +60,8 @@ def words_of(options: Mapping[str, Any]) -> list[str]:
 
 
 def literal(value: Any) -> str:
-    """Returns a value as Hydra's grammar writes it.
-
-    Raises:
-        ThawError: no config holds such a value.
-    """
+    """Returns a value as Hydra's grammar writes it; raises ThawError if no config holds such a
+    value."""
     value = value.tolist() if hasattr(value, "tolist") else value
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
@@ -82,10 +79,7 @@ def literal(value: Any) -> str:
 
 
 def read_arguments(
-    argv: Sequence[str],
-    known: Mapping[str, str | None],
-    usage: str,
-    groups: Collection[str] = (),
+    argv: Sequence[str], known: Mapping[str, str | None], usage: str, groups: Collection[str] = ()
 ) -> tuple[dict[str, str], list[str]]:
     """Reads the command line of a command other than `train.py`.
 

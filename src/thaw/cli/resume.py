@@ -33,12 +33,9 @@ FREE = (
 
 
 def command_to_resume(argv: Sequence[str]) -> list[str]:
-    """Returns a command line in which `resume=<directory>` has become the overrides of that run
-    or sweep; another command line as it is.
-
-    Raises:
-        ThawError: there is no run, or an override would change its result.
-    """
+    """Returns a command line in which `resume=<directory>` has become the overrides of that run or
+    sweep; another command line as it is. Raises ThawError if there is no run, or an override would
+    change its result."""
     refuse_ckpt_path(argv)
     named = [value_of(word) for word in argv if word.startswith("resume=")]
     sweeps = {"-m", "--multirun"} & set(argv)

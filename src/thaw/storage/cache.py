@@ -178,11 +178,8 @@ def gib(size: int) -> str:
 
 
 def cache_dir() -> Path:
-    """Returns `$THAW_CACHE`, else `$XDG_CACHE_HOME/thaw`, else `~/.cache/thaw`.
-
-    Raises:
-        ThawError: it is to be below the home directory of a user who has none.
-    """
+    """Returns `$THAW_CACHE`, else `$XDG_CACHE_HOME/thaw`, else `~/.cache/thaw`; raises ThawError if
+    it is to be below the home directory of a user who has none."""
     try:
         if own := os.environ.get("THAW_CACHE"):
             return Path(own).expanduser().absolute()

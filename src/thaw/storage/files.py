@@ -13,11 +13,7 @@ from thaw.errors import ThawError
 
 def conf_dir() -> Path:
     """Returns the directory of configs: within the package that a wheel installs, or beside
-    `train.py` in a clone.
-
-    Raises:
-        ThawError: there is neither.
-    """
+    `train.py` in a clone; raises ThawError if there is neither."""
     package = Path(__file__).parents[1]
     places = (package / "conf", package.parents[1] / "conf")
     for place in places:

@@ -35,14 +35,11 @@ class Fragments(GenerateJsonSchema):
 
 
 def definition_of(target: str) -> dict[str, Any]:
-    """Returns the JSON Schema of the options that a class or function takes.
+    """Returns the JSON Schema of the options that a class or function takes, with the names of
+    required arguments as `x-required`: files that set some of the options only are complete too.
 
     A class that passes `**options` on takes the arguments of its bases too, and may give its base
     what that requires.
-
-    Returns:
-        The schema, with the names of required arguments as `x-required`: files that set some of
-        the options only are complete too.
     """
     made = get_object(target)
     docs = argument_docs(made)
