@@ -72,11 +72,9 @@ class Run:
 
     def scores(self) -> dict[str, float]:
         """Returns the metrics of the test, or of the validation if nothing was tested."""
-        for part in ("test/", "val/"):
-            found = {k: v for k, v in self.metrics.items() if k.startswith(part)}
-            if found := {k: v for k, v in found.items() if k.count("/") == 1}:
-                return found
-        return {}
+        found = [k for k in self.metrics if k.count("/") == 1]
+        part = "test/" if any(k.startswith("test/") for k in found) else "val/"
+        return {k: self.metrics[k] for k in found if k.startswith(part)}
 
 
 def fit(

@@ -25,11 +25,8 @@ class Model:
 
     Args:
         found: where the models are, of one task and with the same labels.
-        batch_size: number of texts in a forward pass.
-        accelerator: hardware that computes: auto, cpu, gpu, cuda or mps.
-        stream: whether each row is answered before the next one is read.
-        precision: 32-true, bf16-true, or auto: bf16-true where the hardware has it in silicon.
-        engine: torch, or onnx or int8, which use what `thaw.export` wrote.
+        stream: whether each row is answered before the next one is read; for the other arguments
+            see `load`.
 
     Attributes:
         task: sequence, setfit, ner, mlm, or the name of a task of the user's own.

@@ -22,13 +22,13 @@ ENGINES = ("joblib", "submitit", "ray", "optuna")  # launchers and sweepers that
 
 def register_resolvers() -> None:
     """Registers `${thaw.stamp:}`, which keeps run directories apart, and the others."""
-    from thaw.cli.jobs import direction, group, job_dir, run_name, sweep_dir
+    from thaw.cli.jobs import direction, group, job_dir, run_name
     from thaw.cli.processes import first_only, stamp
     from thaw.cli.watched_metric import better
 
     OmegaConf.register_new_resolver("thaw.stamp", stamp, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("thaw.first_only", first_only, replace=True)
-    OmegaConf.register_new_resolver("thaw.sweep", sweep_dir, replace=True)
+    OmegaConf.register_new_resolver("thaw.sweep", lambda resume, new: resume or new, replace=True)
     OmegaConf.register_new_resolver("thaw.job", job_dir, replace=True)
     OmegaConf.register_new_resolver("thaw.options", options_of, replace=True)
     OmegaConf.register_new_resolver("thaw.group", group, replace=True)

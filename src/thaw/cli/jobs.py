@@ -74,11 +74,6 @@ def job_dir(sweep: str, resume: str | None, number: int, overrides: Sequence[str
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
 
 
-def sweep_dir(resume: str | None, new: str) -> str:
-    """Returns the directory of a sweep: `${thaw.sweep:...}` in `conf/hydra/thaw.yaml`."""
-    return new if resume is None else resume
-
-
 def running_sweep() -> Path | None:
     """Returns the directory of the running sweep, None outside of one."""
     if not HydraConfig.initialized():

@@ -9,7 +9,7 @@ import yaml
 
 from thaw.data.summary import DataSummary
 from thaw.report.model_dir import freeze_text
-from thaw.report.tables import markdown_table
+from thaw.report.tables import markdown_table, part_scores
 
 LISTED = 20  # labels in a model card
 FEW = 10  # texts of a label in a split; of fewer the card says so
@@ -43,8 +43,7 @@ def model_card(
     from huggingface_hub import ModelCard, ModelCardData
 
     title = f"{data.name}: {cfg['model']['name']}"
-    tests = {k: v for k, v in metrics.items() if k.startswith("test/") and k.count("/") == 1}
-    scores = {key.removeprefix("test/"): value for key, value in tests.items()}
+    scores = part_scores(metrics, "test")
     results = eval_results(cfg["data"], pipeline, scores)
     known = base_facts(cfg["model"]["checkpoint"], checkpoint)
     labels = data.label_rows()

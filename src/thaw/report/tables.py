@@ -53,6 +53,12 @@ def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str
     return "\n".join(f"| {' | '.join(row)} |" for row in lines)
 
 
+def part_scores(metrics: Mapping[str, float], part: str) -> dict[str, float]:
+    """Returns the metrics of test, val or train without those of each label, by name."""
+    own = {k.removeprefix(f"{part}/"): v for k, v in metrics.items() if k.startswith(f"{part}/")}
+    return {name: value for name, value in own.items() if "/" not in name}
+
+
 def score_tables(metrics: Mapping[str, float]) -> list[Table]:
     """Returns a table of the scores and, if there are any, a table of the scores of each label.
 
@@ -60,12 +66,8 @@ def score_tables(metrics: Mapping[str, float]) -> list[Table]:
     """
     parts = {key.partition("/")[0] for key in metrics}
     part = next((p for p in ("test", "val", "train") if p in parts), "val")
-    flat = {
-        k.removeprefix(f"{part}/"): v
-        for k, v in metrics.items()
-        if k.startswith(f"{part}/") and k.count("/") == 1
-    }
-    found = [Table(f"{part} metrics", ("metric", "value"), list(flat.items()))]
+    rows: Any = list(part_scores(metrics, part).items())
+    found = [Table(f"{part} metrics", ("metric", "value"), rows)]
     if labels := [k.split("/", 2)[2] for k in metrics if k.startswith(f"{part}/f1/")]:
         names = [n for n in COLUMNS if f"{part}/{n}/{labels[0]}" in metrics]
         rows = [[label, *(metrics[f"{part}/{n}/{label}"] for n in names)] for label in labels]
