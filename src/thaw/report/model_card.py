@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from thaw.data.summary import DataSummary
-from thaw.report.model_dir import freeze_text
+from thaw.report.model_dir import freeze_text, loading_code
 from thaw.report.tables import markdown_table, part_scores
 
 LISTED = 20  # labels in a model card
@@ -17,38 +17,27 @@ TEMPLATE = Path(__file__).with_name("templates") / "model_card.md"
 
 
 def model_card(
-    cfg: Mapping[str, Any],
-    metrics: Mapping[str, float],
-    library: str,
-    pipeline: str,
-    code: str,
-    data: DataSummary,
-    sizes: Mapping[str, str],
-    checkpoint: Path,
-    trained: str,
+    cfg: Mapping[str, Any], metrics: Mapping[str, float], task: Any, data: Any, trained: str
 ) -> str:
     """Returns the text of a model card: metadata for the Hub, recipe, scores, labels and limits.
 
     Args:
         cfg: composed config as plain dicts and lists.
         metrics: contents of `metrics.json`.
-        library: library that loads the model.
-        pipeline: name of the transformers pipeline, such as text-classification.
-        code: Python that loads the model.
-        data: what was understood of the data.
-        sizes: number of texts in each split, as text.
-        checkpoint: directory of the model that was fine-tuned.
+        task: the task.
+        data: the datamodule.
         trained: epochs that were trained, of those that were asked for.
     """
     from huggingface_hub import ModelCard, ModelCardData
 
-    title = f"{data.name}: {cfg['model']['name']}"
+    found = data.summary()
+    title = f"{found.name}: {cfg['model']['name']}"
     scores = part_scores(metrics, "test")
-    results = eval_results(cfg["data"], pipeline, scores)
-    known = base_facts(cfg["model"]["checkpoint"], checkpoint)
-    labels = data.label_rows()
+    results = eval_results(cfg["data"], task.pipeline, scores)
+    known = base_facts(cfg["model"]["checkpoint"], Path(data.tokenizer.name_or_path))
+    labels = found.label_rows()
     if more := len(labels) - LISTED if len(labels) > LISTED else 0:
-        rest = [f"and {more:,} more: config.json has all", *[""] * len(data.splits)]
+        rest = [f"and {more:,} more: config.json has all", *[""] * len(found.splits)]
         labels = [*labels[:LISTED], rest]
     path = cfg["data"].get("path")
     metadata = ModelCardData(
@@ -56,8 +45,8 @@ def model_card(
         language=known.get("language"),
         license=known.get("license"),
         datasets=[path] if on_hub(path) else None,
-        library_name=library,
-        pipeline_tag=pipeline,
+        library_name=task.library,
+        pipeline_tag=task.pipeline,
         tags=["thaw", str(cfg["task"]["_target_"]).split(".")[-2]],
         model_name=title if results else None,
         eval_results=results or None,
@@ -66,11 +55,11 @@ def model_card(
         metadata,
         template_path=str(TEMPLATE),
         title=title,
-        recipe=markdown(["recipe", ""], recipe(cfg, sizes, known, trained).items()),
-        code=code,
+        recipe=markdown(["recipe", ""], recipe(cfg, data.sizes(), known, trained).items()),
+        code=loading_code(task, data),
         scores=markdown(["metric", "test"], scores.items()),
-        labels=markdown(["label", *data.splits], labels),
-        limits=limits(data, tested=bool(scores)),
+        labels=markdown(["label", *found.splits], labels),
+        limits=limits(found, tested=bool(scores)),
     )
     return str(card)
 

@@ -56,21 +56,8 @@ def write_run(
     directory = run.dir
     metrics = {**best, **(test.metrics if test else {}), **task.frozen_blocks.metrics()}
     metrics |= task.finish(directory)
-    card = model_card(
-        run.config,
-        metrics,
-        task.library,
-        task.pipeline,
-        loading_code(task.library, task.pipeline, task.pipeline_options | data.pipeline_options),
-        data.summary(),
-        data.sizes(),
-        Path(data.tokenizer.name_or_path),
-        trained(task.trainer),
-    )
-    # First: what would be missed most.
-    target = directory / "model"
-    model = task.strategy.exported(task.model, directory)
-    export(model, data.tokenizer, data.max_tokens, card, target, task.complete_export)
+    card = model_card(run.config, metrics, task, data, trained(task.trainer))
+    export(task, data, card, directory)  # first: what would be missed most
     sections = [
         learning_curve(directory / "metrics.csv", run.config["monitor"], metrics.get("best_step")),
         *(task.write_test(directory, data, test) if test else []),
@@ -135,8 +122,7 @@ def usage(run_dir: Path, task: Any, data: Any) -> list[tuple[str, str]]:
     """Returns ways to use a run, each with its purpose and what to type."""
     predict, evaluate = task.examples
     run = shlex.quote(f"run={run_dir}")
-    options = task.pipeline_options | data.pipeline_options
-    code = loading_code(task.library, task.pipeline, options, str(run_dir / "model"))
+    code = loading_code(task, data, str(run_dir / "model"))
     return [
         ("predict", f"python -m thaw.predict {run} {predict}"),
         ("score other data", f"python -m thaw.evaluate {run} {evaluate}"),

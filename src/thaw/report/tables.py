@@ -22,22 +22,16 @@ def headline(metrics: Mapping[str, float], monitor: str) -> str | None:
 
 def data_tables(summary: DataSummary) -> list[Table]:
     """Returns what was understood of the data: what was read, the splits, and their labels."""
+    note = f"A text is cut where it is longer than data.max_tokens={summary.max_tokens}."
     found = [
         Table("data read", READ_COLUMNS, summary.read_rows()),
-        Table(
-            "splits",
-            SPLIT_COLUMNS,
-            summary.split_rows(),
-            f"A text is cut where it is longer than data.max_tokens={summary.max_tokens}.",
-        ),
+        Table("splits", SPLIT_COLUMNS, summary.split_rows(), note),
     ]
-    labels = summary.label_rows()
-    if not labels:
-        return found
-    first = next(iter(summary.splits))
-    total = sum(row[1] for row in labels) or 1
-    rows = [[*row, f"{row[1] / total:.1%}"] for row in labels]
-    return [*found, Table("labels", ("label", *summary.splits, f"share of {first}"), rows)]
+    if labels := summary.label_rows():
+        total = sum(row[1] for row in labels) or 1
+        columns = ("label", *summary.splits, f"share of {next(iter(summary.splits))}")
+        found.append(Table("labels", columns, [[*r, f"{r[1] / total:.1%}"] for r in labels]))
+    return found
 
 
 def warning_table(warnings: Sequence[LogRecord]) -> list[Table]:
