@@ -19,16 +19,9 @@ from thaw.errors import ThawError
 
 # Options, and all below them, that a resumed run may change: none of them changes its result.
 FREE = (
-    "logger",
-    "data.num_workers",
-    "freeze.cache.path",
-    "freeze.cache.budget_gib",
-    "callbacks.checkpoint.every_n_train_steps",
-    "callbacks.learning_rate",
-    "callbacks.progress",
-    "trainer.enable_progress_bar",
-    "trainer.log_every_n_steps",
-    "trainer.profiler",
+    *("logger", "data.num_workers", "freeze.cache.path", "freeze.cache.budget_gib"),
+    *("callbacks.checkpoint.every_n_train_steps", "callbacks.learning_rate", "callbacks.progress"),
+    *("trainer.enable_progress_bar", "trainer.log_every_n_steps", "trainer.profiler"),
 )
 
 
@@ -75,9 +68,8 @@ def refuse_ckpt_path(argv: Sequence[str]) -> None:
 def run_to_resume(run: Path, typed: Sequence[str], argv: Sequence[str]) -> list[str]:
     """Returns the overrides that resume a run; raises ThawError if one would change its result."""
     own = started_with(run)
-    search_path = [
-        w for w in hydra_overrides(run, "hydra") or [] if key_of(w) == "hydra.searchpath"
-    ]
+    kept = hydra_overrides(run, "hydra") or []
+    search_path = [word for word in kept if key_of(word) == "hydra.searchpath"]
     require_own([*own, *search_path], argv, run)
     new = [w for w in typed if w not in own and not w.startswith("hydra.")]
     if new:

@@ -46,15 +46,8 @@ def run_apart(cfg: DictConfig) -> float | None:
     if cfg.resume is not None and (directory / "versions.json").exists():
         overrides.append(f"resume={quote(directory)}")
     # An experiment may ask for a sweep: not again here.
-    command = [
-        sys.executable,
-        "-m",
-        "thaw.start",
-        *overrides,
-        *search_path(own_dirs()),
-        "hydra.mode=RUN",
-        f"hydra.run.dir={quote(directory)}",
-    ]
+    overrides += ["hydra.mode=RUN", f"hydra.run.dir={quote(directory)}"]
+    command = [sys.executable, "-m", "thaw.start", *overrides, *search_path(own_dirs())]
     # Line by line: its errors are seen while it runs, and the reason of a failure is kept.
     last_lines: deque[str] = deque(maxlen=100)
     with (

@@ -41,9 +41,7 @@ def model_card(
         labels = [*labels[:LISTED], rest]
     path = cfg["data"].get("path")
     metadata = ModelCardData(
-        base_model=known.get("base_model"),
-        language=known.get("language"),
-        license=known.get("license"),
+        **known,
         datasets=[path] if on_hub(path) else None,
         library_name=task.library,
         pipeline_tag=task.pipeline,
