@@ -19,15 +19,8 @@ TEMPLATE = Path(__file__).with_name("templates") / "model_card.md"
 def model_card(
     cfg: Mapping[str, Any], metrics: Mapping[str, float], task: Any, data: Any, trained: str
 ) -> str:
-    """Returns the text of a model card: metadata for the Hub, recipe, scores, labels and limits.
-
-    Args:
-        cfg: composed config as plain dicts and lists.
-        metrics: contents of `metrics.json`.
-        task: the task.
-        data: the datamodule.
-        trained: epochs that were trained, of those that were asked for.
-    """
+    """Returns the text of a model card: metadata for the Hub, recipe with the epochs that were
+    `trained`, scores, labels and limits."""
     from huggingface_hub import ModelCard, ModelCardData
 
     found = data.summary()

@@ -45,11 +45,6 @@ def require_repeatable(config: DictConfig) -> None:
     )
 
 
-def logarithmic(space: Mapping[str, Any]) -> set[str]:
-    """Returns the parameters that are drawn from a logarithmic distribution."""
-    return {key for key, found in space.items() if "Log" in type(found).__name__}
-
-
 def importance_table(
     jobs: Sequence[Job], space: Mapping[str, Any], score: str, mode: str
 ) -> Table | None:

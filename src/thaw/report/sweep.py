@@ -33,7 +33,7 @@ from thaw.report.groups import (
     summary_table,
     swept,
 )
-from thaw.report.search import importance_table, logarithmic, require_repeatable, search_space
+from thaw.report.search import importance_table, require_repeatable, search_space
 from thaw.report.sections import Image, Section, Table
 from thaw.report.tables import markdown_table
 from thaw.storage.files import atomic, write_atomic
@@ -108,7 +108,7 @@ def summarize(
 
     Args:
         sweep: directory of the sweep.
-        jobs: jobs of the sweep.
+        jobs: its jobs.
         monitor: name of the watched metric, by which the best job is chosen.
         mode: "max" or "min", which value of it is better.
         space: distribution of each parameter of a search; None: the sweep is none.
@@ -180,8 +180,8 @@ def figures(
         panels, lines = sweep_panels(table, axes(keys), titles)
         note = "Mean and standard deviation, where a point is of several runs."
         return [image("summary", panels, (5, 3.6 + 0.2 * lines), note=note)]
-    best_group = best and best[0]
-    drawn = search_panels(table, axes(keys), scores[0], logarithmic(space), best_group)
+    logarithmic = {key for key, found in space.items() if "Log" in type(found).__name__}
+    drawn = search_panels(table, axes(keys), scores[0], logarithmic, best and best[0])
     importance = importance_table(jobs, space, scores[0], mode)
     note = "Each point is a trial, ★ the best."
     return [image("summary", drawn, (5, 3.6), note=note), *([importance] if importance else [])]
