@@ -89,7 +89,8 @@ class Summary(Callback):
         sweep = Path(config.hydra.sweep.dir)
         jobs = read_jobs(sweep)
         space = search_space(config)
-        summarize(sweep, jobs, str(config.monitor), str(config.monitor_mode), space)
+        told = summarize(sweep, jobs, str(config.monitor), str(config.monitor_mode), space)
+        print("\n" + told)
         log_summary_to_wandb(config, sweep)
         print(f"sweep directory: {sweep}")
         if bad := [job for job in jobs if job.status != "done"]:
@@ -103,8 +104,9 @@ def summarize(
     monitor: str,
     mode: str = "max",
     space: Mapping[str, Any] | None = None,
-) -> None:
-    """Writes the summary of a sweep as CSV, Markdown, PNG and report.html, and prints it.
+    further: Sequence[Section] = (),
+) -> str:
+    """Writes the summary of a sweep as CSV, Markdown, PNG and report.html.
 
     Args:
         sweep: directory of the sweep.
@@ -112,26 +114,15 @@ def summarize(
         monitor: name of the watched metric, by which the best job is chosen.
         mode: "max" or "min", which value of it is better.
         space: distribution of each parameter of a search; None: the sweep is none.
+        further: sections of the report below the figures.
+
+    Returns:
+        The summary as Markdown.
     """
-    write_csv(sweep / "summary.csv", jobs, swept(jobs))
-    told = write_page(sweep, jobs, monitor, mode, space)
-    write_atomic(sweep / "summary.md", told)
-    print("\n" + told)
-
-
-def write_page(
-    sweep: Path,
-    jobs: Sequence[Job],
-    monitor: str,
-    mode: str = "max",
-    space: Mapping[str, Any] | None = None,
-    further: Sequence[Section] = (),
-) -> str:
-    """Writes summary.png and report.html of a sweep, with `further` sections below the figures, and
-    returns the summary as Markdown; for the other arguments see `summarize`."""
     from thaw.report.html_page import page
 
     keys, scores = swept(jobs), scores_of(jobs, monitor)
+    write_csv(sweep / "summary.csv", jobs, keys)
     table = groups(jobs, keys, scores)
     # Folds validate on different texts: none of them is better for its score.
     best = None if "data.fold" in axes(keys) else best_of(table, scores[0], mode)
@@ -157,8 +148,10 @@ def write_page(
         usage=usage,
     )
     write_atomic(sweep / "report.html", html)
-    told = "".join(f"\n{what}\n\n    {command}\n" for what, command in usage)
-    return markdown(jobs, keys, summary) + told
+    told = markdown(jobs, keys, summary)
+    told += "".join(f"\n{what}\n\n    {command}\n" for what, command in usage)
+    write_atomic(sweep / "summary.md", told)
+    return told
 
 
 def figures(
