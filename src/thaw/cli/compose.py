@@ -72,11 +72,8 @@ def explained_overrides(overrides: Iterable[str]) -> Iterator[None]:
     except (AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
         # Overrides that Hydra's grammar lets through, such as `data=null` or `+=`.
         *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-        if frame.f_globals.get("__name__", "").split(".")[0] not in (
-            "hydra",
-            "omegaconf",
-            "antlr4",
-        ):
+        package = frame.f_globals.get("__name__", "").partition(".")[0]
+        if package not in ("hydra", "omegaconf", "antlr4"):
             raise
         reason = str(error).splitlines() or [type(error).__name__]
         raise ThawError(

@@ -124,7 +124,7 @@ def run_overrides(run: Path, data: str | None) -> list[str]:
     if overrides is None:
         raise ThawError(f"run={run} has no .hydra/overrides.yaml: was it made by train.py?")
     kept = []
-    for override in overrides:
+    for override in map(str, overrides):
         group, _, key = key_of(override).partition(".")
         if group == "data" and data is not None:
             stays = key in BATCHING or (data in overrides and key and key not in SOURCES)
