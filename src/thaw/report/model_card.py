@@ -78,7 +78,7 @@ def recipe(
     }
 
 
-def base_facts(checkpoint: str | Mapping[str, Any], directory: Path) -> dict[str, str]:
+def base_facts(checkpoint: str | Mapping[str, Any], directory: Path) -> dict[str, Any]:
     """Returns what is known of the model that was fine-tuned: its name on the Hub, its license, and
     its language if it has one only. Its directory's own card says the rest; a run's says what it
     began with."""
