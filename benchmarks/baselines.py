@@ -19,8 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from transformers import AutoModel
 
 from thaw.cli.check import plain
-from thaw.cli.compose import compose
-from thaw.cli.exit import exit_clearly
+from thaw.cli.compose import compose, exit_clearly
 from thaw.data.sequence import SequenceData
 from thaw.storage.checkpoints import fetch_model
 from thaw.training.libraries import silence_libraries

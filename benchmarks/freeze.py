@@ -17,49 +17,27 @@ the cache among them; samples/s are samples of all epochs by these seconds. `cac
 
 import argparse
 import csv
-import random
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from peers import compare, make_data, run_thaw_in, run_trainer
+from peers import (
+    TRAINING_ALONE,
+    compare,
+    make_data,
+    options_of,
+    review_files,
+    run_thaw_in,
+    run_trainer,
+)
 
-RECIPE = [
-    "model=minilm",
-    "task.learning_rate=2e-4",
-    "task.weight_decay=0.01",
-    "task.warmup_ratio=0.1",
-    "data.batch_size=16",
-    "data.eval_batch_size=64",
-    "trainer.gradient_clip_val=1.0",
-    "trainer.precision=32-true",
-    "trainer.accelerator=cpu",
-    "callbacks=none",
-    "logger=none",
-]
+RECIPE = [*TRAINING_ALONE, "model=minilm", "task.learning_rate=2e-4", "data.batch_size=16"]
 
 
 def words(args: argparse.Namespace, directory: Path) -> list[str]:
     """The recipe with the benchmark's options, on files of `--samples` texts."""
-    data, _, _ = make_data(["data=movie_reviews", *RECIPE], seed=0)
-    for split in ("train", "test"):
-        rows = list(
-            zip((t[0] for t in data.rows[split].texts), data.rows[split].labels, strict=True)
-        )
-        if split == "train" and args.samples:
-            rows = random.Random(0).sample(rows, args.samples)
-        with open(directory / f"{split}.csv", "w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([("text", "label"), *rows])
-    files = [f"data.{split}={directory / split}.csv" for split in ("train", "test")]
-    return [
-        *RECIPE,
-        "data=files",
-        *files,
-        "data.validation=null",
-        "data.labels=[rotten,fresh]",
-        f"trainer.max_epochs={args.epochs}",
-        f"seed={args.seeds[0]}",
-    ]
+    own = [f"trainer.max_epochs={args.epochs}", f"seed={args.seeds[0]}"]
+    return [*RECIPE, *review_files(directory, args.samples), *own]
 
 
 def thaw(args: argparse.Namespace) -> dict[str, float]:
@@ -122,9 +100,7 @@ def trainer(args: argparse.Namespace) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = options_of(__doc__)
     parser.add_argument("--blocks", default="0", help="that train: a number, or several by commas")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--samples", type=int, default=0, help="of train; 0: all")

@@ -12,41 +12,14 @@ Seconds are those of fitting, memory is the peak of the process up to the end of
 """
 
 import argparse
-import csv
-import random
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from peers import compare, make_data, run_thaw_in
+from peers import RECIPE, compare, options_of, review_files, run_thaw_in
 
-RECIPE = [
-    "task.weight_decay=0.01",
-    "task.warmup_ratio=0.1",
-    "data.batch_size=16",
-    "data.eval_batch_size=64",
-    "trainer.gradient_clip_val=1.0",
-    "trainer.precision=32-true",
-    "callbacks=default",
-    "callbacks.best=null",
-    "callbacks.early_stopping=null",
-    "logger=none",
-]
+CHECKPOINTS = ["callbacks=default", "callbacks.best=null", "callbacks.early_stopping=null"]
 WAYS = {"thaw": ["freeze=lora", "task.learning_rate=5e-4"], "full": ["freeze=none"]}
-
-
-def files(args: argparse.Namespace, directory: Path) -> list[str]:
-    """The overrides of data with `--samples` texts of train."""
-    data, _, _ = make_data(["data=movie_reviews"], seed=0)
-    for split in ("train", "test"):
-        texts = (text for text, *_ in data.rows[split].texts)
-        rows = list(zip(texts, data.rows[split].labels, strict=True))
-        if split == "train" and args.samples:
-            rows = random.Random(0).sample(rows, args.samples)
-        with open(directory / f"{split}.csv", "w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([("text", "label"), *rows])
-    names = [f"data.{split}={directory / split}.csv" for split in ("train", "test")]
-    return ["data=files", *names, "data.validation=null", "data.labels=[rotten,fresh]"]
 
 
 def worker(way: str) -> Callable[[argparse.Namespace], dict[str, float]]:
@@ -55,9 +28,11 @@ def worker(way: str) -> Callable[[argparse.Namespace], dict[str, float]]:
     def run(args: argparse.Namespace) -> dict[str, float]:
         with tempfile.TemporaryDirectory() as name:
             directory = Path(name)
-            own = [f"model={args.model}", f"trainer.max_epochs={args.epochs}"]
+            own = [f"model={args.model}", "data.batch_size=16"]
+            own += [f"trainer.max_epochs={args.epochs}"]
             own += [f"trainer.accelerator={args.accelerator}", f"seed={args.seeds[0]}"]
-            words = [*RECIPE, *files(args, directory), *own, *WAYS[way]]
+            files = review_files(directory, args.samples)
+            words = [*RECIPE, *CHECKPOINTS, *files, *own, *WAYS[way]]
             found = run_thaw_in(words, directory / "run")
             saved = (directory / "run" / "checkpoints" / "last.ckpt").stat().st_size
         return {
@@ -72,9 +47,7 @@ def worker(way: str) -> Callable[[argparse.Namespace], dict[str, float]]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = options_of(__doc__)
     parser.add_argument("--model", default="minilm")
     parser.add_argument("--accelerator", default="cpu")
     parser.add_argument("--epochs", type=int, default=1)

@@ -20,27 +20,20 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from peers import compare, make_data, run_thaw, run_trainer
+from peers import TRAINING_ALONE, compare, make_data, options_of, run_thaw, run_trainer
 
 RECIPE = [
+    *TRAINING_ALONE,
     "task=mlm",
     "model=minilm",
     "task.learning_rate=3e-4",
-    "task.weight_decay=0.01",
-    "task.warmup_ratio=0.1",
     "task.mask_probability=0.15",
     "task.masking=token",
     "task.probes=[]",
     "data.batch_size=32",
-    "data.eval_batch_size=64",
     "data.max_tokens=128",
     "trainer.max_epochs=1",
-    "trainer.gradient_clip_val=1.0",
-    "trainer.precision=32-true",
-    "trainer.accelerator=cpu",
     "trainer.limit_val_batches=0",
-    "callbacks=none",
-    "logger=none",
 ]
 
 
@@ -102,8 +95,6 @@ def trainer(args: argparse.Namespace) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = options_of(__doc__)
     parser.add_argument("--samples", type=int, default=0, help="texts of train, at random; 0: all")
     compare(parser, __file__, {"thaw": thaw, "default": trainer, "grouped": trainer}, "test loss")

@@ -22,22 +22,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from peers import compare, make_data, run_thaw, run_trainer
+from peers import TRAINING_ALONE, compare, make_data, options_of, run_thaw, run_trainer
 
 RECIPE = [
+    *TRAINING_ALONE,
     "task=ner",
     "model=minilm",
     "task.learning_rate=2e-4",
-    "task.weight_decay=0.01",
-    "task.warmup_ratio=0.1",
     "data.batch_size=16",
-    "data.eval_batch_size=64",
-    "trainer.gradient_clip_val=1.0",
-    "trainer.precision=32-true",
-    "trainer.accelerator=cpu",
     "trainer.limit_val_batches=0",
-    "callbacks=none",
-    "logger=none",
 ]
 
 
@@ -139,9 +132,7 @@ def trainer(args: argparse.Namespace) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = options_of(__doc__)
     parser.add_argument("--lengths", choices=["wnut16", "conll"], default="wnut16")
     parser.add_argument("--epochs", type=int, default=10)
     compare(parser, __file__, {"thaw": thaw, "default": trainer, "grouped": trainer}, "entity F1")

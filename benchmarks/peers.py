@@ -1,9 +1,11 @@
 """What the benchmarks share: runs in turn, each a process of its own, and the table of them."""
 
 import argparse
+import csv
 import json
 import os
 import platform
+import random
 import resource
 import statistics
 import subprocess
@@ -14,6 +16,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+# Of every recipe: decay but on biases and norms, warm-up over 10 % and linear decay, clipping 1.0.
+RECIPE = [
+    "task.weight_decay=0.01",
+    "task.warmup_ratio=0.1",
+    "data.eval_batch_size=64",
+    "trainer.gradient_clip_val=1.0",
+    "trainer.precision=32-true",
+    "logger=none",
+]
+TRAINING_ALONE = [*RECIPE, "trainer.accelerator=cpu", "callbacks=none"]  # no checkpoints
 STRATEGIES = {"default": "random", "grouped": "group_by_length"}
 Worker = Callable[[argparse.Namespace], dict[str, float]]
 
@@ -60,6 +72,26 @@ def make_data(words: list[str], seed: int) -> tuple[Any, Path, Any]:
     data = instantiate(cfg.data, tokenizer=checkpoint, seed=seed, _convert_="all")
     data.read()
     return data, checkpoint, cfg
+
+
+def review_files(directory: Path, samples: int) -> list[str]:
+    """The overrides of data for movie_reviews with some texts of train, 0 for all, as files."""
+    data, _, _ = make_data(["data=movie_reviews", "model=minilm"], seed=0)
+    for split in ("train", "test"):
+        texts = (text for text, *_ in data.rows[split].texts)
+        rows = list(zip(texts, data.rows[split].labels, strict=True))
+        if split == "train" and samples:
+            rows = random.Random(0).sample(rows, samples)
+        with open(directory / f"{split}.csv", "w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([("text", "label"), *rows])
+    files = [f"data.{split}={directory / split}.csv" for split in ("train", "test")]
+    return ["data=files", *files, "data.validation=null", "data.labels=[rotten,fresh]"]
+
+
+def options_of(description: str | None) -> argparse.ArgumentParser:
+    """A parser for the benchmark's own options, which `compare` adds to."""
+    form = argparse.RawTextHelpFormatter
+    return argparse.ArgumentParser(description=description, formatter_class=form)
 
 
 def run_trainer(

@@ -4,7 +4,7 @@ import runpy
 import sys
 
 from thaw import __version__
-from thaw.cli.exit import exit_clearly
+from thaw.cli.compose import exit_clearly
 from thaw.cli.messages import did_you_mean
 from thaw.errors import ThawError
 

@@ -26,15 +26,10 @@ CLASSIFIERS |= {"experiment", "adapt", "seed"}
 
 
 def classify(cfg: DictConfig) -> float | None:
-    """Classifies, with `adapt.pretrained=true` from an encoder that is pretrained before.
+    """Classifies, with `adapt.pretrained=true` from an encoder that is pretrained before, and
+    returns the best value of the watched metric.
 
     Jobs of a sweep share the encoder in `adapt.directory`: the first that needs it pretrains it.
-
-    Args:
-        cfg: composed config with the group `adapt`.
-
-    Returns:
-        The best value of the watched metric.
 
     Raises:
         ThawError: the config asks for several devices or for folds, or a run fails.
@@ -57,12 +52,9 @@ def classify(cfg: DictConfig) -> float | None:
 def pretrain(cfg: DictConfig, directory: Path) -> None:
     """Pretrains, the head first; logs the frozen encoder's score on the classifier's texts.
 
-    A fresh head that trains together with the encoder sends noise through it: it is to be near
-    what it can be before the encoder moves (Kumar et al. 2022, LP-FT).
-
-    Args:
-        cfg: composed config of the classifier.
-        directory: run directory of pretraining; that of the head is `head` within.
+    A fresh head that trains together with the encoder sends noise through it: it is to be near what
+    it can be before the encoder moves (Kumar et al. 2022, LP-FT). Its run directory is `head`
+    within `directory`.
     """
     options = plain(cfg.adapt)
     typed = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
@@ -88,13 +80,7 @@ def labelled_texts(data: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def run(overrides: Sequence[str], directory: Path, added: Mapping[str, Any] | None = None) -> None:
     """Runs training in this process, with the files that `train.py` would leave, unless it has
-    finished before.
-
-    Args:
-        overrides: overrides of the run.
-        directory: run directory.
-        added: further values of the config, by key.
-    """
+    finished before; `added` are further values of the config, by key."""
     if (directory / "metrics.json").exists():
         log.info("pretrained before, and taken as it is: %s", directory)
         return

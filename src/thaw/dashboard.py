@@ -3,7 +3,7 @@
 import sys
 from typing import Any
 
-from thaw.cli.exit import exit_clearly
+from thaw.cli.compose import exit_clearly
 from thaw.cli.overrides import read_arguments
 from thaw.errors import ThawError
 
@@ -12,12 +12,8 @@ SCORES = ("f1", "accuracy", "precision", "recall")
 
 
 def workspace(entity: str, project: str, name: str) -> Any:
-    """Returns a workspace, not saved yet, with scores, training, speed and reports.
-
-    Args:
-        entity: team or user of W&B.
-        project: project of the runs, as in `logger.wandb.project`.
-        name: name of the workspace.
+    """Returns a workspace, not saved yet, with scores, training, speed and reports of a project's
+    runs.
 
     Raises:
         ThawError: wandb-workspaces is not installed.
@@ -67,11 +63,7 @@ def workspace(entity: str, project: str, name: str) -> Any:
 
 
 def main(argv: list[str]) -> None:
-    """Saves the workspace and prints its address.
-
-    Raises:
-        ThawError: there is no API key.
-    """
+    """Saves the workspace and prints its address; raises ThawError if there is no API key."""
     from thaw.training.loggers import has_key
 
     options, _ = read_arguments(argv, {"entity": None, "project": "thaw", "name": "thaw"}, USAGE)

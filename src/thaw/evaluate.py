@@ -8,17 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from thaw.cli.compose import compose
+from thaw.cli.compose import compose, exit_clearly
 from thaw.cli.conf import config_dir_of
-from thaw.cli.exit import exit_clearly
-from thaw.cli.finished_run import (
-    finished,
-    refuse_code,
-    refuse_reader,
-    require_same,
-    run_overrides,
-)
-from thaw.cli.kept_config import restore
+from thaw.cli.finished_run import finished, refuse_code, refuse_reader, require_same
+from thaw.cli.kept_config import restore, run_overrides
 from thaw.cli.overrides import key_of, read_arguments
 from thaw.cli.secrets import require_whole
 from thaw.errors import ThawError
@@ -55,12 +48,8 @@ def require_same_tokens(models: Sequence[Path]) -> None:
 
 
 def main(argv: list[str]) -> dict[str, float]:
-    """Evaluates `model/` of a run.
-
-    The probabilities of several models, those of a sweep's runs, are averaged.
-
-    Returns:
-        What was printed: metrics prefixed `test/`, `val/` or `train/`.
+    """Evaluates `model/` of a run; the probabilities of several models, those of a sweep's runs,
+    are averaged. Returns what was printed: metrics prefixed `test/`, `val/` or `train/`.
 
     Raises:
         ThawError: the run is not finished, an option does not exist, or the data does not fit.
@@ -96,7 +85,7 @@ def main(argv: list[str]) -> dict[str, float]:
 
     from thaw.cli.check import GIVEN, check, find_on_hub, leave_unread
     from thaw.report.figures import metrics_table
-    from thaw.storage.files import write_atomic
+    from thaw.storage.files import read_json, write_atomic
     from thaw.training.libraries import silence_libraries
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -112,7 +101,7 @@ def main(argv: list[str]) -> dict[str, float]:
         enable_progress_bar=False,
         _convert_="all",
     )
-    trained = json.loads((model / "config.json").read_text("utf-8"))
+    trained = read_json(model / "config.json")
     split = given["split"]
     options = {"tokenizer": model, "only": split, "trained": trained}
     data = instantiate(cfg.data, seed=0, _convert_="all", **options)

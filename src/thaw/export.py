@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from thaw.cli.exit import exit_clearly
+from thaw.cli.compose import exit_clearly
 from thaw.cli.overrides import read_arguments
 from thaw.errors import ThawError
 
@@ -17,10 +17,8 @@ LOGITS, POINTS = 1e-4, 0.3  # tolerance, by default
 
 
 def main(argv: list[str]) -> float:
-    """Exports a finished run.
-
-    Returns:
-        The largest difference between a logit of the export and torch's, which is printed.
+    """Exports a finished run, and returns the largest difference between a logit of the export and
+    torch's, which is printed.
 
     Raises:
         ThawError: an option is wrong, the run is not finished, or the logits differ too much.

@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 
 from thaw.cli.compose import explained_overrides, register_resolvers
 from thaw.cli.conf import conf_dir, search_path
+from thaw.cli.messages import refuse_options_of_others
 from thaw.cli.overrides import key_of, literal, quote, words_of
 from thaw.cli.resume import command_to_resume
 from thaw.cli.secrets import Formatter
@@ -71,11 +72,9 @@ class Run:
 
     def scores(self) -> dict[str, float]:
         """Returns the metrics of the test, or of the validation if nothing was tested."""
-        for part in ("test/", "val/"):
-            found = {k: v for k, v in self.metrics.items() if k.startswith(part)}
-            if found := {k: v for k, v in found.items() if k.count("/") == 1}:
-                return found
-        return {}
+        found = [k for k in self.metrics if k.count("/") == 1]
+        part = "test/" if any(k.startswith("test/") for k in found) else "val/"
+        return {k: self.metrics[k] for k in found if k.startswith(part)}
 
 
 def fit(
@@ -133,12 +132,8 @@ def is_held(value: Any) -> bool:
 
 
 def data_words(given: Mapping[str, Any], words: Sequence[str]) -> list[str]:
-    """Returns the overrides that name the splits.
-
-    Args:
-        given: a file or a fraction for each split, None where nothing was given.
-        words: overrides of the user, who may have chosen a data set's file.
-    """
+    """Returns the overrides that name the splits: of each the file or the fraction `given`, unless
+    the user's `words` choose a data set."""
     found = {split: value for split, value in given.items() if value is not None}
     own = any(key_of(word) == "data" for word in words) or given["train"] is None
     chosen = [] if own else ["data=files"]
@@ -164,6 +159,7 @@ def start(words: Sequence[str]) -> Path:
             except Exception as error:  # Hydra would print the command line first
                 errors.append(error)
 
+    refuse_options_of_others(words)
     register_resolvers()
     try:
         with (

@@ -3,7 +3,6 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,9 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from thaw.cli.check import plain
-from thaw.cli.exit import exit_clearly
-from thaw.cli.finished_run import run_config
-from thaw.cli.jobs import Job, read_jobs, read_json
+from thaw.cli.compose import exit_clearly
+from thaw.cli.jobs import Job, read_jobs
+from thaw.cli.kept_config import run_config
 from thaw.cli.overrides import read_arguments
 from thaw.cli.watched_metric import better
 from thaw.data.read.formats.registry import rows_of
@@ -21,7 +20,8 @@ from thaw.data.read.reading import Reading
 from thaw.data.write import AddedColumns, RowWriter
 from thaw.errors import ThawError
 from thaw.report.sections import ERRORS, Table, shortened
-from thaw.report.sweep import write_page
+from thaw.report.sweep import summarize
+from thaw.storage.files import read_json
 
 KNOWN = {"sweep": None, "output": "", "top": "10"}
 USAGE = """usage: python -m thaw.label_errors sweep=<directory of a sweep> [output=<file>] [top=10]
@@ -29,41 +29,13 @@ The sweep is a cross-validation of task=sequence or task=setfit, such as python 
 data.folds=5 data.fold=0,1,2,3,4. Its texts are written with the likeliest errors first, to
 <sweep>/label_errors.csv or where output= says; so many as top= says are printed."""
 HOW = "python train.py -m data.folds=5 data.fold=0,1,2,3,4 data.test=null ..."
+Rows = list[Mapping[str, Any]]  # texts, label, prediction and probabilities of each text
 PROBABILITY = "probability/"  # how predictions.parquet names its columns
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """What a run predicted for a text that it was not trained on.
-
-    Attributes:
-        run: name of the run.
-        row: number of the text in the run's `predictions.parquet`, from 0.
-        columns: texts, label, prediction and probabilities.
-    """
-
-    run: str
-    row: int
-    columns: Mapping[str, Any]
-
-    @property
-    def texts(self) -> list[str]:
-        """Names of the columns of texts, which stand first."""
-        names = list(self.columns)
-        return names[: names.index("label")]
-
-    @property
-    def labels(self) -> list[str]:
-        """Names of the labels that have a probability."""
-        found = [name for name in self.columns if name.startswith(PROBABILITY)]
-        return [name.removeprefix(PROBABILITY) for name in found]
-
-
 def main(argv: Sequence[str]) -> int:
-    """Writes all texts of a cross-validation, those whose label is likely wrong first.
-
-    Returns:
-        The number of labels that are likely wrong, by cleanlab's `find_label_issues`.
+    """Writes all texts of a cross-validation, those whose label is likely wrong first, and returns
+    the number of these, by cleanlab's `find_label_issues`.
 
     Raises:
         ThawError: the runs are not the folds of one data set, or cleanlab is not installed.
@@ -74,57 +46,50 @@ def main(argv: Sequence[str]) -> int:
     sweep = Path(given["sweep"])
     path = Path(given["output"] or sweep / "label_errors.csv")
     runs = fold_runs(sweep)
-    found = out_of_fold(sweep, runs)
-    quality, wrong = judged(found)
+    rows, places = out_of_fold(sweep, runs)
+    quality, wrong = judged(rows)
     order = np.lexsort((quality, ~wrong))
-    added = AddedColumns(found[0].columns, str(sweep))
+    added = AddedColumns(rows[0], str(sweep))
     with RowWriter(path) as writer:
         for i in order:
             about = {"label_quality": float(quality[i]), "likely_wrong": bool(wrong[i])}
-            about |= {"run": found[i].run, "row": found[i].row}
-            writer.write(added.add(found[i].columns, about))
+            writer.write(added.add(rows[i], about | places[i]))
     count = int(wrong.sum())
-    table = likeliest([(float(quality[i]), found[i]) for i in order[:count]], len(found), path)
+    table = likeliest(rows, places, quality, order[:count], path)
     config: Any = OmegaConf.load(sweep / runs[0].name / ".hydra" / "config.yaml")
     monitor = str(config.monitor)
-    write_page(sweep, read_jobs(sweep), monitor, better(monitor), further=[table])
+    summarize(sweep, read_jobs(sweep), monitor, better(monitor), further=[table])
     for number, label, prediction, *texts, _ in table.rows[: int(given["top"])]:
         text = " ".join(" | ".join(texts).split())
         print(f"{number:.4f}  {label}, predicted {prediction}: {shortened(text, 120)}")
-    print(f"{count} of {len(found)} labels are likely wrong: {path}, {sweep / 'report.html'}")
+    print(f"{count} of {len(rows)} labels are likely wrong: {path}, {sweep / 'report.html'}")
     return count
 
 
-def likeliest(wrong: Sequence[tuple[float, Prediction]], count: int, path: Path) -> Table:
-    """Returns the likeliest errors as a section of the report.
-
-    Args:
-        wrong: label quality and prediction of each text whose label is likely wrong.
-        count: number of all texts.
-        path: file that holds all of them.
-    """
-    rows = [
+def likeliest(
+    rows: Rows, places: Sequence[Mapping[str, Any]], quality: np.ndarray, wrong: Any, path: Path
+) -> Table:
+    """Returns the likeliest errors as a section of the report; `wrong` are their indices."""
+    texts = list(rows[0])[: list(rows[0]).index("label")]  # columns of texts stand first
+    shown = [
         [
-            number,
-            *(found.columns[name] for name in ("label", "prediction")),
-            *(shortened(str(found.columns[name])) for name in found.texts),
-            f"{found.run}/{found.row}",
+            float(quality[i]),
+            *(rows[i][name] for name in ("label", "prediction")),
+            *(shortened(str(rows[i][name])) for name in texts),
+            "{run}/{row}".format(**places[i]),
         ]
-        for number, found in wrong[:ERRORS]
+        for i in wrong[:ERRORS]
     ]
-    note = f"By cleanlab, {len(wrong):,} of {count:,} labels are likely wrong, the likeliest first."
-    note += f" {path.name} holds all texts." + f" Here are {ERRORS}." * (len(wrong) > ERRORS)
-    texts = wrong[0][1].texts if wrong else []
+    count = len(wrong)
+    note = f"By cleanlab, {count:,} of {len(rows):,} labels are likely wrong, the likeliest first."
+    note += f" {path.name} holds all texts." + f" Here are {ERRORS}." * (count > ERRORS)
     columns = ("quality", "label", "predicted", *texts, "run/row")
-    return Table("likely label errors", columns, rows, note, examples=True)
+    return Table("likely label errors", columns, shown, note, examples=True)
 
 
 def fold_runs(sweep: Path) -> list[Job]:
-    """Returns the finished runs of a sweep in the order of their folds.
-
-    Raises:
-        ThawError: they are no folds, not all of them, or not of one data set.
-    """
+    """Returns the finished runs of a sweep in the order of their folds; raises ThawError if they
+    are no folds, not all of them, or not of one data set."""
     if not (sweep / "multirun.yaml").is_file():
         raise ThawError(f"sweep={sweep}: no sweep there, such as multirun/<date>/<time>.")
     found: dict[int, Job] = {}
@@ -162,24 +127,23 @@ def fold_runs(sweep: Path) -> list[Job]:
     return [found[n] for n in sorted(found)]
 
 
-def out_of_fold(sweep: Path, runs: Sequence[Job]) -> list[Prediction]:
-    """Returns the predictions of all texts, each by the run that was not trained on it.
-
-    Raises:
-        ThawError: a run has none, or the data changed between the runs.
-    """
-    found: list[Prediction] = []
+def out_of_fold(sweep: Path, runs: Sequence[Job]) -> tuple[Rows, list[dict[str, Any]]]:
+    """Returns what was predicted for all texts, each by the run that was not trained on it, with
+    the name of that run and the row in its predictions, from 0. Raises ThawError if a run has none,
+    or the data changed between the runs."""
+    found: Rows = []
+    places: list[dict[str, Any]] = []
     for job in runs:
         path = sweep / job.name / "predictions.parquet"
         if not path.is_file():
             raise ThawError(f"{path} is not there: only task=sequence and task=setfit write it.")
-        rows = enumerate(rows_of(path, Reading()))
-        own = [Prediction(job.name, number, row) for number, row in rows]
-        labels = own[0].labels
-        if not labels or labels != (found or own)[0].labels:
+        own = list(rows_of(path, Reading()))
+        labels = labels_of(own[0])
+        if not labels or labels != labels_of((found or own)[0]):
             has = ", ".join(labels) or "no label"
             raise ThawError(f"{path} has probabilities of {has}; expected those of all the runs.")
         found += own
+        places += [{"run": job.name, "row": number} for number in range(len(own))]
     sources = [read_json(sweep / job.name / "data.json").get("sources", []) for job in runs]
     if other := [job.name for job, read in zip(runs, sources, strict=True) if read != sources[0]]:
         raise ThawError(
@@ -190,23 +154,24 @@ def out_of_fold(sweep: Path, runs: Sequence[Job]) -> list[Prediction]:
             f"{sweep}: the folds hold {len(found)} texts, and the data {sources[0][0]['rows']}: it "
             "changed between the runs."
         )
-    return found
+    return found, places
 
 
-def judged(found: Sequence[Prediction]) -> tuple[np.ndarray, np.ndarray]:
+def labels_of(row: Mapping[str, Any]) -> list[str]:
+    """Returns the names of the labels that have a probability."""
+    return [name.removeprefix(PROBABILITY) for name in row if name.startswith(PROBABILITY)]
+
+
+def judged(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
     """Returns the quality of each text's label, and whether it is likely wrong (Northcutt et al.
-    2021).
-
-    Raises:
-        ThawError: cleanlab is not installed.
-    """
+    2021); raises ThawError if cleanlab is not installed."""
     try:
         from cleanlab.filter import find_label_issues
         from cleanlab.multilabel_classification import get_label_quality_scores as of_several
         from cleanlab.rank import get_label_quality_scores as of_one
     except ModuleNotFoundError as error:
         raise ThawError("this needs cleanlab: pip install -e '.[cleanlab]'.") from error
-    labels, rows = found[0].labels, [one.columns for one in found]
+    labels = labels_of(rows[0])
     chances = np.array([[row[PROBABILITY + name] for name in labels] for row in rows])
     number = {name: i for i, name in enumerate(labels)}
     several = isinstance(rows[0]["label"], list)

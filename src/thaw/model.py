@@ -1,6 +1,5 @@
 """A finished run, or any model directory, as an object that predicts: `thaw.load`."""
 
-import logging
 import os
 import sys
 import warnings
@@ -17,8 +16,6 @@ from thaw.errors import ThawError
 from thaw.tasks.predictors.base import Predictor, predictor_class
 from thaw.training.libraries import in_notebook, silence_libraries
 
-log = logging.getLogger(__name__)
-
 PATIENCE = 2.0  # seconds before a progress bar appears
 Place = str | os.PathLike
 
@@ -28,11 +25,8 @@ class Model:
 
     Args:
         found: where the models are, of one task and with the same labels.
-        batch_size: number of texts in a forward pass.
-        accelerator: hardware that computes: auto, cpu, gpu, cuda or mps.
-        stream: whether each row is answered before the next one is read.
-        precision: 32-true, bf16-true, or auto: bf16-true where the hardware has it in silicon.
-        engine: torch, or onnx or int8, which use what `thaw.export` wrote.
+        stream: whether each row is answered before the next one is read; for the other arguments
+            see `load`.
 
     Attributes:
         task: sequence, setfit, ner, mlm, or the name of a task of the user's own.
@@ -86,22 +80,21 @@ class Model:
         """
         if self.task == "ner":
             return self.entities(texts, text=text, progress=progress)
-        rows, columns, count = self.read(texts, text)
-        found = self.predictor.predict(rows, columns)
-        return [row["prediction"] for row in self.shown(found, count, progress)]
+        return [row["prediction"] for row in self.answers("predict", texts, text, progress)]
 
     def predict_proba(
         self, texts: Any, *, text: str | Sequence[str] = (), progress: bool | None = None
     ) -> np.ndarray:
         """Returns the probability of each label, an array (texts, labels); see `predict`."""
-        return np.array(self.numbers("scores", texts, text, progress), dtype=np.float32)
+        return np.array(list(self.answers("scores", texts, text, progress)), dtype=np.float32)
 
     def embed(
         self, texts: Any, *, text: str | Sequence[str] = (), progress: bool | None = None
     ) -> np.ndarray:
         """Returns the embeddings of a model of task=setfit, an array (texts, width); see
         `predict`."""
-        return np.array(self.numbers("embeddings", texts, text, progress), dtype=np.float32)
+        found = list(self.answers("embeddings", texts, text, progress))
+        return np.array(found, dtype=np.float32)
 
     def entities(
         self, texts: Any, *, text: str | Sequence[str] = (), progress: bool | None = None
@@ -110,35 +103,31 @@ class Model:
         `start` and `end` are places in the text, of words in the words joined by spaces."""
         if self.task != "ner":
             raise ThawError(f"entities are of task=ner, and this model is of task={self.task}.")
-        rows, columns, count = self.read(texts, text)
-        found = self.predictor.predict(rows, columns)
-        return [row["entities"] for row in self.shown(found, count, progress)]
+        return [row["entities"] for row in self.answers("predict", texts, text, progress)]
 
-    def numbers(
+    def answers(
         self, method: str, texts: Any, text: str | Sequence[str], progress: bool | None
-    ) -> list[list[float]]:
-        """Returns what a method of the predictor gives for each text.
-
-        Raises:
-            ThawError: the predictor of this task has no such method, or see `predict`.
-        """
-        if not hasattr(self.predictor, method) or (method == "embeddings" and self.others):
-            kinds = {
-                "scores": "task=sequence and task=setfit",
-                "embeddings": "a run of task=setfit",
-            }
-            raise ThawError(f"{method} are of {kinds[method]}, and this is {self}.")
+    ) -> Iterable[Any]:
+        """Returns what a method of the predictor gives for each text, with a bar on long work;
+        raises ThawError if the predictor of this task has no such method, or see `predict`."""
+        of_one = method == "embeddings"
+        if not hasattr(self.predictor, method) or (of_one and self.predictor.others):
+            kinds = "a run of task=setfit" if of_one else "task=sequence and task=setfit"
+            raise ThawError(f"{method} are of {kinds}, and this is {self}.")
         rows, columns, count = self.read(texts, text)
         found = getattr(self.predictor, method)(rows, columns)
-        return list(self.shown(found, count, progress))
+        wanted = (in_notebook() or sys.stderr.isatty()) if progress is None else progress
+        if not wanted:
+            return found
+        with warnings.catch_warnings():  # that ipywidgets would draw a nicer one
+            warnings.simplefilter("ignore")
+            from tqdm.auto import tqdm
 
-    @property
-    def others(self) -> list[Predictor]:
-        """The predictors that are averaged with the first one."""
-        return self.predictor.others
+            return tqdm(found, total=count, unit=" texts", delay=PATIENCE)
 
     def __repr__(self) -> str:
-        several = f"{len(self.others) + 1} models" if self.others else "a model"
+        count = len(self.predictor.others) + 1
+        several = f"{count} models" if count > 1 else "a model"
         return (
             f"<{several} of task={self.task} with {len(self.labels)} labels, "
             f"{self.predictor.engine} in {self.predictor.precision}>"
@@ -147,11 +136,8 @@ class Model:
     def read(
         self, texts: Any, text: str | Sequence[str]
     ) -> tuple[Iterator[Mapping[str, Any]], list[str], int | None]:
-        """Returns texts as rows, the columns of the texts, and how many rows there are, if known.
-
-        Raises:
-            ThawError: there are none, or they are not texts.
-        """
+        """Returns texts as rows, the columns of the texts, and how many rows there are, if known;
+        raises ThawError if there are none, or they are not texts."""
         unordered = isinstance(texts, str | bytes | Set) and not isinstance(texts, Mapping)
         if unordered or not isinstance(texts, Iterable) or getattr(texts, "ndim", 1) == 0:
             raise ThawError(f"got {texts!r:.60}; expected a list of texts, such as ['a text'].")
@@ -162,12 +148,10 @@ class Model:
             raise ThawError("got no texts; expected at least one.")
         items = chain(first, items)
         asked = [text] if isinstance(text, str) else list(text)
-        if isinstance(first[0], Mapping):
-            columns = self.predictor.columns(first[0], asked)
-        elif asked:
+        plain = not isinstance(first[0], Mapping)
+        if asked and plain:
             raise ThawError(f"text={text} names columns, and these texts have none.")
-        else:
-            columns = self.names()
+        columns = self.names() if plain else self.predictor.columns(first[0], asked)
         rows = self.checked(text_rows(items, columns, words=self.task == "ner"), columns)
         return replace_surrogates(rows, "the texts"), columns, count
 
@@ -183,20 +167,6 @@ class Model:
         """Returns the columns that plain texts become: two for a model of pairs."""
         column = self.predictor.data.get("text", "text")
         return [str(c) for c in ([column] if isinstance(column, str | int) else column)]
-
-    def shown(
-        self, found: Iterable[Any], count: int | None, progress: bool | None
-    ) -> Iterable[Any]:
-        """Returns predictions, with a bar on long work."""
-        notebook = in_notebook()
-        wanted = (notebook or sys.stderr.isatty()) if progress is None else progress
-        if not wanted:
-            return found
-        with warnings.catch_warnings():  # that ipywidgets would draw a nicer one
-            warnings.simplefilter("ignore")
-            from tqdm.auto import tqdm
-
-            return tqdm(found, total=count, unit=" texts", delay=PATIENCE)
 
 
 def load(

@@ -3,9 +3,8 @@
 import sys
 from typing import Any
 
-from thaw.cli.compose import compose
+from thaw.cli.compose import compose, exit_clearly
 from thaw.cli.conf import config_dir_of
-from thaw.cli.exit import exit_clearly
 from thaw.cli.overrides import show_usage
 
 USAGE = """usage: python -m thaw.parameters [GROUP=CHOICE ...] [KEY=VALUE ...] [--config-dir <dir>]
@@ -13,11 +12,8 @@ The overrides are those of train.py."""
 
 
 def frozen_task(overrides: list[str]) -> Any:
-    """Returns a task, frozen as it would train, without reading data.
-
-    Raises:
-        ThawError: an option is wrong, or the checkpoint does not fit the task.
-    """
+    """Returns a task, frozen as it would train, without reading data; raises ThawError if an option
+    is wrong, or the checkpoint does not fit the task."""
     from hydra.utils import instantiate
 
     from thaw.cli.check import GIVEN, check, leave_unread, plain

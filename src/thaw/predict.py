@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 
-from thaw.cli.exit import exit_clearly
+from thaw.cli.compose import exit_clearly
 from thaw.cli.finished_run import finished, refuse_reader
 from thaw.cli.overrides import read_arguments
 from thaw.data.read.formats.arrow_files import BATCH
@@ -49,19 +49,12 @@ SKIPPED = 3  # exit code
 
 @dataclass
 class Counts:
-    """What was predicted.
+    """What was predicted."""
 
-    Attributes:
-        rows: number of rows written: those of the input.
-        empty: number of texts with nothing in them.
-        skipped: number of rows that nothing could be predicted for.
-        first: why the first of these was skipped.
-    """
-
-    rows: int = 0
-    empty: int = 0
-    skipped: int = 0
-    first: str = ""
+    rows: int = 0  # number of rows written: those of the input
+    empty: int = 0  # number of texts with nothing in them
+    skipped: int = 0  # number of rows that nothing could be predicted for
+    first: str = ""  # why the first of these was skipped
 
     def tell(self, left_out: Mapping[str, int]) -> None:
         """Prints what a user should know to standard error, with what no row was made of."""
@@ -83,11 +76,8 @@ def main(argv: list[str]) -> int:
 
 
 def predict(argv: list[str]) -> Counts:
-    """Predicts for each row of a file.
-
-    Returns:
-        How many rows were written, which are those of the input with what the model predicts, and
-        how many of them say nothing.
+    """Predicts for each row of a file, and returns how many rows were written, which are those of
+    the input with what the model predicts, and how many of them say nothing.
 
     Raises:
         ThawError: an option, the run or the file is not what it should be.
@@ -141,23 +131,14 @@ def check_options(given: Mapping[str, str]) -> None:
     for name, choices in (("on_error", ("stop", "skip")), ("stream", ("false", "true"))):
         if given[name] not in choices:
             raise ThawError(f"{name}={given[name]}: expected {' or '.join(choices)}.")
-    if given["input"] != "-" and same_file(given["output"], given["input"]):
+    one, two = Path(given["input"]), Path(given["output"])
+    if given["input"] != "-" and one.exists() and two.exists() and one.samefile(two):
         raise ThawError("input and output are the same file.")
 
 
-def same_file(one: str, two: str) -> bool:
-    """Returns whether two paths, however they are written, are the same existing file."""
-    return Path(one).exists() and Path(two).exists() and Path(one).samefile(two)
-
-
 def input_rows(given: Mapping[str, str], how: Reading, skip: bool) -> Rows:
-    """Returns the rows of the input.
-
-    Args:
-        given: the options.
-        how: how the input is read.
-        skip: whether a line of JSONL that is no row is passed over, and not an error.
-    """
+    """Returns the rows of the input. With `skip` a line of JSONL that is no row is passed over, and
+    not an error."""
     path = Path(given["input"])
     if given["input"] == "-":
         lines = standard_input_lines(how.encoding)

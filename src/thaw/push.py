@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from thaw.cli.exit import exit_clearly
+from thaw.cli.compose import exit_clearly
 from thaw.cli.finished_run import finished_model
 from thaw.cli.overrides import read_arguments
 from thaw.errors import ThawError
@@ -22,10 +22,7 @@ STALE = ["*.safetensors", "*.json", "*.model", "*.pkl", "*vocab.txt", "*merges.t
 
 
 def main(argv: list[str]) -> str:
-    """Uploads the model of a finished run.
-
-    Returns:
-        The address of the commit, which is printed.
+    """Uploads the model of a finished run, and returns the address of the commit, which is printed.
 
     Raises:
         ThawError: an option is wrong, the run is not finished, or the Hub does not take the model.

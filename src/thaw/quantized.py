@@ -20,20 +20,14 @@ from thaw.tasks.predictors.texts import column_names
 
 @dataclass(frozen=True)
 class Check:
-    """A quantized graph beside torch, on the texts of the test.
+    """A quantized graph beside torch, on the texts of the test."""
 
-    Attributes:
-        score: F1 of torch, as the run's test has it: of the second of two labels, the mean over
-            labels, or of entities.
-        int8: the same of the quantized graph.
-        changed: share of the texts whose prediction is another one.
-        texts: number of texts.
-    """
-
+    # F1 of torch, as the run's test has it: of the second of two labels, the mean over labels,
+    # or of entities.
     score: float
-    int8: float
-    changed: float
-    texts: int
+    int8: float  # the same of the quantized graph
+    changed: float  # share of the texts whose prediction is another one
+    texts: int  # number of texts
 
     @property
     def loss(self) -> float:
@@ -44,13 +38,9 @@ class Check:
 def check_quantized(run: Path, found: Finished, points: float) -> Check:
     """Predicts the test split with the quantized graph, and keeps the scores in `int8.json`.
 
-    Args:
-        run: the run directory, with the predictions of its test.
-        found: its model, exported and quantized.
-        points: largest loss of F1 in points.
-
     Raises:
-        ThawError: there was no test, or the loss is larger; the quantized graph is then deleted.
+        ThawError: there was no test, or F1 falls by more than `points`; the quantized graph is then
+            deleted.
     """
     directory = found.model / "onnx"
     try:
@@ -69,11 +59,8 @@ def check_quantized(run: Path, found: Finished, points: float) -> Check:
 
 
 def require_predictions(run: Path, found: Finished) -> Path:
-    """Returns the run's predictions of its test.
-
-    Raises:
-        ThawError: it has none, or none that F1 is of.
-    """
+    """Returns the run's predictions of its test; raises ThawError if it has none, or none that F1
+    is of."""
     if found.task.startswith("thaw.tasks.regression."):
         raise ThawError("quantize=int8 is measured by F1, which task=regression has none of.")
     path = run / ("predictions.jsonl" if tags_words(found) else "predictions.parquet")

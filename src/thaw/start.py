@@ -7,9 +7,8 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from thaw.cli.compose import register_resolvers
+from thaw.cli.compose import exit_clearly, register_resolvers
 from thaw.cli.conf import conf_dir
-from thaw.cli.exit import exit_clearly
 from thaw.cli.messages import refuse_options_of_others
 from thaw.cli.resume import command_to_resume
 from thaw.cli.secrets import redacted_config
@@ -17,23 +16,22 @@ from thaw.training.libraries import garbage_kept
 
 
 def run_composed(cfg: DictConfig, apart: bool = False) -> float | None:
-    """Hands the composed config to its program, `thaw.train.train` by default, after checking it.
+    """Hands the composed config to its program, `thaw.train.train` by default, after checking it,
+    and returns the watched metric, None if it was not measured.
 
     Args:
         cfg: the composed config, of a job that Hydra runs.
         apart: whether a run of several processes is started as processes of its own, as Lightning
             would start the command line of this process again. A job of a sweep always is.
 
-    Returns:
-        The watched metric; None if it was not measured.
-
     Raises:
         ThawError: the config, the data or the checkpoint does not fit.
     """
     from thaw.cli.check import checked
-    from thaw.cli.jobs import is_done, read_json
+    from thaw.cli.jobs import is_done
     from thaw.cli.processes import finish_process_group, require_world
     from thaw.cli.subprocess_job import run_apart, runs_apart, takes_processes
+    from thaw.storage.files import read_json
 
     if is_done(cfg):
         # A search goes on from the values of its trials.

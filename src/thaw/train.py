@@ -19,7 +19,6 @@ from thaw.encoder.sharding import load_whole
 from thaw.errors import ThawError
 from thaw.evaluate import run_test
 from thaw.report.mlflow_upload import log_run_to_mlflow
-from thaw.report.wandb_upload import log_run_to_wandb
 from thaw.storage.checkpoints import fetch_model
 from thaw.training.callbacks.nonfinite_guard import NonFiniteGuard
 from thaw.training.callbacks.throughput import peak_memory_mib, restart_peak
@@ -96,14 +95,8 @@ def validates(cfg: DictConfig, data: Any) -> bool:
 
 
 def build_trainer(cfg: DictConfig, run: Run, validates: bool = True) -> Trainer:
-    """Returns the Trainer with its loggers and callbacks.
-
-    Args:
-        cfg: the composed config.
-        run: the run, new or resumed.
-        validates: whether there is a validation; without one, the callbacks that watch its metric
-            are left out.
-    """
+    """Returns the Trainer with its loggers and callbacks; without a validation, those that watch
+    its metric are left out."""
     loggers = build_loggers(cfg, run)
     callbacks = [instantiate(node, _convert_="all") for node in cfg.callbacks.values() if node]
     if not validates:
@@ -169,11 +162,8 @@ def fit(trainer: Trainer, task: Any, data: Any, run: Run) -> None:
 
 
 def load_best(trainer: Trainer, task: Any) -> dict[str, float]:
-    """Puts the weights of the best checkpoint into the task, where one was kept.
-
-    Returns:
-        The validation metrics of the task's weights, and the step that they are of.
-    """
+    """Puts the weights of the best checkpoint into the task, where one was kept, and returns the
+    validation metrics of the task's weights, and the step that they are of."""
     callbacks: Any = trainer.checkpoint_callbacks
     best = next((c for c in callbacks if getattr(c, "monitor", None)), None)
     if best is None or not best.best_model_path:
@@ -197,11 +187,8 @@ def fit_metrics(trainer: Trainer, task: Any) -> dict[str, float]:
 def write_results(
     run: Run, trainer: Trainer, task: Any, data: Any, best: dict[str, float], test: Any
 ) -> dict[str, float]:
-    """Writes the run directory, and the same to W&B and MLflow; in the first process only.
-
-    Returns:
-        All metrics; in other processes those that they know.
-    """
+    """Writes the run directory, and the same to W&B and MLflow; in the first process only. Returns
+    all metrics, in other processes those that they know."""
     if not run.writes:
         return best
     from thaw.report.run import write_run  # figures: not in memory while training
@@ -209,6 +196,8 @@ def write_results(
     metrics, findings = write_run(run, task, data, best, test)
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger):
+            from thaw.report.wandb_upload import log_run_to_wandb
+
             log_run_to_wandb(logger, findings, metrics, run.dir)
         elif isinstance(logger, MLFlowLogger):
             log_run_to_mlflow(logger, findings, metrics, run.dir)

@@ -3,9 +3,8 @@
 import pytest
 from omegaconf import OmegaConf
 
-from thaw.cli.finished_run import run_config, run_overrides
 from thaw.cli.jobs import read_jobs
-from thaw.cli.kept_config import keep_config, kept_config, restore
+from thaw.cli.kept_config import keep_config, kept_config, restore, run_config, run_overrides
 
 
 def config(**data):

@@ -1,6 +1,7 @@
 """The card of a model says for the Hub and for people what it is of, and what to be wary of."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from huggingface_hub import EvalResult, ModelCard
@@ -23,9 +24,16 @@ def card(tmp_path):
         cfg = plain(compose(["run_dir=run", *overrides]))
         sources = [Source("a.csv", {}, 90, dict(left_out))]
         data = DataSummary("reviews", 32, sources, dict(splits))
-        kind = ("transformers", "text-classification", "pipeline(...)")
-        about = (data, {"train": "9"}, tmp_path, "1.25 of 10 (20 steps)")
-        return ModelCard(model_card(cfg, dict(metrics), *kind, *about))
+        task = SimpleNamespace(
+            library="transformers", pipeline="text-classification", pipeline_options={}
+        )
+        module = SimpleNamespace(
+            summary=lambda: data,
+            sizes=lambda: {"train": "9"},
+            tokenizer=SimpleNamespace(name_or_path=str(tmp_path)),
+            pipeline_options={},
+        )
+        return ModelCard(model_card(cfg, dict(metrics), task, module, "1.25 of 10 (20 steps)"))
 
     return made
 

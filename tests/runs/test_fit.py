@@ -14,7 +14,7 @@ import pytest
 import thaw
 from helpers.tiny import REPOSITORY, save_tiny, sentences, tagged_sentences, tiny_config
 from helpers.warm import python
-from thaw.cli.finished_run import run_config
+from thaw.cli.kept_config import run_config
 from thaw.evaluate import main as evaluate
 from thaw.export import main as export
 from thaw.predict import main as predict

@@ -41,11 +41,7 @@ def plain(node: Any) -> Any:
 
 
 def checked(cfg: DictConfig, typed: Sequence[str] | None = None) -> DictConfig:
-    """Returns a config that `verify` found no fault in: read-only, so that it is checked once.
-
-    Raises:
-        ThawError: see `verify`.
-    """
+    """Returns a config that `verify` found no fault in: read-only, so that it is checked once."""
     if not OmegaConf.is_readonly(cfg):
         verify(cfg, typed)
         OmegaConf.set_readonly(cfg, True)
@@ -67,9 +63,6 @@ def verify(cfg: DictConfig, typed: Sequence[str] | None = None) -> None:
     Args:
         cfg: the composed config; what the task does not read of `cfg.data` is left out of it.
         typed: the user's overrides that this task must read; None: Hydra's.
-
-    Raises:
-        ThawError: an option does not exist or does not fit, or a file is not there.
     """
     if typed is None:
         alone = HydraConfig.initialized() and cfg.program == ONE_RUN
@@ -120,15 +113,13 @@ def require_sources(cfg: DictConfig, typed: Sequence[str] = ()) -> None:
 
 
 def check(cfg: DictConfig, given: Mapping[str, set[str]], parts: Sequence[str] = ()) -> None:
-    """Checks every node with a `_target_`: its keys are arguments, its values of their types.
+    """Raises ThawError unless the keys of every node with a `_target_` are arguments, and its
+    values of their types; it names the nearest right ones.
 
     Args:
         cfg: the composed config.
         given: arguments that the code adds, by dotted path of the node.
         parts: keys of the top level to check; (): all.
-
-    Raises:
-        ThawError: names the key, and the nearest right ones.
     """
     chosen = {key: plain(cfg[key]) for key in parts} if parts else plain(cfg)
     for path, fragment in plain_options().items():
@@ -150,11 +141,8 @@ def plain_options() -> dict[str, dict[str, Any]]:
 
 
 def leave_unread(cfg: DictConfig, typed: Sequence[str] = ()) -> None:
-    """Leaves out of `cfg.data` what other tasks read: a data set's file describes all of it.
-
-    Raises:
-        ThawError: an override sets what this task does not read.
-    """
+    """Leaves out of `cfg.data` what other tasks read: a data set's file describes all of it. Raises
+    ThawError if an override sets what this task does not read."""
     leave_to_data(cfg)
     known = OmegaConf.load(conf_dir() / "data" / "files.yaml")
     read = definition(cfg.data._target_)["properties"]
@@ -191,10 +179,9 @@ def leave_to_data(cfg: DictConfig) -> None:
 
 def targets(node: Any, path: str = "") -> list[tuple[str, dict[str, Any]]]:
     """Returns all nodes with a `_target_`, with their dotted paths."""
-    if not isinstance(node, dict):
-        return []
-    found = [(path, node)] if "_target_" in node else []
-    for key, value in node.items():
+    inner: Any = node.items() if isinstance(node, dict) else ()
+    found = [(path, node)] if isinstance(node, dict) and "_target_" in node else []
+    for key, value in enumerate(node) if isinstance(node, list) else inner:
         found += targets(value, f"{path}.{key}" if path else str(key))
     return found
 

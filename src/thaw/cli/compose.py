@@ -1,6 +1,9 @@
-"""Composes the config of a run, and explains what an override got wrong."""
+"""Composes the config of a run, explains what an override got wrong, and exits with that."""
 
+import os
 import re
+import sys
+import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -8,23 +11,24 @@ from functools import cache
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from thaw.cli.conf import choices, conf_dir, own_dirs, search_path, tasks
+from thaw.cli.conf import choices, conf_dir, own_dirs, search_path
 from thaw.cli.messages import did_you_mean, refuse_options_of_others, said_here
+from thaw.cli.secrets import redacted_text
 from thaw.data.read.labels.names import option
-from thaw.errors import ThawError
+from thaw.errors import UNWRITABLE, ThawError
 
 ENGINES = ("joblib", "submitit", "ray", "optuna")  # launchers and sweepers that are extras of thaw
 
 
 def register_resolvers() -> None:
     """Registers `${thaw.stamp:}`, which keeps run directories apart, and the others."""
-    from thaw.cli.jobs import direction, group, job_dir, run_name, sweep_dir
+    from thaw.cli.jobs import direction, group, job_dir, run_name
     from thaw.cli.processes import first_only, stamp
     from thaw.cli.watched_metric import better
 
     OmegaConf.register_new_resolver("thaw.stamp", stamp, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("thaw.first_only", first_only, replace=True)
-    OmegaConf.register_new_resolver("thaw.sweep", sweep_dir, replace=True)
+    OmegaConf.register_new_resolver("thaw.sweep", lambda resume, new: resume or new, replace=True)
     OmegaConf.register_new_resolver("thaw.job", job_dir, replace=True)
     OmegaConf.register_new_resolver("thaw.options", options_of, replace=True)
     OmegaConf.register_new_resolver("thaw.group", group, replace=True)
@@ -42,22 +46,17 @@ def options_of(*, _root_: DictConfig) -> str:
 
 
 def compose(overrides: list[str]) -> DictConfig:
-    """Composes `conf/train.yaml` with command-line overrides, outside of `train.py`.
-
-    Raises:
-        ThawError: an override names a key or a choice that does not exist.
-    """
+    """Composes `conf/train.yaml` with command-line overrides, outside of `train.py`; raises
+    ThawError if one names a key or a choice that does not exist."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
+    refuse_options_of_others(overrides)
     register_resolvers()
     overrides = [*search_path(own_dirs()), *overrides]
     GlobalHydra.instance().clear()
-    with (
-        initialize_config_dir(str(conf_dir()), version_base="1.3"),
-        explained_overrides(overrides),
-    ):
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"), explained_overrides(overrides):
         return hydra_compose("train", overrides)
 
 
@@ -66,34 +65,43 @@ def explained_overrides(overrides: Iterable[str]) -> Iterator[None]:
     """Turns what Hydra raises of overrides into a ThawError that says what they got wrong."""
     from hydra.errors import HydraException
 
-    refuse_options_of_others(list(overrides))
     try:
         yield
     except (HydraException, OmegaConfBaseException) as error:
         raise ThawError(explain(error)) from error
-    except Exception as error:
-        if not hydras_own(error):
+    except (AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
+        # Overrides that Hydra's grammar lets through, such as `data=null` or `+=`.
+        *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+        package = frame.f_globals.get("__name__", "").partition(".")[0]
+        if package not in ("hydra", "omegaconf", "antlr4"):
             raise
-        raise ThawError(unreadable(overrides, error)) from error
+        reason = str(error).splitlines() or [type(error).__name__]
+        raise ThawError(
+            f"cannot read {' '.join(map(repr, overrides))}: {reason[0]}. Expected GROUP=CHOICE or "
+            "KEY=VALUE; `python train.py --help` lists every choice and option."
+        ) from error
 
 
-def hydras_own(error: BaseException) -> bool:
-    """Returns whether an error comes from within Hydra: overrides that its grammar lets through,
-    such as `data=null` or `+=`, raise anything."""
-    at = error.__traceback__
-    while at is not None and at.tb_next is not None:
-        at = at.tb_next
-    name = at.tb_frame.f_globals.get("__name__", "") if at is not None else ""
-    return name.split(".")[0] in ("hydra", "omegaconf", "antlr4")
+@contextmanager
+def exit_clearly() -> Iterator[None]:
+    """Turns a user's mistake into a message and exit code 2; other errors keep a traceback."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print and exit before we can say more
+    try:
+        with explained_overrides(sys.argv[1:]):
+            yield
+    except ThawError as error:
+        fail(str(error))
+    except OSError as error:
+        # Hydra makes the run directory and its log before a run begins.
+        if error.filename is None or error.errno not in UNWRITABLE:
+            raise
+        fail(f"{error.filename}: {error.strerror}. hydra.run.dir=<directory> names another place.")
 
 
-def unreadable(overrides: Iterable[str], error: BaseException) -> str:
-    """Returns the message for overrides that Hydra cannot read."""
-    reason = str(error).splitlines() or [type(error).__name__]
-    return (
-        f"cannot read {' '.join(map(repr, overrides))}: {reason[0]}. Expected GROUP=CHOICE or "
-        "KEY=VALUE; `python train.py --help` lists every choice and option."
-    )
+def fail(message: str) -> None:
+    """Prints an error and exits with code 2."""
+    print(f"\nthaw: {redacted_text(message)}", file=sys.stderr)
+    sys.exit(2)
 
 
 def keys(cfg: Mapping, prefix: str = "") -> list[str]:
@@ -111,7 +119,7 @@ def keys(cfg: Mapping, prefix: str = "") -> list[str]:
 def all_keys() -> dict[str, list[str]]:
     """Returns all dotted keys with the tasks that have them."""
     found: dict[str, list[str]] = {}
-    for task in tasks():
+    for task in choices("task"):
         for key in keys(compose([f"task={task}"])):
             found.setdefault(key, []).append(task)
     return dict(sorted(found.items()))

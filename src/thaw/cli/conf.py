@@ -39,8 +39,3 @@ def choices(group: str) -> list[str]:
     """Returns the choices of a config group."""
     directories = [conf_dir(), *map(Path, own_dirs())]
     return sorted({p.stem for parent in directories for p in (parent / group).glob("*.yaml")})
-
-
-def tasks() -> list[str]:
-    """Returns the names of all tasks."""
-    return choices("task")

@@ -1,28 +1,18 @@
 """Reads how a finished run was made, from its directory. No torch here."""
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from thaw.cli.kept_config import PARTS, kept_config, resolved
-from thaw.cli.overrides import key_of
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from thaw.cli.kept_config import FILES, run_config
 from thaw.errors import ThawError
 from thaw.storage.checkpoints import checked_model, fetch_model
+from thaw.storage.files import read_json
 
-BATCHING = (
-    "max_tokens",
-    "eval_batch_size",
-    "encoding",
-    "long",
-    "stride",
-)  # options of data that other data keeps
-FILES = (  # options of data that name what is read
-    *("path", "config", "revision", "train", "validation", "test"),
-    *("cut_from", "folds", "fold"),
-)
-SOURCES = (*FILES, "shots", "steps")
 OWN = {"data": "thaw.data.", "task": "thaw.tasks.", "trainer": "thaw.training.trainer."}
 
 
@@ -38,17 +28,12 @@ SETFIT = ("setfit.SetFit", "setfit.SetFitData")
 
 @dataclass(frozen=True)
 class Finished:
-    """A model that can predict.
+    """A model that can predict."""
 
-    Attributes:
-        model: its directory.
-        task: path of the task's class, which is thaw's own or of a module that the user trusts.
-        data: options of data that it was trained with; of a model without a run, those that the
-            directory tells.
-    """
-
-    model: Path
-    task: str
+    model: Path  # its directory
+    task: str  # path of the task's class, which is thaw's own or of a module that the user trusts
+    # Options of data that it was trained with; of a model without a run, those that the
+    # directory tells.
     data: Mapping[str, Any]
 
     @property
@@ -100,9 +85,7 @@ def require_same(found: Sequence[Finished]) -> None:
     for other in rest:
         if other.task != first.task:
             raise ThawError(f"{first.model} is of {first.task}, {other.model} of {other.task}.")
-        one, two = (
-            json.loads((f.model / "config.json").read_text("utf-8")) for f in (first, other)
-        )
+        one, two = (read_json(f.model / "config.json") for f in (first, other))
         same = ("id2label", "problem_type", "fine_words", "text_windows")
         if any((one.get(key) or None) != (two.get(key) or None) for key in same):
             ours, theirs = (", ".join((c.get("id2label") or {}).values()) for c in (one, two))
@@ -123,7 +106,7 @@ def of_run(run: Path, model: Path, trust: str) -> Finished:
 
 def of_model(model: Path) -> Finished:
     """Returns a model without a run, whose task its files tell."""
-    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    config = read_json(model / "config.json")
     names = [str(name) for name in config.get("architectures") or ()]
     kinds = [(task, data) for end, task, data in KINDS if any(n.endswith(end) for n in names)]
     if kinds and config.get("problem_type") == "regression":
@@ -141,11 +124,8 @@ def of_model(model: Path) -> Finished:
 
 
 def finished_model(run: Path) -> Path:
-    """Returns the model directory of a finished run.
-
-    Raises:
-        ThawError: there is no such run, or it did not finish.
-    """
+    """Returns the model directory of a finished run; raises ThawError if there is no such run, or
+    it did not finish."""
     if not run.is_dir():
         raise ThawError(f"run={run}: no such directory.")
     if (run / "multirun.yaml").is_file():
@@ -159,28 +139,9 @@ def finished_model(run: Path) -> Path:
 
 
 def refuse_code(cfg: Any, run: Path, parts: Sequence[str], trust: str) -> None:
-    """Raises ThawError where a run directory, which may come from anywhere, names code to run.
-
-    Args:
-        cfg: config composed from what the run holds.
-        run: run directory.
-        parts: keys of the config that a class of thaw makes, and nothing else.
-        trust: module that the user trusts too, "" for none.
-    """
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    from thaw.cli.check import plain
-
-    def named(node: Any, path: str) -> Iterator[tuple[str, str]]:
-        if isinstance(node, dict):
-            if "_target_" in node:
-                yield path, str(node["_target_"])
-            node = node.values()
-        elif not isinstance(node, list):
-            return
-        for value in node:
-            yield from named(value, f"within {path}")
+    """Raises ThawError where a run directory, which may come from anywhere, names code to run: in
+    `parts` of its config, all but one class each, of thaw or of the module that the user trusts."""
+    from thaw.cli.check import plain, targets
 
     for part in parts:
         known = (OWN[part], f"{trust}.") if trust else (OWN[part],)
@@ -188,7 +149,8 @@ def refuse_code(cfg: Any, run: Path, parts: Sequence[str], trust: str) -> None:
             node = plain(cfg[part])
         except OmegaConfBaseException:  # such as a variable that is not set here
             node = OmegaConf.to_container(cfg[part], resolve=False)
-        for path, target in named(node, part):
+        for path, found in targets(node, part):
+            target = str(found["_target_"])
             if path != part or not target.startswith(known):
                 raise ThawError(
                     f"{run} names code to run, {target} ({path}): it may come from anywhere, so "
@@ -200,14 +162,8 @@ def refuse_code(cfg: Any, run: Path, parts: Sequence[str], trust: str) -> None:
 def refuse_reader(
     reader: str | None, run: Path, trust: str, given: Mapping[str, str] | None = None
 ) -> None:
-    """Raises ThawError where a run directory names a function that reads files.
-
-    Args:
-        reader: what the run directory names.
-        run: the run directory.
-        trust: a module that the user has named.
-        given: the options of a prediction, which may name a reader or a format instead.
-    """
+    """Raises ThawError where a run directory names a function that reads files, unless the user
+    trusts its module, or the options `given` for a prediction name another reader or a format."""
     own = given is not None and (given["reader"] or given["format"] not in ("", "auto"))
     if reader is None or own or (trust and f"{reader}.".startswith(f"{trust}.")):
         return
@@ -218,47 +174,3 @@ def refuse_reader(
         f"{run} names code to read files with, data.reader={reader}: it may come from anywhere. "
         f"trust={reader.rpartition('.')[0]} runs it.{way}"
     )
-
-
-def run_overrides(run: Path, data: str | None) -> list[str]:
-    """Returns those overrides of a run that matter to its evaluation.
-
-    Args:
-        run: run directory.
-        data: `data=<name>` if other data than the run's is evaluated. Its batching is then kept,
-            and its columns too if the run was started with the same `data=<name>`.
-    """
-    from omegaconf import OmegaConf
-
-    path = run / ".hydra" / "overrides.yaml"
-    if not path.exists():
-        raise ThawError(f"run={run} has no .hydra/overrides.yaml: was it made by train.py?")
-    # As typed: a variable of the run's machine may not be set here.
-    loaded: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    overrides = [str(override) for override in loaded]
-    kept = []
-    for override in overrides:
-        group, _, key = key_of(override).partition(".")
-        if group == "data" and data is not None:
-            stays = key in BATCHING or (data in overrides and key and key not in SOURCES)
-        else:
-            stays = group in ("data", "task", "experiment", "model")
-        if stays or override.startswith("trainer.precision="):
-            kept.append(override)
-    return kept
-
-
-def run_config(run: Path) -> Any:
-    """Returns the config of a run as it was resolved when the run began; that of an older run as
-    far as it can be resolved here."""
-    from omegaconf import DictConfig, OmegaConf
-
-    path = run / ".hydra" / "config.yaml"
-    if not path.exists():
-        raise ThawError(f"run={run} has no .hydra/config.yaml: was it made by train.py?")
-    kept = kept_config(run)
-    if kept is None:
-        cfg = OmegaConf.load(path)
-        assert isinstance(cfg, DictConfig)
-        kept = {part: resolved(cfg[part]) for part in PARTS if part in cfg}
-    return OmegaConf.create(kept)

@@ -6,15 +6,16 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
+from thaw.cli.kept_config import load_yaml
 from thaw.cli.overrides import split_override
 from thaw.cli.secrets import redacted
+from thaw.storage.files import read_json
 
 log = logging.getLogger(__name__)
 
@@ -25,19 +26,13 @@ NOT_IN_NAME = ("hydra", "logger", "callbacks", "run_dir")  # overrides that a ru
 
 @dataclass
 class Job:
-    """One run of a sweep.
+    """One run of a sweep."""
 
-    Attributes:
-        name: name of its directory.
-        values: values of its overrides by key, without `resume`.
-        metrics: metrics of the finished run, {} until it finishes.
-        reason: message of the failure, "" if there was none.
-    """
-
-    name: str
-    values: dict[str, str]
+    name: str  # name of its directory
+    values: dict[str, str]  # values of its overrides by key, without `resume`
+    # Metrics of the finished run, {} until it finishes.
     metrics: dict[str, float] = field(default_factory=dict)
-    reason: str = ""
+    reason: str = ""  # message of the failure, "" if there was none
 
     @property
     def status(self) -> str:
@@ -57,29 +52,18 @@ def read_jobs(sweep: Path) -> list[Job]:
     found = []
     for path in sweep.glob("*/.hydra/overrides.yaml"):
         directory = path.parents[1]
-        overrides: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
         metrics = read_json(directory / "metrics.json")
         reason = "" if metrics else read_json(directory / FAILED).get("reason", "")
-        found.append(Job(directory.name, values_of(map(str, overrides)), metrics, reason))
+        values = values_of(map(str, load_yaml(path)))
+        found.append(Job(directory.name, values, metrics, reason))
     return sorted(found, key=lambda j: (not j.name.isdigit(), j.name.zfill(8)))
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Returns the content of a JSON file, {} if there is no file."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def job_dir(sweep: str, resume: str | None, number: int, overrides: Sequence[str]) -> str:
     """Returns the directory of a job within its sweep: `${thaw.job:...}` in `conf/hydra/thaw.yaml`.
 
-    A resumed sweep finds the directory of a job by its overrides. A job that is new there is named
-    after their hash, as the numbers are taken.
-
-    Args:
-        sweep: directory of the sweep.
-        resume: None in a new sweep, whose jobs are numbered.
-        number: number of the job.
-        overrides: overrides of the job.
+    The jobs of a new sweep are numbered. A resumed sweep finds the directory of a job by its
+    overrides. A job that is new there is named after their hash, as the numbers are taken.
     """
     if resume is None:
         return str(number)
@@ -88,11 +72,6 @@ def job_dir(sweep: str, resume: str | None, number: int, overrides: Sequence[str
         if job.values == values:
             return job.name
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
-
-
-def sweep_dir(resume: str | None, new: str) -> str:
-    """Returns the directory of a sweep: `${thaw.sweep:...}` in `conf/hydra/thaw.yaml`."""
-    return new if resume is None else resume
 
 
 def running_sweep() -> Path | None:
@@ -124,8 +103,7 @@ def run_name(run_dir: str) -> str | None:
     hydra = HydraConfig.get()
     values, sweep = values_of(hydra.overrides.task), running_sweep()
     if sweep is not None and (sweep / "multirun.yaml").is_file():
-        notes: Any = OmegaConf.to_container(OmegaConf.load(sweep / "multirun.yaml"), resolve=False)
-        typed = notes["hydra"]["overrides"]["task"]
+        typed = load_yaml(sweep / "multirun.yaml")["hydra"]["overrides"]["task"]
         parsed = OverridesParser.create().parse_overrides(typed)
         same = {o.key_or_group for o in parsed if not o.is_sweep_override()}
         values = {key: value for key, value in values.items() if key not in same} or values

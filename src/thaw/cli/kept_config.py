@@ -12,10 +12,16 @@ from omegaconf.errors import OmegaConfBaseException
 
 from thaw.cli.overrides import key_of
 from thaw.cli.secrets import HIDDEN, is_secret, redacted
+from thaw.errors import ThawError
+from thaw.storage.files import write_atomic
 
 KEPT = Path(".hydra") / "resolved.yaml"  # in the run directory
 PARTS = ("data", "task", "model")
 SPLITS = ("train", "validation", "test", "cut_from")
+FILES = ("path", "config", "revision", *SPLITS, "folds", "fold")  # options that name what is read
+SOURCES = (*FILES, "shots", "steps")
+# Options of data that other data keeps.
+BATCHING = ("max_tokens", "eval_batch_size", "encoding", "long", "stride")
 FROM_ENVIRONMENT = re.compile(r"\$\{oc\.env:\s*(\w+)")
 
 
@@ -25,13 +31,10 @@ def keep_config(cfg: DictConfig, run_dir: Path) -> None:
     Interpolations are resolved and paths absolute. Secrets are left out; what comes from a variable
     that is called as a secret stays an interpolation.
     """
-    path = run_dir / KEPT
     kept = {part: resolved(cfg[part]) for part in PARTS}
     kept["data"] = with_absolute_paths(kept["data"])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.partial")
-    OmegaConf.save(OmegaConf.create(redacted(kept)), aside)
-    os.replace(aside, path)
+    (run_dir / KEPT).parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(run_dir / KEPT, OmegaConf.to_yaml(OmegaConf.create(redacted(kept))))
 
 
 def resolved(node: Any) -> Any:
@@ -75,22 +78,21 @@ def absolute(path: str) -> str:
 
 def kept_config(run: Path) -> dict[str, Any] | None:
     """Returns what `keep_config` wrote; None of a run of thaw 0.1, which kept none."""
-    path = run / KEPT
-    if not path.exists():
-        return None
-    loaded: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    loaded = load_yaml(run / KEPT)
     return loaded if isinstance(loaded, dict) else None
+
+
+def load_yaml(path: Path) -> Any:
+    """Returns the content of a YAML file, None if there is no file; interpolations stay, as a
+    variable of the run's machine may not be set here."""
+    return OmegaConf.to_container(OmegaConf.load(path), resolve=False) if path.exists() else None
 
 
 def restore(cfg: DictConfig, run: Path, own: Sequence[str], typed: Sequence[str]) -> DictConfig:
     """Returns a composed config with the values that a run's had when it began.
 
-    Args:
-        cfg: composed from overrides of the run and of the user.
-        run: the run directory.
-        own: the overrides of the run.
-        typed: those of the user, which stay. Where they name other data, only what the run's
-            overrides say of data is restored.
+    The overrides that the user has `typed` stay. Where they name other data, only what the run's
+    `own` overrides say of data is restored.
     """
     kept = kept_config(run)
     if kept is None:
@@ -110,3 +112,37 @@ def restore(cfg: DictConfig, run: Path, own: Sequence[str], typed: Sequence[str]
                     handed = data.get(key) == f"${{task.{key}}}"  # as task=setfit hands its shots
                     cfg["task" if handed else part][key] = value
     return cfg
+
+
+def run_overrides(run: Path, data: str | None) -> list[str]:
+    """Returns those overrides of a run that matter to its evaluation.
+
+    Where other data is evaluated, `data=<name>`, the run's batching is kept, and its columns too if
+    it was started with the same `data=<name>`.
+    """
+    overrides = load_yaml(run / ".hydra" / "overrides.yaml")
+    if overrides is None:
+        raise ThawError(f"run={run} has no .hydra/overrides.yaml: was it made by train.py?")
+    kept = []
+    for override in map(str, overrides):
+        group, _, key = key_of(override).partition(".")
+        if group == "data" and data is not None:
+            stays = key in BATCHING or (data in overrides and key and key not in SOURCES)
+        else:
+            stays = group in ("data", "task", "experiment", "model")
+        if stays or override.startswith("trainer.precision="):
+            kept.append(override)
+    return kept
+
+
+def run_config(run: Path) -> Any:
+    """Returns the config of a run as it was resolved when the run began; that of an older run as
+    far as it can be resolved here."""
+    path = run / ".hydra" / "config.yaml"
+    if not path.exists():
+        raise ThawError(f"run={run} has no .hydra/config.yaml: was it made by train.py?")
+    kept = kept_config(run)
+    if kept is None:
+        cfg: Any = OmegaConf.load(path)
+        kept = {part: resolved(cfg[part]) for part in PARTS if part in cfg}
+    return OmegaConf.create(kept)

@@ -37,11 +37,8 @@ def coming_from() -> dict[str, dict[str, str]]:
 
 
 def said_here(typed: str) -> str:
-    """Returns a sentence with what an option of another tool is called here, "" for others.
-
-    Args:
-        typed: an override, or its key alone.
-    """
+    """Returns a sentence with what an option of another tool, an override or its key alone, is
+    called here; "" for others."""
     typed = typed.lstrip("+-")
     key = typed.partition("=")[0].replace("-", "_")
     rows = {there: (tool, here) for tool, t in coming_from().items() for there, here in t.items()}

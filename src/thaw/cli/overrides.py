@@ -26,7 +26,10 @@ def key_of(override: str) -> str:
 
 def value_of(override: str) -> str:
     """Returns the value of an override, without the quotes of Hydra's grammar."""
-    return unquote(split_override(override)[1])
+    value = split_override(override)[1]
+    if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
+        return value[1:-1].replace(r"\'", "'")
+    return value
 
 
 def group_of(override: str) -> str:
@@ -46,13 +49,6 @@ def quote(value: object) -> str:
     return f"'{escaped}'"
 
 
-def unquote(value: str) -> str:
-    """Returns a value without the quotes of Hydra's grammar."""
-    if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
-        return value[1:-1].replace(r"\'", "'")
-    return value
-
-
 def words_of(options: Mapping[str, Any]) -> list[str]:
     """Returns keyword options as overrides: `data={"text": "review"}` is `data.text=review`."""
     found = []
@@ -64,11 +60,8 @@ def words_of(options: Mapping[str, Any]) -> list[str]:
 
 
 def literal(value: Any) -> str:
-    """Returns a value as Hydra's grammar writes it.
-
-    Raises:
-        ThawError: no config holds such a value.
-    """
+    """Returns a value as Hydra's grammar writes it; raises ThawError if no config holds such a
+    value."""
     value = value.tolist() if hasattr(value, "tolist") else value
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
@@ -86,10 +79,7 @@ def literal(value: Any) -> str:
 
 
 def read_arguments(
-    argv: Sequence[str],
-    known: Mapping[str, str | None],
-    usage: str,
-    groups: Collection[str] = (),
+    argv: Sequence[str], known: Mapping[str, str | None], usage: str, groups: Collection[str] = ()
 ) -> tuple[dict[str, str], list[str]]:
     """Reads the command line of a command other than `train.py`.
 

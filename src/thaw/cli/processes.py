@@ -21,25 +21,16 @@ WAIT = timedelta(minutes=10)  # until the first process has started, on a slow f
 
 @dataclass(frozen=True)
 class Launch:
-    """How this process was started as one of several.
+    """How this process was started as one of several."""
 
-    Attributes:
-        by: torchrun or srun.
-        rank: index of this process among all.
-        world_size: number of processes.
-    """
-
-    by: str
-    rank: int
-    world_size: int
+    by: str  # torchrun or srun
+    rank: int  # index of this process among all
+    world_size: int  # number of processes
 
 
 def launch(environ: Mapping[str, str] = os.environ) -> Launch | None:
-    """Returns how this process was started, None if not as one of several.
-
-    Args:
-        environ: environment variables. Those of torchrun come first, as it may run under srun.
-    """
+    """Returns how this process was started, None if not as one of several. The variables of
+    torchrun come first, as it may run under srun."""
     if "TORCHELASTIC_RUN_ID" in environ:
         return Launch("torchrun", int(environ["RANK"]), int(environ["WORLD_SIZE"]))
     if "SLURM_PROCID" in environ and int(environ.get("SLURM_NTASKS", "1")) > 1:

@@ -12,32 +12,23 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from thaw.cli.compose import compose
+from thaw.cli.kept_config import load_yaml
 from thaw.cli.overrides import group_of, key_of, quote, replace, value_of
 from thaw.cli.secrets import require_whole
 from thaw.errors import ThawError
 
 # Options, and all below them, that a resumed run may change: none of them changes its result.
 FREE = (
-    "logger",
-    "data.num_workers",
-    "freeze.cache.path",
-    "freeze.cache.budget_gib",
-    "callbacks.checkpoint.every_n_train_steps",
-    "callbacks.learning_rate",
-    "callbacks.progress",
-    "trainer.enable_progress_bar",
-    "trainer.log_every_n_steps",
-    "trainer.profiler",
+    *("logger", "data.num_workers", "freeze.cache.path", "freeze.cache.budget_gib"),
+    *("callbacks.checkpoint.every_n_train_steps", "callbacks.learning_rate", "callbacks.progress"),
+    *("trainer.enable_progress_bar", "trainer.log_every_n_steps", "trainer.profiler"),
 )
 
 
 def command_to_resume(argv: Sequence[str]) -> list[str]:
-    """Returns a command line in which `resume=<directory>` has become the overrides of that run
-    or sweep; another command line as it is.
-
-    Raises:
-        ThawError: there is no run, or an override would change its result.
-    """
+    """Returns a command line in which `resume=<directory>` has become the overrides of that run or
+    sweep; another command line as it is. Raises ThawError if there is no run, or an override would
+    change its result."""
     refuse_ckpt_path(argv)
     named = [value_of(word) for word in argv if word.startswith("resume=")]
     sweeps = {"-m", "--multirun"} & set(argv)
@@ -75,15 +66,10 @@ def refuse_ckpt_path(argv: Sequence[str]) -> None:
 
 
 def run_to_resume(run: Path, typed: Sequence[str], argv: Sequence[str]) -> list[str]:
-    """Returns the overrides that resume a run.
-
-    Raises:
-        ThawError: there is no run, or an override would change its result.
-    """
+    """Returns the overrides that resume a run; raises ThawError if one would change its result."""
     own = started_with(run)
-    search_path = [
-        w for w in hydra_overrides(run, "hydra") or [] if key_of(w) == "hydra.searchpath"
-    ]
+    kept = hydra_overrides(run, "hydra") or []
+    search_path = [word for word in kept if key_of(word) == "hydra.searchpath"]
     require_own([*own, *search_path], argv, run)
     new = [w for w in typed if w not in own and not w.startswith("hydra.")]
     if new:
@@ -129,11 +115,7 @@ def sweep_overrides(sweep: Path) -> list[str]:
 
 
 def started_with(run: Path) -> list[str]:
-    """Returns the overrides that a run was started with.
-
-    Raises:
-        ThawError: there is no run.
-    """
+    """Returns the overrides that a run was started with; raises ThawError if there is no run."""
     if not run.is_dir():
         raise ThawError(f"resume={run}: no such directory; a run is outputs/<date>/<time>.")
     kept = load_yaml(run / ".hydra" / "overrides.yaml")
@@ -149,11 +131,6 @@ def hydra_overrides(run: Path, kind: str) -> Any:
     as a kill may cut off one of them."""
     notes = load_yaml(run / ".hydra" / "hydra.yaml") or {}
     return notes.get("hydra", {}).get("overrides", {}).get(kind)
-
-
-def load_yaml(path: Path) -> Any:
-    """Returns the content of a YAML file, interpolations unresolved; None if there is no file."""
-    return OmegaConf.to_container(OmegaConf.load(path), resolve=False) if path.exists() else None
 
 
 def require_free(run: Path, own: Sequence[str], new: Sequence[str]) -> None:

@@ -54,13 +54,11 @@ FROM_OUTSIDE = re.compile(r"[\"']?\$\{oc\.env:\w+(?:,null)?\}[\"']?")
 
 
 def redacted(node: Any) -> Any:
-    """Returns plain containers, or a text, with `***` for every secret.
+    """Returns plain containers, or a text, which may be a `key=value` word or hold some, with `***`
+    for every secret.
 
     A secret is the value of a key that is called one (`api_key`, `hf_token`, `password`), the user
     and password in a URL, and what has the shape of a well-known token. `${oc.env:NAME}` stays.
-
-    Args:
-        node: dictionaries, sequences and values; a text may be a `key=value` word or hold some.
     """
     if isinstance(node, Mapping):
         return {k: hidden(v) if is_secret(k) else redacted(v) for k, v in node.items()}

@@ -32,35 +32,22 @@ def takes_processes(cfg: DictConfig) -> bool:
 
 def runs_apart(cfg: DictConfig) -> bool:
     """Returns whether this is a job of a sweep whose processes must not see the sweep's command
-    line. They do not where a launcher such as submitit has started all of them.
-    """
+    line. They do not where a launcher such as submitit has started all of them."""
     alone = launch() is None
     return HydraConfig.get().mode == RunMode.MULTIRUN and takes_processes(cfg) and alone
 
 
 def run_apart(cfg: DictConfig) -> float | None:
-    """Runs a job of a sweep as `python -m thaw.start` with the overrides of the job.
-
-    Returns:
-        The watched metric, None if it was not measured.
-
-    Raises:
-        ThawError: the job failed; the message is that of the job.
-    """
+    """Runs a job of a sweep as `python -m thaw.start` with the overrides of the job. Returns the
+    watched metric, None if it was not measured; raises ThawError with the message of a job that
+    failed."""
     directory = Path(cfg.run_dir).absolute()
     overrides = [o for o in HydraConfig.get().overrides.task if key_of(o) != "resume"]
     if cfg.resume is not None and (directory / "versions.json").exists():
         overrides.append(f"resume={quote(directory)}")
     # An experiment may ask for a sweep: not again here.
-    command = [
-        sys.executable,
-        "-m",
-        "thaw.start",
-        *overrides,
-        *search_path(own_dirs()),
-        "hydra.mode=RUN",
-        f"hydra.run.dir={quote(directory)}",
-    ]
+    overrides += ["hydra.mode=RUN", f"hydra.run.dir={quote(directory)}"]
+    command = [sys.executable, "-m", "thaw.start", *overrides, *search_path(own_dirs())]
     # Line by line: its errors are seen while it runs, and the reason of a failure is kept.
     last_lines: deque[str] = deque(maxlen=100)
     with (
@@ -82,12 +69,10 @@ def run_apart(cfg: DictConfig) -> float | None:
 @contextmanager
 def signals_passed_on(process: subprocess.Popen) -> Iterator[list[int]]:
     """Passes SIGTERM and Ctrl-C on to a process, which saves and ends; a second one kills it.
+    Yields the signals received.
 
     Ctrl-C reaches both processes, so it is passed on as SIGTERM, which a process that is stopping
     already ignores.
-
-    Yields:
-        The signals received.
     """
     received: list[int] = []
 

@@ -8,20 +8,12 @@ from thaw.errors import ThawError
 
 # Which value of each metric of a validation is better. Here and not in the tasks, whose classes
 # load torch: a wrong name is answered at once.
-CLASSIFICATION = {
-    "f1": "max",
-    "f1_macro": "max",
-    "f1_binary": "max",  # of two classes
-    "f1_micro": "max",  # of several labels a text
-    "accuracy": "max",
-    "precision": "max",
-    "recall": "max",
-    "balanced_accuracy": "max",  # of one label a text
-    "mcc": "max",
-    "auroc": "max",
-    "average_precision": "max",
-    "loss": "min",
-}
+# f1_binary is of two classes, f1_micro of several labels a text, balanced_accuracy of one.
+SCORES = (
+    *("f1", "f1_macro", "f1_binary", "f1_micro", "accuracy", "precision", "recall"),
+    *("balanced_accuracy", "mcc", "auroc", "average_precision"),
+)
+CLASSIFICATION = dict.fromkeys(SCORES, "max") | {"loss": "min"}
 NUMBERS = {"rmse": "min", "mae": "min", "pearson": "max", "spearman": "max", "loss": "min"}
 ENTITIES = {"f1": "max", "precision": "max", "recall": "max", "loss": "min"}
 MASKED = {"loss": "min", "perplexity": "min", "accuracy": "max"}

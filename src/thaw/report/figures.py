@@ -140,13 +140,8 @@ def learning_curve(metrics_csv: Path, monitor: str, chosen: float | None = None)
 
 
 def curves(metrics_csv: Path, monitor: str, chosen: float | None) -> Mapping[str, Panel]:
-    """Returns panels of the loss and of the validation scores against optimizer steps.
-
-    Args:
-        metrics_csv: file of the logger csv.
-        monitor: the watched metric, which is drawn beside the usual scores.
-        chosen: the step whose weights are the result, which is marked; None: the last one.
-    """
+    """Returns panels of the loss and of the validation scores, with the watched metric, against
+    optimizer steps; the `chosen` step, whose weights are the result, is marked."""
     with open(metrics_csv, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
 
@@ -187,11 +182,8 @@ def curves(metrics_csv: Path, monitor: str, chosen: float | None) -> Mapping[str
 
 
 def reliability_panel(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> Panel:
-    """Returns a panel of the share of right predictions against their mean probability.
-
-    Args:
-        curves: both in each bin, by the name of the line.
-    """
+    """Returns a panel of the share of right predictions in each bin against their mean probability,
+    with a line for each of `curves`."""
 
     def draw(axes: Axes) -> None:
         axes.plot([0, 1], [0, 1], color="0.65", linewidth=0.8)
@@ -204,11 +196,8 @@ def reliability_panel(curves: Mapping[str, tuple[Sequence[float], Sequence[float
 
 
 def scatter(points: Sequence[tuple[float, float]]) -> Panel:
-    """Returns a panel of predicted numbers against labels, with the line where both are equal.
-
-    Args:
-        points: label and prediction of each text; of more than 2,000 some are drawn, evenly spaced.
-    """
+    """Returns a panel of predicted numbers against labels, with the line where both are equal; of
+    more than 2,000 points some are drawn, evenly spaced."""
 
     def draw(axes: Axes) -> None:
         shown = np.asarray(points[:: -(-len(points) // 2000)])

@@ -19,15 +19,10 @@ AVERAGED = ("seed", "data.fold")  # keys that mean and standard deviation are ta
 
 @dataclass(frozen=True)
 class Group:
-    """Finished jobs that differ in seed or fold alone.
+    """Finished jobs that differ in seed or fold alone."""
 
-    Attributes:
-        values: value of each key of `axes`, in this order.
-        jobs: the jobs.
-    """
-
-    values: tuple[str, ...]
-    jobs: Sequence[Job]
+    values: tuple[str, ...]  # value of each key of `axes`, in this order
+    jobs: Sequence[Job]  # the jobs
 
     def numbers(self, metric: str) -> list[float]:
         """Returns a metric of all jobs that have it."""
@@ -75,15 +70,9 @@ def sortable(value: str) -> tuple[bool, float, str]:
 
 
 def best_of(table: Sequence[Group], score: str, mode: str) -> tuple[Group, Job] | None:
-    """Returns the group with the best mean of a validation score, and its best job.
-
-    None without such a score: who chooses by the test has no test left.
-
-    Args:
-        table: groups of jobs.
-        score: name of the score.
-        mode: "max" or "min", which value of it is better.
-    """
+    """Returns the group with the best mean of a validation score, and its best job; `mode` says
+    whether "max" or "min" is better. None without such a score: who chooses by the test has no test
+    left."""
     sign = 1 if mode == "max" else -1
     # A mean over fewer jobs than were run would not be comparable.
     whole = [g for g in table if len(g.numbers(score)) == len(g.jobs)]
@@ -100,15 +89,10 @@ def summary_table(
     scores: Sequence[str],
     best: tuple[Group, Job] | None,
 ) -> Table:
-    """Returns a table with mean and standard deviation of each group, the best marked.
+    """Returns a table with mean and standard deviation of each group's `scores`, that of the choice
+    first, the best marked.
 
     If only seeds or folds were swept, each run has a row, and the row "all" has their mean.
-
-    Args:
-        keys: swept keys.
-        table: groups of jobs.
-        scores: metrics of the table, that of the choice first.
-        best: the best group, and its best job.
     """
     if len(table) > 1 and set(keys) <= set(AVERAGED):
         every = ("all", *[""] * (len(axes(keys)) - 1))

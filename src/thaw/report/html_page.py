@@ -3,21 +3,17 @@
 Data set text is untrusted: it is HTML-escaped, and its invisible characters are made visible.
 """
 
-import base64
 import time
-from collections.abc import Collection, Sequence
+from base64 import b64encode
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from thaw.report.sections import CLASSES, Findings, Section, cell_text, readable
+from thaw.report.sections import CLASSES, Findings, cell_text, readable
 
 if TYPE_CHECKING:
     import jinja2
 
-    from thaw.cli.jobs import Job
-
-SHARED = ("experiment", "task", "data", "model", "freeze")  # shown once if all jobs share them
 OPEN = 20  # rows of examples that are shown at first; the others are folded away
 # Control characters, which a parser drops or refuses; lone surrogates, which UTF-8 cannot encode;
 # and characters that change the direction of what follows, so that a text reads as another.
@@ -48,14 +44,10 @@ def environment() -> "jinja2.Environment":
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters |= {"cell": cell_text, "uri": data_uri, "readable": readable}
-    found.globals |= {"open_rows": OPEN, "classes": CLASSES}
+    found.filters |= {"cell": cell_text, "readable": readable}
+    found.filters["base64"] = lambda text: b64encode(text.encode()).decode()
+    found.globals |= {"open_rows": OPEN, "classes": CLASSES, "now": now}
     return found
-
-
-def data_uri(svg: str) -> str:
-    """Returns an SVG image as a data URI."""
-    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
 
 
 def now() -> str:
@@ -65,45 +57,9 @@ def now() -> str:
 
 def run_page(found: Findings) -> str:
     """Returns the report of a run as HTML."""
-    return environment().get_template("run.html").render(run=found)
+    return page("run.html", run=found)
 
 
-def sweep_page(
-    name: str,
-    jobs: Sequence["Job"],
-    keys: Sequence[str],
-    scores: Sequence[str],
-    sections: Sequence[Section],
-    reports: Collection[str],
-    best: str = "",
-    usage: Sequence[tuple[str, str]] = (),
-) -> str:
-    """Returns the report of a sweep as HTML.
-
-    Args:
-        name: name of the sweep's directory.
-        jobs: all jobs of the sweep.
-        keys: swept keys.
-        scores: metrics that are shown of each job.
-        sections: the summary, with a row for each group of jobs that differ in seed or fold alone,
-            and figures.
-        reports: names of the jobs that have a report.html in their directory.
-        best: name of the best job, which is marked; "" if none is.
-        usage: what one does with it, each with the command.
-    """
-    page = environment().get_template("sweep.html")
-    first = jobs[0].values if jobs else {}
-    same = {k: v for k, v in first.items() if k in SHARED and k not in keys}
-    return page.render(
-        name=name,
-        jobs=jobs,
-        keys=keys,
-        scores=scores,
-        sections=sections,
-        reports=reports,
-        best=best,
-        usage=usage,
-        same=same,
-        done=sum(job.status == "done" for job in jobs),
-        finished=now(),
-    )
+def page(template: str, **shown: Any) -> str:
+    """Returns a report as HTML, of what its template shows."""
+    return environment().get_template(template).render(shown)

@@ -2,18 +2,17 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from lightning.pytorch.loggers import MLFlowLogger
 
 from thaw.report.sections import Findings, Image, cell_text
-
-if TYPE_CHECKING:
-    from lightning.pytorch.loggers import MLFlowLogger
 
 FILES = ("report.html", "data.json", "*.png", "predictions.*", "errors.jsonl", "probes.json")
 
 
 def log_run_to_mlflow(
-    logger: "MLFlowLogger", found: Findings, metrics: Mapping[str, float], run_dir: Path
+    logger: MLFlowLogger, found: Findings, metrics: Mapping[str, float], run_dir: Path
 ) -> None:
     """Sends scores, tables, figures and report of a run, and with `logger.mlflow.log_model=true`
     its model; then ends the run of MLflow."""

@@ -8,8 +8,8 @@ from typing import Any
 import yaml
 
 from thaw.data.summary import DataSummary
-from thaw.report.model_dir import freeze_text
-from thaw.report.sections import cell_text
+from thaw.report.model_dir import freeze_text, loading_code
+from thaw.report.tables import markdown_table, part_scores
 
 LISTED = 20  # labels in a model card
 FEW = 10  # texts of a label in a split; of fewer the card says so
@@ -17,48 +17,27 @@ TEMPLATE = Path(__file__).with_name("templates") / "model_card.md"
 
 
 def model_card(
-    cfg: Mapping[str, Any],
-    metrics: Mapping[str, float],
-    library: str,
-    pipeline: str,
-    code: str,
-    data: DataSummary,
-    sizes: Mapping[str, str],
-    checkpoint: Path,
-    trained: str,
+    cfg: Mapping[str, Any], metrics: Mapping[str, float], task: Any, data: Any, trained: str
 ) -> str:
-    """Returns the text of a model card: metadata for the Hub, recipe, scores, labels and limits.
-
-    Args:
-        cfg: composed config as plain dicts and lists.
-        metrics: contents of `metrics.json`.
-        library: library that loads the model.
-        pipeline: name of the transformers pipeline, such as text-classification.
-        code: Python that loads the model.
-        data: what was understood of the data.
-        sizes: number of texts in each split, as text.
-        checkpoint: directory of the model that was fine-tuned.
-        trained: epochs that were trained, of those that were asked for.
-    """
+    """Returns the text of a model card: metadata for the Hub, recipe with the epochs that were
+    `trained`, scores, labels and limits."""
     from huggingface_hub import ModelCard, ModelCardData
 
-    title = f"{data.name}: {cfg['model']['name']}"
-    tests = {k: v for k, v in metrics.items() if k.startswith("test/") and k.count("/") == 1}
-    scores = {key.removeprefix("test/"): value for key, value in tests.items()}
-    results = eval_results(cfg["data"], pipeline, scores)
-    known = base_facts(cfg["model"]["checkpoint"], checkpoint)
-    labels = data.label_rows()
+    found = data.summary()
+    title = f"{found.name}: {cfg['model']['name']}"
+    scores = part_scores(metrics, "test")
+    results = eval_results(cfg["data"], task.pipeline, scores)
+    known = base_facts(cfg["model"]["checkpoint"], Path(data.tokenizer.name_or_path))
+    labels = found.label_rows()
     if more := len(labels) - LISTED if len(labels) > LISTED else 0:
-        rest = [f"and {more:,} more: config.json has all", *[""] * len(data.splits)]
+        rest = [f"and {more:,} more: config.json has all", *[""] * len(found.splits)]
         labels = [*labels[:LISTED], rest]
     path = cfg["data"].get("path")
     metadata = ModelCardData(
-        base_model=known.get("base_model"),
-        language=known.get("language"),
-        license=known.get("license"),
+        **known,
         datasets=[path] if on_hub(path) else None,
-        library_name=library,
-        pipeline_tag=pipeline,
+        library_name=task.library,
+        pipeline_tag=task.pipeline,
         tags=["thaw", str(cfg["task"]["_target_"]).split(".")[-2]],
         model_name=title if results else None,
         eval_results=results or None,
@@ -67,11 +46,11 @@ def model_card(
         metadata,
         template_path=str(TEMPLATE),
         title=title,
-        recipe=markdown(["recipe", ""], recipe(cfg, sizes, known, trained).items()),
-        code=code,
+        recipe=markdown(["recipe", ""], recipe(cfg, data.sizes(), known, trained).items()),
+        code=loading_code(task, data),
         scores=markdown(["metric", "test"], scores.items()),
-        labels=markdown(["label", *data.splits], labels),
-        limits=limits(data, tested=bool(scores)),
+        labels=markdown(["label", *found.splits], labels),
+        limits=limits(found, tested=bool(scores)),
     )
     return str(card)
 
@@ -99,14 +78,10 @@ def recipe(
     }
 
 
-def base_facts(checkpoint: str | Mapping[str, Any], directory: Path) -> dict[str, str]:
+def base_facts(checkpoint: str | Mapping[str, Any], directory: Path) -> dict[str, Any]:
     """Returns what is known of the model that was fine-tuned: its name on the Hub, its license, and
-    its language if it has one only.
-
-    Args:
-        checkpoint: the config's `model.checkpoint`.
-        directory: its directory, whose own card says the rest; a run's says what it began with.
-    """
+    its language if it has one only. Its directory's own card says the rest; a run's says what it
+    began with."""
     from huggingface_hub.repocard import metadata_load
 
     try:
@@ -171,16 +146,9 @@ def limits(data: DataSummary, tested: bool) -> list[str]:
             found.append(
                 f"{count:,} of {source.rows:,} rows that were read are left out: {reason}."
             )
-    return [line(sentence) for sentence in found]
+    return [" ".join(sentence.split()).replace("<", "&lt;") for sentence in found]
 
 
 def markdown(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Returns a table in Markdown, whose cells hold any text; "" without rows."""
-    cells = [[line(cell_text(cell)).replace("|", "\\|") for cell in row] for row in rows]
-    lines = [columns, ["---"] * len(columns), *cells] if cells else []
-    return "\n".join(f"| {' | '.join(row)} |" for row in lines)
-
-
-def line(text: str) -> str:
-    """Returns a text in one line, which no HTML of a label's name breaks."""
-    return " ".join(text.split()).replace("<", "&lt;")
+    """Returns a table in Markdown, which no HTML of a label's name breaks."""
+    return markdown_table(columns, rows).replace("<", "&lt;")

@@ -2,13 +2,11 @@
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-from thaw.storage.files import atomic
+from thaw.storage.files import atomic, read_json
 
 STRATEGIES = {  # the name of a strategy's file in conf/freeze, by its class
     "NoFreezing": "none",
@@ -28,19 +26,12 @@ SetFitModel.from_pretrained({place}{options})""",
 }
 
 
-def loading_code(
-    library: str, pipeline: str, options: Mapping[str, Any], place: str = "<this directory>"
-) -> str:
-    """Returns Python that loads an exported model without thaw, and takes texts of any length.
-
-    Args:
-        library: a key of `LOADING`.
-        pipeline: name of the transformers pipeline, such as text-classification.
-        options: further arguments for loading the model.
-        place: its directory.
-    """
+def loading_code(task: Any, data: Any, place: str = "<this directory>") -> str:
+    """Returns Python that loads the exported model of a task from a directory without thaw, and
+    takes texts of any length."""
+    options = task.pipeline_options | data.pipeline_options
     shown = "".join(f", {key}={code(value)}" for key, value in options.items())
-    return LOADING[library].format(pipeline=pipeline, options=shown, place=code(place))
+    return LOADING[task.library].format(pipeline=task.pipeline, options=shown, place=code(place))
 
 
 def code(value: Any) -> str:
@@ -48,38 +39,21 @@ def code(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
 
 
-def export(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    max_tokens: int,
-    card: str,
-    directory: Path,
-    complete: Callable[[Path], None],
-) -> None:
-    """Writes a model directory: weights as safetensors, config, tokenizer and model card.
-
-    Args:
-        model: model with the label names in its config.
-        tokenizer: tokenizer of the model.
-        max_tokens: length that texts were cut at; where other libraries truncate, they cut there.
-        card: text of README.md.
-        directory: directory to write, which appears whole or not at all.
-        complete: function that adds a task's own files to a directory.
-    """
-    with atomic(directory) as partial:
+def export(task: Any, data: Any, card: str, run_dir: Path) -> None:
+    """Writes `model/` of a run, whole or not at all: weights as safetensors, config with the label
+    names, tokenizer, the model card `card`, and the task's own files."""
+    model = task.strategy.exported(task.model, run_dir)
+    with atomic(run_dir / "model") as partial:
         model.save_pretrained(partial)
-        tokenizer.save_pretrained(partial)
-        limit_tokens(partial / "tokenizer_config.json", max_tokens)
+        data.tokenizer.save_pretrained(partial)
+        # Where other libraries truncate, they cut where texts were cut in training.
+        path = partial / "tokenizer_config.json"
+        config = read_json(path) | {"model_max_length": data.max_tokens}
+        path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         (partial / "README.md").write_text(card, encoding="utf-8")
-        complete(partial)
+        task.complete_export(partial)
         for file in partial.rglob("*.safetensors"):  # written for their owner alone
             shutil.copymode(partial / "README.md", file)
-
-
-def limit_tokens(path: Path, max_tokens: int) -> None:
-    """Writes the length that a tokenizer truncates to into its config."""
-    config = json.loads(path.read_text(encoding="utf-8")) | {"model_max_length": max_tokens}
-    path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def freeze_text(freeze: Mapping[str, Any]) -> str:

@@ -20,7 +20,7 @@ from thaw.report.model_dir import export, freeze_text, loading_code
 from thaw.report.sections import Findings, Image, Section, Table
 from thaw.report.tables import data_tables, headline, score_tables, warning_table
 from thaw.report.test_results import TestResults
-from thaw.storage.files import write_atomic
+from thaw.storage.files import read_json, write_atomic
 from thaw.training.ended import epochs_of, trained, why_ended
 from thaw.training.run_dir import Run
 
@@ -56,21 +56,8 @@ def write_run(
     directory = run.dir
     metrics = {**best, **(test.metrics if test else {}), **task.frozen_blocks.metrics()}
     metrics |= task.finish(directory)
-    card = model_card(
-        run.config,
-        metrics,
-        task.library,
-        task.pipeline,
-        loading_code(task.library, task.pipeline, task.pipeline_options | data.pipeline_options),
-        data.summary(),
-        data.sizes(),
-        Path(data.tokenizer.name_or_path),
-        trained(task.trainer),
-    )
-    # First: what would be missed most.
-    target = directory / "model"
-    model = task.strategy.exported(task.model, directory)
-    export(model, data.tokenizer, data.max_tokens, card, target, task.complete_export)
+    card = model_card(run.config, metrics, task, data, trained(task.trainer))
+    export(task, data, card, directory)  # first: what would be missed most
     sections = [
         learning_curve(directory / "metrics.csv", run.config["monitor"], metrics.get("best_step")),
         *(task.write_test(directory, data, test) if test else []),
@@ -98,7 +85,7 @@ def findings_of(
     score = headline(metrics, cfg["monitor"])
     names, *parts = parameter_rows(task)
     return Findings(
-        title=f"{task_name(cfg)} on {data.name}",
+        title=f"{cfg['task']['_target_'].split('.')[-2]} on {data.name}",
         facts=[
             ("model", str(cfg["model"]["name"])),
             ("freeze", freeze_text(cfg["freeze"])),
@@ -115,9 +102,8 @@ def findings_of(
         sections=[*sections, *warning_table(run.warnings), *data_tables(data.summary())],
         trains=Table("what trained", names, parts),
         usage=usage(run_dir, task, data),
-        config=shown_config(cfg),
-        environment=machine(task)
-        | json.loads((run_dir / "versions.json").read_text(encoding="utf-8")),
+        config=OmegaConf.to_yaml(OmegaConf.create(dict(cfg))),
+        environment=machine(task) | read_json(run_dir / "versions.json"),
     )
 
 
@@ -132,22 +118,11 @@ def weights(trainer: Any, metrics: Mapping[str, float], monitor: str) -> str:
     return f"of step {step:.0f}{when}, the best by validation{score}"
 
 
-def shown_config(cfg: Mapping[str, Any]) -> str:
-    """Returns the composed config as YAML."""
-    return OmegaConf.to_yaml(OmegaConf.create(dict(cfg)))
-
-
-def task_name(cfg: Mapping[str, Any]) -> str:
-    """Returns the task's name as typed in `task=<name>`: the name of its module."""
-    return str(cfg["task"]["_target_"]).split(".")[-2]
-
-
 def usage(run_dir: Path, task: Any, data: Any) -> list[tuple[str, str]]:
     """Returns ways to use a run, each with its purpose and what to type."""
     predict, evaluate = task.examples
     run = shlex.quote(f"run={run_dir}")
-    options = task.pipeline_options | data.pipeline_options
-    code = loading_code(task.library, task.pipeline, options, str(run_dir / "model"))
+    code = loading_code(task, data, str(run_dir / "model"))
     return [
         ("predict", f"python -m thaw.predict {run} {predict}"),
         ("score other data", f"python -m thaw.evaluate {run} {evaluate}"),

@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from thaw.cli.exit import fail
+from thaw.cli.compose import fail
 from thaw.cli.jobs import Job, direction
 from thaw.report.sections import Table
 
@@ -45,24 +45,13 @@ def require_repeatable(config: DictConfig) -> None:
     )
 
 
-def logarithmic(space: Mapping[str, Any]) -> set[str]:
-    """Returns the parameters that are drawn from a logarithmic distribution."""
-    return {key for key, found in space.items() if "Log" in type(found).__name__}
-
-
 def importance_table(
     jobs: Sequence[Job], space: Mapping[str, Any], score: str, mode: str
 ) -> Table | None:
-    """Returns how much each parameter decides a score, by a random forest's mean decrease of
-    impurity (Breiman 2001).
+    """Returns how much each parameter of a search decides a score, by a random forest's mean
+    decrease of impurity (Breiman 2001).
 
     None if there are fewer than `ENOUGH` finished trials, or if all of them have the same score.
-
-    Args:
-        jobs: trials of the search.
-        space: distribution of each parameter.
-        score: name of the score.
-        mode: "max" or "min", which value of it is better.
     """
     import optuna
 

@@ -14,22 +14,14 @@ CLASSES = 20  # most classes of a matrix; of more, the largest confusions are li
 
 @dataclass(frozen=True)
 class Table:
-    """A table of texts and numbers.
-
-    Attributes:
-        title: heading of the table in the report, and its key in W&B.
-        columns: names of the columns.
-        rows: cells of each row, one for each column.
-        note: sentence below the title.
-        examples: whether the rows are texts to read rather than numbers.
-    """
+    """A table of texts and numbers."""
 
     kind: ClassVar[str] = "table"
-    title: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[Any]]
-    note: str = ""
-    examples: bool = False
+    title: str  # heading of the table in the report, and its key in W&B
+    columns: Sequence[str]  # names of the columns
+    rows: Sequence[Sequence[Any]]  # cells of each row, one for each column
+    note: str = ""  # sentence below the title
+    examples: bool = False  # whether the rows are texts to read rather than numbers
 
     def table(self) -> "Table":
         """Returns itself, as other sections return theirs."""
@@ -38,24 +30,15 @@ class Table:
 
 @dataclass(frozen=True)
 class Counts:
-    """A matrix of counts, such as a confusion matrix.
-
-    Attributes:
-        title: heading of the matrix in the report, and its key in W&B.
-        down: what the rows stand for, such as "true".
-        across: what the columns stand for, such as "predicted".
-        rows: names of the rows.
-        columns: names of the columns.
-        counts: counts, (rows, columns).
-    """
+    """A matrix of counts, such as a confusion matrix."""
 
     kind: ClassVar[str] = "counts"
-    title: str
-    down: str
-    across: str
-    rows: Sequence[str]
-    columns: Sequence[str]
-    counts: Sequence[Sequence[int]]
+    title: str  # heading of the matrix in the report, and its key in W&B
+    down: str  # what the rows stand for, such as "true"
+    across: str  # what the columns stand for, such as "predicted"
+    rows: Sequence[str]  # names of the rows
+    columns: Sequence[str]  # names of the columns
+    counts: Sequence[Sequence[int]]  # counts, (rows, columns)
 
     @property
     def square(self) -> bool:
@@ -83,62 +66,43 @@ class Counts:
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of a sentence: an entity, or the text between two.
+    """A part of a sentence: an entity, or the text between two."""
 
-    Attributes:
-        text: text of the part.
-        label: type of the entity; "" for text between entities.
-        kind: one of `thaw.data.entities.KINDS`, for an entity.
-    """
+    text: str  # text of the part
+    label: str = ""  # type of the entity; "" for text between entities
+    kind: str = ""  # one of `thaw.data.entities.KINDS`, for an entity
 
-    text: str
-    label: str = ""
-    kind: str = ""
+    def __str__(self) -> str:
+        return f"[{self.text}]({self.label}, {self.kind})" if self.label else self.text
 
 
 @dataclass(frozen=True)
 class Sentences:
-    """Sentences with their gold and their predicted entities.
-
-    Attributes:
-        title: heading of the section in the report, and its key in W&B.
-        pairs: pieces of each sentence, once with the gold and once with the predicted entities.
-        note: sentence below the title.
-    """
+    """Sentences with their gold and their predicted entities."""
 
     kind: ClassVar[str] = "sentences"
-    title: str
+    title: str  # heading of the section in the report, and its key in W&B
+    # Pieces of each sentence, once with the gold and once with the predicted entities.
     pairs: Sequence[tuple[Sequence[Piece], Sequence[Piece]]]
-    note: str = ""
+    note: str = ""  # sentence below the title
 
     def table(self) -> Table:
         """Returns the sentences as a table of text, with an entity as `[Oslo](LOC, missed)`."""
-        rows = [["".join(map(piece_text, side)) for side in pair] for pair in self.pairs]
+        rows = [["".join(map(str, side)) for side in pair] for pair in self.pairs]
         return Table(self.title, ("gold", "predicted"), rows, self.note, examples=True)
-
-
-def piece_text(piece: Piece) -> str:
-    """Returns a piece as plain text."""
-    return f"[{piece.text}]({piece.label}, {piece.kind})" if piece.label else piece.text
 
 
 @dataclass(frozen=True)
 class Image:
-    """A figure; `thaw.report.figures.image` draws one.
-
-    Attributes:
-        title: heading of the section in the report.
-        png: the figure as PNG, which is written as `file`; empty: there is none.
-        panels: parts of the figure as SVG, which the report shows side by side where there is room,
-            by their alternative text; empty: the report does not show it.
-        note: sentence below the title.
-    """
+    """A figure; `thaw.report.figures.image` draws one."""
 
     kind: ClassVar[str] = "image"
-    title: str
-    png: bytes = b""
+    title: str  # heading of the section in the report
+    png: bytes = b""  # the figure as PNG, which is written as `file`; empty: there is none
+    # Parts of the figure as SVG, which the report shows side by side where there is room, by
+    # their alternative text; empty: the report does not show it.
     panels: Mapping[str, str] = field(default_factory=dict)
-    note: str = ""
+    note: str = ""  # sentence below the title
 
     @property
     def file(self) -> str:
@@ -151,30 +115,21 @@ Section = Table | Counts | Sentences | Image
 
 @dataclass(frozen=True)
 class Findings:
-    """What the report of a finished run shows.
+    """What the report of a finished run shows."""
 
-    Attributes:
-        title: task and data of the run.
-        facts: names and values that identify the run.
-        headline: name and value of the run's main score; None if it has no metric.
-        numbers: names and values of the time, steps and memory that the run took.
-        scores: scores of the test, or of validation if there was no test.
-        sections: the learning curve, what the task found, and what was understood of the data.
-        trains: table of the parts of the model that trained.
-        usage: purposes, each with the command or code that serves it.
-        config: composed config as YAML.
-        environment: versions of the libraries, and the machine.
-    """
-
-    title: str
-    facts: Sequence[tuple[str, str]]
+    title: str  # task and data of the run
+    facts: Sequence[tuple[str, str]]  # names and values that identify the run
+    # Name and value of the run's main score; None if it has no metric.
     headline: tuple[str, float] | None
+    # Names and values of the time, steps and memory that the run took.
     numbers: Sequence[tuple[str, str]]
-    scores: Sequence[Table]
+    scores: Sequence[Table]  # scores of the test, or of validation if there was no test
+    # The learning curve, what the task found, and what was understood of the data.
     sections: Sequence[Section]
-    trains: Table
-    usage: Sequence[tuple[str, str]]
-    config: str
+    trains: Table  # table of the parts of the model that trained
+    usage: Sequence[tuple[str, str]]  # purposes, each with the command or code that serves it
+    config: str  # composed config as YAML
+    # Versions of the libraries, and the machine.
     environment: Mapping[str, str] = field(default_factory=dict)
 
 

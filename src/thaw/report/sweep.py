@@ -18,7 +18,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from thaw.cli.exit import fail
+from thaw.cli.compose import fail
 from thaw.cli.jobs import FAILED, Job, read_jobs
 from thaw.cli.processes import launch
 from thaw.cli.secrets import redacted_text
@@ -33,11 +33,14 @@ from thaw.report.groups import (
     summary_table,
     swept,
 )
-from thaw.report.search import importance_table, logarithmic, require_repeatable, search_space
+from thaw.report.search import importance_table, require_repeatable, search_space
 from thaw.report.sections import Image, Section, Table
+from thaw.report.tables import markdown_table
 from thaw.storage.files import atomic, write_atomic
 
 log = logging.getLogger(__name__)
+
+SHARED = ("experiment", "task", "data", "model", "freeze")  # shown once if all jobs share them
 
 
 class Summary(Callback):
@@ -86,7 +89,8 @@ class Summary(Callback):
         sweep = Path(config.hydra.sweep.dir)
         jobs = read_jobs(sweep)
         space = search_space(config)
-        summarize(sweep, jobs, str(config.monitor), str(config.monitor_mode), space)
+        told = summarize(sweep, jobs, str(config.monitor), str(config.monitor_mode), space)
+        print("\n" + told)
         log_summary_to_wandb(config, sweep)
         print(f"sweep directory: {sweep}")
         if bad := [job for job in jobs if job.status != "done"]:
@@ -100,41 +104,25 @@ def summarize(
     monitor: str,
     mode: str = "max",
     space: Mapping[str, Any] | None = None,
-) -> None:
-    """Writes the summary of a sweep as CSV, Markdown, PNG and report.html, and prints it.
+    further: Sequence[Section] = (),
+) -> str:
+    """Writes the summary of a sweep as CSV, Markdown, PNG and report.html.
 
     Args:
         sweep: directory of the sweep.
-        jobs: jobs of the sweep.
+        jobs: its jobs.
         monitor: name of the watched metric, by which the best job is chosen.
         mode: "max" or "min", which value of it is better.
         space: distribution of each parameter of a search; None: the sweep is none.
-    """
-    write_csv(sweep / "summary.csv", jobs, swept(jobs))
-    told = write_page(sweep, jobs, monitor, mode, space)
-    write_atomic(sweep / "summary.md", told)
-    print("\n" + told)
-
-
-def write_page(
-    sweep: Path,
-    jobs: Sequence[Job],
-    monitor: str,
-    mode: str = "max",
-    space: Mapping[str, Any] | None = None,
-    further: Sequence[Section] = (),
-) -> str:
-    """Writes summary.png and report.html of a sweep; for the other arguments see `summarize`.
-
-    Args:
-        further: sections below the figures.
+        further: sections of the report below the figures.
 
     Returns:
         The summary as Markdown.
     """
-    from thaw.report.html_page import sweep_page
+    from thaw.report.html_page import page
 
     keys, scores = swept(jobs), scores_of(jobs, monitor)
+    write_csv(sweep / "summary.csv", jobs, keys)
     table = groups(jobs, keys, scores)
     # Folds validate on different texts: none of them is better for its score.
     best = None if "data.fold" in axes(keys) else best_of(table, scores[0], mode)
@@ -146,13 +134,24 @@ def write_page(
     if table:
         sections = figures(jobs, keys, table, scores, mode, space, best)
         write_atomic(sweep / "summary.png", next(s.png for s in sections if isinstance(s, Image)))
-    reports = {job.name for job in jobs if (sweep / job.name / "report.html").exists()}
-    chosen = best[1].name if best else ""
-    sections = [summary, *sections, *further]
-    page = sweep_page(sweep.name, jobs, keys, scores, sections, reports, chosen, usage)
-    write_atomic(sweep / "report.html", page)
-    told = "".join(f"\n{what}\n\n    {command}\n" for what, command in usage)
-    return markdown(jobs, keys, summary) + told
+    first = jobs[0].values if jobs else {}
+    html = page(
+        "sweep.html",
+        name=sweep.name,
+        jobs=jobs,
+        keys=keys,
+        scores=scores,
+        same={k: v for k, v in first.items() if k in SHARED and k not in keys},
+        sections=[summary, *sections, *further],
+        reports={job.name for job in jobs if (sweep / job.name / "report.html").exists()},
+        best=best[1].name if best else "",
+        usage=usage,
+    )
+    write_atomic(sweep / "report.html", html)
+    told = markdown(jobs, keys, summary)
+    told += "".join(f"\n{what}\n\n    {command}\n" for what, command in usage)
+    write_atomic(sweep / "summary.md", told)
+    return told
 
 
 def figures(
@@ -174,8 +173,8 @@ def figures(
         panels, lines = sweep_panels(table, axes(keys), titles)
         note = "Mean and standard deviation, where a point is of several runs."
         return [image("summary", panels, (5, 3.6 + 0.2 * lines), note=note)]
-    best_group = best and best[0]
-    drawn = search_panels(table, axes(keys), scores[0], logarithmic(space), best_group)
+    logarithmic = {key for key, found in space.items() if "Log" in type(found).__name__}
+    drawn = search_panels(table, axes(keys), scores[0], logarithmic, best and best[0])
     importance = importance_table(jobs, space, scores[0], mode)
     note = "Each point is a trial, ★ the best."
     return [image("summary", drawn, (5, 3.6), note=note), *([importance] if importance else [])]
@@ -197,28 +196,25 @@ def use_of(
 
 def write_csv(path: Path, jobs: Sequence[Job], keys: Sequence[str]) -> None:
     """Writes a row for each job: status, swept values, metrics, and why it failed."""
-    metrics = list(dict.fromkeys(key for job in jobs for key in job.metrics))
+    metrics = dict.fromkeys(key for job in jobs for key in job.metrics)
+    columns = ["job", "status", *keys, *metrics, "reason"]
     with atomic(path) as aside, open(aside, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["job", "status", *keys, *metrics, "reason"])
+        writer = csv.DictWriter(file, columns, restval="", extrasaction="ignore")
+        writer.writeheader()
         for job in jobs:
-            values = [job.values.get(key, "") for key in keys]
-            numbers = [job.metrics.get(key, "") for key in metrics]
-            writer.writerow([job.name, job.status, *values, *numbers, job.reason])
+            about = {"job": job.name, "status": job.status, "reason": job.reason}
+            writer.writerow(job.values | job.metrics | about)
 
 
 def markdown(jobs: Sequence[Job], keys: Sequence[str], summary: Table) -> str:
     """Returns the summary in Markdown: a row for each group, and the jobs that did not finish."""
-    lines = [f"| {' | '.join(summary.columns)} |", f"|{'---|' * len(summary.columns)}"]
-    lines += [f"| {' | '.join(map(str, row))} |" for row in summary.rows]
-    if bad := [job for job in jobs if job.status != "done"]:
-        lines += ["", "| job | " + " | ".join(keys) + " | status | reason |"]
-        lines.append(f"|{'---|' * (len(keys) + 3)}")
-        for job in bad:
-            values = [job.values.get(key, "") for key in keys]
-            reason = " ".join(job.reason.split()).replace("|", "\\|")
-            lines.append(f"| {' | '.join([job.name, *values, job.status, reason])} |")
-    return "\n".join(lines) + "\n"
+    bad = [
+        [job.name, *(job.values.get(key, "") for key in keys), job.status, job.reason]
+        for job in jobs
+        if job.status != "done"
+    ]
+    tables = [(summary.columns, summary.rows), (("job", *keys, "status", "reason"), bad)]
+    return "\n\n".join(markdown_table(*table) for table in tables if table[1]) + "\n"
 
 
 def log_summary_to_wandb(config: DictConfig, sweep: Path) -> None:

@@ -35,14 +35,8 @@ def set_ticks(panel: Axes, position_of: Mapping[str, float]) -> None:
 def sweep_panels(
     table: Sequence[Group], axes: Sequence[str], titles: Mapping[str, str]
 ) -> tuple[Mapping[str, Panel], int]:
-    """Returns panels of metrics against the first swept key, and the number of lines in each: one
-    for each combination of values of the other keys.
-
-    Args:
-        table: groups of jobs.
-        axes: swept keys; the first is the horizontal axis.
-        titles: title of each metric.
-    """
+    """Returns panels of the metrics in `titles` against the first swept key, and the number of
+    lines in each: one for each combination of values of the other keys."""
     key = axes[0] if axes else ""
     ticks = list(dict.fromkeys(next(iter(group.values), "") for group in table))
     position_of, numeric = positions_of(ticks)
@@ -90,15 +84,8 @@ def search_panels(
     logarithmic: Collection[str],
     best: Group | None,
 ) -> Mapping[str, Panel]:
-    """Returns a panel for each parameter of a search: the score of all trials against it.
-
-    Args:
-        table: trials, each a group of its own.
-        axes: the parameters.
-        score: name of the score.
-        logarithmic: parameters that are drawn from a logarithmic distribution.
-        best: the trial that is marked.
-    """
+    """Returns a panel for each parameter of a search: the score of all trials against it, the best
+    one marked, on the axis of the parameter's distribution."""
 
     def draw(panel: Axes, place: int) -> None:
         position_of, numeric = positions_of([group.values[place] for group in table])

@@ -1,11 +1,12 @@
 """Makes tables of a run: what was read, what was warned of, and the scores. No torch here."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from logging import LogRecord
+from typing import Any
 
 from thaw.cli.secrets import redacted_text
 from thaw.data.summary import READ_COLUMNS, SPLIT_COLUMNS, DataSummary
-from thaw.report.sections import Table
+from thaw.report.sections import Table, cell_text
 
 COLUMNS = ("f1", "precision", "recall", "support")  # of the table of labels, in this order
 
@@ -21,28 +22,35 @@ def headline(metrics: Mapping[str, float], monitor: str) -> str | None:
 
 def data_tables(summary: DataSummary) -> list[Table]:
     """Returns what was understood of the data: what was read, the splits, and their labels."""
+    note = f"A text is cut where it is longer than data.max_tokens={summary.max_tokens}."
     found = [
         Table("data read", READ_COLUMNS, summary.read_rows()),
-        Table(
-            "splits",
-            SPLIT_COLUMNS,
-            summary.split_rows(),
-            f"A text is cut where it is longer than data.max_tokens={summary.max_tokens}.",
-        ),
+        Table("splits", SPLIT_COLUMNS, summary.split_rows(), note),
     ]
-    labels = summary.label_rows()
-    if not labels:
-        return found
-    first = next(iter(summary.splits))
-    total = sum(row[1] for row in labels) or 1
-    rows = [[*row, f"{row[1] / total:.1%}"] for row in labels]
-    return [*found, Table("labels", ("label", *summary.splits, f"share of {first}"), rows)]
+    if labels := summary.label_rows():
+        total = sum(row[1] for row in labels) or 1
+        columns = ("label", *summary.splits, f"share of {next(iter(summary.splits))}")
+        found.append(Table("labels", columns, [[*r, f"{r[1] / total:.1%}"] for r in labels]))
+    return found
 
 
 def warning_table(warnings: Sequence[LogRecord]) -> list[Table]:
     """Returns a table of what a run warned of, each sentence once; none if there was nothing."""
     rows = [[s] for s in dict.fromkeys(redacted_text(w.getMessage()) for w in warnings)]
     return [Table("warnings", ("of this run",), rows, examples=True)] if rows else []
+
+
+def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Returns a table in Markdown, whose cells hold any text; "" without rows."""
+    cells = [[" ".join(cell_text(c).split()).replace("|", "\\|") for c in row] for row in rows]
+    lines = [columns, ["---"] * len(columns), *cells] if cells else []
+    return "\n".join(f"| {' | '.join(row)} |" for row in lines)
+
+
+def part_scores(metrics: Mapping[str, float], part: str) -> dict[str, float]:
+    """Returns the metrics of test, val or train without those of each label, by name."""
+    own = {k.removeprefix(f"{part}/"): v for k, v in metrics.items() if k.startswith(f"{part}/")}
+    return {name: value for name, value in own.items() if "/" not in name}
 
 
 def score_tables(metrics: Mapping[str, float]) -> list[Table]:
@@ -52,12 +60,8 @@ def score_tables(metrics: Mapping[str, float]) -> list[Table]:
     """
     parts = {key.partition("/")[0] for key in metrics}
     part = next((p for p in ("test", "val", "train") if p in parts), "val")
-    flat = {
-        k.removeprefix(f"{part}/"): v
-        for k, v in metrics.items()
-        if k.startswith(f"{part}/") and k.count("/") == 1
-    }
-    found = [Table(f"{part} metrics", ("metric", "value"), list(flat.items()))]
+    rows: Any = list(part_scores(metrics, part).items())
+    found = [Table(f"{part} metrics", ("metric", "value"), rows)]
     if labels := [k.split("/", 2)[2] for k in metrics if k.startswith(f"{part}/f1/")]:
         names = [n for n in COLUMNS if f"{part}/{n}/{labels[0]}" in metrics]
         rows = [[label, *(metrics[f"{part}/{n}/{label}"] for n in names)] for label in labels]

@@ -1,27 +1,26 @@
-"""Logs to W&B, at the end of a run, what report.html shows."""
+"""Logs to W&B, at the end of a run, what report.html shows. Loads wandb, which takes a second."""
 
-import json
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import wandb
+from lightning.pytorch.loggers import WandbLogger
+
+from thaw.data.read.formats.registry import rows_of
+from thaw.data.read.reading import Reading
 from thaw.report.sections import Counts, Findings, Image, Table, cell_text
 from thaw.training.loggers import LateWandb
-
-if TYPE_CHECKING:
-    from lightning.pytorch.loggers import WandbLogger
 
 PREDICTIONS = 10_000  # rows of the table of predictions
 
 
 def log_run_to_wandb(
-    logger: "WandbLogger", found: Findings, metrics: Mapping[str, float], run_dir: Path
+    logger: WandbLogger, found: Findings, metrics: Mapping[str, float], run_dir: Path
 ) -> None:
     """Sends tables, charts and report of a run, and with `logger.wandb.log_model=true` its model;
     then ends the run of W&B, which the next job of a sweep would go on with."""
-    import wandb
-
     run = logger.start() if isinstance(logger, LateWandb) else logger.experiment
     run.summary.update(dict(found.facts) | dict(metrics))
     parts: dict[str, Any] = {"report": wandb.Html(str(run_dir / "report.html"), inject=False)}
@@ -44,14 +43,14 @@ def log_run_to_wandb(
         parts["predictions"] = as_wandb(Table("predictions", columns, cells))
     run.log(parts)
     if getattr(logger, "log_exported_model", False):
-        log_model_to_wandb(run, run_dir / "model", metrics)
+        artifact = wandb.Artifact(f"model-{run.id}", type="model", metadata=dict(metrics))
+        artifact.add_dir(str(run_dir / "model"))
+        run.log_artifact(artifact, aliases=["best", "latest"])
     run.finish()
 
 
 def as_wandb(table: Table) -> Any:
     """Returns a table as a `wandb.Table`, with cells that are not numbers as text."""
-    import wandb
-
     names: list[str | int] = [*table.columns]
     rows = [
         [cell if isinstance(cell, int | float) else cell_text(cell) for cell in row]
@@ -62,8 +61,6 @@ def as_wandb(table: Table) -> Any:
 
 def bars(table: Table) -> dict[str, Any]:
     """Returns a bar chart for each score of the table of labels."""
-    import wandb
-
     name, *scores = table.columns
     return {
         f"{score} per label": wandb.plot.bar(
@@ -79,8 +76,6 @@ def bars(table: Table) -> dict[str, Any]:
 
 def chart(section: Counts) -> dict[str, Any]:
     """Returns a confusion matrix as W&B's own chart, and other counts as a table."""
-    import wandb
-
     if not section.square:
         return {section.title: as_wandb(section.table())}
     names = ["Actual", "Predicted", "nPredictions"]  # columns that W&B's chart expects
@@ -102,25 +97,11 @@ def predictions(run_dir: Path) -> Iterator[dict[str, Any]]:
     """Yields the rows of a run's predictions.parquet or predictions.jsonl."""
     table, lines = run_dir / "predictions.parquet", run_dir / "predictions.jsonl"
     if table.exists():
-        import pyarrow.parquet as pq
-
-        for batch in pq.ParquetFile(table).iter_batches(1024):
-            yield from batch.to_pylist()
+        yield from rows_of(table, Reading())
     elif lines.exists():
-        with open(lines, encoding="utf-8") as file:
-            for line in file:
-                row = json.loads(line)
-                yield {
-                    k: " ".join(v) if k in ("gold", "predicted") else v
-                    for k, v in row.items()
-                    if k not in ("tokens", "offsets")
-                }
-
-
-def log_model_to_wandb(run: Any, model: Path, metrics: Mapping[str, float]) -> None:
-    """Sends the exported model, that of the best checkpoint, as an artifact."""
-    import wandb
-
-    artifact = wandb.Artifact(f"model-{run.id}", type="model", metadata=dict(metrics))
-    artifact.add_dir(str(model))
-    run.log_artifact(artifact, aliases=["best", "latest"])
+        for row in rows_of(lines, Reading()):
+            yield {
+                k: " ".join(v) if k in ("gold", "predicted") else v
+                for k, v in row.items()
+                if k not in ("tokens", "offsets")
+            }

@@ -74,11 +74,8 @@ class DiskCache:
             return self.read_if_whole(key, read)
 
     def make_room(self, size: int = 0) -> None:
-        """Deletes the least recently used entries until `size` more bytes fit.
-
-        Raises:
-            NoRoom: other processes use too much of the budget, or of the disk.
-        """
+        """Deletes the least recently used entries until `size` more bytes fit; raises NoRoom if
+        other processes use too much of the budget, or of the disk."""
         budget = shutil.disk_usage(self.root).total if self.budget is None else self.budget
         with FileLock(self.root / "room.lock"):  # two processes would delete twice as much
             free = shutil.disk_usage(self.root).free
@@ -181,11 +178,8 @@ def gib(size: int) -> str:
 
 
 def cache_dir() -> Path:
-    """Returns `$THAW_CACHE`, else `$XDG_CACHE_HOME/thaw`, else `~/.cache/thaw`.
-
-    Raises:
-        ThawError: it is to be below the home directory of a user who has none.
-    """
+    """Returns `$THAW_CACHE`, else `$XDG_CACHE_HOME/thaw`, else `~/.cache/thaw`; raises ThawError if
+    it is to be below the home directory of a user who has none."""
     try:
         if own := os.environ.get("THAW_CACHE"):
             return Path(own).expanduser().absolute()

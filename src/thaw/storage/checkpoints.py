@@ -37,10 +37,7 @@ def fetch_model(checkpoint: str | Mapping[str, Any] | None, revision: str | None
 
     with hub_errors("model", f"model.checkpoint={checkpoint}"):
         path = snapshot_download(
-            checkpoint,
-            revision=revision,
-            allow_patterns=HUB_FILES,
-            ignore_patterns=NOT_HUB_FILES,
+            checkpoint, revision=revision, allow_patterns=HUB_FILES, ignore_patterns=NOT_HUB_FILES
         )
     return checked_model(Path(path), checkpoint)
 

@@ -1,5 +1,6 @@
 """Writes files and directories so that they appear whole or not at all, whatever dies meanwhile."""
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -12,11 +13,7 @@ from thaw.errors import ThawError
 
 def conf_dir() -> Path:
     """Returns the directory of configs: within the package that a wheel installs, or beside
-    `train.py` in a clone.
-
-    Raises:
-        ThawError: there is neither.
-    """
+    `train.py` in a clone; raises ThawError if there is neither."""
     package = Path(__file__).parents[1]
     places = (package / "conf", package.parents[1] / "conf")
     for place in places:
@@ -36,6 +33,11 @@ def at_home(path: Any) -> Any:
 def partial_name(path: Path) -> Path:
     """Returns the name beside `path` under which it is written."""
     return path.with_name(f".{path.name}.partial")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Returns the content of a JSON file, {} if there is no file."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 @contextmanager

@@ -36,14 +36,8 @@ def require_repository(name: str, option: str, kind: str) -> None:
 def load_hub_dataset(
     path: str, name: str | None, revision: str | None, split: str, streaming: bool = False
 ) -> Any:
-    """Returns a split of a data set on the Hub.
-
-    Args:
-        path: name of the data set, owner/name.
-        name: configuration of the data set, if it has several.
-        revision: branch, tag or commit.
-        split: name of the split.
-        streaming: whether rows are fetched while they are read, as an `IterableDataset`.
+    """Returns a split of a data set on the Hub, of the configuration `name` if it has several; with
+    `streaming`, as an `IterableDataset` whose rows are fetched while they are read.
 
     Raises:
         ThawError: the data set, configuration or split does not exist, needs code to be read, or

@@ -130,11 +130,8 @@ def unpack(wheels: list[Path], member: str, directory: Path, scratch: Path) -> N
 
 
 def extract(archive: Path, member: str, target: Path) -> None:
-    """Extracts a file, or everything under a directory ("": all), of a zip file.
-
-    Raises:
-        ThawError: a name leaves the directory, a symbolic link, too much content, or damage.
-    """
+    """Extracts a file, or everything under a directory ("": all), of a zip file; raises ThawError
+    for a name that leaves the directory, a symbolic link, too much content, or damage."""
     prefix = f"{member.rstrip('/')}/" if member else ""
     try:
         with zipfile.ZipFile(archive) as source:

@@ -20,8 +20,7 @@ from hypothesis import strategies as st
 
 from helpers.tables import read_rows
 from thaw.cli.check import verify
-from thaw.cli.compose import compose
-from thaw.cli.exit import exit_clearly
+from thaw.cli.compose import compose, exit_clearly
 from thaw.data.batch.balanced import BalancedBatches
 from thaw.data.batch.by_length import LengthGroupedBatches
 from thaw.data.batch.masking import MASKINGS, Masking

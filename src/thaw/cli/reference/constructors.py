@@ -21,8 +21,10 @@ MADE = {"type": "object", "required": ["_target_"]}
 class Fragments(GenerateJsonSchema):
     """Pydantic's JSON Schema, where classes stand for what `_target_` makes."""
 
-    def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> Any:
+    def made(self, *about: Any, **named: Any) -> Any:
         return dict(MADE)
+
+    handle_invalid_for_json_schema = timedelta_schema = dataclass_schema = model_schema = made
 
     def union_schema(self, schema: Any) -> Any:
         # `int | float` is the `float | int` of an earlier import: typing caches unions as sets.
@@ -31,25 +33,13 @@ class Fragments(GenerateJsonSchema):
             found["anyOf"].sort(key=lambda p: (p.get("type") in ("array", "object"), str(p)))
         return found
 
-    def timedelta_schema(self, schema: Any) -> Any:
-        return dict(MADE)
-
-    def dataclass_schema(self, schema: Any) -> Any:
-        return dict(MADE)
-
-    def model_schema(self, schema: Any) -> Any:
-        return dict(MADE)
-
 
 def definition_of(target: str) -> dict[str, Any]:
-    """Returns the JSON Schema of the options that a class or function takes.
+    """Returns the JSON Schema of the options that a class or function takes, with the names of
+    required arguments as `x-required`: files that set some of the options only are complete too.
 
     A class that passes `**options` on takes the arguments of its bases too, and may give its base
     what that requires.
-
-    Returns:
-        The schema, with the names of required arguments as `x-required`: files that set some of
-        the options only are complete too.
     """
     made = get_object(target)
     docs = argument_docs(made)

@@ -26,22 +26,17 @@ def help_lines(node: Mapping[str, Any], known: Mapping[str, Any], indent: str) -
         option = follow(known.get("properties", {}).get(key, {}))
         if key == "_target_" or (not takes_more and key not in known["properties"]):
             continue  # what another task reads of the data
-        inner = (
-            schema()["definitions"].get(value.get("_target_", key), {}) if is_node(value) else {}
-        )
-        if is_node(value) and (inner or not option):
+        # A mapping that is not empty holds options of its own.
+        own = value if isinstance(value, Mapping) else {}
+        inner = schema()["definitions"].get(own.get("_target_", key), {}) if own else {}
+        if own and (inner or not option):
             yield with_meaning(f"{indent}{key}:", option.get("description", ""))
-            yield from help_lines(value, inner, f"{indent}  ")
+            yield from help_lines(own, inner, f"{indent}  ")
         else:
             flow = yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True)
             flow = flow.removesuffix("...\n").strip()
             meaning = "; ".join(filter(None, [describe(option), option.get("description", "")]))
             yield with_meaning(f"{indent}{key}: {flow}", meaning)
-
-
-def is_node(value: Any) -> bool:
-    """Returns whether a value holds options of its own."""
-    return isinstance(value, Mapping) and bool(value)
 
 
 def follow(option: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -3,8 +3,10 @@
 import importlib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import yaml
+from jinja2 import Template
 
 from thaw.cli.conf import conf_dir
 from thaw.cli.reference.constructors import fragment
@@ -18,49 +20,23 @@ GROUPS = (
     *("experiment", "hparams_search", "debug"),
 )
 COMMANDS = ("predict", "evaluate", "export", "label_errors", "parameters")
-INTRODUCTION = f"""# Options
-
-`python train.py GROUP=CHOICE KEY=VALUE`. This page is written by `{COMMAND}` from
-`conf/` and the constructors that options are for. `${{...}}` is the value of another option.
-`+KEY=VALUE` sets an argument that a class of another library takes and no file names, and Hydra has
-options of its own (`--hydra-help`).
-
-The same command writes `conf/schema.json`, a JSON Schema from which an editor with a YAML language
-server completes configs. The first line of a config names it:
-`# yaml-language-server: $schema=<thaw>/conf/schema.json` in an experiment,
-`# yaml-language-server: $schema=<thaw>/conf/schema.json#/definitions/data` in a file of the group
-`data` (`model`, `freeze`, `trainer`, `callbacks` and `logger` likewise).
-"""
 
 
 @dataclass(frozen=True)
 class Option:
-    """An option that can be typed.
+    """An option that can be typed."""
 
-    Attributes:
-        name: dotted path.
-        kind: type in words.
-        default: value as written in `conf/`.
-        meaning: a line of explanation.
-    """
-
-    name: str
-    kind: str
-    default: str
-    meaning: str
+    name: str  # dotted path
+    kind: str  # type in words
+    default: str  # value as written in `conf/`
+    meaning: str  # a line of explanation
 
 
 def options_in(
     node: Node, path: str, targets: Sequence[str] = (), whole: Collection[str] = PLAIN
 ) -> Iterator[Option]:
-    """Yields the options below a key.
-
-    Args:
-        node: the key in its file.
-        path: dotted path of the key.
-        targets: constructors that the options are for, where the file does not say.
-        whole: names whose value may be a mapping, and is one option.
-    """
+    """Yields the options below a key, for the constructor that its file or else `targets` name. The
+    value of a name in `whole` may be a mapping, and is one option."""
     targets = [node.target] if node.target else targets
     for key, child in node.children.items():
         if key in ("_target_", "defaults"):
@@ -105,12 +81,6 @@ def options_by_choice(group: str) -> dict[str, list[Option]]:
     return found
 
 
-def all_options() -> list[Option]:
-    """Returns every option; one that two choices of a group have, such as two tasks, twice."""
-    tables = [options_by_choice(group) for group in GROUPS]
-    return [*run_options(), *(o for table in tables for part in table.values() for o in part)]
-
-
 def run_options() -> list[Option]:
     """Returns the options of `conf/train.yaml` itself."""
     return list(options_in(read(conf_dir() / "train.yaml").tree, ""))
@@ -130,49 +100,31 @@ def other_groups(file: File, group: str) -> list[str]:
     return [override for key, node in tops.items() for override in leaves(node, key)]
 
 
-def table(rows: Sequence[Option]) -> list[str]:
-    """Returns the lines of a Markdown table of options."""
-    lines = ["| option | type | default | meaning |", "|---|---|---|---|"]
-    for row in rows:
-        cells = [f"`{row.name}`", row.kind, f"`{row.default}`", row.meaning]
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    return [*lines, ""]
-
-
-def data_tables(rows: Sequence[Option]) -> list[str]:
-    """Returns tables of the options of data, one for each set of tasks that read them."""
+def by_readers(rows: Sequence[Option]) -> dict[str, list[Option]]:
+    """Returns the options of data by the tasks that read them, those of every task first."""
     read_by: dict[str, list[str]] = {}
     for task, target in data_targets().items():
         for key in definitions()[target]["properties"]:
             read_by.setdefault(f"data.{key}", []).append(task)
-    everyone = tuple(data_targets())
-    tables: dict[tuple[str, ...], list[Option]] = {}
-    for row in rows:
-        tables.setdefault(tuple(read_by.get(row.name, everyone)), []).append(row)
-    lines = []
-    for tasks in sorted(tables, key=len, reverse=True):
+    everyone = list(data_targets())
+    tables: dict[str, list[Option]] = {}
+    for row in sorted(rows, key=lambda row: -len(read_by.get(row.name, everyone))):
+        tasks = read_by.get(row.name, everyone)
         who = "Every task" if tasks == everyone else f"task={', '.join(tasks)}"
-        lines += [f"{who}:", "", *table(tables[tasks])]
-    return lines
+        tables.setdefault(who, []).append(row)
+    return tables
 
 
 def page_text() -> str:
     """Returns all of `docs/options.md`."""
-    lines = [INTRODUCTION, "## The run", "", *table(run_options())]
-    for group in GROUPS:
-        found, files = options_by_choice(group), choices(group)
-        lines += [f"## {group}", "", f"| `{group}=` | |", "|---|---|"]
-        lines += [f"| `{name}` | {file.header} |" for name, file in files.items()]
-        lines.append("")
-        for name, rows in found.items():
-            if not rows:
-                continue
-            lines += [f"### {group}={name}", ""] if len(found) > 1 else []
-            lines += data_tables(rows) if group == "data" else table(rows)
-            if group == "task":
-                overrides = ", ".join(f"`{word}`" for word in other_groups(files[name], group))
-                lines += [f"It sets {overrides}.", ""]
-    lines += ["## Commands", ""]
-    for command in COMMANDS:
-        lines += ["```", importlib.import_module(f"thaw.{command}").USAGE, "```", ""]
-    return "\n".join(lines).rstrip() + "\n"
+    template = (Path(__file__).parent / "options.md.jinja").read_text(encoding="utf-8")
+    made = Template(template, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
+    return made.render(
+        command=COMMAND,
+        run=run_options(),
+        groups={group: options_by_choice(group) for group in GROUPS},
+        choices=choices,
+        by_readers=by_readers,
+        other_groups=other_groups,
+        usages=[importlib.import_module(f"thaw.{name}").USAGE for name in COMMANDS],
+    )

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -10,34 +11,21 @@ import yaml
 
 @dataclass
 class File:
-    """A file of `conf/`.
+    """A file of `conf/`."""
 
-    Attributes:
-        header: comment at its top.
-        everywhere: whether its keys are those of the whole config.
-        tree: its keys.
-    """
-
-    header: str
-    everywhere: bool
-    tree: "Node"
+    header: str  # comment at its top
+    everywhere: bool  # whether its keys are those of the whole config
+    tree: "Node"  # its keys
 
 
 @dataclass
 class Node:
-    """A key of a file, or its root.
+    """A key of a file, or its root."""
 
-    Attributes:
-        text: value as written.
-        comment: comment beside it.
-        children: keys of a mapping.
-        block: whether these stand on lines of their own.
-    """
-
-    text: str = ""
-    comment: str = ""
-    children: dict[str, "Node"] = field(default_factory=dict)
-    block: bool = False
+    text: str = ""  # value as written
+    comment: str = ""  # comment beside it
+    children: dict[str, "Node"] = field(default_factory=dict)  # keys of a mapping
+    block: bool = False  # whether these stand on lines of their own
 
     @property
     def target(self) -> str | None:
@@ -50,7 +38,7 @@ def read(path: Path) -> File:
     """Returns a file of `conf/` with its comments."""
     text = path.read_text(encoding="utf-8")
     lines = text.splitlines()
-    top = [line[1:].strip() for line in lines[: next_key(lines)]]
+    top = [line[1:].strip() for line in takewhile(lambda line: line.startswith("#"), lines)]
     everywhere = any(line.startswith("@package _global_") for line in top)
     not_words = ("@package", "yaml-language-server:")
     header = " ".join(line for line in top if line and not line.startswith(not_words))
@@ -58,20 +46,9 @@ def read(path: Path) -> File:
     return File(header, everywhere, node_of(root, text, lines))
 
 
-def next_key(lines: Sequence[str]) -> int:
-    """Returns the number of comment lines that a file begins with."""
-    return next((i for i, line in enumerate(lines) if not line.startswith("#")), len(lines))
-
-
 def node_of(found: Any, text: str, lines: Sequence[str], after: Any = None) -> Node:
-    """Returns a node of PyYAML with its comments.
-
-    Args:
-        found: node of PyYAML, None for an empty file.
-        text: text of the file.
-        lines: lines of the text.
-        after: mark where the key of the node ends.
-    """
+    """Returns a node of PyYAML, None of an empty file, with its comments; its key ends at
+    `after`."""
     if found is None:
         return Node()
     block = isinstance(found, yaml.CollectionNode) and not found.flow_style
