@@ -31,6 +31,12 @@ def only_run(client):
     return found
 
 
+def steps_of(client, name):
+    """The steps of a metric's points, in the order in which they were logged."""
+    points = client.get_metric_history(only_run(client).info.run_id, name)
+    return [p.step for p in sorted(points, key=lambda p: (p.timestamp, p.step))]
+
+
 def files(client, run_id, path=""):
     """The paths of a run's artifacts."""
     for item in client.list_artifacts(run_id, path):
@@ -55,8 +61,10 @@ def test_a_resumed_run_is_one_run_with_scores_tables_figures_and_its_model(
     assert found.data.metrics["test/f1"] == pytest.approx(metrics["test/f1"])
     assert found.data.params["task/learning_rate"] == "0.003"
     assert found.data.tags["task"] == "sequence"
-    steps = {point.step for point in client.get_metric_history(found.info.run_id, "train/loss")}
-    assert steps == {*range(metrics["steps"])}
+    assert found.data.metrics["best/val/f1"] == pytest.approx(metrics["val/f1"])
+    assert steps_of(client, "train/loss") == [*range(metrics["steps"])]
+    for name in found.data.metrics:
+        assert len({*steps_of(client, name)}) == len(steps_of(client, name)), name
     there = set(files(client, found.info.run_id))
     names = {"report.html", "learning_curve.png", "confusion.png", "data.json"}
     names |= {"tables/per label.json", "tables/confusion matrix.json", "tables/errors.json"}
@@ -66,3 +74,19 @@ def test_a_resumed_run_is_one_run_with_scores_tables_figures_and_its_model(
     path = Path(client.download_artifacts(found.info.run_id, "tables/per label.json"))
     table = json.loads(path.read_text())
     assert [row[0] for row in table["data"]] == ["neg", "pos"]
+
+
+def test_a_killed_run_logs_each_step_once(run, overrides, client, monkeypatch):
+    overrides.remove("logger=csv")
+    options = ["logger=mlflow", "trainer.max_epochs=1", "trainer.val_check_interval=3"]
+
+    def kill(callback, trainer, *args):
+        if trainer.global_step == 5:  # two steps after the last checkpoint
+            raise RuntimeError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoint, "on_train_batch_end", kill, raising=False)
+        with pytest.raises(RuntimeError, match="killed"):
+            run(*options)
+    run(*options, f"resume={run.directory('run')}")
+    assert steps_of(client(), "train/loss") == [*range(8)]

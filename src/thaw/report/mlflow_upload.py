@@ -15,7 +15,7 @@ FILES = ("report.html", "data.json", "*.png", "predictions.*", "errors.jsonl", "
 def log_run_to_mlflow(
     logger: "MLFlowLogger", found: Findings, metrics: Mapping[str, float], run_dir: Path
 ) -> None:
-    """Sends scores, tables, figures and report of a run, and with `logger.mlflow.log_model=true`
+    """Sends `metrics`, tables, figures and report of a run, and with `logger.mlflow.log_model=true`
     its model; then ends the run of MLflow."""
     client, run_id = logger.experiment, str(logger.run_id)
     for name, value in found.facts:

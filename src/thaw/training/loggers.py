@@ -5,7 +5,7 @@ import logging
 import netrc
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -90,6 +90,18 @@ class MLFlow(MLFlowLogger):
         uri = os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
         run_id = self.kept_id.read_text(encoding="utf-8") if self.resumed else None
         super().__init__(**{"tracking_uri": uri, "run_id": run_id} | options)
+        self.last_steps: dict[str, int] | None = None
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Logs what the run has not logged before it was resumed: MLflow would keep both."""
+        if self.resumed and self.last_steps is None:
+            run, of = self.experiment.get_run(self.run_id), self.experiment.get_metric_history
+            points = {name: of(self.run_id, name) for name in run.data.metrics}
+            self.last_steps = {name: max(p.step for p in points[name]) for name in points}
+        last = self.last_steps or {}
+        new = {k: v for k, v in metrics.items() if step is None or step > last.get(k, -1)}
+        super().log_metrics(new, step)
 
     @rank_zero_only
     def log_hyperparams(self, params: Any) -> None:
