@@ -54,6 +54,6 @@ def test_a_resumed_run_is_one_experiment_with_scores_figures_and_the_report(
     assert f1 == pytest.approx(metrics_of(directory)["test/f1"])
     kinds = {m["type"] for m in before}
     assert "standard_output" not in kinds
-    files = {m["payload"].get("file_name") for m in after if "file_name" in m["payload"]}
-    assert {"report.html", "confusion.png", "data.json"} <= files
+    uploads = [m["payload"]["additional_params"] for m in after if m["type"] == "file_upload"]
+    assert {"report.html", "confusion.png", "data.json"} <= {u["fileName"] for u in uploads}
     assert "0.003" in json.dumps([m for m in before if m["type"] == "parameter_msg"])

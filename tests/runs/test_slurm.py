@@ -139,12 +139,39 @@ def is_requeued_and_goes_on(slurm, options, tmp_path, **env):
     assert again.returncode == 0, again.stdout + again.stderr
     assert "going on after step 5, from last.ckpt" in again.stdout
     assert slurm.read_text() == "requeue 417\n"
-    whole = batch_script(clone, *options[:-3], "hydra.run.dir=whole", **env)
+    unbroken = [word for word in options if "callbacks.signal" not in word]
+    whole = batch_script(clone, *unbroken, "hydra.run.dir=whole", **env)
     assert whole.returncode == 0, whole.stdout + whole.stderr
     on = clone / "outputs" / "slurm-417"
     assert (result(on), curve(on)) == (result(clone / "whole"), curve(clone / "whole"))
 
 
+def test_the_batch_script_trains_in_a_directory_of_its_job_until_that_holds_a_run(slurm, tmp_path):
+    (slurm.parent / "bin" / "srun").write_text('#!/bin/sh\necho "$@"\n')
+    started = (
+        "python train.py trainer=ddp hydra.run.dir={} trainer.devices=1 trainer.num_nodes=1 {}"
+    )
+    (clone := tmp_path / "clone").mkdir()
+
+    def words(*typed, **env):
+        done = batch_script(clone, *typed, **env)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    assert words("seed=1") == started.format("outputs/slurm-417", "seed=1")
+    array = {"SLURM_ARRAY_JOB_ID": "410", "SLURM_ARRAY_TASK_ID": "7"}
+    assert words("seed=1", **array) == started.format("outputs/slurm-410_7", "seed=1")
+    for own in ("outputs/slurm-417", "runs/a"):
+        (clone / own).mkdir(parents=True)
+        (clone / own / "versions.json").touch()
+    again = started.format("outputs/slurm-417", "seed=1 resume=outputs/slurm-417")
+    assert words("seed=1") == again
+    own = "hydra.run.dir=runs/a"
+    assert words(own) == started.format("runs/a", f"{own} resume=runs/a")
+    assert words("resume=runs/a") == started.format("runs/a", "resume=runs/a resume=runs/a")
+
+
+@pytest.mark.slow
 def test_the_batch_script_goes_on_with_its_run_when_it_is_requeued(overrides, slurm, tmp_path):
     is_requeued_and_goes_on(slurm, [*overrides, *OPTIONS, *SIGNAL], tmp_path)
 
