@@ -9,7 +9,7 @@ from lightning.pytorch.loggers import CometLogger
 
 from thaw.storage.files import write_atomic
 
-# Said at every start, of what is off.
+# A warning at every start, about automatic logging, which is off here.
 LATE = "import comet_ml before"
 logging.getLogger("comet_ml.experiment").addFilter(lambda record: LATE not in str(record.msg))
 OFF = ("log_code", "log_git_metadata", "log_git_patch", "log_env_details", "auto_param_logging")

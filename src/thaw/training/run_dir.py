@@ -87,7 +87,7 @@ def open_run(cfg: Any) -> Iterator[Run]:
         if writes:  # the other processes start when it has begun
             require_free(directory, resumed)
         path, rows = resume_from(cfg, directory, writes) if resumed else (None, None)
-        saved = saved_at(directory)
+        saved = saved_at(directory) if writes else {}
         try:
             with exit_on_signals(), kept_warnings() as warnings:
                 yield Run(directory, redacted(plain(cfg)), writes, path, rows, warnings)

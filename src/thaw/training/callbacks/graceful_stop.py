@@ -33,9 +33,11 @@ def set_handlers(handler: Callable[[int, Any], None]) -> Handlers:
     process = os.getpid()
 
     def handle(number: int, frame: Any) -> None:
-        # SLURM signals all processes of a job; a worker ends with the process that started it.
         if os.getpid() == process:
             handler(number, frame)
+        elif number == signal.SIGTERM:  # by which the process that forked this one ends it
+            raise SystemExit(128 + number)
+        # SLURM and a terminal signal workers too, which serve until their process has stopped.
 
     return {number: signal.signal(number, handle) for number in numbers}
 
