@@ -181,8 +181,8 @@ def start(words: Sequence[str]) -> Path:
         way = f"go on with thaw.fit(resume={str(place[0])!r}) and the same data" if place else ""
         if stop.code == 130:
             raise KeyboardInterrupt(way) from stop
-        names = {128 + number: number.name for number in (signal.SIGTERM, signal.SIGUSR1)}
-        why = names.get(stop.code, f"exit code {stop.code}")
+        names = {str(128 + n): n.name for n in (signal.SIGTERM, signal.SIGUSR1)}
+        why = names.get(str(stop.code), f"exit code {stop.code}")
         raise ThawError(f"the run was ended by {why}; {way or 'it had not begun'}.") from stop
     return place[0]
 
