@@ -63,7 +63,7 @@ def fetch_wheels(wheels: Mapping[str, str], member: str, cache: Path | None = No
 
 def without_cache(text: str) -> str:
     """Returns a text in which the cache's part of paths is left out; the log says it once."""
-    return re.sub(r"\S*/wheels/[^/\s]+-[0-9a-f]{16}/", "", text)
+    return re.sub(r"[^\s'\"(]*/wheels/[^/\s]+-[0-9a-f]{16}/", "", text)
 
 
 def only_child(directory: Path) -> Path:
