@@ -4,6 +4,7 @@ import csv
 import logging
 import netrc
 import os
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -100,7 +101,9 @@ class MLFlow(MLFlowLogger):
             points = {name: of(self.run_id, name) for name in run.data.metrics}
             self.last_steps = {name: max(p.step for p in points[name]) for name in points}
         last = self.last_steps or {}
-        new = {k: v for k, v in metrics.items() if step is None or step > last.get(k, -1)}
+        # As MLflow names them; Lightning does so later.
+        named = {re.sub(r"[^\w/. -]+", "", name): value for name, value in metrics.items()}
+        new = {k: v for k, v in named.items() if step is None or step > last.get(k, -1)}
         super().log_metrics(new, step)
 
     @rank_zero_only
