@@ -97,12 +97,12 @@ class MLFlow(MLFlowLogger):
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Logs what the run has not logged before it was resumed: MLflow would keep both."""
         if self.resumed and self.last_steps is None:
-            run, of = self.experiment.get_run(self.run_id), self.experiment.get_metric_history
-            points = {name: of(self.run_id, name) for name in run.data.metrics}
-            self.last_steps = {name: max(p.step for p in points[name]) for name in points}
+            names = self.experiment.get_run(self.run_id).data.metrics
+            points = {n: self.experiment.get_metric_history(self.run_id, n) for n in names}
+            self.last_steps = {n: max(p.step for p in points[n]) for n in names}
         last = self.last_steps or {}
-        # As MLflow names them; Lightning does so later.
-        named = {re.sub(r"[^\w/. -]+", "", name): value for name, value in metrics.items()}
+        # As Lightning names them for MLflow.
+        named = {re.sub("[^a-zA-Z0-9_/. -]+", "", name): v for name, v in metrics.items()}
         new = {k: v for k, v in named.items() if step is None or step > last.get(k, -1)}
         super().log_metrics(new, step)
 
