@@ -95,15 +95,14 @@ class MLFlow(MLFlowLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Logs what the run has not logged before it was resumed: MLflow would keep both."""
-        if self.resumed and self.last_steps is None:
-            names = self.experiment.get_run(self.run_id).data.metrics
+        """Logs what the run had not logged, under Lightning's names, before it was resumed: MLflow
+        would keep both."""
+        if self.last_steps is None:
+            names = self.experiment.get_run(self.run_id).data.metrics if self.resumed else ()
             points = {n: self.experiment.get_metric_history(self.run_id, n) for n in names}
             self.last_steps = {n: max(p.step for p in points[n]) for n in names}
-        last = self.last_steps or {}
-        # As Lightning names them for MLflow.
         named = {re.sub("[^a-zA-Z0-9_/. -]+", "", name): v for name, v in metrics.items()}
-        new = {k: v for k, v in named.items() if step is None or step > last.get(k, -1)}
+        new = {k: v for k, v in named.items() if step is None or step > self.last_steps.get(k, -1)}
         super().log_metrics(new, step)
 
     @rank_zero_only
