@@ -18,8 +18,7 @@ from thaw.encoder.freeze import FreezeStrategy
 from thaw.encoder.sharding import load_whole
 from thaw.errors import ThawError
 from thaw.evaluate import run_test
-from thaw.report.comet_upload import log_run_to_comet
-from thaw.report.mlflow_upload import log_run_to_mlflow
+from thaw.report.tracker_upload import log_run_to_comet, log_run_to_mlflow
 from thaw.report.wandb_upload import log_run_to_wandb
 from thaw.storage.checkpoints import fetch_model
 from thaw.training.callbacks.nonfinite_guard import NonFiniteGuard

@@ -1,4 +1,4 @@
-"""Logs to MLflow, at the end of a run, what report.html shows."""
+"""Logs to MLflow and Comet, at the end of a run, what report.html shows."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from thaw.report.sections import Findings, Image, cell_text
 
 if TYPE_CHECKING:
-    from lightning.pytorch.loggers import MLFlowLogger
+    from lightning.pytorch.loggers import CometLogger, MLFlowLogger
 
 FILES = ("report.html", "data.json", "*.png", "predictions.*", "errors.jsonl", "probes.json")
 
@@ -36,3 +36,12 @@ def log_run_to_mlflow(
     if getattr(logger, "log_exported_model", False):
         client.log_artifacts(run_id, str(run_dir / "model"), "model")
     logger.finalize("success")
+
+
+def log_run_to_comet(logger: "CometLogger", metrics: Mapping[str, float], run_dir: Path) -> None:
+    """Sends `metrics`, figures, predictions and report of a run, and ends the experiment."""
+    logger.log_metrics(dict(metrics), step=int(metrics.get("steps", 0)))
+    for pattern in FILES:
+        for path in sorted(run_dir.glob(pattern)):
+            logger.experiment.log_asset(str(path), file_name=path.name)
+    logger.experiment.end()
