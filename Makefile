@@ -31,12 +31,12 @@ lint: $(VENV)/.installed-test
 # A stamp a state: the second call installs nothing.
 $(VENV)/.installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable .
+	$(BIN)/python -m pip install --disable-pip-version-check --editable .
 	touch $@
 
 $(VENV)/.installed-test: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	$(BIN)/python -m pip install --disable-pip-version-check --editable '.[test]'
 	touch $@ $(VENV)/.installed
 
 clean:

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -176,7 +177,8 @@ def start(words: Sequence[str]) -> Path:
         way = f"go on with thaw.fit(resume={str(place[0])!r}) and the same data" if place else ""
         if stop.code == 130:
             raise KeyboardInterrupt(way) from stop
-        why = "SIGTERM" if stop.code == 143 else f"exit code {stop.code}"
+        names = {str(128 + n): n.name for n in (signal.SIGTERM, signal.SIGUSR1)}
+        why = names.get(str(stop.code), f"exit code {stop.code}")
         raise ThawError(f"the run was ended by {why}; {way or 'it had not begun'}.") from stop
     return place[0]
 

@@ -1,14 +1,14 @@
 """A run: config -> directory -> data -> task -> trainer -> fit -> test -> results."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from lightning.pytorch.loggers import MLFlowLogger, WandbLogger
+from lightning.pytorch.loggers import CometLogger, MLFlowLogger, WandbLogger
 from omegaconf import DictConfig
 
 from thaw.cli.check import checked, find_on_hub, plain
@@ -18,7 +18,7 @@ from thaw.encoder.freeze import FreezeStrategy
 from thaw.encoder.sharding import load_whole
 from thaw.errors import ThawError
 from thaw.evaluate import run_test
-from thaw.report.mlflow_upload import log_run_to_mlflow
+from thaw.report.tracker_upload import log_run_to_comet, log_run_to_mlflow
 from thaw.storage.checkpoints import fetch_model
 from thaw.training.callbacks.nonfinite_guard import NonFiniteGuard
 from thaw.training.callbacks.throughput import peak_memory_mib, restart_peak
@@ -187,18 +187,28 @@ def fit_metrics(trainer: Trainer, task: Any) -> dict[str, float]:
 def write_results(
     run: Run, trainer: Trainer, task: Any, data: Any, best: dict[str, float], test: Any
 ) -> dict[str, float]:
-    """Writes the run directory, and the same to W&B and MLflow; in the first process only. Returns
-    all metrics, in other processes those that they know."""
+    """Writes the run directory, and the same to W&B, MLflow and Comet; in the first process only.
+    Returns all metrics, in other processes those that they know."""
     if not run.writes:
         return best
     from thaw.report.run import write_run  # figures: not in memory while training
 
     metrics, findings = write_run(run, task, data, best, test)
+    rest = not_yet_logged(metrics, trainer.logged_metrics)
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger):
             from thaw.report.wandb_upload import log_run_to_wandb
 
             log_run_to_wandb(logger, findings, metrics, run.dir)
         elif isinstance(logger, MLFlowLogger):
-            log_run_to_mlflow(logger, findings, metrics, run.dir)
+            log_run_to_mlflow(logger, findings, rest, run.dir)
+        elif isinstance(logger, CometLogger):
+            log_run_to_comet(logger, rest, run.dir)
     return metrics
+
+
+def not_yet_logged(metrics: dict[str, float], logged: Mapping[str, Any]) -> dict[str, float]:
+    """Returns the metrics of a run that its test did not log; those of the validation, which have
+    a curve of their own, as `best/val/...`."""
+    named = {f"best/{k}" if k.startswith("val/") else k: v for k, v in metrics.items()}
+    return {name: value for name, value in named.items() if name not in logged}

@@ -128,3 +128,10 @@ def test_what_hydra_prints_has_no_secret(word):
     done = python("train.py", word, *TYPED, modules=FOR_CHECKS)
     assert "hf_token: " in done.stdout
     assert SECRET not in done.stdout + done.stderr
+
+
+def test_a_log_names_files_of_the_cache_without_its_long_paths():
+    path = "/root/.cache/thaw/wheels/reviews.csv.bz2-c5e1003ce78392b2/reviews.csv.bz2"
+    record = logging.makeLogRecord({"msg": "%s: csv, 9 rows; %s", "args": (path, "/wheels/a.csv")})
+    text = Formatter("%(message)s").format(record)
+    assert text == "reviews.csv.bz2: csv, 9 rows; /wheels/a.csv"

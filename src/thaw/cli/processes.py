@@ -8,6 +8,7 @@ Torch is imported only under torchrun and when a run of several processes ends.
 
 import os
 import secrets
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -36,6 +37,29 @@ def launch(environ: Mapping[str, str] = os.environ) -> Launch | None:
     if "SLURM_PROCID" in environ and int(environ.get("SLURM_NTASKS", "1")) > 1:
         return Launch("srun", int(environ["SLURM_PROCID"]), int(environ["SLURM_NTASKS"]))
     return None
+
+
+def slurm_job(environ: Mapping[str, str] = os.environ) -> str | None:
+    """Returns the id of SLURM's batch job that this process is of, by which `scontrol` knows it;
+    None: there is none, or an interactive one.
+
+    Args:
+        environ: environment variables.
+    """
+    if environ.get("SLURM_JOB_NAME") in ("bash", "interactive"):
+        return None
+    if "SLURM_ARRAY_JOB_ID" in environ:
+        return f"{environ['SLURM_ARRAY_JOB_ID']}_{environ['SLURM_ARRAY_TASK_ID']}"
+    return environ.get("SLURM_JOB_ID")
+
+
+def requeue(job: str) -> str | None:
+    """Requeues a job of SLURM, and returns why it was not requeued, None if it was."""
+    try:
+        done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True)
+    except OSError as error:
+        return f"scontrol cannot be run: {error.strerror}"
+    return (done.stderr.strip() or f"exit code {done.returncode}") if done.returncode else None
 
 
 def stamp() -> str:

@@ -24,6 +24,7 @@ from yaml import YAMLError
 from thaw.cli.overrides import key_of, split_override
 from thaw.errors import ThawError
 from thaw.storage.files import atomic
+from thaw.storage.wheels import without_cache
 
 log = logging.getLogger(__name__)
 
@@ -96,10 +97,10 @@ def redacted_text(text: str) -> str:
 
 
 class Formatter(logging.Formatter):
-    """Formats lines of a log, and tracebacks, without secrets."""
+    """Formats lines of a log, and tracebacks, without secrets and long paths of the cache."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return redacted_text(super().format(record))
+        return redacted_text(without_cache(super().format(record)))
 
 
 @contextmanager

@@ -7,6 +7,7 @@ imported or executed.
 import errno
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -20,6 +21,8 @@ from pathlib import Path, PurePosixPath
 
 from thaw.errors import ThawError
 from thaw.storage.cache import DiskCache, cache_dir, disk_errors
+
+log = logging.getLogger(__name__)
 
 LIMIT_GIB = 20  # of an archive's content; the largest model thaw names has 0.5
 RATIO = 200  # of content to archive: weights and texts compress 10 times at most
@@ -45,11 +48,22 @@ def fetch_wheels(wheels: Mapping[str, str], member: str, cache: Path | None = No
     key = hashlib.sha256(json.dumps([sorted(wheels.items()), member]).encode()).hexdigest()[:16]
     root = (cache or cache_dir()) / "wheels"
     with disk_errors(root, "THAW_CACHE"):
-        return DiskCache(root).get(
+        found = DiskCache(root).get(
             f"{PurePosixPath(member).name}-{key}",
             make=lambda directory: download_and_unpack(wheels, member, directory),
             read=only_child,
         )
+    first, *others = wheels
+    more = f" and {len(others)} more" if others else ""
+    home, place = os.path.expanduser("~"), str(root)
+    place = f"~{place.removeprefix(home)}" if place.startswith(f"{home}/") else place
+    log.info("%s is from the package %s%s, in %s", found.name, first, more, place)
+    return found
+
+
+def without_cache(text: str) -> str:
+    """Returns a text in which the cache's part of paths is left out; the log says it once."""
+    return re.sub(r"[^\s'\"(]*/wheels/[^/\s]+-[0-9a-f]{16}/", "", text)
 
 
 def only_child(directory: Path) -> Path:
@@ -70,6 +84,7 @@ def download(wheel: str, sha256: str, scratch: Path) -> Path:
     """Fetches a wheel with pip and checks its hash."""
     if not re.fullmatch(r"\w[\w.-]*==\w[\w.!+-]*", wheel):
         raise ThawError(f"wheels: got {wheel!r}, expected name==version with its SHA-256.")
+    log.info("downloading %s from the package index", wheel)
     target = scratch / wheel
     options = ("--quiet", "--no-deps", "--no-input", "--only-binary=:all:", "--dest", str(target))
     command = [sys.executable, "-m", "pip", "download", *options, wheel]

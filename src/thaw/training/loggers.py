@@ -4,8 +4,9 @@ import csv
 import logging
 import netrc
 import os
+import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -90,6 +91,19 @@ class MLFlow(MLFlowLogger):
         uri = os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
         run_id = self.kept_id.read_text(encoding="utf-8") if self.resumed else None
         super().__init__(**{"tracking_uri": uri, "run_id": run_id} | options)
+        self.last_steps: dict[str, int] | None = None
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Logs what the run had not logged, under Lightning's names, before it was resumed: MLflow
+        would keep both."""
+        if self.last_steps is None:
+            names = self.experiment.get_run(self.run_id).data.metrics if self.resumed else ()
+            points = {n: self.experiment.get_metric_history(self.run_id, n) for n in names}
+            self.last_steps = {n: max(p.step for p in points[n]) for n in names}
+        named = {re.sub("[^a-zA-Z0-9_/. -]+", "", name): v for name, v in metrics.items()}
+        new = {k: v for k, v in named.items() if step is None or step > self.last_steps.get(k, -1)}
+        super().log_metrics(new, step)
 
     @rank_zero_only
     def log_hyperparams(self, params: Any) -> None:

@@ -2,8 +2,10 @@
 
 import json
 import logging
+import os
 import platform
 import shlex
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from thaw import __version__
 from thaw.cli.check import plain
 from thaw.cli.kept_config import keep_config, kept_config
+from thaw.cli.processes import requeue, slurm_job
 from thaw.cli.secrets import redacted
 from thaw.errors import ThawError
 from thaw.storage.files import write_atomic
@@ -68,7 +71,8 @@ def kept_warnings() -> Iterator[list[logging.LogRecord]]:
 def open_run(cfg: Any) -> Iterator[Run]:
     """Opens the directory of a run, new or resumed, and keeps other processes out of it.
 
-    Within, SIGTERM and Ctrl-C end the run, and the log says what to type to resume it.
+    Within, SIGTERM and Ctrl-C end the run, and the log says what to type to resume it; SIGUSR1 in a
+    job of SLURM ends the run and requeues the job.
 
     Raises:
         ThawError: another process or another run is there, or it cannot be written.
@@ -83,6 +87,7 @@ def open_run(cfg: Any) -> Iterator[Run]:
         if writes:  # the other processes start when it has begun
             require_free(directory, resumed)
         path, rows = resume_from(cfg, directory, writes) if resumed else (None, None)
+        saved = saved_at(directory) if writes else {}
         try:
             with exit_on_signals(), kept_warnings() as warnings:
                 yield Run(directory, redacted(plain(cfg)), writes, path, rows, warnings)
@@ -90,10 +95,41 @@ def open_run(cfg: Any) -> Iterator[Run]:
             if writes and not resumed:
                 release(directory)
             raise
-        except SystemExit:
-            if writes:
+        except SystemExit as stop:
+            job = slurm_job() if stop.code == 128 + signal.SIGUSR1 else None
+            if writes and job:
+                requeue_run(job, directory, resumed, saved)
+            elif writes:
                 log.warning("To go on:\n  %s", resume_command(directory))
             raise
+
+
+def saved_at(directory: Path) -> dict[str, int]:
+    """Returns the times, in nanoseconds, at which the checkpoints of a run were written."""
+    return {p.name: p.stat().st_mtime_ns for p in (directory / "checkpoints").glob("*.ckpt")}
+
+
+def requeue_run(job: str, directory: Path, resumed: bool, saved: Mapping[str, int]) -> None:
+    """Requeues the job of SLURM that a run belongs to, unless it would train the same again; says
+    so, and if it fails what to type.
+
+    Args:
+        job: id of the job.
+        directory: directory of the run.
+        resumed: whether this job went on with a run.
+        saved: `saved_at` when this job began.
+    """
+    if not resumed and "SLURM_RESTART_COUNT" in os.environ:
+        why = "it was before, and then began a new run; docs/slurm.sh shows a command that goes on"
+    elif saved_at(directory) == saved:
+        why = "it saved no checkpoint, and would get as far again; `sbatch --time` gives it more"
+    else:
+        log.warning("requeueing job %s; its command goes on with %s", job, directory)
+        why = requeue(job) or ""
+    if why:
+        log.error(
+            "job %s is not requeued: %s\nTo go on:\n  %s", job, why, resume_command(directory)
+        )
 
 
 @contextmanager

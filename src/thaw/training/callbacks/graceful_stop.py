@@ -1,7 +1,8 @@
-"""Saves a checkpoint and ends a run on SIGTERM and Ctrl-C, with the exit code that a shell expects.
+"""Saves a checkpoint and ends a run on SIGTERM, Ctrl-C and SLURM's SIGUSR1, with the exit code that
+a shell expects.
 
 Lightning's own handlers are not used: they exit with code 0 or 1, save nothing (lightning#21623),
-and may hang with several processes (#20806).
+and may hang with several processes (#20806). That of SIGUSR1 saves within a step, in one process.
 """
 
 import logging
@@ -13,21 +14,32 @@ from contextlib import contextmanager
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 
+from thaw.cli.processes import slurm_job
 from thaw.training.callbacks.resumable_checkpoint import Checkpoint, between_steps
 
 log = logging.getLogger(__name__)
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
 Handlers = dict[signal.Signals, Any]
 
 
 def set_handlers(handler: Callable[[int, Any], None]) -> Handlers:
-    """Makes a function handle `SIGNALS`, and returns the previous handlers; only in the main
-    thread, as Python demands."""
+    """Makes a function handle SIGTERM and SIGINT, and SIGUSR1 in a job of SLURM, and returns the
+    previous handlers; only in the main thread, as Python demands."""
     if threading.current_thread() is not threading.main_thread():
         return {}
-    return {number: signal.signal(number, handler) for number in SIGNALS}
+    numbers = [signal.SIGTERM, signal.SIGINT, *([signal.SIGUSR1] if slurm_job() else [])]
+    process = os.getpid()
+
+    def handle(number: int, frame: Any) -> None:
+        if os.getpid() == process:
+            handler(number, frame)
+        elif number == signal.SIGTERM:  # by which the process that forked this one ends it
+            raise SystemExit(128 + number)
+        # SLURM and a terminal signal workers too, which serve until their process has stopped.
+
+    return {number: signal.signal(number, handle) for number in numbers}
 
 
 def restore(handlers: Handlers) -> None:
@@ -118,7 +130,10 @@ class GracefulStop(pl.Callback):
             trainer: the Trainer that trains.
             moment: moment of `Checkpoint.save`; None: all is saved.
         """
-        if not trainer.strategy.reduce_boolean_decision(bool(self.asked), all=False):
+        asked = torch.tensor(self.asked, device=trainer.strategy.root_device)
+        # The same code in all processes, whichever the signal came to.
+        number = int(trainer.strategy.reduce(asked, reduce_op="max"))
+        if not number:
             return
         callbacks = trainer.callbacks  # type: ignore[attr-defined]
         checkpoint = next((c for c in callbacks if isinstance(c, Checkpoint)), None)
@@ -127,7 +142,7 @@ class GracefulStop(pl.Callback):
             checkpoint.save(trainer, moment)
         if trainer.is_global_zero:
             log.warning("stopped after step %d", trainer.global_step)
-        raise SystemExit(128 + (self.asked or signal.SIGTERM))
+        raise SystemExit(128 + number)
 
 
 def kill_child_processes(trainer: pl.Trainer) -> None:

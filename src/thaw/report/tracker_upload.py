@@ -1,10 +1,10 @@
-"""Logs to MLflow, at the end of a run, what report.html shows."""
+"""Logs to MLflow and Comet, at the end of a run, what report.html shows."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.loggers import MLFlowLogger
+from lightning.pytorch.loggers import CometLogger, MLFlowLogger
 
 from thaw.report.sections import Findings, Image, cell_text
 
@@ -14,7 +14,7 @@ FILES = ("report.html", "data.json", "*.png", "predictions.*", "errors.jsonl", "
 def log_run_to_mlflow(
     logger: MLFlowLogger, found: Findings, metrics: Mapping[str, float], run_dir: Path
 ) -> None:
-    """Sends scores, tables, figures and report of a run, and with `logger.mlflow.log_model=true`
+    """Sends `metrics`, tables, figures and report of a run, and with `logger.mlflow.log_model=true`
     its model; then ends the run of MLflow."""
     client, run_id = logger.experiment, str(logger.run_id)
     for name, value in found.facts:
@@ -35,3 +35,12 @@ def log_run_to_mlflow(
     if getattr(logger, "log_exported_model", False):
         client.log_artifacts(run_id, str(run_dir / "model"), "model")
     logger.finalize("success")
+
+
+def log_run_to_comet(logger: CometLogger, metrics: Mapping[str, float], run_dir: Path) -> None:
+    """Sends `metrics`, figures, predictions and report of a run, and ends the experiment."""
+    logger.log_metrics(dict(metrics), step=int(metrics.get("steps", 0)))
+    for pattern in FILES:
+        for path in sorted(run_dir.glob(pattern)):
+            logger.experiment.log_asset(str(path), file_name=path.name)
+    logger.experiment.end()
