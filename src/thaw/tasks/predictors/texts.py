@@ -5,16 +5,18 @@ Shapes: B batch, T tokens, W windows, C numbers a text.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification
 
 from thaw.data.encode.long_texts import text_windows
 from thaw.data.read.row_values import as_text, input_lacks
 from thaw.encoder.first_token import first_token_only
-from thaw.tasks.predictors.base import Predictor
+from thaw.encoder.load import load
+from thaw.tasks.predictors.base import Logits, Predictor
 
 OWN = ("label", "prediction", "windows")  # columns of predictions.parquet
 
@@ -37,6 +39,12 @@ class TextPredictor(Predictor):
     def prepare(self) -> None:
         """Prepares the model for `logits`."""
         first_token_only(self.model)
+
+    @classmethod
+    def graph(cls, model: Path, attention: str | None) -> nn.Module:
+        loaded = load(cls.auto_class, model, attn_implementation=attention)
+        first_token_only(loaded)
+        return Logits(loaded)
 
     def columns(self, row: Mapping[str, Any], asked: Sequence[str]) -> list[str]:
         text = self.data["text"]
