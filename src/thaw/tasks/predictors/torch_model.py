@@ -82,7 +82,7 @@ class TorchModel:
         ThawError: there is no such accelerator, or the model cannot be loaded.
     """
 
-    def __init__(self, load: Callable[[], nn.Module], accelerator: str, precision: str) -> None:
+    def __init__(self, load: Callable[[], Any], accelerator: str, precision: str) -> None:
         self.device = torch_device(accelerator)
         self.precision = precision
         if precision == "auto":
