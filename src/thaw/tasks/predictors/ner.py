@@ -94,9 +94,8 @@ class TokenPredictor(Predictor):
             else []
         )
         flat = [(i, piece) for i, mine in zip(there, pieces, strict=True) for piece in mine]
-        flat.sort(key=lambda pair: len(pair[1]["input_ids"]))
-        for begin in range(0, len(flat), self.batch_size):
-            part = flat[begin : begin + self.batch_size]
+        for rows in self.batches([len(piece["input_ids"]) for _, piece in flat]):
+            part = [flat[i] for i in rows]
             word = [firsts(piece.pop("word_ids")) for _, piece in part]
             columns = {key: [piece[key] for _, piece in part] for key in part[0][1]}
             found = softmax(self.model(self.tokenizer.pad(columns, return_tensors="np")))

@@ -100,10 +100,9 @@ class TextPredictor(Predictor):
         self, encoded: Mapping[str, list], compute: Callable[[Any], np.ndarray]
     ) -> list[list[float]]:
         """Returns what is computed of tokens, in batches of similar length."""
-        order = sorted(range(len(encoded["input_ids"])), key=lambda i: len(encoded["input_ids"][i]))
-        out: list[list[float]] = [[]] * len(order)
-        for begin in range(0, len(order), self.batch_size):
-            rows = order[begin : begin + self.batch_size]
+        lengths = [len(tokens) for tokens in encoded["input_ids"]]
+        out: list[list[float]] = [[]] * len(lengths)
+        for rows in self.batches(lengths):
             batch = self.tokenizer.pad(
                 {k: [v[i] for i in rows] for k, v in encoded.items()}, return_tensors="np"
             )

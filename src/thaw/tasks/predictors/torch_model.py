@@ -4,9 +4,10 @@ Shapes: B batch, T tokens, C labels, D width of an embedding.
 """
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -75,12 +76,15 @@ class TorchModel:
             in silicon.
 
     Attributes:
+        batch_tokens: most padded tokens of a batch.
         precision: precision that is computed in.
         config: options of the model.
 
     Raises:
         ThawError: there is no such accelerator, or the model cannot be loaded.
     """
+
+    batch_tokens: ClassVar[float] = math.inf
 
     def __init__(self, load: Callable[[], Any], accelerator: str, precision: str) -> None:
         self.device = torch_device(accelerator)
