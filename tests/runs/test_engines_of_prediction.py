@@ -88,6 +88,12 @@ def test_the_exports_answer_as_torch_does(trained, exported, tmp_path):
     assert "int8" in repr(int8)
 
 
+def test_an_exports_batches_are_bounded_in_texts_and_in_padded_tokens(exported):
+    predictor = thaw.load(exported.directory, engine="onnx", batch_size=3).predictor
+    found = list(predictor.batches([600, 500, 400, 10, 11, 12, 13, 2000]))
+    assert found == [[3, 4, 5], [6, 2], [1], [0], [7]]
+
+
 def test_a_loss_above_the_tolerance_is_an_error_and_nothing_stays(exported_again):
     run, arguments = exported_again
     with pytest.raises(thaw.ThawError, match=r"F1 falls by .* expected -101 at most"):
