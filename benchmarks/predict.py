@@ -13,9 +13,9 @@ says. Without --task, onnx and int8 need `python -m thaw.export run=<run> quanti
 
 Prints texts per second, the ratio to the best of the pipelines, F1 (entities: of spans in the
 text), its points above or below 32-true (to stay within 0.1 in bfloat16 and 0.3 with int8), and the
-growth of the process's memory over the second half of the texts. Then, unless --no-start, the CPU seconds from the start of
-a process to the prediction of one text, beside those of importing torch and transformers; and the
-largest memory of predictions of each number of texts of --memory.
+growth of the process's memory over the second half of the texts. Then, unless --no-start, the CPU
+seconds from the start of a process to the prediction of one text, beside those of importing torch
+and transformers; and the largest memory of predictions of each number of texts of --memory.
 """
 
 import argparse

@@ -14,7 +14,8 @@ from thaw.cli.finished_run import Finished, finished, require_same
 from thaw.data.python_tables import is_table, table_rows, text_rows
 from thaw.data.read.surrogates import replace_surrogates
 from thaw.errors import ThawError
-from thaw.tasks.predictors.base import Predictor, predictor_class
+from thaw.tasks.predictors.base import Predictor
+from thaw.tasks.predictors.by_task import predictor_class
 from thaw.training.libraries import in_notebook
 
 log = logging.getLogger(__name__)

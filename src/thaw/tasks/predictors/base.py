@@ -6,7 +6,6 @@ predictor imports them but in what only `engine=torch` calls.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -27,29 +26,6 @@ if TYPE_CHECKING:
 Row = TypeVar("Row")
 PRECISIONS = ("auto", "32-true", "bf16-true")
 CHUNK = 32  # batches of a prediction that are sorted by length together
-
-# By task, so that a prediction does not load what only training needs, such as Lightning.
-CLASSES = {
-    "thaw.tasks.sequence.SequenceClassification": "sequence.SequencePredictor",
-    "thaw.tasks.regression.Regression": "regression.RegressionPredictor",
-    "thaw.tasks.ner.TokenClassification": "ner.TokenPredictor",
-    "thaw.tasks.mlm.MaskedLanguageModel": "mlm.MaskedPredictor",
-    "thaw.tasks.setfit.SetFit": "setfit.SetFitPredictor",
-}
-
-
-def predictor_class(task: str) -> type["Predictor"]:
-    """Returns the class that predicts with the export of a task.
-
-    Args:
-        task: path of the task's class; one that is not thaw's is imported.
-    """
-    if task in CLASSES:
-        module, _, name = CLASSES[task].rpartition(".")
-        return getattr(import_module(f"thaw.tasks.predictors.{module}"), name)
-    from hydra.utils import get_class
-
-    return get_class(task).predictor  # type: ignore[attr-defined]
 
 
 def read_tokenizer(model: Path, engine: str) -> Any:
