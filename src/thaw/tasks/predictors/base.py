@@ -63,8 +63,7 @@ class Predictor:
         model: exported directory.
         batch_size: largest number of texts in a forward pass.
         accelerator: hardware that computes: auto, cpu, gpu, cuda or mps.
-        data: options of the run's data, such as max_tokens; without it, the model's
-            limit counts.
+        data: options of the run's data, such as max_tokens; without it, the model's limit counts.
         stream: whether each row is answered before the next one is read, without waiting for others
             of its length.
         others: predictors of the same labels, whose probabilities are averaged with this one's.
@@ -231,8 +230,8 @@ class Predictor:
         from thaw.encoder.load import load
         from thaw.tasks.predictors.torch_model import Logits
 
-        made = getattr(transformers, cls.auto_class)
-        return Logits(load(made, model, attn_implementation=attention))
+        auto_class = getattr(transformers, cls.auto_class)
+        return Logits(load(auto_class, model, attn_implementation=attention))
 
     def columns(self, row: Mapping[str, Any], asked: Sequence[str]) -> list[str]:
         """Returns the columns of the input that hold the text.
