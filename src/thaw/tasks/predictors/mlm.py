@@ -14,10 +14,10 @@ class MaskedPredictor(Predictor):
 
     auto_class = "AutoModelForMaskedLM"
 
-    def __init__(self, *args: Any, engine: str = "torch", **options: Any) -> None:
-        if engine != "torch":
+    def __init__(self, *args: Any, **options: Any) -> None:
+        if (engine := options.get("engine", "torch")) != "torch":
             raise ThawError(f"engine={engine}: task=mlm predicts with engine=torch.")
-        super().__init__(*args, engine=engine, **options)
+        super().__init__(*args, **options)
 
     def columns(self, row: Mapping[str, Any], asked: Sequence[str]) -> list[str]:
         [column, *more] = list(asked) or [str(self.data["text"])]
