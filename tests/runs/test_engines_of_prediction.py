@@ -9,7 +9,7 @@ import pytest
 
 import thaw
 from helpers.shared import copy_of
-from helpers.tiny import sentences, tagged_sentences
+from helpers.tiny import save_tiny, sentences, tagged_sentences, tiny_config
 from thaw.export import main as export
 from thaw.predict import main as predict
 
@@ -92,6 +92,12 @@ def test_an_exports_batches_are_bounded_in_texts_and_in_padded_tokens(exported):
     predictor = thaw.load(exported.directory, engine="onnx", batch_size=3).predictor
     found = list(predictor.batches([600, 500, 400, 10, 11, 12, 13, 2000]))
     assert found == [[3, 4, 5], [6, 2], [1], [0], [7]]
+
+
+def test_a_masked_language_model_is_not_asked_for_an_export_that_would_not_help(tmp_path):
+    save_tiny("BertForMaskedLM", tiny_config(), tmp_path / "model")
+    with pytest.raises(thaw.ThawError, match="task=mlm predicts with engine=torch"):
+        thaw.load(tmp_path / "model", engine="onnx")
 
 
 def test_a_loss_above_the_tolerance_is_an_error_and_nothing_stays(exported_again):
