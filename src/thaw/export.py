@@ -40,7 +40,7 @@ def main(argv: list[str]) -> float:
     found = of_run(run, model, given["trust"])
 
     from thaw.encoder.onnx.graph import export_onnx, quantize
-    from thaw.tasks.predictors.base import predictor_class
+    from thaw.tasks.predictors.by_task import predictor_class
     from thaw.training.libraries import silence_libraries
 
     silence_libraries()

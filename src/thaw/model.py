@@ -13,8 +13,9 @@ from thaw.cli.finished_run import Finished, finished, require_same
 from thaw.data.python_tables import is_table, table_rows, text_rows
 from thaw.data.read.surrogates import replace_surrogates
 from thaw.errors import ThawError
-from thaw.tasks.predictors.base import Predictor, predictor_class
-from thaw.training.libraries import in_notebook, silence_libraries
+from thaw.tasks.predictors.base import Predictor
+from thaw.tasks.predictors.by_task import predictor_class
+from thaw.training.libraries import in_notebook
 
 PATIENCE = 2.0  # seconds before a progress bar appears
 Place = str | os.PathLike
@@ -48,7 +49,6 @@ class Model:
     ) -> None:
         if not isinstance(batch_size, int) or batch_size < 1:
             raise ThawError(f"batch_size={batch_size}: expected a whole number from 1.")
-        silence_libraries()
         require_same(found)
         first, *rest = found
         made = predictor_class(first.task)

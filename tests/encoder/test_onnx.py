@@ -12,7 +12,10 @@ import transformers
 import thaw
 from helpers.encoders import CONFIGS
 from helpers.tiny import REPOSITORY, save_tiny, sentences, tiny_config
+from thaw.data.encode.long_texts import text_windows
+from thaw.data.encode.windows import windows
 from thaw.encoder.onnx import graph as onnx
+from thaw.encoder.onnx.tokenizer import ExportedTokenizer
 from thaw.errors import ThawError
 from thaw.export import main as export
 from thaw.predict import main as predict
@@ -146,6 +149,31 @@ def test_without_the_extra_the_message_names_it(classifier, monkeypatch, tmp_pat
 def test_a_wrong_export_command_is_explained(arguments, message):
     with pytest.raises(ThawError, match=message):
         export(arguments)
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_an_export_is_tokenized_as_transformers_does_it(classifier, side, tmp_path):
+    theirs = transformers.AutoTokenizer.from_pretrained(
+        classifier, padding_side=side, truncation_side=side
+    )
+    theirs(["a film"], padding=True, truncation=True, max_length=8)
+    theirs.save_pretrained(tmp_path / "onnx")
+    ours = ExportedTokenizer(tmp_path / "onnx")
+    texts = [text for text, _ in sentences(20)]
+    for columns in ([texts], [texts, texts[::-1]]):
+        found, wanted = (t(*columns, truncation=True, max_length=9) for t in (ours, theirs))
+        assert found == dict(wanted)
+        arrays = ours.pad(found, return_tensors="np")
+        for name, array in theirs.pad(wanted, return_tensors="np").items():
+            np.testing.assert_array_equal(arrays[name], array)
+    assert text_windows(ours, texts, 9, 3) == text_windows(theirs, texts, 9, 3)
+    words = [["\u200b", *text.split()] for text in texts]  # the first becomes no token
+    assert windows(ours, words, 9, 3) == windows(theirs, words, 9, 3)
+    assert ours.model_max_length == theirs.model_max_length
+    path = tmp_path / "onnx" / "tokenizer.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"padding": None}))
+    with pytest.raises(ThawError, match="does not say how texts are cut and padded"):
+        ExportedTokenizer(tmp_path / "onnx")
 
 
 @pytest.mark.slow

@@ -1,17 +1,33 @@
 """Precisions and engines of prediction: faster ones, which must say the same."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 import thaw
 from helpers.shared import copy_of
-from helpers.tiny import sentences, tagged_sentences
+from helpers.tiny import save_tiny, sentences, tagged_sentences, tiny_config
 from thaw.export import main as export
 from thaw.predict import main as predict
 
 TEXTS = [text for text, _ in sentences(40, seed=3)]
+
+
+def without_torch(run, texts, path):
+    """What a process predicts in which torch and transformers cannot be imported."""
+    path.write_text("\n".join(texts))
+    script = (
+        "import sys\n"
+        "sys.modules |= {'torch': None, 'transformers': None}\n"
+        "from thaw.predict import main\n"
+        f"main(['run={run}', 'input={path}', 'engine=onnx'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 @pytest.fixture
@@ -46,14 +62,14 @@ def test_bfloat16_says_what_float32_says(trained):
 def test_auto_is_bfloat16_where_there_are_units(
     trained, monkeypatch, capsys, tmp_path, units, chosen
 ):
-    monkeypatch.setattr("thaw.tasks.predictors.base.bf16_units", lambda device: units)
+    monkeypatch.setattr("thaw.tasks.predictors.torch_model.bf16_units", lambda device: units)
     (tmp_path / "new.txt").write_text("a good film\n")
     words = [f"run={trained}", f"input={tmp_path / 'new.txt'}", "accelerator=cpu", "precision=auto"]
     assert predict(words) == 1
     assert f"precision=auto is {chosen} here" in capsys.readouterr().err
 
 
-def test_the_exports_answer_as_torch_does(trained, exported):
+def test_the_exports_answer_as_torch_does(trained, exported, tmp_path):
     with pytest.raises(thaw.ThawError, match=r"there is no .*model\.onnx. Export it"):
         thaw.load(trained, engine="onnx")
     assert "of the predictions change" in exported.said
@@ -65,9 +81,23 @@ def test_the_exports_answer_as_torch_does(trained, exported):
     torch = thaw.load(trained, accelerator="cpu").predict_proba(TEXTS)
     onnx = thaw.load(trained, engine="onnx").predict_proba(TEXTS)
     assert onnx == pytest.approx(torch, abs=1e-4)
+    alone = without_torch(trained, TEXTS, tmp_path / "new.txt")
+    assert [row["probability/pos"] for row in alone] == pytest.approx(torch[:, 1], abs=1e-4)
     int8 = thaw.load(trained, engine="int8")
     assert int8.predict_proba(TEXTS) == pytest.approx(torch, abs=0.2)
     assert "int8" in repr(int8)
+
+
+def test_an_exports_batches_are_bounded_in_texts_and_in_padded_tokens(exported):
+    predictor = thaw.load(exported.directory, engine="onnx", batch_size=3).predictor
+    found = list(predictor.batches([600, 500, 400, 10, 11, 12, 13, 2000]))
+    assert found == [[3, 4, 5], [6, 2], [1], [0], [7]]
+
+
+def test_a_masked_language_model_is_not_asked_for_an_export_that_would_not_help(tmp_path):
+    save_tiny("BertForMaskedLM", tiny_config(), tmp_path / "model")
+    with pytest.raises(thaw.ThawError, match="task=mlm predicts with engine=torch"):
+        thaw.load(tmp_path / "model", engine="onnx")
 
 
 def test_a_loss_above_the_tolerance_is_an_error_and_nothing_stays(exported_again):
@@ -95,6 +125,10 @@ def test_entities_have_the_engines_too(finished_ner, tmp_path):
         [[(e["start"], e["label"]) for e in t] for t in m.entities(texts)] for m in (torch, onnx)
     ]
     assert spans[0] == spans[1]
+    alone = [row["entities"] for row in without_torch(done, texts, tmp_path / "new.txt")]
+    assert [[(e["start"], e["label"]) for e in found] for found in alone] == spans[0]
+    with pytest.raises(thaw.ThawError, match="accelerator=cuda: engine=onnx computes on the CPU"):
+        thaw.load(done, engine="onnx", accelerator="cuda")
 
 
 @pytest.mark.parametrize(

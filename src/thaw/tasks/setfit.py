@@ -21,7 +21,8 @@ from thaw.report.setfit_dir import complete_setfit
 from thaw.tasks.contrastive import LOSSES, all_pairs, pair_loss, shared_labels
 from thaw.tasks.losses import labels_and_inputs, scale_for_ddp
 from thaw.tasks.optimized_module import Fraction
-from thaw.tasks.predictors.setfit import HEAD, SetFitPredictor
+from thaw.tasks.predictors.setfit import SetFitPredictor
+from thaw.tasks.predictors.torch_model import HEAD
 from thaw.tasks.text_classifier import TextClassifier, load_classifier
 from thaw.training.optim import decayed
 

@@ -18,7 +18,7 @@ from thaw.errors import ThawError
 from thaw.report.test_results import TestResults
 from thaw.tasks.base import EncoderTask
 from thaw.tasks.losses import labels_and_inputs, scale_for_ddp
-from thaw.tasks.predictors.texts import column_names, pooled
+from thaw.tasks.predictors.texts import column_names
 
 Pooling = Literal["mean", "max"]
 
@@ -60,7 +60,10 @@ class TextTask(EncoderTask):
         if windows is None:
             return super().forward(**inputs)
         logits = in_chunks(super().forward, inputs, self.windows_at_once)
-        return pooled(logits, windows, self.window_pooling)
+        # The first axis becomes texts, with the mean or the maximum of each one's windows.
+        return torch.segment_reduce(
+            logits.float(), self.window_pooling, lengths=windows, unsafe=True
+        )
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Computes the mean loss of a batch from its logits (B, C) and labels."""

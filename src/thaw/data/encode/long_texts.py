@@ -6,13 +6,11 @@ Shapes: T tokens.
 from collections.abc import Sequence
 from typing import Any
 
-from transformers import PreTrainedTokenizerBase
-
 Rows = dict[str, list]  # columns of the same length
 
 
 def cut_texts(
-    tokenizer: PreTrainedTokenizerBase, texts: Sequence[list[str]], max_tokens: int
+    tokenizer: Any, texts: Sequence[list[str]], max_tokens: int
 ) -> tuple[Rows, list[int]]:
     """Tokenizes texts, and cuts them at `max_tokens`.
 
@@ -37,7 +35,7 @@ def cut_texts(
 
 
 def text_windows(
-    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_tokens: int, stride: int
+    tokenizer: Any, texts: Sequence[str], max_tokens: int, stride: int
 ) -> tuple[Rows, list[int]]:
     """Tokenizes texts as windows of at most `max_tokens` tokens, special ones included.
 

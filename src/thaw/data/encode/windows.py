@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from tokenizers import pre_tokenizers
-from transformers import PreTrainedTokenizerBase
 
 from thaw.data.read.entities.tag_schemes import split_tag
 
@@ -22,7 +21,7 @@ def prefix_spaces(tokenizer: Any) -> None:
 
 
 def windows(
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: Any,
     sentences: Sequence[Sequence[str]],
     max_tokens: int,
     stride: int,
@@ -57,9 +56,7 @@ def windows(
     return out
 
 
-def tokenize(
-    tokenizer: PreTrainedTokenizerBase, sentences: Sequence[Sequence[str]], **lengths: int
-) -> Any:
+def tokenize(tokenizer: Any, sentences: Sequence[Sequence[str]], **lengths: int) -> Any:
     """Returns the tokenizer's windows, in which every word has a token."""
     words = [list(sentence) for sentence in sentences]
     for _ in range(2):

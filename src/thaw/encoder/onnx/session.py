@@ -1,30 +1,44 @@
-"""An ONNX export in the place of a model: padded tokens to logits by onnxruntime, on the CPU."""
+"""An ONNX export in the place where predictors compute, on the CPU by onnxruntime. No torch here.
 
+Shapes: B batch, T tokens, C labels.
+"""
+
+from collections.abc import Mapping
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
-import torch
-from torch import Tensor
-from transformers import AutoConfig
+import numpy as np
 
+from thaw.data.encode.positions import config_of
 from thaw.errors import ThawError
 
 FILES = {"onnx": "model.onnx", "int8": "model_int8.onnx"}  # in <run>/model/onnx, by engine
 
 
 class OnnxModel:
-    """A graph that `thaw.export` wrote, called as a Hugging Face model is.
+    """A graph that `thaw.export` wrote, called with arrays.
 
     Args:
         model: the model's directory.
         engine: onnx, or int8 for the quantized graph.
+        accelerator: auto or cpu.
+
+    Attributes:
+        batch_tokens: most padded tokens of a batch. The states of more leave the processor's cache:
+            MiniLM takes 0.85 to 0.88 of the time that it takes with 64 reviews together.
+        precision: precision that is computed in.
+        config: options of the model.
 
     Raises:
-        ThawError: onnxruntime is not installed, or there is no such export.
+        ThawError: onnxruntime is not installed, there is no such export, or other hardware than
+            the CPU is asked for.
     """
 
-    def __init__(self, model: Path, engine: str) -> None:
+    batch_tokens: ClassVar[float] = 1024
+
+    def __init__(self, model: Path, engine: str, accelerator: str) -> None:
+        if accelerator not in ("auto", "cpu"):
+            raise ThawError(f"accelerator={accelerator}: engine={engine} computes on the CPU.")
         path = model / "onnx" / FILES[engine]
         if not path.is_file():
             quantize = " quantize=int8" if engine == "int8" else ""
@@ -40,10 +54,12 @@ class OnnxModel:
             ) from error
         self.session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         self.names = [given.name for given in self.session.get_inputs()]
-        self.config = AutoConfig.from_pretrained(model, trust_remote_code=False)
+        self.precision = "32-true" if engine == "onnx" else "int8"
+        # transformers does not write names that are its own.
+        self.config: dict[str, Any] = {"id2label": {"0": "LABEL_0", "1": "LABEL_1"}}
+        self.config |= config_of(model)
 
-    def __call__(self, **inputs: Tensor) -> Any:
-        """Returns `logits` of padded tokens (B, T)."""
-        given = {name: inputs[name].numpy() for name in self.names}
-        [logits] = self.session.run(["logits"], given)
-        return SimpleNamespace(logits=torch.from_numpy(logits))
+    def __call__(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Returns the logits (B, C), or of tokens (B, T, C), of padded tokens (B, T) of int64."""
+        [logits] = self.session.run(["logits"], {name: inputs[name] for name in self.names})
+        return logits

@@ -1,62 +1,59 @@
-"""Predicts with an exported model over a stream of rows."""
+"""Predicts with an exported model over a stream of rows.
 
-import logging
+An export of ONNX predicts without torch and transformers, whose imports take longer than a text: no
+predictor imports them but in what only `engine=torch` calls.
+"""
+
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
-import torch
-from hydra.utils import get_class
-from torch import Tensor, nn
-from transformers import AutoTokenizer
 
 from thaw.data.encode.positions import most_tokens
 from thaw.data.read.formats.json_lines import Unread
 from thaw.data.read.row_values import as_text
-from thaw.encoder.hardware import bf16_units, torch_device
-from thaw.encoder.load import load
 from thaw.encoder.onnx.session import FILES, OnnxModel
+from thaw.encoder.onnx.tokenizer import ExportedTokenizer
 from thaw.errors import ThawError
+from thaw.training.libraries import silence_libraries
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from torch import nn
 
 Row = TypeVar("Row")
 PRECISIONS = ("auto", "32-true", "bf16-true")
 CHUNK = 32  # batches of a prediction that are sorted by length together
 
-# By task, so that a prediction does not load what only training needs, such as Lightning.
-CLASSES = {
-    "thaw.tasks.sequence.SequenceClassification": "sequence.SequencePredictor",
-    "thaw.tasks.regression.Regression": "regression.RegressionPredictor",
-    "thaw.tasks.ner.TokenClassification": "ner.TokenPredictor",
-    "thaw.tasks.mlm.MaskedLanguageModel": "mlm.MaskedPredictor",
-    "thaw.tasks.setfit.SetFit": "setfit.SetFitPredictor",
-}
+
+def read_tokenizer(model: Path, engine: str) -> Any:
+    """Returns the tokenizer of a model, or of its export, where that is not in Python."""
+    if engine != "torch" and (model / "onnx" / "tokenizer.json").is_file():
+        return ExportedTokenizer(model / "onnx")
+    silence_libraries()
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(model, trust_remote_code=False)
 
 
-def predictor_class(task: str) -> type["Predictor"]:
-    """Returns the class that predicts with the export of a task.
+def require_fit(precision: str, engine: str) -> None:
+    """Raises ThawError for a precision or an engine that there is not, or not together."""
+    for name, value, known in (
+        ("precision", precision, PRECISIONS),
+        ("engine", engine, ("torch", *FILES)),
+    ):
+        if value not in known:
+            raise ThawError(f"{name}={value}: expected one of {', '.join(known)}.")
+    if engine != "torch" and precision == "bf16-true":
+        raise ThawError("precision=bf16-true is for engine=torch.")
 
-    Args:
-        task: path of the task's class; one that is not thaw's is imported.
-    """
-    if task in CLASSES:
-        return get_class(f"thaw.tasks.predictors.{CLASSES[task]}")
-    return get_class(task).predictor  # type: ignore[attr-defined]
 
-
-class Logits(nn.Module):
-    """A model that returns its logits alone."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, **inputs: Tensor) -> Tensor:
-        """Returns the logits of padded tokens."""
-        return self.model(**inputs).logits
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Returns the softmax over the last axis."""
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
 
 
 class Predictor:
@@ -64,10 +61,9 @@ class Predictor:
 
     Args:
         model: exported directory.
-        batch_size: number of texts in a forward pass.
+        batch_size: largest number of texts in a forward pass.
         accelerator: hardware that computes: auto, cpu, gpu, cuda or mps.
-        data: options of the run's data, such as max_tokens; without it, the model's
-            limit counts.
+        data: options of the run's data, such as max_tokens; without it, the model's limit counts.
         stream: whether each row is answered before the next one is read, without waiting for others
             of its length.
         others: predictors of the same labels, whose probabilities are averaged with this one's.
@@ -75,11 +71,15 @@ class Predictor:
             in silicon.
         engine: torch; onnx or int8: onnxruntime with what `thaw.export` wrote, on the CPU.
 
+    Attributes:
+        auto_class: name of the class of transformers that loads the model.
+        model: function from padded tokens to logits, with `config` and `precision`.
+
     Raises:
         ThawError: there is no such accelerator or precision, or the model cannot be loaded.
     """
 
-    auto_class: ClassVar[type]
+    auto_class: ClassVar[str]
     labels: Sequence[str] = ()
 
     def __init__(
@@ -93,17 +93,18 @@ class Predictor:
         precision: str = "32-true",
         engine: str = "torch",
     ) -> None:
-        self.device = torch_device(accelerator)
-        self.tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
+        require_fit(precision, engine)
         self.engine = engine
-        self.precision = self.chosen(precision)
         self.model: Any
         if engine == "torch":
-            dtype = torch.bfloat16 if self.precision == "bf16-true" else torch.float32
-            self.model = load(self.auto_class, model).eval().to(self.device, dtype)
+            from thaw.tasks.predictors.torch_model import TorchModel
+
+            silence_libraries()
+            self.model = TorchModel(partial(self.graph, model, None), accelerator, precision)
         else:
-            self.device = torch.device("cpu")
-            self.model = OnnxModel(model, engine)
+            self.model = OnnxModel(model, engine, accelerator)
+        self.precision: str = self.model.precision
+        self.tokenizer = read_tokenizer(model, engine)
         self.batch_size = batch_size
         self.data = data
         self.max_tokens = int(
@@ -112,35 +113,29 @@ class Predictor:
         self.stream = stream
         self.others = list(others)
 
-    def chosen(self, precision: str) -> str:
-        """Returns the precision that is computed in, and says what "auto" is.
-
-        Raises:
-            ThawError: there is no such precision or engine, or they do not fit each other.
-        """
-        for name, value, known in (
-            ("precision", precision, PRECISIONS),
-            ("engine", self.engine, ("torch", *FILES)),
-        ):
-            if value not in known:
-                raise ThawError(f"{name}={value}: expected one of {', '.join(known)}.")
-        if self.engine != "torch":
-            if precision == "bf16-true":
-                raise ThawError("precision=bf16-true is for engine=torch.")
-            return "32-true" if self.engine == "onnx" else "int8"
-        if precision != "auto":
-            return precision
-        units = bf16_units(self.device.type)
-        found = "bf16-true" if units else "32-true"
-        log.info("precision %s: %s", found, units or f"no bfloat16 units in this {self.device}")
-        return found
-
     def pieces(self, rows: Iterable[Row]) -> Iterator[list[Row]]:
         """Yields rows in lists: as many as are sorted by length together, or one each."""
         rows = iter(rows)
         size = 1 if self.stream else self.batch_size * CHUNK
         while piece := list(islice(rows, size)):
             yield piece
+
+    def batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
+        """Yields the indices of texts in batches of similar length, the shortest first: at most
+        `batch_size` texts, and no more padded tokens than the model computes well together.
+
+        Args:
+            lengths: number of tokens of each text.
+        """
+        batch: list[int] = []
+        for i in sorted(range(len(lengths)), key=lengths.__getitem__):
+            many = (len(batch) + 1) * lengths[i] > self.model.batch_tokens
+            if batch and (many or len(batch) == self.batch_size):
+                yield batch
+                batch = []
+            batch.append(i)
+        if batch:
+            yield batch
 
     def check(self, row: Mapping[str, Any], columns: Sequence[str], where: str) -> None:
         """Raises ThawError unless a row has texts in its columns, or nothing.
@@ -223,14 +218,20 @@ class Predictor:
         return [np.mean(same, axis=0) for same in zip(*every, strict=True)]
 
     @classmethod
-    def graph(cls, model: Path, attention: str | None) -> nn.Module:
+    def graph(cls, model: Path, attention: str | None) -> "nn.Module":
         """Returns the exported model as a module from padded tokens (B, T) to logits alone.
 
         Args:
             model: exported directory.
             attention: implementation of attention, such as eager; None: the architecture's default.
         """
-        return Logits(load(cls.auto_class, model, attn_implementation=attention))
+        import transformers
+
+        from thaw.encoder.load import load
+        from thaw.tasks.predictors.torch_model import Logits
+
+        auto_class = getattr(transformers, cls.auto_class)
+        return Logits(load(auto_class, model, attn_implementation=attention))
 
     def columns(self, row: Mapping[str, Any], asked: Sequence[str]) -> list[str]:
         """Returns the columns of the input that hold the text.

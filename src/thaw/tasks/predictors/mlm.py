@@ -3,8 +3,6 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from transformers import AutoModelForMaskedLM
-
 from thaw.data.read.row_values import input_lacks
 from thaw.encoder.masked_logits import fill, with_mask
 from thaw.errors import ThawError
@@ -14,12 +12,12 @@ from thaw.tasks.predictors.base import Predictor
 class MaskedPredictor(Predictor):
     """Predicts the likeliest tokens for the masks of texts."""
 
-    auto_class = AutoModelForMaskedLM
+    auto_class = "AutoModelForMaskedLM"
 
     def __init__(self, *args: Any, **options: Any) -> None:
+        if (engine := options.get("engine", "torch")) != "torch":
+            raise ThawError(f"engine={engine}: task=mlm predicts with engine=torch.")
         super().__init__(*args, **options)
-        if self.engine != "torch":
-            raise ThawError(f"engine={self.engine}: task=mlm predicts with engine=torch.")
 
     def columns(self, row: Mapping[str, Any], asked: Sequence[str]) -> list[str]:
         [column, *more] = list(asked) or [str(self.data["text"])]
@@ -48,7 +46,7 @@ class MaskedPredictor(Predictor):
         )
         for part in parts:
             texts = [with_mask(str(row[column] or ""), self.tokenizer) for row in part]
-            filled = fill(self.model, self.tokenizer, texts, self.max_tokens)
+            filled = fill(self.model.module.model, self.tokenizer, texts, self.max_tokens)
             for text, masks in zip(texts, filled, strict=True):
                 for top in masks:
                     text = text.replace(own, top[0][0], 1)

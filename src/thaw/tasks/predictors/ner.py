@@ -4,8 +4,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
-from transformers import AutoModelForTokenClassification
 
 from thaw.data.encode.windows import firsts, prefix_spaces, windows
 from thaw.data.entities import entities, spell
@@ -13,17 +11,17 @@ from thaw.data.read.entities.spans import places_of, words_of
 from thaw.data.read.labels.names import names_of
 from thaw.data.read.row_values import input_lacks
 from thaw.errors import ThawError
-from thaw.tasks.predictors.base import Predictor
+from thaw.tasks.predictors.base import Predictor, softmax
 
 
 class TokenPredictor(Predictor):
     """Predicts the entities of texts, with their offsets."""
 
-    auto_class = AutoModelForTokenClassification
+    auto_class = "AutoModelForTokenClassification"
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        config = self.model.config.to_dict()
+        config = self.model.config
         self.labels = names_of(config)
         self.fine_words = bool(config.get("fine_words"))  # not of a model that thaw did not train
         prefix_spaces(self.tokenizer)
@@ -96,18 +94,15 @@ class TokenPredictor(Predictor):
             else []
         )
         flat = [(i, piece) for i, mine in zip(there, pieces, strict=True) for piece in mine]
-        flat.sort(key=lambda pair: len(pair[1]["input_ids"]))
-        for begin in range(0, len(flat), self.batch_size):
-            part = flat[begin : begin + self.batch_size]
+        for rows in self.batches([len(piece["input_ids"]) for _, piece in flat]):
+            part = [flat[i] for i in rows]
             word = [firsts(piece.pop("word_ids")) for _, piece in part]
-            batch = self.tokenizer.pad([piece for _, piece in part], return_tensors="pt")
-            with torch.inference_mode():
-                logits = self.model(**batch.to(self.device)).logits
-            found = torch.softmax(logits.float(), dim=-1).cpu().numpy()
+            columns = {key: [piece[key] for _, piece in part] for key in part[0][1]}
+            found = softmax(self.model(self.tokenizer.pad(columns, return_tensors="np")))
             right = self.tokenizer.padding_side == "right"
             for n, (i, _) in enumerate(part):
                 numbers = np.array(word[n])
-                begins = 0 if right else logits.shape[1] - len(numbers)
+                begins = 0 if right else found.shape[1] - len(numbers)
                 owned = numbers >= 0
                 out[i][numbers[owned]] = found[n, begins : begins + len(numbers)][owned]
         return out

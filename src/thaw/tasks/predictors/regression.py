@@ -6,7 +6,7 @@ Shapes: B batch.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from torch import Tensor
+import numpy as np
 
 from thaw.tasks.predictors.texts import TextPredictor
 
@@ -21,5 +21,5 @@ class RegressionPredictor(TextPredictor):
         for texts in self.texts(rows, columns):
             yield from ({"prediction": float(n)} for [n] in self.mean_probabilities(texts))
 
-    def finish(self, logits: Tensor) -> Tensor:
-        return logits.float()  # (B, 1)
+    def finish(self, logits: np.ndarray) -> np.ndarray:
+        return logits  # (B, 1)

@@ -5,14 +5,17 @@ Shapes: B batch, T tokens, C labels.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from thaw.data.read.labels.names import names_of
+from thaw.tasks.predictors.base import softmax
 from thaw.tasks.predictors.decision import DEFAULT, HALF, Decision, mean_decision, read_decision
 from thaw.tasks.predictors.texts import TextPredictor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class SequencePredictor(TextPredictor):
@@ -20,7 +23,7 @@ class SequencePredictor(TextPredictor):
 
     def __init__(self, model: Path, *args: Any, **options: Any) -> None:
         super().__init__(model, *args, **options)
-        config = self.model.config.to_dict()
+        config = self.model.config
         self.labels = names_of(config)
         self.multi_label = config.get("problem_type") == "multi_label_classification"
         own = read_decision(model, self.labels)
@@ -41,14 +44,14 @@ class SequencePredictor(TextPredictor):
         for texts in self.texts(rows, columns):
             yield from (list(map(float, p)) for p in self.mean_probabilities(texts))
 
-    def finish(self, logits: Tensor) -> Tensor:
-        return probabilities(logits, self.multi_label)
+    def finish(self, logits: np.ndarray) -> np.ndarray:
+        return np.exp(-np.logaddexp(0, -logits)) if self.multi_label else softmax(logits)
 
 
-def probabilities(logits: Tensor, multi_label: bool) -> Tensor:
+def probabilities(logits: "Tensor", multi_label: bool) -> "Tensor":
     """Returns the probability of each class, (B, C) in float32."""
     logits = logits.float()
-    return torch.sigmoid(logits) if multi_label else torch.softmax(logits, dim=-1)
+    return logits.sigmoid() if multi_label else logits.softmax(-1)
 
 
 def prediction_columns(

@@ -5,16 +5,17 @@ Shapes: B batch, T tokens, W windows, C numbers a text.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-from transformers import AutoModelForSequenceClassification
+import numpy as np
 
 from thaw.data.encode.long_texts import text_windows
 from thaw.data.read.row_values import as_text, input_lacks
-from thaw.encoder.first_token import first_token_only
 from thaw.tasks.predictors.base import Predictor
+
+if TYPE_CHECKING:
+    from torch import nn
 
 OWN = ("label", "prediction", "windows")  # columns of predictions.parquet
 
@@ -26,17 +27,19 @@ class TextPredictor(Predictor):
         windows: `stride` and `pooling` of a model that reads long texts in windows; else None.
     """
 
-    auto_class: ClassVar[type] = AutoModelForSequenceClassification
+    auto_class = "AutoModelForSequenceClassification"
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.windows: Mapping[str, Any] | None = getattr(self.model.config, "text_windows", None)
-        if self.engine == "torch":
-            self.prepare()
+        self.windows: Mapping[str, Any] | None = self.model.config.get("text_windows")
 
-    def prepare(self) -> None:
-        """Prepares the model for `logits`."""
-        first_token_only(self.model)
+    @classmethod
+    def graph(cls, model: Path, attention: str | None) -> "nn.Module":
+        from thaw.encoder.first_token import first_token_only
+
+        graph: Any = super().graph(model, attention)
+        first_token_only(graph.model)
+        return graph
 
     def columns(self, row: Mapping[str, Any], asked: Sequence[str]) -> list[str]:
         text = self.data["text"]
@@ -69,20 +72,20 @@ class TextPredictor(Predictor):
             inputs: one list of texts, or two for pairs.
         """
         if self.windows is None:
-            return self.by_length(inputs, lambda batch: self.finish(self.logits(**batch)))
+            return self.by_length(inputs, lambda batch: self.finish(self.model(batch)))
         stride, pooling = self.windows["stride"], self.windows["pooling"]
         found, _ = text_windows(self.tokenizer, inputs[0], self.max_tokens, stride)
         flat = {key: list(chain.from_iterable(texts)) for key, texts in found.items()}
-        logits = torch.tensor(self.in_batches(flat, lambda batch: self.logits(**batch)))
-        counts = torch.tensor([len(pieces) for pieces in found["input_ids"]])
+        counts = [len(pieces) for pieces in found["input_ids"]]
+        logits = np.array(self.in_batches(flat, self.model), dtype=np.float32)
         return self.finish(pooled(logits, counts, pooling)).tolist()
 
-    def finish(self, logits: Tensor) -> Tensor:
+    def finish(self, logits: np.ndarray) -> np.ndarray:
         """Returns what a prediction is made of, from logits (B, C)."""
         raise NotImplementedError
 
     def by_length(
-        self, texts: list[list[str]], compute: Callable[[Any], Tensor]
+        self, texts: list[list[str]], compute: Callable[[Any], np.ndarray]
     ) -> list[list[float]]:
         """Returns what is computed of each text; see `in_batches`.
 
@@ -94,36 +97,32 @@ class TextPredictor(Predictor):
         return self.in_batches(encoded, compute)
 
     def in_batches(
-        self, encoded: Mapping[str, list], compute: Callable[[Any], Tensor]
+        self, encoded: Mapping[str, list], compute: Callable[[Any], np.ndarray]
     ) -> list[list[float]]:
         """Returns what is computed of tokens, in batches of similar length."""
-        order = sorted(range(len(encoded["input_ids"])), key=lambda i: len(encoded["input_ids"][i]))
-        out: list[list[float]] = [[]] * len(order)
-        for begin in range(0, len(order), self.batch_size):
-            rows = order[begin : begin + self.batch_size]
+        lengths = [len(tokens) for tokens in encoded["input_ids"]]
+        out: list[list[float]] = [[]] * len(lengths)
+        for rows in self.batches(lengths):
             batch = self.tokenizer.pad(
-                {k: [v[i] for i in rows] for k, v in encoded.items()}, return_tensors="pt"
-            ).to(self.device)
-            with torch.inference_mode():
-                found = compute(batch)
-            for i, p in zip(rows, found.tolist(), strict=True):
+                {k: [v[i] for i in rows] for k, v in encoded.items()}, return_tensors="np"
+            )
+            for i, p in zip(rows, compute(batch).tolist(), strict=True):
                 out[i] = p
         return out
 
-    def logits(self, **inputs: Tensor) -> Tensor:
-        """Returns the logits (B, C) of padded texts."""
-        return self.model(**inputs).logits
 
-
-def pooled(logits: Tensor, windows: Tensor, pooling: str) -> Tensor:
+def pooled(logits: np.ndarray, windows: Sequence[int], pooling: str) -> np.ndarray:
     """Returns the mean, or the maximum, of the logits of each text's windows: (W, C) to (B, C).
 
     Args:
         logits: (W, C), a text's windows one after the other.
-        windows: how many each text has (B,).
+        windows: how many each of the B texts has.
         pooling: mean or max.
     """
-    return torch.segment_reduce(logits.float(), pooling, lengths=windows, unsafe=True)
+    first = np.cumsum([0, *windows[:-1]])
+    if pooling == "max":
+        return np.maximum.reduceat(logits, first)
+    return np.add.reduceat(logits, first) / np.array(windows, dtype=np.float32)[:, None]
 
 
 def column_names(columns: Sequence[str]) -> list[str]:
