@@ -21,11 +21,12 @@ ON = "model.gradient_checkpointing=true"
         ("sequence", []),
         ("sequence", ["freeze=last", "freeze.blocks=1"]),
         ("sequence", ["freeze=gradual", "freeze.every=2"]),
+        ("sequence", ["freeze=lora", "freeze.rank=2"]),
         ("ner", []),
         ("mlm", []),
         ("setfit", []),
     ],
-    ids=["sequence", "frozen", "gradual", "ner", "mlm", "setfit"],
+    ids=["sequence", "frozen", "gradual", "lora", "ner", "mlm", "setfit"],
 )
 def test_weights_and_scores_are_the_same_to_the_bit(
     task, options, overrides, ner_overrides, tiny_bert, tmp_path

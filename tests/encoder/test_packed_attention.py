@@ -411,7 +411,11 @@ def test_flash_attention_is_tried_before_it_is_used(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [[], ["trainer.packed=true"], ["freeze=last"]])
+@pytest.mark.parametrize(
+    "options",
+    [[], ["trainer.packed=true"], ["freeze=last"], ["freeze=lora", "freeze.dropout=0.0"]],
+    ids=["whole", "packed", "frozen", "lora"],
+)
 def test_a_compiled_run_predicts_what_another_does(run, no_dropout, options):
     options = [f"model.checkpoint={no_dropout}", *options]
     torch._dynamo.utils.counters.clear()

@@ -4,13 +4,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from helpers.runs import metrics_of, overrides_of, result, typed
+from helpers.runs import metrics_of, overrides_of, result, resumed, typed
 from helpers.tiny import save_tiny, tiny_config
 from thaw.errors import ThawError
 
 pytestmark = pytest.mark.no_figures
 
 EMA = ["callbacks=ema", "callbacks.ema.decay=0.5", "callbacks.early_stopping=null"]
+LORA = ["freeze=lora", "freeze.rank=2"]
 
 
 class Weights:
@@ -76,6 +77,27 @@ def test_frozen_weights_keep_their_bits(run, tiny_bert):
     frozen = [name for name in before if name.startswith(("embeddings.", "encoder."))]
     assert frozen
     assert all(torch.equal(before[name], after[f"bert.{name}"]) for name in frozen)
+
+
+def test_adapters_are_averaged_kept_and_exported(run, monkeypatch):
+    weights = Weights(monkeypatch)
+    directory = run(*EMA, *LORA)
+    step = int(metrics_of(directory)["best_step"])
+    expected = weights.average(step, 0.5)
+    adapters = [name for name in expected if ".lora_" in name]
+    best = torch.load(directory / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
+    exported = load_file(directory / "adapter" / "adapter_model.safetensors")
+    moved = [n for n in adapters if not torch.allclose(expected[n], weights.seen[step - 1][n])]
+    assert moved, "the average is not the last step's"
+    for name in adapters:
+        torch.testing.assert_close(best[f"model.{name}"], expected[name], atol=1e-6, rtol=1e-5)
+        found = exported["base_model.model." + name.replace(".default.", ".")]
+        assert torch.equal(found, best[f"model.{name}"])
+
+
+def test_adapters_and_their_average_resume(run, monkeypatch):
+    whole = run(*EMA, *LORA, name="whole")
+    assert result(resumed(run, monkeypatch, *EMA, *LORA)) == result(whole)
 
 
 def test_a_task_that_fits_its_head_is_refused(run):

@@ -82,7 +82,8 @@ class LoRA(FreezeStrategy):
         kinds = ", ".join(sorted({name.rpartition(".")[2] for name in layers}))
         log.info(
             "freeze=lora: %d linear layers (%s) have adapters. No output of frozen blocks is "
-            "cached, as adapters train in every block",
+            "cached, as adapters train in every block. They take about ten times the learning rate "
+            "of full fine-tuning: task.learning_rate",
             len(layers),
             kinds,
         )
