@@ -8,9 +8,10 @@ clipping 1.0, grouped by length. Where a mechanism can be switched within a proc
 batches (pretraining: a quarter) is trained on with it and without it, one right after the other, in
 a loop without Lightning. Random batches hold the texts of the grouped ones. Unfused AdamW is
 compared with fused AdamW under torch's own clipping, as clipping within the step needs the fused
-one. Kept pages take a process each. The token cache is that of an epoch: reading the data, and all
-its steps at their mean time. The frozen prefix is of whole runs, 5 of 6 blocks frozen, 480 texts, 3
-epochs; the time of filling its cache counts.
+one. In bf16-mixed the attention is torch's own, with attention bits and without. Kept pages take a
+process each. The token cache is that of an epoch: reading the data, and all its steps at their mean
+time. The frozen prefix is of whole runs, 5 of 6 blocks frozen, 480 texts, 3 epochs; the time of
+filling its cache counts.
 
 Prints each ratio of times, and a table of their geometric means, with the least and the largest.
 """
@@ -23,11 +24,11 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from functools import lru_cache, partial
 from itertools import product
 from pathlib import Path
-from statistics import geometric_mean
+from statistics import geometric_mean, median
 from typing import Any
 from unittest.mock import patch
 
@@ -79,9 +80,12 @@ OFF: dict[str, Switch] = {
 
 
 def ratio(training: Training, off: Switch, others: Sequence[Batch] | None = None) -> float:
-    """Returns the time without a mechanism relative to that with it, see `pairs`."""
+    """Returns the time without a mechanism relative to that with it, see `pairs`: the median over
+    batches, which another program disturbs little; of different batches, that of all."""
     on, without = pairs(training, off, others)
-    return without / on
+    if others is not None:
+        return sum(without) / sum(on)
+    return median(b / a for a, b in zip(on, without, strict=True))
 
 
 @lru_cache(1)
@@ -151,7 +155,7 @@ def frozen_prefix(words: Words, seed: int, steps: int, precision: str) -> float:
     keep their states."""
     seconds = []
     for kept in ("false", "true"):
-        with tempfile.TemporaryDirectory() as place:
+        with tempfile.TemporaryDirectory() as place, redirect_stdout(sys.stderr):
             own = [f"trainer.precision={precision}", f"seed={seed}"]
             own += (
                 [f"freeze.cache.path={place}/cache"] if kept == "true" else ["freeze.cache=false"]

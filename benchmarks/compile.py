@@ -52,7 +52,7 @@ def work(words: list[str], args: argparse.Namespace) -> None:
             training.step(training.longest)
     training.task.compile_blocks()
     first = sum(map(training.step, training.batches))
-    compiled, plain = pairs(training, not_compiled)
+    compiled, plain = map(sum, pairs(training, not_compiled))
     print(json.dumps({"first": first, "compiled": compiled, "plain": plain, "what": precision}))
 
 

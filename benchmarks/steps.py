@@ -83,20 +83,19 @@ def changed(owner: Any, name: str, value: Any) -> Iterator[None]:
 
 def pairs(
     training: Training, off: Switch, others: Sequence[Batch] | None = None
-) -> tuple[float, float]:
-    """Returns the seconds of a training's batches with a mechanism, and those without it.
+) -> tuple[list[float], list[float]]:
+    """Returns the seconds of each of a training's batches with a mechanism, and without it.
 
     Args:
         training: the training, with the mechanism.
         off: switches the mechanism off for a while.
         others: batches without the mechanism; None: the same ones.
     """
-    seconds = {True: 0.0, False: 0.0}
+    seconds: dict[bool, list[float]] = {True: [], False: []}
     warm_up = [training.longest] * WARM_UP
     without = [*warm_up, *(others or training.batches)]
     for number, batch in enumerate([*warm_up, *training.batches]):
         for on in (number % 2 == 0, number % 2 == 1):
             with nullcontext() if on else off(training):
-                took = training.step(batch if on else without[number])
-            seconds[on] += took if number >= WARM_UP else 0.0
-    return seconds[True], seconds[False]
+                seconds[on].append(training.step(batch if on else without[number]))
+    return seconds[True][WARM_UP:], seconds[False][WARM_UP:]
