@@ -111,6 +111,7 @@ def test_compiled_blocks_train_in_two_processes_and_resume(
 ):
     options = overrides_of(task, overrides, ner_overrides, still_bert)
     options += ["trainer.devices=2", "data.batch_size=4"]
+    options.append("callbacks.checkpoint.every_n_train_steps=2")
     run(options, tmp_path / "plain")
     run([*options, "trainer.compile=true"], tmp_path / "compiled")
     is_the_same(tmp_path / "plain", tmp_path / "compiled")
