@@ -46,7 +46,7 @@ class Training:
         self.random_batches = [self.batch(part) for part in np.split(mixed, ends)]
         self.longest = max(self.batches, key=lambda batch: batch["input_ids"].shape[1])
 
-    def batch(self, rows: Sequence[int]) -> Batch:
+    def batch(self, rows: Sequence[int] | np.ndarray) -> Batch:
         """Returns texts as the task's batch, masked in pretraining."""
         batch = self.data.collate(self.data.encoded["train"][list(rows)])
         return self.task.mask(batch, self.seed, 0) if "words" in batch else batch
