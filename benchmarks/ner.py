@@ -1,15 +1,16 @@
 """Entity recognition with thaw and with transformers.Trainer, alternating.
 
 python benchmarks/ner.py [--lengths wnut16|conll] [--epochs 10] [--seeds 1 2 3]
-    [--peers thaw default grouped]
+    [--peers thaw shuffled default grouped] [--window 50]
 
 One recipe for all: all-MiniLM-L6-v2, wnut16, thaw's split, tokens and labels, batches of 16, AdamW
 (fused, 2e-4, decay 0.01 but on biases and norms), linear warm-up over 10 % and decay, clipping 1.0,
 the model's own dropout, no validation and no checkpoint while training. `default` is the Trainer's
-random order, `grouped` its `train_sampling_strategy="group_by_length"`. Each run is a process of
-its own. Prints samples/s of training alone, peak memory of the process, and entity F1 on test of
-the last weights (seqeval for the Trainer, tags of first subwords); then ratios of runs with the
-same seed, which ran one after the other.
+random order, `grouped` its `train_sampling_strategy="group_by_length"`. `thaw` sorts windows of
+--window batches by length, and `shuffled` is thaw with batches in random order. Each run is a
+process of its own. Prints samples/s of training alone, peak memory of the process, and entity F1 on
+test of the last weights (seqeval for the Trainer, tags of first subwords); then ratios of runs with
+the same seed, which ran one after the other.
 
 --lengths conll cuts the words of train anew, in their order, into sentences as long as CoNLL-2003's
 in tokens: mean 20, and 2.38 tokens per real token in random batches of 16 (a log-normal
@@ -18,8 +19,10 @@ distribution with sigma 0.55 has both). Test stays as it is.
 
 import argparse
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 from peers import TRAINING_ALONE, compare, make_data, options_of, run_thaw, run_trainer
@@ -81,8 +84,15 @@ def write(path: Path, sentences: Any) -> None:
 
 
 def thaw(args: argparse.Namespace) -> dict[str, float]:
-    """A run of thaw."""
-    with tempfile.TemporaryDirectory() as directory:
+    """A run of thaw; a window of one batch is not sorted."""
+    from thaw.data.batch.by_length import LengthGroupedBatches
+
+    window = 1 if args.worker == "shuffled" else args.window
+    batches = partial(LengthGroupedBatches, window=window)
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        patch("thaw.data.loaders.LengthGroupedBatches", batches),
+    ):
         return run_thaw(recipe(args, Path(directory)), "test/f1")
 
 
@@ -135,4 +145,6 @@ if __name__ == "__main__":
     parser = options_of(__doc__)
     parser.add_argument("--lengths", choices=["wnut16", "conll"], default="wnut16")
     parser.add_argument("--epochs", type=int, default=10)
-    compare(parser, __file__, {"thaw": thaw, "default": trainer, "grouped": trainer}, "entity F1")
+    parser.add_argument("--window", type=int, default=50, help="batches that thaw sorts together")
+    peers = {"thaw": thaw, "shuffled": thaw, "default": trainer, "grouped": trainer}
+    compare(parser, __file__, peers, "entity F1")

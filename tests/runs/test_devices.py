@@ -79,10 +79,7 @@ def test_a_sharded_run_resumes_from_its_checkpoint(overrides, still_bert, tmp_pa
     ]
     whole = typed(options, tmp_path / "whole")
     assert whole.returncode == 0, whole.stdout + whole.stderr
-    shutil.copytree(tmp_path / "whole", tmp_path / "on")  # as if killed before its last checkpoint
-    for name in ("metrics.json", "checkpoints/last.ckpt"):
-        (tmp_path / "on" / name).unlink()
-    on = typed([f"resume={tmp_path / 'on'}"], tmp_path / "on")
+    on = typed([f"resume={cut_off(tmp_path / 'whole', tmp_path / 'on')}"], tmp_path / "on")
     assert on.returncode == 0, on.stdout + on.stderr
     assert "going on after step" in on.stdout
     weights = [load_file(tmp_path / n / "model" / "model.safetensors") for n in ("whole", "on")]
@@ -105,6 +102,32 @@ def test_what_needs_the_whole_model_is_refused(options, message, overrides, tmp_
     done = typed([*known, "trainer=fsdp", "trainer.precision=32-true", *options], tmp_path / "run")
     assert done.returncode == 2, done.stdout + done.stderr
     assert message in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["sequence", "ner", "mlm", "setfit"])
+def test_compiled_blocks_train_in_two_processes_and_resume(
+    task, overrides, ner_overrides, still_bert, tmp_path
+):
+    options = overrides_of(task, overrides, ner_overrides, still_bert)
+    options += ["trainer.devices=2", "data.batch_size=4"]
+    options.append("callbacks.checkpoint.every_n_train_steps=2")
+    run(options, tmp_path / "plain")
+    run([*options, "trainer.compile=true"], tmp_path / "compiled")
+    is_the_same(tmp_path / "plain", tmp_path / "compiled")
+    on = cut_off(tmp_path / "compiled", tmp_path / "on")
+    done = typed([f"resume={on}"], on)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "going on after step" in done.stdout
+    is_the_same(tmp_path / "compiled", on)
+
+
+def cut_off(whole, directory):
+    """A copy of a finished run, as if it was killed before its last checkpoint."""
+    shutil.copytree(whole, directory)
+    for name in ("metrics.json", "checkpoints/last.ckpt"):
+        (directory / name).unlink()
+    return directory
 
 
 def run(overrides, directory):

@@ -123,19 +123,22 @@ class EncoderModule(LightningModule):
             log.info("%s", f"batches are padded: {why}" if why else "batches are packed")
 
     def on_fit_start(self) -> None:
-        """Compiles the blocks that run in every step, under `trainer.compile=true`."""
         if getattr(self.trainer, "compile", False):
-            if self.gradient_checkpointing:
-                raise ThawError(
-                    "trainer.compile=true does not go with model.gradient_checkpointing=true: "
-                    "leave one of them out."
-                )
-            try:
-                blocks = encoder_parts(self.model).blocks
-            except ThawError as error:
-                raise ThawError(f"trainer.compile=true compiles block by block: {error}") from error
-            for block in blocks[self.prefix.depth if self.prefix else 0 :]:
-                block[0].compile(dynamic=True)  # lengths differ from batch to batch
+            self.compile_blocks()
+
+    def compile_blocks(self) -> None:
+        """Compiles the blocks that run in every step, for `trainer.compile=true`."""
+        if self.gradient_checkpointing:
+            raise ThawError(
+                "trainer.compile=true does not go with model.gradient_checkpointing=true: "
+                "leave one of them out."
+            )
+        try:
+            blocks = encoder_parts(self.model).blocks
+        except ThawError as error:
+            raise ThawError(f"trainer.compile=true compiles block by block: {error}") from error
+        for block in blocks[self.prefix.depth if self.prefix else 0 :]:
+            block[0].compile(dynamic=True)  # lengths differ from batch to batch
 
     def forward(self, **inputs: Tensor) -> Tensor:
         """Returns the head's logits of encoded texts; see `encode`."""
