@@ -59,11 +59,7 @@ class EncoderData(SplitData):
             self.read()
 
     def read(self) -> None:
-        """Reads, checks and encodes the splits, and finds the labels.
-
-        Raises:
-            ThawError: the data cannot be read, or lacks what the task needs.
-        """
+        """Reads, checks and encodes the splits, and finds the labels."""
         self.rows = self.read_splits(self.only)
         self.find_labels()
         if self.only is None and "train" in self.rows:
@@ -99,14 +95,7 @@ class EncoderData(SplitData):
         raise NotImplementedError
 
     def report(self, split: str, count: int, statistics: Mapping[str, int], hint: str = "") -> None:
-        """Warns of texts that are cut.
-
-        Args:
-            split: name of the split.
-            count: number of its texts.
-            statistics: what `tokenize` counted.
-            hint: what to do about it.
-        """
+        """Warns of texts that are cut, as `tokenize` counted them; `hint`: what to do about it."""
         if statistics.get("cut"):
             log.warning(
                 "%s: %d of %d texts are longer than data.max_tokens=%d and cut (the longest: %d)%s",

@@ -126,9 +126,7 @@ class MaskedLanguageModelData(StreamedData):
     ) -> Iterator[Row]:
         """Yields tokens with the number of each one's word (-1: special), by text or by block.
 
-        Args:
-            texts: each with its document.
-            statistics: counts of texts that are cut, and the longest length, which are updated.
+        Texts come with their documents; those that are cut, and the longest length, are counted.
         """
         rows = self.tokens(texts)
         if self.pack == "documents":

@@ -76,12 +76,8 @@ class SplitData(Loaders):
         self.rows: dict[str, Any] = {}
 
     def pick(self, rows: Iterable[Mapping[str, Any]], origin: str) -> Any:
-        """Checks the rows of a source and picks out what the task needs.
-
-        Args:
-            rows: mappings of column to value.
-            origin: a file or data set, for messages.
-        """
+        """Checks the rows of a source, named `origin` in messages, and picks out what the task
+        needs."""
         raise NotImplementedError
 
     def read_splits(self, only: str | None = None) -> dict[str, Any]:

@@ -166,11 +166,8 @@ class AddedColumns:
         self.number = 0
 
     def add(self, row: Mapping[str, Any], added: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns a row with further columns.
-
-        Raises:
-            ThawError: the row has a column of a name that was free in the first rows.
-        """
+        """Returns a row with further columns; raises ThawError if the row has one of a name that
+        was free in the first rows."""
         self.number += 1
         if new := [name for name in added if name not in self.names]:
             self.choose(new)

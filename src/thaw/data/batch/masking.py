@@ -79,15 +79,10 @@ class Masking:
 
 
 def choose(words: np.ndarray, draws: np.ndarray, masking: Masking) -> np.ndarray:
-    """Which tokens are to be guessed, (B, T) of bool.
+    """Which tokens are to be guessed, (B, T) of bool, given (B, T) words and uniform numbers.
 
     Each unit is drawn on its own, so the rate is `probability`; a row long enough to expect one
     unit (7 at 15 %) in which none is drawn gets the one that came closest.
-
-    Args:
-        words: (B, T), -1 where nothing may be masked.
-        draws: (B, T) uniform numbers.
-        masking: the options.
     """
     free = words >= 0
     places = np.broadcast_to(np.arange(words.shape[1]), words.shape)

@@ -15,12 +15,7 @@ Row = tuple[list[int], list[int]]  # tokens, and the number of each one's word, 
 
 
 def portions(texts: Iterable[T], size: Callable[[T], int]) -> Iterator[list[T]]:
-    """Texts to tokenize at once: `TEXTS`, or fewer that are long together.
-
-    Args:
-        texts: any.
-        size: of one, in characters.
-    """
+    """Texts to tokenize at once: `TEXTS`, or fewer that are long together, by `size` of each."""
     part: list[T] = []
     total = 0
     for text in texts:

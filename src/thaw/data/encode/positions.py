@@ -27,12 +27,9 @@ UNLIMITED = 8192  # tokens of a text for a model that takes any number of them
 
 
 def require_room(max_tokens: int, model_max_length: int, model: Path) -> None:
-    """Raises ThawError unless a model takes texts of a length.
+    """Raises ThawError unless a model takes texts of `max_tokens`.
 
-    Args:
-        max_tokens: of the longest text.
-        model_max_length: that the tokenizer states; 1e30 where it states none.
-        model: the model's directory.
+    `model_max_length` is what its tokenizer states; 1e30 where it states nothing.
     """
     config = config_of(model)
     table = table_size(config)

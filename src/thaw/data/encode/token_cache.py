@@ -53,14 +53,11 @@ def vocabulary(tokenizer: PreTrainedTokenizerBase) -> str:
 def cached_rows(
     key: str, make: Callable[[], Iterable[tuple[Rows, Mapping[str, int]]]]
 ) -> tuple[Dataset, dict[str, int]]:
-    """Returns encoded rows from the cache, where they are made and kept first if they are missing.
+    """Returns encoded rows and their statistics from the cache, where they are kept first.
 
     Args:
         key: result of `cache_key` for all that the rows follow from.
         make: yields the rows in batches, each with statistics of all rows so far.
-
-    Returns:
-        The rows, memory-mapped, and the statistics of all of them.
 
     Raises:
         ThawError: there is no room on the disk.

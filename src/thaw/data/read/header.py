@@ -39,9 +39,6 @@ def find_header(path: Path, first: Sequence[Any], how: Reading) -> Header:
     """Returns the columns of a table from its first row.
 
     Where two or more have no name, as Excel exports empty columns, these are passed over.
-
-    Raises:
-        ThawError: two columns have one name, or `columns` are more or fewer than the row has.
     """
     has_header = how.columns is None if how.header is None else how.header
     names = ["" if name is None else str(name) for name in first]

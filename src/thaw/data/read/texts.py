@@ -90,11 +90,6 @@ class Texts:
 def read_texts(rows: Iterable[Mapping[str, Any]], columns: Columns, origin: str) -> Texts:
     """Picks text, label and group out of rows.
 
-    Args:
-        rows: mappings of column to value.
-        columns: which columns to read.
-        origin: a file or data set, for messages.
-
     Raises:
         ThawError: a column is missing, there is no row, a value is no text, label or group, a text
             is empty or null, or a row has no label.

@@ -156,10 +156,8 @@ def word_hint(row: Mapping[str, Any]) -> str:
 def convert(sentences: Sentences, lines: Sequence[int], scheme: str | None) -> None:
     """Brings tags into IOB2, in place.
 
-    Args:
-        sentences: with tags as read.
-        lines: of the first word of each sentence; negative: the number of a row.
-        scheme: given by the user, whose breaches are errors; None: found, and breaches counted.
+    Breaches of a given `scheme` are errors; of one that is found they are counted. `lines` are
+    those of the first word of each sentence; negative ones are numbers of rows.
     """
 
     def where(number: int, place: int) -> str:

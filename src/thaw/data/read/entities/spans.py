@@ -55,17 +55,11 @@ def places_of(words: Sequence[str]) -> list[tuple[int, int]]:
 
 
 def read_spans(value: Any, text: str, where: str, overlaps: Overlaps = "error") -> list[Span]:
-    """Returns the spans of a text, in order.
-
-    Args:
-        value: a list of `[start, end, label]` or of mappings with these keys.
-        text: they lie in it.
-        where: the row, for messages.
-        overlaps: whether spans that overlap are an error; see `longest`.
+    """Returns the spans of a text, in order, from a list as thaw or a tool writes it (`parts_of`).
 
     Raises:
-        ThawError: a span is neither, is empty, leaves the text, is not the text that it says, or
-            overlaps another.
+        ThawError: a span is none, is empty, leaves the text, is not the text that it says, or
+            overlaps another, unless `overlaps` is "longest".
     """
     spans = sorted(parse(value, text, where))
     for span in spans:
@@ -159,11 +153,7 @@ def tags_of(
 ) -> tuple[list[str], list[Span]]:
     """Returns IOB2 tags of words, and the spans that cut a word and were widened to it.
 
-    Args:
-        words: where they begin and end.
-        spans: in order, without overlap.
-        overlaps: "longest": where two spans cut one word, the first has it.
-        where: the row, for messages.
+    Spans are in order. Where two cut one word, `overlaps="longest"` gives it to the first.
 
     Raises:
         ThawError: a span holds no word, or two cut the same one.

@@ -47,17 +47,11 @@ def split_tag(tag: str, scheme: str = "iob2") -> tuple[str, str]:
 
 
 def find_scheme(sentences: Sequence[Sequence[str]], where: Callable[[int, int], str]) -> str:
-    """Returns the scheme that tags are in.
+    """Returns the scheme that tags are in; raises ThawError for a tag of no scheme.
 
     Closing tags tell IOBES and BILOU; an entity that starts with I- tells IOB1, unless a B- stands
-    where IOB1 has none: after another type or O.
-
-    Args:
-        sentences: tags of each.
-        where: says in words where a tag is, by number of sentence and of word.
-
-    Raises:
-        ThawError: a tag has no prefix, or one that no scheme has.
+    where IOB1 has none: after another type or O. `where` says in words where a tag is, by number of
+    sentence and of word.
     """
     found: set[str] = set()
     opened_by_i = opened_by_b = False
@@ -103,13 +97,9 @@ def hint_of(tag: str, sentences: Iterable[Sequence[str]]) -> str:
 
 
 def to_iob2(tags: Sequence[str], scheme: str) -> tuple[list[str], list[int]]:
-    """Returns IOB2 tags, and the places where the given ones break their scheme.
+    """Returns IOB2 tags of a sentence, and the places where the given ones break their scheme.
 
     As in conlleval, a tag that cannot continue an entity starts one.
-
-    Args:
-        tags: of a sentence.
-        scheme: one of `SCHEMES`.
     """
     out: list[str] = []
     broken: list[int] = []

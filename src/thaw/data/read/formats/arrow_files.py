@@ -34,11 +34,7 @@ def parquet_rows(path: Path, part: str | None, how: Reading) -> Reader:
 
 
 def saved_rows(path: Path, part: str | None, how: Reading) -> Reader:
-    """Yields rows of a directory of `datasets.save_to_disk`, mapped into memory.
-
-    Raises:
-        ThawError: it holds several splits, or is damaged.
-    """
+    """Yields rows of a directory of `datasets.save_to_disk`, mapped into memory."""
     if (path / SAVED_SPLITS).is_file():
         splits = json.loads((path / SAVED_SPLITS).read_text("utf-8")).get("splits", [])
         if part is None or part not in splits:

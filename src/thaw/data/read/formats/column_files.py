@@ -33,10 +33,6 @@ def column_rows(path: Path, part: str | None, how: Reading) -> Reader:
     that is empty, or that has nothing but a tag O. An empty word with more beside it becomes "_"
     and is counted. Tabs too many at a line's end, `-DOCSTART-` lines, and comments before the first
     word of a sentence (see `is_comment`), are passed over.
-
-    Raises:
-        ThawError: no such file, an empty one, a line with other columns than the rest, a tag
-            without a word, words that are numbers of rows, or a column of tags without tags.
     """
     lines = open_lines(path, how.encoding)
     head = list(islice(lines, HEAD))

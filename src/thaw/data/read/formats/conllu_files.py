@@ -39,9 +39,6 @@ def conllu_rows(path: Path, part: str | None, how: Reading) -> Reader:
 
     Tags are under the key of MISC, or in the column, that `part` names, by default the only one
     that holds tags.
-
-    Raises:
-        ThawError: a line is not of the format, or no column holds tags, or several do.
     """
     sentences = Rows(word_fields(path, how.encoding))
     head = list(islice(sentences, HEAD))

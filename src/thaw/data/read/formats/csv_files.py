@@ -32,13 +32,8 @@ QUOTING: dict[str, dict[str, Any]] = {
 
 
 def csv_rows(path: Path, part: str | None, how: Reading, asked: str | None = None) -> Reader:
-    """Yields rows of CSV.
-
-    Args:
-        path: of the file.
-        part: None.
-        how: header and quoting.
-        asked: what is between fields; None: the first line tells it, or says it as `sep=;`.
+    """Yields rows of CSV; `asked` is what is between fields, which else the first line tells, or
+    says as `sep=;`.
 
     Raises:
         ThawError: a row has other fields than the header, a quote is not closed, or lines that
@@ -101,16 +96,8 @@ def csv_rows(path: Path, part: str | None, how: Reading, asked: str | None = Non
 
 
 def find_delimiter(path: Path, head: Sequence[str], text: str) -> str:
-    """Returns what is between the fields of a table: what gives its first lines as many.
-
-    Args:
-        path: of the table.
-        head: its first lines.
-        text: name of the column of texts, which tells where lines do not.
-
-    Raises:
-        ThawError: several would do.
-    """
+    """Returns what is between the fields of a table: what gives its first lines as many, or the
+    name of the column of texts in the header; raises ThawError if several would do."""
     there = [d for d in ",;\t|" if d in "".join(head[:1])]
     tables = {d: [row for row in csv.reader(head, delimiter=d) if row] for d in there}
     for last in (-1 if len(head) == HEAD else None, 2):  # of 20 lines, the last row may go on
@@ -161,15 +148,8 @@ def joins_rows(row: Sequence[str], delimiter: str) -> bool:
 
 
 def require_joined(path: Path, how: Reading, asked: str | None, place: str) -> None:
-    """Raises ThawError if a file can be read in both ways: with lines that quotes join, and with
-    quotes that are part of the text.
-
-    Args:
-        path: of the file.
-        how: how it is read.
-        asked: see `csv_rows`.
-        place: lines of a row, each of which could be one.
-    """
+    """Raises ThawError if a file can be read in both ways: with lines that quotes join, such as
+    those of `place`, and with quotes that are part of the text."""
 
     def count(quoting: str) -> int:
         return sum(1 for _ in csv_rows(path, None, replace(how, quoting=quoting), asked))

@@ -14,11 +14,7 @@ log = logging.getLogger(__name__)
 
 
 def excel_rows(path: Path, part: str | None, how: Reading) -> Reader:
-    """Yields rows of a sheet, by default the first one; its first row is the header, as `how` says.
-
-    Raises:
-        ThawError: there is no row, or one has more cells than the header.
-    """
+    """Yields rows of a sheet, by default the first; its first row is the header, as `how` says."""
     header: Header | None = None
     empty = 0
     for number, row in enumerate(sheet_cells(path, part), start=1):
@@ -42,11 +38,7 @@ def excel_rows(path: Path, part: str | None, how: Reading) -> Reader:
 
 
 def sheet_cells(path: Path, part: str | None) -> Iterator[list[Any]]:
-    """Yields cells of a sheet, row by row; empty ones are None.
-
-    Raises:
-        ThawError: openpyxl is not installed, the file is damaged, or there is no such sheet.
-    """
+    """Yields cells of a sheet, row by row; empty ones are None."""
     try:
         import openpyxl
     except ImportError as error:

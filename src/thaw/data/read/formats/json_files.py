@@ -103,12 +103,8 @@ class Values:
 
 
 def json_records(path: Path, part: str | None, encoding: str) -> Reader:
-    """Yields records of a JSON file, which are objects or lists.
-
-    Args:
-        path: any name; .gz, .bz2 and .xz are unpacked.
-        part: the key that holds the records, where the file is one object.
-        encoding: of the text.
+    """Yields records of a JSON file, which are objects or lists; where the file is one object,
+    those under the key `part`, or under its only key with records.
 
     Raises:
         ThawError: the file is empty, is not JSON, or holds no records or several arrays of them.

@@ -61,14 +61,8 @@ def json_lines(path: Path, lines: Iterable[str], skip: bool = False) -> Reader:
 
 
 def record_of(line: str, path: Path, number: int, kind: type | None) -> Any:
-    """Returns the object or list that a line of JSON Lines is.
-
-    Args:
-        line: line of the file.
-        path: path of the file, for messages.
-        number: number of the line, from 1.
-        kind: type of the records before it; None: there was none.
-    """
+    """Returns the object or list that a line of JSON Lines is; `kind` is the type of those before
+    it."""
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:

@@ -15,13 +15,8 @@ LABEL = "__label__"
 
 
 def fasttext_rows(path: Path, part: str | None, how: Reading) -> Reader:
-    """Yields rows of a file whose lines begin with `__label__` and a name, once or several times.
-
-    Rows have `text` and `label`; `label` is a list in all rows where one has several.
-
-    Raises:
-        ThawError: a label has no name.
-    """
+    """Yields `text` and `label` of lines that begin with `__label__` and a name, once or several
+    times; `label` is a list in all rows where one has several."""
     several = any(len(labels) > 1 for labels, _ in labelled_lines(path, how.encoding))
     lines = Rows(labelled_lines(path, how.encoding))
     for labels, text in lines:
@@ -55,9 +50,6 @@ def folder_rows(path: Path, part: str | None, how: Reading) -> Reader:
 
     Rows have `text`, `label` (the folder's name) and `document` (the file's), in the order of
     names. Hidden files are passed over.
-
-    Raises:
-        ThawError: a folder holds folders, or a file is no text.
     """
     counts: Counter[str] = Counter()
     hidden = 0

@@ -70,11 +70,8 @@ def label_counts(labels: Iterable[Label]) -> Counter[str]:
 
 
 def label_names(labels: Iterable[Any], given: Sequence[str] | None) -> list[str]:
-    """Returns the labels in their order: as given, else by `in_order`.
-
-    Raises:
-        ThawError: a label is not among those given.
-    """
+    """Returns the labels in their order: as given, else by `in_order`; raises ThawError if one is
+    not among those given."""
     counts = label_counts(labels)
     if given is None:
         return list(counts)

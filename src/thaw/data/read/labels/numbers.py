@@ -18,11 +18,8 @@ class NumberReader:
         self.origin = origin
 
     def read(self, row: Mapping[str, Any], number: int) -> float | None:
-        """Returns the number of a row, None where it has none.
-
-        Raises:
-            ThawError: the value is no number, or not a finite one.
-        """
+        """Returns the number of a row, None where it has none; raises ThawError for any other
+        value."""
         value: Any = row.get(self.column)
         if is_missing(value) or (isinstance(value, str) and not value.strip()):
             return None

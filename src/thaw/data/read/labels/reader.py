@@ -51,11 +51,7 @@ class LabelReader:
         self.other_lists = False
 
     def read(self, row: Mapping[str, Any], number: int) -> Label:
-        """Returns the label of a row, its labels, or None where it has none.
-
-        Raises:
-            ThawError: the value is neither a label nor labels.
-        """
+        """Returns the label of a row, its labels, or None where it has none."""
         if self.several_columns:
             return self.of_columns(row, number)
         value = row.get(self.columns[0])

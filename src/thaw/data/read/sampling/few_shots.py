@@ -29,12 +29,8 @@ def distinct(texts: Texts) -> Texts:
 
 
 def draw(texts: Texts, shots: int, seed: int) -> Texts:
-    """Draws `shots` texts of each label; where texts have several, a text counts for each of them.
-
-    Args:
-        texts: all different.
-        shots: texts a label.
-        seed: of the draw.
+    """Draws `shots` of the texts, all different, of each label; where texts have several, a text
+    counts for each of them.
 
     Raises:
         ThawError: a label has fewer texts.

@@ -41,14 +41,8 @@ def require_fold(folds: int | None, fold: int | None, sources: Mapping[str, Any]
 
 
 def fold_split(sources: Mapping[str, Any]) -> str:
-    """The split that is a fold of train's texts: test, or validation where test is named.
-
-    Args:
-        sources: a name, a fraction or None, by split.
-
-    Raises:
-        ThawError: both are named.
-    """
+    """The split that is a fold of train's texts: test, or validation where test is named; raises
+    ThawError where both are."""
     for split in ("test", "validation"):
         if not isinstance(sources.get(split), str):
             return split
@@ -60,19 +54,12 @@ def fold_split(sources: Mapping[str, Any]) -> str:
 
 
 def held_out(rows: Texts, labels: Sequence[Any], folds: int, fold: int, seed: int) -> np.ndarray:
-    """The rows of a fold, in their order.
+    """The rows of a fold, in their order; the same seed gives the same folds.
 
     Groups are whole; where there are none, a text that occurs more than once is. Labels are
     stratified (scikit-learn's StratifiedKFold and StratifiedGroupKFold): equal shares of each where
     there are no groups, shares as alike as the groups allow where there are. A text with several
     labels counts for its rarest.
-
-    Args:
-        rows: all of them.
-        labels: of each row: a name, a list of names, or None.
-        folds: how many, 2 or more.
-        fold: which one, from 0.
-        seed: of the shuffle before; the same seed gives the same folds.
 
     Raises:
         ThawError: there are fewer texts, or groups, than folds.
@@ -105,13 +92,7 @@ def held_out(rows: Texts, labels: Sequence[Any], folds: int, fold: int, seed: in
 
 
 def strata(labels: Sequence[Any], folds: int, origin: str) -> list[str]:
-    """Returns what each text counts for: its label; of several, the rarest that each fold can have.
-
-    Args:
-        labels: of each text: a name, a list of names, or None.
-        folds: how many.
-        origin: of the texts, for messages.
-    """
+    """Returns what a text counts for: its label; of several, the rarest that each fold can have."""
     counts = label_counts(labels)
     if all(isinstance(value, str) for value in labels):
         return list(labels) if max(counts.values()) >= folds else [""] * len(labels)

@@ -15,9 +15,6 @@ def brat_rows(path: Path, part: str | None, how: Reading) -> Reader:
 
     A discontinuous entity is read from its first to its last character, as standoff2conll does.
     Relations, events, attributes and notes are passed over.
-
-    Raises:
-        ThawError: there is no pair, an .ann has no .txt, or a line of it is no annotation.
     """
     folder = path if path.is_dir() else path.parent
     texts = sorted(path.rglob("*.txt")) if path.is_dir() else [path.with_suffix(".txt")]

@@ -12,9 +12,6 @@ def spacy_rows(path: Path, part: str | None, how: Reading) -> Reader:
     """Yields the documents of a .spacy file: words with tags, the text, and categories as `cats`.
 
     Words that are spaces alone, as spaCy has them, are left out.
-
-    Raises:
-        ThawError: spaCy is not installed, or the file is damaged.
     """
     try:
         from spacy.tokens import DocBin

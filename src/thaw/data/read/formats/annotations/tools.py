@@ -23,16 +23,10 @@ Row = dict[str, Any]
 
 
 def json_rows(path: Path, part: str | None, how: Reading, lines: bool = False) -> Reader:
-    """Yields records of JSON as rows, by the layout of the tool that wrote them.
+    """Yields records of a JSON file, or of JSON Lines, as rows.
 
-    Args:
-        path: of the file.
-        part: the key of the array that holds them.
-        how: `format` names the layout; where it does not, the first records tell it.
-        lines: whether the file is JSON Lines.
-
-    Raises:
-        ThawError: a record is a list and its columns have no names, or it is not of its layout.
+    `how.format` names the layout of the tool that wrote them, or the first records tell it; `part`
+    is the key of the array that holds them.
     """
     source = Rows(
         json_lines(path, open_lines(path, how.encoding))
@@ -96,11 +90,9 @@ def exported_rows(path: Path, records: Iterable[Any], how: Reading, name: str) -
 
 
 def prodigy_rows(record: Row, how: Reading, where: str) -> Iterable[Row] | str:
-    """Returns the row of a record with the answer accept, or its answer.
-
-    Where annotations do not matter, each is a row. A text without `spans` and without a label has
-    no entity; of a choice, `accept` holds the labels.
-    """
+    """Returns the row of a record with the answer accept, or its answer; all where annotations do
+    not matter. A text without `spans` and without a label has no entity; of a choice, `accept`
+    holds the labels."""
     answer = record.get("answer", "accept")
     if answer not in ANSWERS:
         raise ThawError(f"{where}: answer {answer!r}; expected {', '.join(ANSWERS)}.")
