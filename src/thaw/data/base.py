@@ -98,13 +98,8 @@ class EncoderData(SplitData):
         """Warns of texts that are cut, as `tokenize` counted them; `hint`: what to do about it."""
         if statistics.get("cut"):
             log.warning(
-                "%s: %d of %d texts are longer than data.max_tokens=%d and cut (the longest: %d)%s",
-                split,
-                statistics["cut"],
-                count,
-                self.max_tokens,
-                statistics["longest"],
-                hint,
+                f"{split}: {statistics['cut']} of {count} texts are longer than data.max_tokens="
+                f"{self.max_tokens} and cut (the longest: {statistics['longest']}){hint}"
             )
 
     def summary(self) -> DataSummary:

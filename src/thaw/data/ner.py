@@ -189,14 +189,9 @@ class TokenData(EncoderData):
 
     def report(self, split: str, count: int, statistics: Mapping[str, int], hint: str = "") -> None:
         log.info(
-            "%s: %d of %d sentences are longer than data.max_tokens=%d and become windows; "
-            "%d words and %d entities are in no window",
-            split,
-            statistics["long"],
-            count,
-            self.max_tokens,
-            statistics["uncovered"],
-            statistics["lost"],
+            f"{split}: {statistics['long']} of {count} sentences are longer than data.max_tokens="
+            f"{self.max_tokens} and become windows; {statistics['uncovered']} words and "
+            f"{statistics['lost']} entities are in no window"
         )
 
     def collate(self, batch: dict[str, list] | list[dict[str, Any]]) -> dict[str, torch.Tensor]:

@@ -138,14 +138,9 @@ class TextData(EncoderData):
             super().report(split, count, statistics, hint)
         else:
             log.info(
-                "%s: %d of %d texts are longer than data.max_tokens=%d (the longest: %d); all are "
-                "read, in %d windows",
-                split,
-                statistics["long"],
-                count,
-                self.max_tokens,
-                statistics["longest"],
-                statistics["windows"],
+                f"{split}: {statistics['long']} of {count} texts are longer than data.max_tokens="
+                f"{self.max_tokens} (the longest: {statistics['longest']}); all are read, in "
+                f"{statistics['windows']} windows"
             )
 
     def collate(self, batch: dict[str, list] | list[dict[str, Any]]) -> dict[str, torch.Tensor]:

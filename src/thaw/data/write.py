@@ -191,8 +191,6 @@ class AddedColumns:
             other |= {name: free} if free != name else {}
         if other:
             log.warning(
-                "%s has columns of its own called %s: they are kept, and thaw's are called %s",
-                self.origin,
-                ", ".join(map(repr, other)),
-                ", ".join(map(repr, other.values())),
+                f"{self.origin} has columns of its own called {', '.join(map(repr, other))}: they "
+                f"are kept, and thaw's are called {', '.join(map(repr, other.values()))}"
             )

@@ -43,11 +43,9 @@ def choices_on_hub(data: Mapping[str, Any]) -> dict[str, Any]:
         if set(numbers) <= {-1, None}:
             found["test"] = None
             log.warning(
-                "data.path=%s: nobody labelled its split test, so nothing is tested; "
-                "data.test=%s data.validation=%s tests on the split that would validate",
-                path,
-                found["validation"],
-                HELD_OUT,
+                f"data.path={path}: nobody labelled its split test, so nothing is tested; "
+                f"data.test={found['validation']} data.validation={HELD_OUT} tests on the split "
+                "that would validate"
             )
     out = {key: found[key] for key in asked if key in found}
     words = " ".join(f"data.{k}={'null' if v is None else v}" for k, v in out.items())

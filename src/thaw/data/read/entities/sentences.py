@@ -108,12 +108,9 @@ def read_sentences(
     warn_of(left_out, origin)
     if cut:
         log.warning(
-            "%s: %d of %d spans cut a word and were widened to whole words; the first: %s. Are "
-            "start and end counted in characters, not bytes or UTF-16 units?",
-            origin,
-            len(cut),
-            total,
-            cut[0],
+            f"{origin}: {len(cut)} of {total} spans cut a word and were widened to whole words; "
+            f"the first: {cut[0]}. Are start and end counted in characters, not bytes or UTF-16 "
+            "units?"
         )
     out.from_spans = spans
     read = ("text", "spans") if spans else ("tokens", "tags")

@@ -123,11 +123,8 @@ def joined(
         log.warning("%s: %d words are empty and read as %r", origin, empty, EMPTY)
     if again:
         log.warning(
-            "%s: %d values of %r return after another one, and begin a new sentence each time. "
-            "Are the rows in order?",
-            origin,
-            again,
-            column,
+            f"{origin}: {again} values of {column!r} return after another one, and begin a new "
+            "sentence each time. Are the rows in order?"
         )
 
 

@@ -56,12 +56,8 @@ def sheet_cells(path: Path, part: str | None) -> Iterator[list[Any]]:
         sheet = book[part] if part is not None else book.worksheets[0]
         if part is None and len(book.worksheets) > 1:
             log.info(
-                "%s: sheet %r is read, of %s; another one is named behind a colon, %s:%s",
-                path,
-                sheet.title,
-                ", ".join(book.sheetnames),
-                path.name,
-                book.sheetnames[1],
+                f"{path}: sheet {sheet.title!r} is read, of {', '.join(book.sheetnames)}; another "
+                f"one is named behind a colon, {path.name}:{book.sheetnames[1]}"
             )
         for row in sheet.iter_rows(values_only=True):
             yield [None if isinstance(cell, str) and not cell else cell for cell in row]

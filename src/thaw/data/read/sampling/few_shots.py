@@ -20,10 +20,8 @@ def distinct(texts: Texts) -> Texts:
     labels = {t: {tuple(sorted(names_in(texts.labels[i]))) for i in r} for t, r in found.items()}
     if torn := [text for text, given in labels.items() if len(given) > 1]:
         log.warning(
-            "%s: %d texts occur with different labels and are left out, such as %.60r",
-            texts.origin,
-            len(torn),
-            torn[0][0],
+            f"{texts.origin}: {len(torn)} texts occur with different labels and are left out, "
+            f"such as {torn[0][0]!r:.60}"
         )
     return texts.take(rows[0] for text, rows in found.items() if len(labels[text]) == 1)
 

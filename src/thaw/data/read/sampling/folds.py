@@ -99,10 +99,8 @@ def strata(labels: Sequence[Any], folds: int, origin: str) -> list[str]:
     rare = {name: count for name, count in counts.items() if count < folds}
     if rare:
         log.warning(
-            "%s: labels with fewer texts than data.folds=%d are not in each fold: %s",
-            origin,
-            folds,
-            counted(rare),
+            f"{origin}: labels with fewer texts than data.folds={folds} are not in each fold: "
+            f"{counted(rare)}"
         )
     keys = []
     for value in labels:
