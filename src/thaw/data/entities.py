@@ -55,13 +55,8 @@ def entities(tags: Sequence[str], strict: bool = False) -> list[Entity]:
 
 
 def spell(text: str, places: Sequence[tuple[int, int]], entity: Entity) -> dict[str, Any]:
-    """An entity as `label`, `text`, `start` and `end` in characters, as `data.spans` reads it.
-
-    Args:
-        text: of its sentence.
-        places: where each word begins and ends in it.
-        entity: in words.
-    """
+    """An entity as `label`, `text`, `start` and `end` in characters, as `data.spans` reads it,
+    given its sentence's text and where each word begins and ends in it."""
     start, end = places[entity.start][0], places[entity.end - 1][1]
     return {"label": entity.type, "text": text[start:end], "start": start, "end": end}
 

@@ -48,10 +48,8 @@ def require_room(max_tokens: int, model_max_length: int, model: Path) -> None:
 def most_tokens(model_max_length: int, model: Path) -> int:
     """Returns how long texts may be for a model whose training is not known.
 
-    Args:
-        model_max_length: that the tokenizer states, which is the training's `max_tokens` where thaw
-            exported the model; 1e30 where it states none.
-        model: the model's directory.
+    `model_max_length` is what its tokenizer states, which is the training's `max_tokens` where thaw
+    exported the model; 1e30 where it states nothing.
     """
     config = config_of(model)
     table = table_size(config)

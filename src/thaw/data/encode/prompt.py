@@ -6,11 +6,7 @@ from typing import Any
 
 
 def sentence_config(model: Path) -> dict[str, Any]:
-    """Returns the options of a sentence-transformers model, {} of a plain encoder.
-
-    Args:
-        model: the model's directory.
-    """
+    """Returns the options of a sentence-transformers model's directory, {} of a plain encoder."""
     path = model / "config_sentence_transformers.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 

@@ -14,13 +14,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Header:
-    """The columns of a table.
+    """The columns of a table: names of those that are read, and their places, where not all are.
 
-    Attributes:
-        names: of the columns that are read.
-        width: of a row, those included that are passed over.
-        places: of the columns that are read; None: all.
-        is_row: whether the line that it was made from is a row, too.
+    `width` is that of a row with those that are passed over; `is_row` says whether the line that
+    this was made from is a row, too.
     """
 
     names: list[str]

@@ -43,14 +43,7 @@ class Columns:
 
 
 class Dropped:
-    """Rows that the options of `columns` leave out, with the reason.
-
-    Attributes:
-        labels: labels whose rows are left out.
-        by_label: number of these rows.
-        empty: numbers of the rows with an empty text.
-        unlabelled: numbers of the rows without a label.
-    """
+    """Counts the rows that the options of `columns` leave out, with the reason."""
 
     def __init__(self, columns: Columns) -> None:
         self.columns = columns
@@ -86,12 +79,7 @@ class Dropped:
 
 
 class GroupReader:
-    """Makes names of groups of values; rows without one are each a group of their own.
-
-    Args:
-        column: name of the column.
-        origin: the file or data set, for messages.
-    """
+    """Makes names of groups of values; rows without one are each a group of their own."""
 
     def __init__(self, column: str, origin: str) -> None:
         self.column = column

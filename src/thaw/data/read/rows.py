@@ -11,13 +11,8 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Remarks:
-    """What a reader says of a file, once it has read all of it.
-
-    Attributes:
-        rows: number of rows that are left out, by reason.
-        parts: number of other things that are left out, such as blank lines.
-        format: name of the format that was read.
-    """
+    """What a reader says of a file, once it has read all of it: its format, and how many rows are
+    left out, by reason, and of `parts` that are no rows, such as blank lines."""
 
     rows: Mapping[str, int] = field(default_factory=dict)
     parts: Mapping[str, int] = field(default_factory=dict)

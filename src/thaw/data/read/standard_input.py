@@ -12,11 +12,7 @@ NAME = Path("standard input")  # in messages
 
 
 class CountedBytes(io.RawIOBase):
-    """Bytes of a stream that cannot seek, with the number of those that were read.
-
-    Args:
-        stream: of bytes, not closed with this object.
-    """
+    """Bytes of a stream that cannot seek, with the number of those that were read."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self.stream = stream

@@ -94,12 +94,7 @@ class Spool(TextSequence):
 
 
 class Picked(TextSequence):
-    """Some of the texts, in an order of their own.
-
-    Args:
-        texts: all texts.
-        rows: indices of some of them.
-    """
+    """Some of the texts, by their indices in all of them, in an order of their own."""
 
     def __init__(self, texts: Sequence[Text], rows: Iterable[int]) -> None:
         self.texts = texts

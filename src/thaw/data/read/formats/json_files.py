@@ -21,12 +21,7 @@ EXPECTED = (
 
 
 class Values:
-    """Reads JSON values one after another, in memory of the longest one.
-
-    Args:
-        path: a text file of any name.
-        encoding: of the text.
-    """
+    """Reads JSON values of a text file one after another, in memory of the longest one."""
 
     def __init__(self, path: Path, encoding: str) -> None:
         self.path = path

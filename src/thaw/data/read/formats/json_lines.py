@@ -16,11 +16,7 @@ A_LINE = "Where an object is several lines, `jq -c . file > file.jsonl` writes i
 
 
 class Unread(dict[str, Any]):
-    """Stands for a line that is no row, without a column.
-
-    Args:
-        reason: why it is none.
-    """
+    """Stands for a line that is no row, for this reason, without a column."""
 
     def __init__(self, reason: str) -> None:
         super().__init__()

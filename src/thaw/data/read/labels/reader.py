@@ -28,10 +28,8 @@ FLAGS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true
 class LabelReader:
     """Makes labels of values; rows with the same label get the same object.
 
-    Args:
-        columns: options of labels. `label` names the column, or several columns of zeros and ones;
-            `labels` are what the places of vectors mean.
-        origin: the file or data set, for messages.
+    `columns.label` names the column, or several columns of zeros and ones; `columns.labels` are
+    what the places of vectors mean.
     """
 
     def __init__(self, columns: Columns, origin: str) -> None:

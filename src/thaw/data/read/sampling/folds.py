@@ -21,10 +21,7 @@ log = logging.getLogger(__name__)
 def require_fold(folds: int | None, fold: int | None, sources: Mapping[str, Any]) -> None:
     """Raises ThawError unless both are given and fit, or neither is given.
 
-    Args:
-        folds: how many.
-        fold: which one, from 0.
-        sources: a name, a fraction or None, by split; see `fold_split`.
+    `sources` are a name, a fraction or None, by split; see `fold_split`.
     """
     if folds is None and fold is not None:
         raise ThawError(f"data.fold={fold} needs data.folds=<how many>, such as data.folds=5.")

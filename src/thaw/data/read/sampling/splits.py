@@ -75,14 +75,12 @@ class Cut:
     """Rows that are being divided into splits.
 
     Attributes:
-        data: all rows.
         labels: label of each row: a name, a list of names, or None.
         split: split of each row, as an index of `SPLITS`.
         text: a number for each row, the same for the same text.
         rare: labels that stay in train, with how many texts they have.
-        unequal: labels that are cut at random, with how many texts they have.
-        lacking: labels for which groups were brought into train, with how many texts they have.
-        moved: these groups.
+        unequal: labels that are cut at random, likewise.
+        lacking: labels for which groups, those of `moved`, were brought into train, likewise.
         brought: rows that were brought into train.
     """
 
