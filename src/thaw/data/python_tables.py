@@ -109,21 +109,15 @@ def text_rows(
         else:
             raise ThawError(f"text {number}, counted from 0, is {value!r:.60}; expected a pair.")
         for column in columns:
-            if not is_text(row.get(column), words):
+            text = row.get(column)
+            listed = words and isinstance(text, list) and all(isinstance(w, str) for w in text)
+            if not (isinstance(text, str) or listed):
                 kind = "a text, or a list of words" if words else "a text"
                 where = f" in column {column!r}" if isinstance(item, Mapping) else ""
                 raise ThawError(
-                    f"text {number}, counted from 0, is {row.get(column)!r:.60}{where}; expected "
-                    f"{kind}."
+                    f"text {number}, counted from 0, is {text!r:.60}{where}; expected {kind}."
                 )
         yield row
-
-
-def is_text(value: Any, words: bool) -> bool:
-    """Returns whether a value is a text, or, where `words` says so, a list of words."""
-    if isinstance(value, list) and words:
-        return all(isinstance(word, str) for word in value)
-    return isinstance(value, str)
 
 
 def keep_table(data: Any, split: str) -> Path:

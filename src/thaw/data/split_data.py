@@ -10,13 +10,14 @@ import numpy as np
 from pydantic import Field, NonNegativeInt
 
 from thaw.data.loaders import Loaders
+from thaw.data.read.formats.registry import rows_of
 from thaw.data.read.reading import FormatName, Quoting, Reading
 from thaw.data.read.rows import Rows
 from thaw.data.read.sampling.folds import fold_split, held_out, require_fold
 from thaw.data.read.sampling.splits import cut
 from thaw.data.read.surrogates import replace_surrogates
 from thaw.data.read.text_store import hashes
-from thaw.data.read.texts import SPLITS, origin_of, read_split
+from thaw.data.read.texts import SPLITS, hub_rows, origin_of
 from thaw.errors import ThawError
 from thaw.storage.files import at_home
 from thaw.storage.wheels import fetch_wheels
@@ -138,8 +139,10 @@ class SplitData(Loaders):
         return replace(picked, source=picked.source.read_with(rows.remarks))
 
     def source_rows(self, root: Path | str | None, split: str) -> Rows:
-        """Returns the rows of one file, or of one split on the Hub."""
-        return read_split(root, split, self.reading, **self.hub)
+        """Returns the rows of one file, or of one split on the Hub (`root` a string)."""
+        if isinstance(root, str):
+            return Rows(hub_rows(root, split, **self.hub), "Hugging Face Hub")
+        return rows_of((root or Path()) / split, self.reading)
 
     def root(self) -> Path | str | None:
         """Returns where the splits are: a directory, or the Hub's owner/name as a string."""

@@ -57,9 +57,9 @@ def most_tokens(model_max_length: int, model: Path) -> int:
     return min(limit, UNLIMITED)
 
 
-def config_of(model: Path) -> dict[str, Any]:
-    """Returns the config of a model directory, {} where there is none."""
-    path = model / "config.json"
+def config_of(model: Path, name: str = "config.json") -> dict[str, Any]:
+    """Returns what a JSON file of a model directory says, {} where there is none."""
+    path = model / name
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 

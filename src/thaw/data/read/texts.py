@@ -2,20 +2,18 @@
 
 import logging
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Self
 
 from thaw.data.read.formats.arrow_files import names_of_features, with_names
-from thaw.data.read.formats.registry import rows_of
 from thaw.data.read.labels.names import names_in
 from thaw.data.read.labels.numbers import NumberReader
 from thaw.data.read.labels.reader import LabelReader
-from thaw.data.read.reading import Reading
 from thaw.data.read.row_values import Columns, Dropped, GroupReader, as_text, require_columns
-from thaw.data.read.rows import Reader, Remarks, Rows
+from thaw.data.read.rows import Remarks
 from thaw.data.read.text_store import FEW, Picked, Spool, Text
 from thaw.errors import ThawError
 
@@ -148,20 +146,13 @@ def origin_of(root: Path | str | None, split: str) -> str:
     return f"{root}, split {split}" if isinstance(root, str) else str((root or Path()) / split)
 
 
-def read_split(root: Path | str | None, split: str, how: Reading, **hub: Any) -> Rows:
-    """Rows of a split: of a file under `root`, or of a data set on the Hub (`root` a string)."""
-    if isinstance(root, str):
-        return Rows(hub_rows(root, split, **hub), "Hugging Face Hub")
-    return rows_of((root or Path()) / split, how)
-
-
 def hub_rows(
     path: str,
     split: str,
     config: str | None = None,
     revision: str | None = None,
     streaming: bool = False,
-) -> Reader:
+) -> Iterator[dict[str, Any]]:
     """Yields the rows of a split on the Hub, with the names of classes for their numbers."""
     from thaw.storage.hub import hub_errors, load_hub_dataset
 
@@ -169,4 +160,3 @@ def hub_rows(
     with hub_errors("data", f"data.path={path}"):  # a stream asks the Hub again and again
         names = names_of_features(data.features or {})
         yield from with_names(data, names, origin_of(path, split))
-    return Remarks()

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import regex
 
-from thaw.data.read.labels.reader import literal
+from thaw.data.read.literals import literal
 from thaw.errors import ThawError
 
 # Scripts that are written without spaces give a word a character, as BERT's tokenizer does.

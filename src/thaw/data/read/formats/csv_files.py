@@ -52,7 +52,8 @@ def csv_rows(path: Path, part: str | None, how: Reading, asked: str | None = Non
         delimiter = find_delimiter(path, head, how.text)
         if delimiter != ",":
             log.info("%s: the fields of the header are apart by %r", path, delimiter)
-    spaced = has_spaces(first, delimiter)
+    rest = first.split(delimiter)[1:]
+    spaced = delimiter != "\t" and bool(rest) and all(field.startswith(" ") for field in rest)
     if spaced:
         log.info("%s: spaces behind %r are no part of a field", path, delimiter)
     reader = csv.reader(
@@ -113,12 +114,6 @@ def find_delimiter(path: Path, head: Sequence[str], text: str) -> str:
         if fits:
             return (named or fits)[0]
     return next(iter(there), ",")
-
-
-def has_spaces(first: str, delimiter: str) -> bool:
-    """Returns whether each field of a header but the first one has a space before it."""
-    rest = first.split(delimiter)[1:]
-    return delimiter != "\t" and bool(rest) and all(field.startswith(" ") for field in rest)
 
 
 def fitted(path: Path, line: int, row: list[str], header: Header, delimiter: str) -> list[str]:

@@ -68,15 +68,12 @@ def record_of(line: str, path: Path, number: int, kind: type | None) -> Any:
         hint = " data.format=json reads an array." if begins[:1] == "[" and number == 1 else ""
         hint = f" {A_LINE}" if begins == "{" else hint
         raise ThawError(f"{path} line {number}: not JSON: {error}.{hint}") from error
-    kind = kind or (dict if is_array(row) else type(row))
+    if kind is None:  # a line that is a whole array of records is not one record
+        array = isinstance(row, list) and all(isinstance(value, dict) for value in row)
+        kind = dict if array else type(row)
     if kind in (dict, list) and type(row) is kind:
         return row
     hint = " data.format=json reads an array." if isinstance(row, list) else ""
     got = line.strip()[:40]
     expected = 'expected an object, {"column": value, …}'
     raise ThawError(f"{path} line {number}: {expected}, got {got}.{hint}")
-
-
-def is_array(row: Any) -> bool:
-    """Returns whether a line is a whole array of records, and not one record."""
-    return isinstance(row, list) and all(isinstance(value, dict) for value in row)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from thaw.data.read.reading import Reading
 from thaw.data.read.rows import Reader, Remarks, Rows
-from thaw.data.read.text_files import open_lines
+from thaw.data.read.text_files import open_lines, read_whole
 from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)
@@ -64,8 +64,7 @@ def folder_rows(path: Path, part: str | None, how: Reading) -> Reader:
                     f"with a file a text. Is it data.train={folder}?"
                 )
             counts[folder.name] += 1
-            text = "".join(open_lines(file, how.encoding)) if file.stat().st_size else ""
-            text = text.rstrip("\r\n")
+            text = read_whole(file, how.encoding).rstrip("\r\n")
             yield {how.text: text, "label": folder.name, "document": str(file.relative_to(path))}
     beside = [p.name for p in path.iterdir() if p.is_file() and not p.name.startswith(".")]
     log.info("%s: %d classes of a folder each, %d texts", path, len(counts), counts.total())

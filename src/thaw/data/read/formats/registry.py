@@ -2,10 +2,11 @@
 
 import logging
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from thaw.data.read.entities.word_rows import sentences_of_words
 from thaw.data.read.formats.annotations.brat import brat_rows
@@ -27,7 +28,7 @@ from thaw.data.read.formats.labelled_texts import class_folders, fasttext_rows, 
 from thaw.data.read.formats.own import OWN_READER, own_rows
 from thaw.data.read.header import shown
 from thaw.data.read.reading import Reading
-from thaw.data.read.rows import Reader, Remarks, Rows
+from thaw.data.read.rows import Reader, Rows
 from thaw.data.read.text_files import COMPRESSED, open_lines, require_file, split_part
 from thaw.errors import ThawError
 
@@ -46,17 +47,16 @@ class Format:
         directories: whether directories are.
     """
 
-    rows: Callable[[Path, str | None, Reading], Reader]
+    rows: Callable[[Path, str | None, Reading], Iterator[Any]]
     suffixes: tuple[str, ...] = ()
     about: str = ""
     files: bool = True
     directories: bool = False
 
 
-def line_rows(path: Path, part: str | None, how: Reading) -> Reader:
-    """Yields rows of a text a line."""
-    yield from ({how.text: line.rstrip("\r\n")} for line in open_lines(path, how.encoding))
-    return Remarks()
+def line_rows(path: Path, part: str | None, how: Reading) -> Iterator[Any]:
+    """Returns rows of a text a line."""
+    return ({how.text: line.rstrip("\r\n")} for line in open_lines(path, how.encoding))
 
 
 A_FOLDER = {"files": False, "directories": True}

@@ -6,7 +6,7 @@ from typing import Any
 
 from thaw.data.read.reading import Reading
 from thaw.data.read.rows import Reader, Remarks
-from thaw.data.read.text_files import open_lines
+from thaw.data.read.text_files import open_lines, read_whole
 from thaw.errors import ThawError
 
 
@@ -45,11 +45,6 @@ def brat_rows(path: Path, part: str | None, how: Reading) -> Reader:
     if not (how.annotated and alone):
         return Remarks(parts=parts)
     return Remarks({f"texts without an .ann file, such as {alone[0].name}": len(alone)}, parts)
-
-
-def read_whole(path: Path, encoding: str) -> str:
-    """Returns the text of a file with its line ends as they are, since offsets count them."""
-    return "".join(open_lines(path, encoding)) if path.stat().st_size else ""
 
 
 def annotations(path: Path, encoding: str) -> Iterator[tuple[dict[str, Any], int]]:
