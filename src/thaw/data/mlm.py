@@ -3,7 +3,6 @@
 Shapes: B batch, T tokens.
 """
 
-import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import chain, islice
@@ -22,8 +21,6 @@ from thaw.data.read.rows import Rows
 from thaw.data.read.texts import Texts, read_texts
 from thaw.data.streamed import StreamedData
 from thaw.errors import ThawError
-
-log = logging.getLogger(__name__)
 
 PACKS = ("lines", "documents")
 ENDLESS = 10_000  # characters of a corpus that is one line

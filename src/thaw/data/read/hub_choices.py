@@ -62,11 +62,7 @@ def chosen_splits(path: str, there: Sequence[str]) -> dict[str, Any]:
             "data.validation= and data.test= with one of them each, or null."
         )
     validation = next((name for name in VALIDATION if name in there), HELD_OUT)
-    return {
-        "train": train,
-        "validation": validation,
-        "test": "test" if "test" in there else None,
-    }
+    return {"train": train, "validation": validation, "test": "test" if "test" in there else None}
 
 
 def features_of(rows: Any) -> Mapping[str, Any]:

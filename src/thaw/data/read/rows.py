@@ -41,10 +41,7 @@ class Rows(Iterator[Any]):
     """
 
     def __init__(
-        self,
-        rows: Iterable[Any],
-        format: str | None = None,
-        origin: Path | str | None = None,
+        self, rows: Iterable[Any], format: str | None = None, origin: Path | str | None = None
     ) -> None:
         self.remarks = Remarks(format=format)
         self.iterator = self.remarked(rows, origin)

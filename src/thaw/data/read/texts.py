@@ -1,6 +1,5 @@
 """Labelled texts from anywhere, checked and cut into train, validation and test."""
 
-import logging
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -16,8 +15,6 @@ from thaw.data.read.row_values import Columns, Dropped, GroupReader, as_text, re
 from thaw.data.read.rows import Remarks
 from thaw.data.read.text_store import FEW, Picked, Spool, Text
 from thaw.errors import ThawError
-
-log = logging.getLogger(__name__)
 
 HEAD = 100  # rows that tell the columns
 SPLITS = ("train", "validation", "test")

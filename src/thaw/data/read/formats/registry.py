@@ -65,9 +65,7 @@ FORMATS: dict[str, Format] = {
     "tsv": Format(partial(csv_rows, asked="\t"), (".tsv",), "fields apart by tabs"),
     "jsonl": Format(partial(json_rows, lines=True), (".jsonl", ".ndjson"), "a JSON object a line"),
     "json": Format(
-        json_rows,
-        (".json",),
-        "an array of objects, such an array under a key, or an object a line",
+        json_rows, (".json",), "an array of objects, such an array under a key, or an object a line"
     ),
     "parquet": Format(parquet_rows, (".parquet",), "Parquet, with the class names of `datasets`"),
     "excel": Format(excel_rows, (".xlsx", ".xlsm"), "an Excel sheet (pip install openpyxl)"),
