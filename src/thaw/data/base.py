@@ -30,9 +30,6 @@ class EncoderData(SplitData):
 
     Attributes:
         labels: names of the classes, in the order of the model's outputs.
-
-    Raises:
-        ThawError: options do not fit each other, or the model.
     """
 
     def __init__(

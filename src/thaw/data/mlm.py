@@ -121,10 +121,8 @@ class MaskedLanguageModelData(StreamedData):
     def encoded_rows(
         self, texts: Iterable[tuple[str, Any]], statistics: dict[str, int] | None = None
     ) -> Iterator[Row]:
-        """Yields tokens with the number of each one's word (-1: special), by text or by block.
-
-        Texts come with their documents; those that are cut, and the longest length, are counted.
-        """
+        """Yields tokens with the number of each one's word (-1: special), by text or by block;
+        texts come with their documents, and those that are cut are counted."""
         rows = self.tokens(texts)
         if self.pack == "documents":
             yield from map(self.framed, blocks(rows, self.room, self.tokenizer.sep_token_id))

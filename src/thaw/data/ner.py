@@ -154,11 +154,8 @@ class TokenData(EncoderData):
         }
 
     def tokenize(self, rows: Sentences, split: str) -> Iterator[tuple[Rows, dict[str, int]]]:
-        """Yields encoded windows, and how many words and entities no window covers.
-
-        A row of train is a window; a row of other splits is a sentence with its windows, so that
-        it is scored whole.
-        """
+        """Yields encoded windows, and how many words and entities no window covers: in train a
+        window a row, in other splits a sentence with its windows, so that it is scored whole."""
         ids = {name: i for i, name in enumerate(self.labels)} | {"": IGNORED}
         statistics = {"long": 0, "uncovered": 0, "lost": 0}
         begin = 0

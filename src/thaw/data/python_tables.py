@@ -75,8 +75,7 @@ def column_rows(columns: Mapping[str, Any], name: str) -> Iterator[dict[str, Any
 
 
 def plain_value(value: Any) -> Any:
-    """Returns a value as JSON has it: arrays and numbers of NumPy as Python's, and None for what
-    pandas writes where nothing is."""
+    """Returns a value as JSON has it, and None for what pandas writes where nothing is."""
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, list | tuple):

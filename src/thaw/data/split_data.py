@@ -77,8 +77,7 @@ class SplitData(Loaders):
         self.rows: dict[str, Any] = {}
 
     def pick(self, rows: Iterable[Mapping[str, Any]], origin: str) -> Any:
-        """Checks the rows of a source, named `origin` in messages, and picks out what the task
-        needs."""
+        """Checks the rows of a source, called `origin`, and picks out what the task needs."""
         raise NotImplementedError
 
     def read_splits(self, only: str | None = None) -> dict[str, Any]:

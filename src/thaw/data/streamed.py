@@ -25,10 +25,7 @@ class StreamedData(EncoderData):
     """Reads train while it trains, if asked to.
 
     The arguments are options of `conf/data/`, described in `conf/data/files.yaml`; those not named
-    here are `EncoderData`'s.
-
-    Attributes:
-        text: name of the column of texts.
+    here are `EncoderData`'s. A subclass sets `text`, the name of the column of texts.
     """
 
     text: str
@@ -97,11 +94,8 @@ class StreamedData(EncoderData):
         return out
 
     def streamed(self, split: str) -> Iterator[tuple[str, Any]]:
-        """Yields texts of train's source that fall into a split, each with its document.
-
-        A text's split follows from a hash of its group, else of its document in a folder, else of
-        the text itself.
-        """
+        """Yields texts of train's source that fall into a split, each with its document: by a hash
+        of the group, else of the document in a folder, else of the text itself."""
         fractions = self.fractions()
         source = str(self.sources["train"])
         rows = replace_surrogates(self.source_rows(self.root(), source), source)

@@ -64,8 +64,8 @@ class TextData(EncoderData):
         self.stride = self.checked_stride(long, stride)
 
     def checked_stride(self, long: str, stride: int | None) -> int | None:
-        """Returns the tokens that windows share, None without windows; raises ThawError where there
-        can be none."""
+        """Returns how many tokens windows share, None without windows; raises ThawError if none
+        can."""
         if long == "cut":
             if stride is not None:
                 raise ThawError(f"data.stride={stride} is for windows: add data.long=windows.")

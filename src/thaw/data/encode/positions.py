@@ -46,11 +46,8 @@ def require_room(max_tokens: int, model_max_length: int, model: Path) -> None:
 
 
 def most_tokens(model_max_length: int, model: Path) -> int:
-    """Returns how long texts may be for a model whose training is not known.
-
-    `model_max_length` is what its tokenizer states, which is the training's `max_tokens` where thaw
-    exported the model; 1e30 where it states nothing.
-    """
+    """Returns how long texts may be for a model whose training is not known; see `require_room`.
+    Where thaw exported the model, its tokenizer states the training's `max_tokens`."""
     config = config_of(model)
     table = table_size(config)
     limit = model_max_length if table is None else min(model_max_length, table - reserved(config))

@@ -58,9 +58,6 @@ def cached_rows(
     Args:
         key: result of `cache_key` for all that the rows follow from.
         make: yields the rows in batches, each with statistics of all rows so far.
-
-    Raises:
-        ThawError: there is no room on the disk.
     """
     root = cache_dir() / "tokens"
     with disk_errors(root, "THAW_CACHE"):

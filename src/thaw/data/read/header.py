@@ -33,10 +33,8 @@ class Header:
 
 
 def find_header(path: Path, first: Sequence[Any], how: Reading) -> Header:
-    """Returns the columns of a table from its first row.
-
-    Where two or more have no name, as Excel exports empty columns, these are passed over.
-    """
+    """Returns the columns of a table from its first row. Where two or more have no name, as Excel
+    exports empty columns, these are passed over."""
     has_header = how.columns is None if how.header is None else how.header
     names = ["" if name is None else str(name) for name in first]
     if how.columns is not None:
@@ -70,8 +68,7 @@ def check_names(path: Path, names: Sequence[str]) -> None:
 
 
 def header_hint(row: Mapping[str, Any]) -> str:
-    """Returns what to type where the names in the first row are a row, or numbers: a sentence with
-    a space before it; else ""."""
+    """Returns what to type if the names of columns seem to be a row, after a space; else ""."""
     names = list(row)
     if names == [str(place) for place in range(len(names))]:
         return f" The first row is {shown(row.values())}."

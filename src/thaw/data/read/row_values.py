@@ -115,11 +115,8 @@ def is_missing(value: Any) -> bool:
 
 
 def as_text(value: Any, column: str, where: str) -> str:
-    """Returns a text: a string, a number as written, or nothing where there is no value.
-
-    Raises:
-        ThawError: the value is a list, an object or the like.
-    """
+    """Returns a text: a string, a number as written, or nothing where there is no value; raises
+    ThawError if it is a list, an object or the like."""
     if isinstance(value, str):
         return value
     if is_missing(value):
@@ -158,8 +155,7 @@ def input_lacks(columns: Sequence[str], row: Mapping[str, Any], kind: str = "") 
 
 
 def nested_hint(column: str, row: Mapping[str, Any]) -> str:
-    """Returns what to type where a column is within another one: a sentence with a space before
-    it; else ""."""
+    """Returns what to type where a column is within another one, after a space; else ""."""
     for name, value in row.items():
         if isinstance(value, Mapping) and column.removeprefix(f"{name}.") in value:
             return f" {column!r} is within {name!r}: {OWN_READER}"
@@ -167,8 +163,7 @@ def nested_hint(column: str, row: Mapping[str, Any]) -> str:
 
 
 def near_column(option: str, column: str, there: Iterable[str]) -> str:
-    """Returns an override that names the column that differs in case and spaces only, as it is
-    typed in a shell, or any column."""
+    """Returns an override, for a shell, with the column that differs in case and spaces only."""
     for name in there:
         if name.strip().casefold() == column.strip().casefold():
             return shlex.quote(f"data.{option}={next(quoted([name]))}")

@@ -33,11 +33,7 @@ class TextSequence(Sequence[Text]):
 class Spool(TextSequence):
     """Texts, or pairs of them, in a memory-mapped Arrow file that is gone with the process.
 
-    Args:
-        texts: the first ones; none can be added once one was read.
-
-    Raises:
-        ThawError: there is no room on the disk.
+    None can be added once one was read.
     """
 
     def __init__(self, texts: Sequence[Text]) -> None:

@@ -22,15 +22,10 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Source:
-    """What was read of one file, or of one split on the Hub.
+    """What was read of one file, or of one split on the Hub: its columns, by option, and its rows.
 
-    Attributes:
-        origin: name of the file or data set.
-        columns: names of the columns that were read, by option.
-        rows: number of rows, those included that were left out; None: they are streamed and not
-            counted.
-        left_out: number of rows, and of parts of rows, that were left out, by reason.
-        format: format that it was read in.
+    `rows` counts those, too, that were left out; None: they are streamed and not counted. Those,
+    and parts of rows, are in `left_out` by reason.
     """
 
     origin: str
@@ -57,8 +52,6 @@ class Texts:
         texts: one string a row, or two for pairs; in a file where there are many.
         labels: the label of each row, or its list of labels; None where there is no label column.
         groups: the value of the group column of each row, if there is one.
-        origin: where the rows come from, for messages.
-        source: what was read there; None for texts that were not read.
         repeats: rows left out of this split as another one has their text.
     """
 
@@ -83,12 +76,7 @@ class Texts:
 
 
 def read_texts(rows: Iterable[Mapping[str, Any]], columns: Columns, origin: str) -> Texts:
-    """Picks text, label and group out of rows.
-
-    Raises:
-        ThawError: a column is missing, there is no row, a value is no text, label or group, a text
-            is empty or null, or a row has no label.
-    """
+    """Picks text, label and group out of rows; raises ThawError for what is none, or is empty."""
     out = Texts(origin=origin)
     texts: list[Text] | Spool = []
     kind = NumberReader if columns.numbers else LabelReader

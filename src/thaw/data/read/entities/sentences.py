@@ -56,10 +56,6 @@ def read_sentences(
         scheme: of the tags, one of `SCHEMES`; None: found from them.
         origin: a file or data set, for messages.
         overlaps: what becomes of spans that overlap, see `read_spans`.
-
-    Raises:
-        ThawError: there is no row, a column is missing, words and tags differ in number, a tag or
-            a span is not one, or a tag breaks the given scheme.
     """
     out = Sentences(origin=origin)
     texts: list[tuple[str, ...]] = []
@@ -151,10 +147,9 @@ def word_hint(row: Mapping[str, Any]) -> str:
 
 
 def convert(sentences: Sentences, lines: Sequence[int], scheme: str | None) -> None:
-    """Brings tags into IOB2, in place.
+    """Brings tags into IOB2, in place; breaches of a given scheme are errors, others are counted.
 
-    Breaches of a given `scheme` are errors; of one that is found they are counted. `lines` are
-    those of the first word of each sentence; negative ones are numbers of rows.
+    `lines` are those of the first word of each sentence; negative ones are numbers of rows.
     """
 
     def where(number: int, place: int) -> str:

@@ -34,13 +34,9 @@ class Span(NamedTuple):
 
 
 def words_of(text: str, fine: bool = True) -> list[tuple[int, int]]:
-    """Returns where the words of a text begin and end.
-
-    Args:
-        text: any.
-        fine: runs of letters and digits, and single marks, so that few spans cut a word; else
-            as corpora of words have them: "U.N.", "AT&T" and "@name" are one word each.
-    """
+    """Returns where the words of a text begin and end: runs of letters and digits, and single
+    marks, so that few spans cut a word; or, not `fine`, words as corpora have them, such as "U.N.",
+    "AT&T" and "@name"."""
     return [match.span() for match in (WORD if fine else TOKEN).finditer(text)]
 
 
@@ -128,10 +124,8 @@ def parts_of(item: Any) -> tuple[int, int, Sequence[Any]]:
 
 
 def places_in(text: str, start: int, end: int, said: str, where: str) -> tuple[int, int]:
-    """Returns start and end in characters of a span that says what its text is.
-
-    Browsers count in units of UTF-16, in which an emoji is two.
-    """
+    """Returns start and end in characters of a span that says what its text is: browsers count in
+    units of UTF-16, in which an emoji is two."""
     if text[start:end].split() == said.split():
         return start, end
     units = text.encode("utf-16-le", "surrogatepass")
@@ -153,10 +147,8 @@ def tags_of(
 ) -> tuple[list[str], list[Span]]:
     """Returns IOB2 tags of words, and the spans that cut a word and were widened to it.
 
-    Spans are in order. Where two cut one word, `overlaps="longest"` gives it to the first.
-
-    Raises:
-        ThawError: a span holds no word, or two cut the same one.
+    Spans are in order. Where two cut one word, `overlaps="longest"` gives it to the first. Raises
+    ThawError otherwise, and where a span holds no word.
     """
     tags = ["O"] * len(words)
     cut = []

@@ -26,9 +26,6 @@ def sentences_of_words(
 
     A sentence goes on while the column that numbers sentences has the same value, or none; without
     such a column, up to a blank row. Where `how` does not name the column, it is found by its name.
-
-    Raises:
-        ThawError: the column is not there, or the first row has no value in it.
     """
     head = list(islice(rows, 1))
     first = head[0] if head else {}
@@ -152,9 +149,8 @@ def read_words(tokens: Any, tags: Any, where: str) -> tuple[list[str], list[str]
 
 
 def listed(tokens: Any, tags: Any) -> tuple[Any, Any]:
-    """Returns words and tags that a table holds as text: lists as Python, JSON and numpy write
-    them, or words or tags apart by spaces, as many as the others. What is neither stays as it
-    is."""
+    """Returns words and tags that a table holds as lists, as Python, JSON and numpy write them, or
+    apart by spaces, as many as the others. What is neither stays as it is."""
     words, kinds = (as_list(value) for value in (tokens, tags))
     if words is not None and kinds is not None:
         return words, kinds

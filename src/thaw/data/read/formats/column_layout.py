@@ -18,13 +18,10 @@ NUMBER = re.compile(r"\d+([-.]\d+)?")
 
 @dataclass(frozen=True)
 class Layout:
-    """The columns of a file.
+    """The columns of a file; without `tag_column` no tags are read.
 
     Attributes:
-        path: of the file, for messages.
         width: how many columns a line has.
-        token_column: place of the words.
-        tag_column: place of the tags; None: none are read.
         prefixed: whether tags have prefixes, so that one without is an error.
         header: number of the line that names the columns, 0 where there is none.
     """
@@ -132,8 +129,7 @@ def require_words(
 
 
 def counts(rows: Sequence[tuple[int, list[str]]], place: int) -> bool:
-    """Returns whether a column counts the words of each sentence: 1, 2, 3, ..., with ranges such
-    as 2-3."""
+    """Returns whether a column counts the words of each sentence: 1, 2, 3, ..., or 2-3."""
     expected, last = 1, 0
     for number, fields in rows:
         value = fields[place]

@@ -57,8 +57,7 @@ def json_lines(path: Path, lines: Iterable[str], skip: bool = False) -> Reader:
 
 
 def record_of(line: str, path: Path, number: int, kind: type | None) -> Any:
-    """Returns the object or list that a line of JSON Lines is; `kind` is the type of those before
-    it."""
+    """Returns the object or list that a line of JSON Lines is, of `kind`, as those before it."""
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:

@@ -46,11 +46,8 @@ def labelled_lines(path: Path, encoding: str) -> Reader:
 
 
 def folder_rows(path: Path, part: str | None, how: Reading) -> Reader:
-    """Yields rows of a folder that has a folder for each class, with a file for each text.
-
-    Rows have `text`, `label` (the folder's name) and `document` (the file's), in the order of
-    names. Hidden files are passed over.
-    """
+    """Yields `text`, `label` and `document` of each file in the folder of each class, in the order
+    of names. Hidden files are passed over."""
     counts: Counter[str] = Counter()
     hidden = 0
     for folder in class_folders(path):

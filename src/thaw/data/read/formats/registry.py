@@ -37,15 +37,8 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Format:
-    """A format.
-
-    Attributes:
-        rows: function that reads a file, or a part of it, as `Reading` says.
-        suffixes: suffixes of its files, where these tell it.
-        about: what it is, for people.
-        files: whether files are of it.
-        directories: whether directories are.
-    """
+    """A format: the function that reads it, the suffixes that tell it, and what it is, for people.
+    `files` and `directories` say what may be of it."""
 
     rows: Callable[[Path, str | None, Reading], Iterator[Any]]
     suffixes: tuple[str, ...] = ()

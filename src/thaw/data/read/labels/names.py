@@ -42,8 +42,7 @@ def is_unseen(character: str) -> bool:
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Returns names in an order that is the same in every process: numbers by value, then by name;
-    other names, and numbers among them, by name."""
+    """Returns names in an order that is the same in every process: numbers by value, if all are."""
     found = set(names)
     try:
         values = {name: float(name) for name in found}

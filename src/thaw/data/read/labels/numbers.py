@@ -18,8 +18,7 @@ class NumberReader:
         self.origin = origin
 
     def read(self, row: Mapping[str, Any], number: int) -> float | None:
-        """Returns the number of a row, None where it has none; raises ThawError for any other
-        value."""
+        """Returns the number of a row, None where it has none."""
         value: Any = row.get(self.column)
         if is_missing(value) or (isinstance(value, str) and not value.strip()):
             return None

@@ -28,11 +28,7 @@ def distinct(texts: Texts) -> Texts:
 
 def draw(texts: Texts, shots: int, seed: int) -> Texts:
     """Draws `shots` of the texts, all different, of each label; where texts have several, a text
-    counts for each of them.
-
-    Raises:
-        ThawError: a label has fewer texts.
-    """
+    counts for each of them. Raises ThawError if a label has fewer."""
     rows: dict[str, list[int]] = {}
     for row, label in enumerate(texts.labels):
         for name in names_in(label):

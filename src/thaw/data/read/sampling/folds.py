@@ -19,10 +19,8 @@ log = logging.getLogger(__name__)
 
 
 def require_fold(folds: int | None, fold: int | None, sources: Mapping[str, Any]) -> None:
-    """Raises ThawError unless both are given and fit, or neither is given.
-
-    `sources` are a name, a fraction or None, by split; see `fold_split`.
-    """
+    """Raises ThawError unless both are given and fit, or neither is given; `sources` as in
+    `fold_split`."""
     if folds is None and fold is not None:
         raise ThawError(f"data.fold={fold} needs data.folds=<how many>, such as data.folds=5.")
     if folds is None:
@@ -38,8 +36,7 @@ def require_fold(folds: int | None, fold: int | None, sources: Mapping[str, Any]
 
 
 def fold_split(sources: Mapping[str, Any]) -> str:
-    """The split that is a fold of train's texts: test, or validation where test is named; raises
-    ThawError where both are."""
+    """Returns the split that is a fold of train: test, or validation where a test is named."""
     for split in ("test", "validation"):
         if not isinstance(sources.get(split), str):
             return split
@@ -57,9 +54,6 @@ def held_out(rows: Texts, labels: Sequence[Any], folds: int, fold: int, seed: in
     stratified (scikit-learn's StratifiedKFold and StratifiedGroupKFold): equal shares of each where
     there are no groups, shares as alike as the groups allow where there are. A text with several
     labels counts for its rarest.
-
-    Raises:
-        ThawError: there are fewer texts, or groups, than folds.
     """
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 

@@ -48,8 +48,7 @@ def brat_rows(path: Path, part: str | None, how: Reading) -> Reader:
 
 
 def annotations(path: Path, encoding: str) -> Iterator[tuple[dict[str, Any], int]]:
-    """Yields annotations of an .ann file: entities, each with the number of pieces that it is in,
-    and 0 for any other annotation."""
+    """Yields annotations of an .ann file, each with the number of its pieces; 0: no entity."""
     if not path.stat().st_size:
         return
     for number, line in enumerate(open_lines(path, encoding), start=1):
