@@ -73,7 +73,7 @@ def column_rows(path: Path, part: str | None, how: Reading) -> Reader:
 
 
 def is_break(layout: Layout, number: int, fields: list[str]) -> bool:
-    """Returns whether a line has no word; raises ThawError if it has a tag all the same, or none."""
+    """Returns whether a line has no word; raises ThawError if it has a tag all the same."""
     tag = None if layout.tag_column is None else fields[layout.tag_column]
     if fields[layout.token_column]:
         if layout.prefixed and tag is not None and tag != "O" and not is_tag(tag):

@@ -84,7 +84,7 @@ def is_spacy_pair(record: Any) -> bool:
 
 
 def spans_column(rows: Sequence[Mapping[str, Any]], how: Reading) -> str | None:
-    """Returns the only column of the first rows that holds spans; None if one has the asked name."""
+    """Returns the only column of the first rows with spans; None if one has the asked name."""
     if any(how.spans in row or how.text not in row for row in rows):
         return None
     found = [
