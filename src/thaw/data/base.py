@@ -15,6 +15,7 @@ from thaw.data.encode.token_cache import Rows, cache_key, cached_rows, vocabular
 from thaw.data.read.labels.names import label_counts
 from thaw.data.split_data import SplitData
 from thaw.data.summary import DataSummary, SplitSummary
+from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,17 @@ class EncoderData(SplitData):
         self.token_statistics: dict[str, Mapping[str, int]] = {}
         self.contents: dict[str, dict[str, Any]] = {}
         require_room(max_tokens, self.tokenizer.model_max_length, Path(tokenizer))
+
+    def window_stride(self, stride: int | None) -> int:
+        """Returns how many tokens two windows of a text share, by default a quarter of them."""
+        stride = self.max_tokens // 4 if stride is None else stride
+        room = self.max_tokens - self.tokenizer.num_special_tokens_to_add()
+        if not 0 <= stride < room:
+            raise ThawError(
+                f"data.stride={stride}: neighbouring windows of data.max_tokens={self.max_tokens} "
+                f"can share 0 to {room - 1} tokens."
+            )
+        return stride
 
     def setup(self, stage: str) -> None:
         """Reads the splits, unless they have been read: Lightning calls it for each stage."""

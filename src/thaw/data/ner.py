@@ -74,9 +74,8 @@ class TokenData(EncoderData):
         self.reading = replace(self.reading, words=True, scheme=scheme, **columns, **places)
         self.scheme = scheme
         self.overlaps: Overlaps = overlaps
-        self.stride = self.max_tokens // 4 if stride is None else stride
+        self.stride = self.window_stride(stride)
         self.label_subwords = label_subwords
-        room = self.max_tokens - self.tokenizer.num_special_tokens_to_add()
         for name, value, known in (
             ("data.scheme", scheme, (None, *SCHEMES)),
             ("data.overlaps", overlaps, OVERLAPS),
@@ -85,11 +84,6 @@ class TokenData(EncoderData):
             if value not in known:
                 choices = ", ".join("null" if k is None else k for k in known)
                 raise ThawError(f"{name}={value}: expected one of {choices}.")
-        if not 0 <= self.stride < room:
-            raise ThawError(
-                f"data.stride={stride}: neighbouring windows of data.max_tokens={self.max_tokens} "
-                f"can share 0 to {room - 1} tokens."
-            )
 
     def find_labels(self) -> None:
         found = {split: types_of(rows.labels) for split, rows in self.rows.items()}

@@ -79,14 +79,7 @@ class TextData(EncoderData):
                 "data.long=windows needs a fast tokenizer (tokenizer.json), and this model has "
                 f"{type(self.tokenizer).__name__}, in Python. data.long=cut goes without."
             )
-        stride = self.max_tokens // 4 if stride is None else stride
-        room = self.max_tokens - self.tokenizer.num_special_tokens_to_add()
-        if not stride < room:
-            raise ThawError(
-                f"data.stride={stride}: neighbouring windows of data.max_tokens={self.max_tokens} "
-                f"tokens share fewer than {room}."
-            )
-        return stride
+        return self.window_stride(stride)
 
     @property
     def pipeline_options(self) -> dict[str, Any]:

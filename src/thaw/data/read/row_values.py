@@ -11,7 +11,7 @@ from typing import Any
 from thaw.data.read.formats.own import OWN_READER
 from thaw.data.read.header import header_hint
 from thaw.data.read.labels.names import normalized, quoted
-from thaw.data.read.rows import warn_of
+from thaw.data.read.rows import Remarks, warn_of
 from thaw.data.read.text_store import Text
 from thaw.errors import ThawError
 
@@ -75,7 +75,7 @@ class Dropped:
         """Returns how many rows are left out, by reason."""
         found = {"data.drop_labels": self.by_label, "empty text": len(self.empty)}
         found["no label"] = len(self.unlabelled)
-        return {reason: count for reason, count in found.items() if count}
+        return Remarks(found).left_out
 
 
 class GroupReader:

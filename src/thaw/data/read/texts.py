@@ -9,8 +9,7 @@ from typing import Any, Self
 
 from thaw.data.read.formats.arrow_files import names_of_features, with_names
 from thaw.data.read.labels.names import names_in
-from thaw.data.read.labels.numbers import NumberReader
-from thaw.data.read.labels.reader import LabelReader
+from thaw.data.read.labels.reader import LabelReader, NumberReader
 from thaw.data.read.row_values import Columns, Dropped, GroupReader, as_text, require_columns
 from thaw.data.read.rows import Remarks
 from thaw.data.read.text_store import FEW, Picked, Spool, Text

@@ -18,7 +18,7 @@ from thaw.data.read.entities.word_rows import read_words, sentence_column
 from thaw.data.read.formats.own import OWN_READER
 from thaw.data.read.header import header_hint
 from thaw.data.read.row_values import GroupReader, as_text
-from thaw.data.read.rows import warn_of
+from thaw.data.read.rows import Remarks, warn_of
 from thaw.data.read.texts import Source, Texts
 from thaw.errors import ThawError
 
@@ -99,8 +99,8 @@ def read_sentences(
         raise ThawError(f"{origin} has no sentence with a word.")
     if groups is not None:
         groups.finish()
-    left_out = {"sentences without a word": empty, "spans that overlap a longer one": overlapping}
-    left_out = {what: count for what, count in left_out.items() if count}
+    reasons = {"sentences without a word": empty, "spans that overlap a longer one": overlapping}
+    left_out = Remarks(reasons).left_out
     warn_of(left_out, origin)
     if cut:
         log.warning(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from thaw.data.read.entities.tag_schemes import MEANING, is_tag
+from thaw.data.read.header import shown
 from thaw.data.read.reading import Reading
 from thaw.errors import ThawError
 
@@ -36,7 +37,7 @@ class Layout:
     def wrong(self, number: int, fields: Sequence[str], why: str) -> ThawError:
         """Returns the error for a line, which is shown with its columns numbered."""
         return ThawError(
-            f"{self.path} line {number}: {why} Its columns are {numbered(fields)}; "
+            f"{self.path} line {number}: {why} Its columns are {shown(fields)}; "
             f"{options(self.token_column, self.tag_column)} are read."
         )
 
@@ -99,7 +100,7 @@ def require_words(
     layout: Layout, rows: Sequence[tuple[int, list[str]]], scheme: str | None
 ) -> None:
     """Raises ThawError if the columns to read hold numbers or tags, not words, or no tags."""
-    number, shown = rows[0]
+    number, row = rows[0]
     values = [{fields[place] for _, fields in rows} for place in range(layout.width)]
     tagged = [place for place in range(layout.width) if is_tag_column(values[place])]
     counted = [place for place in range(layout.width) if counts(rows, place)]
@@ -125,7 +126,7 @@ def require_words(
         why += f" Try {right.replace(' and ', ' ')}."
     elif layout.width == 10 and 0 in counted:
         why += " CoNLL-U is read with data.format=conllu."
-    raise layout.wrong(number, shown, why)
+    raise layout.wrong(number, row, why)
 
 
 def counts(rows: Sequence[tuple[int, list[str]]], place: int) -> bool:
@@ -143,11 +144,6 @@ def counts(rows: Sequence[tuple[int, list[str]]], place: int) -> bool:
                 return False
             expected += 1
     return len(rows) > 2
-
-
-def numbered(fields: Sequence[str]) -> str:
-    """Returns columns with their numbers, as they are written."""
-    return ", ".join(f"{place}: {field!r}" for place, field in enumerate(fields))
 
 
 def options(token_column: int, tag_column: int | None) -> str:
