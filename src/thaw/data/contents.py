@@ -30,7 +30,7 @@ def require_same_contents(
     began: Mapping[str, Any], now: Mapping[str, Any], sources: Mapping[str, Any]
 ) -> None:
     """Raises ThawError unless a run goes on with the data that it began with: the same `labels`,
-    and `splits` with `rows` or `bytes` and `hash` of each. `sources` are named in the message."""
+    and `splits` with `rows` or `bytes` and `hash` of each."""
     changes = []
     for split in dict.fromkeys([*began["splits"], *now["splits"]]):
         before, after = began["splits"].get(split), now["splits"].get(split)

@@ -120,16 +120,8 @@ def text_rows(
 
 
 def keep_table(data: Any, split: str) -> Path:
-    """Writes data that a program holds as JSONL into the cache, where every process of a run reads
-    it as any file, and returns its path, which follows from the content.
-
-    Args:
-        data: see `table_rows`.
-        split: train, validation or test.
-
-    Raises:
-        ThawError: see `table_rows`.
-    """
+    """Writes data (see `table_rows`) that a program holds as JSONL into the cache, where every
+    process of a run reads it as any file, and returns its path, which follows from the content."""
     root = cache_dir() / "tables"
     root.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256()

@@ -19,7 +19,7 @@ MASKINGS = ("token", "whole_word")
 
 @dataclass(frozen=True)
 class Masking:
-    """How tokens are masked.
+    """How tokens are masked; raises ThawError for an argument that is not what it should be.
 
     Args:
         mask_id: of the mask token.
@@ -27,9 +27,6 @@ class Masking:
         masking: "token", each on its own; "whole_word", all tokens of a word or none.
         probability: that a token, or a word, is to be guessed.
         split: shares of these that become the mask token, a random token, and stay.
-
-    Raises:
-        ThawError: an argument is not what it should be.
     """
 
     mask_id: int

@@ -16,10 +16,8 @@ HELD_OUT = 0.1  # of train, where no split is for validation
 
 
 def choices_on_hub(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the options of data that are `auto`, as they are found on the Hub.
-
-    Args:
-        data: options of data; those that the task does not read are not there.
+    """Returns the options of data that are `auto`, as they are found on the Hub, but for those that
+    the task does not read.
 
     Raises:
         ThawError: no choice is sensible, or several are, or the Hub does not give the data set.

@@ -29,15 +29,12 @@ Reader = Generator[Any, None, Remarks]
 
 
 class Rows(Iterator[Any]):
-    """Rows, each of them once, with the remarks of what reads them.
+    """Rows, each of them once, with the remarks of what reads them, complete when all are read.
 
     Args:
         rows: of a `Reader`, or any others.
         format: name of their format, where the remarks do not say it.
         origin: a file or data set, of which is logged what is left out; None: nothing is.
-
-    Attributes:
-        remarks: complete when all rows are read.
     """
 
     def __init__(

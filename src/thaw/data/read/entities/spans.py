@@ -19,8 +19,6 @@ TOKEN = regex.compile(
     rf"(?:https?://|www\.)\S+|[@#]{RUN}|(?:\p{{L}}\.){{2,}}|{UNSPACED}\p{{M}}*"
     rf"|{RUN}(?:[-'’.,&/:_]{RUN})*|(?!\s)\X"
 )
-
-
 Overlaps = Literal["error", "longest"]
 OVERLAPS = get_args(Overlaps)
 

@@ -41,12 +41,6 @@ def cut(
         held: rows that are a split already, such as a fold; the fractions are of the others.
         labels: what train must have of all that is evaluated: of each row a name, a list of names,
             or None; by default the labels of `data`.
-
-    Returns:
-        "train" and each name of `fractions` and `held`.
-
-    Raises:
-        ThawError: the fractions leave nothing for a split.
     """
     if not all(0 < f < 1 for f in fractions.values()) or sum(fractions.values()) >= 1:
         raise ThawError(f"cannot cut {dict(fractions)} of train: fractions lie between 0 and 1.")
