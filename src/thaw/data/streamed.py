@@ -58,14 +58,12 @@ class StreamedData(EncoderData):
         found = super().summary()
         if not self.streaming:
             return found
-        return replace(found, sources=[self.stream_source(), *found.sources])
-
-    def stream_source(self) -> Source:
-        """Returns what is known of train before it is read: its format and its columns."""
         split = str(self.sources["train"])
         rows = self.source_rows(self.root(), split)
-        columns = self.columns(next(rows)).by_option
-        return Source(origin_of(self.root(), split), columns, None, {}, rows.remarks.format or "")
+        columns = self.columns(next(rows)).by_option  # before train is read, no more is known
+        form = rows.remarks.format or ""
+        source = Source(origin_of(self.root(), split), columns, None, {}, form)
+        return replace(found, sources=[source, *found.sources])
 
     def read_ahead(self, only: str | None) -> dict[str, Texts]:
         """Returns the splits that are evaluated, fractions from the beginning of the stream."""

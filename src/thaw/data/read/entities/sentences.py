@@ -137,12 +137,11 @@ def require_columns(row: Mapping[str, Any], names: Mapping[str, str], origin: st
 def word_hint(row: Mapping[str, Any]) -> str:
     """Returns what to type where a row seems to be a word, with a space before it; else ""."""
     column = sentence_column(row)
-    column = None if column is None or isinstance(row[column], list) else column
+    if column is None or isinstance(row[column], list):
+        return ""
     return (
         f" A row seems to be a word, and {column!r} to number the sentences: data.tokens= and "
         "data.tags= name the columns of words and of tags."
-        if column
-        else ""
     )
 
 

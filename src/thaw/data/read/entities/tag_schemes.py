@@ -59,11 +59,7 @@ def find_scheme(sentences: Sequence[Sequence[str]], where: Callable[[int, int], 
         last = ""
         for place, tag in enumerate(tags):
             prefix, kind = split_tag(tag)
-            if (
-                prefix not in (*"OBIESLUMW",)
-                or (prefix == "O" and tag != "O")
-                or not (kind or tag == "O")
-            ):
+            if tag != "O" and not is_tag(tag):
                 hint = hint_of(tag, sentences)
                 raise ThawError(f"{where(number, place)}: tag {tag!r}; expected {MEANING}.{hint}")
             found.add(prefix)
