@@ -27,11 +27,7 @@ ENDLESS = 10_000  # characters of a corpus that is one line
 
 
 class MaskedLanguageModelData(StreamedData):
-    """Reads, encodes and batches running text; the task masks it.
-
-    The arguments are options of `conf/data/`, described in `conf/data/files.yaml`; those not named
-    here are `StreamedData`'s.
-    """
+    """Reads, encodes and batches running text, which the task masks (`conf/data/files.yaml`)."""
 
     def __init__(
         self,

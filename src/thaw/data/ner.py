@@ -31,10 +31,7 @@ IGNORED = -100  # what cross_entropy leaves out
 
 
 class TokenData(EncoderData):
-    """Reads, checks, encodes and batches sentences with entity tags.
-
-    The arguments are options of `conf/data/`, described in `conf/data/files.yaml`; those not named
-    here are `EncoderData`'s.
+    """Reads, checks, encodes and batches sentences with tags, as `conf/data/files.yaml` says.
 
     Args:
         label_subwords: see `thaw.data.encode.windows.align`.

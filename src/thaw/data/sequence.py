@@ -36,11 +36,7 @@ LEAST_STEPS = 20  # of an epoch over a few shots
 
 
 class SequenceData(TextData):
-    """Reads, checks, encodes and batches texts with labels.
-
-    The arguments are options of `conf/data/`, described in `conf/data/files.yaml`; those not named
-    here are `TextData`'s.
-    """
+    """Reads, checks, encodes and batches texts with labels, as `conf/data/files.yaml` says."""
 
     has_windows = True
 

@@ -22,11 +22,7 @@ STREAMED = 2000  # texts at most of a split that is cut from a stream: they are 
 
 
 class StreamedData(EncoderData):
-    """Reads train while it trains, if asked to.
-
-    The arguments are options of `conf/data/`, described in `conf/data/files.yaml`; those not named
-    here are `EncoderData`'s. A subclass sets `text`, the name of the column of texts.
-    """
+    """Reads train while it trains, if asked to, from its column `text`."""
 
     text: str
 

@@ -24,10 +24,7 @@ log = logging.getLogger(__name__)
 
 
 class TextData(EncoderData):
-    """Reads, encodes and batches texts.
-
-    The arguments are options of `conf/data/`, described in `conf/data/files.yaml`; those not named
-    here are `EncoderData`'s.
+    """Reads, encodes and batches texts, as `conf/data/files.yaml` says.
 
     Attributes:
         prompt: what the model reads before each text.
