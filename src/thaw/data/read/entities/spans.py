@@ -114,11 +114,8 @@ def parts_of(item: Any) -> tuple[int, int, Sequence[Any]]:
         start, end, label = item
         return start, end, [label]
     start, end = ("start", "end") if "start" in item else ("start_offset", "end_offset")
-    return (
-        item[start],
-        item[end],
-        item.get("labels") or [item["label" if "label" in item else "type"]],
-    )
+    labels = item.get("labels") or [item["label" if "label" in item else "type"]]
+    return item[start], item[end], labels
 
 
 def places_in(text: str, start: int, end: int, said: str, where: str) -> tuple[int, int]:

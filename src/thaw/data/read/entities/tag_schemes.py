@@ -12,15 +12,6 @@ from thaw.errors import ThawError
 
 Scheme = Literal["iob1", "iob2", "iobes", "bilou", "bmes", "bmewo", "io"]
 SCHEMES = get_args(Scheme)
-PREFIXES = {
-    "iob1": "BI",
-    "iob2": "BI",
-    "iobes": "BIES",
-    "bilou": "BILU",
-    "bmes": "BMES",
-    "bmewo": "BMEW",
-    "io": "",
-}
 CLOSED = ("iobes", "bilou", "bmes", "bmewo")  # an entity's last word has a tag of its own
 TAGGED = tuple(f"{letter}-" for letter in "BIESLUMW")
 SAME = {"L": "E", "U": "S", "M": "I", "W": "S"}
@@ -102,7 +93,7 @@ def to_iob2(tags: Sequence[str], scheme: str) -> tuple[list[str], list[int]]:
     last, last_kind = "O", ""
     for place, tag in enumerate(tags):
         prefix, kind = split_tag(tag, scheme)
-        foreign = scheme != "io" and prefix not in f"O{PREFIXES[scheme]}"
+        foreign = scheme != "io" and prefix not in f"O{scheme.upper()}"  # named by its letters
         prefix = SAME.get(prefix, prefix)
         goes_on = prefix in "IE" and last in "BI" and kind == last_kind
         unclosed = scheme in CLOSED and last in "BI" and not goes_on
