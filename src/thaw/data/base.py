@@ -33,6 +33,8 @@ class EncoderData(SplitData):
         labels: names of the classes, in the order of the model's outputs.
     """
 
+    cut_hint = ""  # what to do about texts that are cut
+
     def __init__(
         self,
         tokenizer: str | Path,
@@ -103,12 +105,12 @@ class EncoderData(SplitData):
         """Yields encoded rows of a split in batches of columns, with statistics of all so far."""
         raise NotImplementedError
 
-    def report(self, split: str, count: int, statistics: Mapping[str, int], hint: str = "") -> None:
-        """Warns of texts that are cut, as `tokenize` counted them; `hint`: what to do about it."""
+    def report(self, split: str, count: int, statistics: Mapping[str, int]) -> None:
+        """Warns of texts that are cut, as `tokenize` counted them."""
         if statistics.get("cut"):
             log.warning(
                 f"{split}: {statistics['cut']} of {count} texts are longer than data.max_tokens="
-                f"{self.max_tokens} and cut (the longest: {statistics['longest']}){hint}"
+                f"{self.max_tokens} and cut (the longest: {statistics['longest']}){self.cut_hint}"
             )
 
     def summary(self) -> DataSummary:

@@ -29,6 +29,9 @@ ENDLESS = 10_000  # characters of a corpus that is one line
 class MaskedLanguageModelData(StreamedData):
     """Reads, encodes and batches running text, which the task masks (`conf/data/files.yaml`)."""
 
+    example = ", such as data.train=corpus.txt: a text a line, a table, or a folder of .txt"
+    cut_hint = "; data.pack=documents trains on all of them"
+
     def __init__(
         self,
         text: str | int = "text",
@@ -59,9 +62,6 @@ class MaskedLanguageModelData(StreamedData):
         self.prefix, self.suffix = probe["input_ids"][:first], probe["input_ids"][last:]
         self.room = self.max_tokens - len(self.prefix) - len(self.suffix)
         self.special = set(self.tokenizer.all_special_ids)
-
-    def example(self) -> str:
-        return ", such as data.train=corpus.txt: a text a line, a table, or a folder of .txt"
 
     def task_kwargs(self) -> dict[str, Any]:
         return {"max_tokens": self.max_tokens}
@@ -129,10 +129,6 @@ class MaskedLanguageModelData(StreamedData):
                 special = self.max_tokens - self.room
                 statistics["longest"] = max(statistics["longest"], len(row[0]) + special)
             yield self.framed(row)
-
-    def report(self, split: str, count: int, statistics: Mapping[str, int], hint: str = "") -> None:
-        hint = "; data.pack=documents trains on all of them"
-        super().report(split, count, statistics, hint)
 
     def tokens(self, texts: Iterable[tuple[str, Any]]) -> Iterator[tuple[Any, Row]]:
         """Yields the document, tokens and words of each text, without special tokens around it."""

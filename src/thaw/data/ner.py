@@ -37,6 +37,8 @@ class TokenData(EncoderData):
         label_subwords: see `thaw.data.encode.windows.align`.
     """
 
+    example = ", such as data=conll data.train=train.txt data.test=test.txt"
+
     def __init__(
         self,
         tokens: str = "tokens",
@@ -109,9 +111,6 @@ class TokenData(EncoderData):
         """Windows of a long text share as many tokens in transformers' pipeline as in training."""
         return {"stride": self.stride}
 
-    def example(self) -> str:
-        return ", such as data=conll data.train=train.txt data.test=test.txt"
-
     def pick(self, rows: Iterable[Mapping[str, Any]], origin: str) -> Sentences:
         return read_sentences(rows, self.names, self.scheme, origin, self.overlaps)
 
@@ -175,7 +174,7 @@ class TokenData(EncoderData):
             begin += len(part)
             yield out, statistics
 
-    def report(self, split: str, count: int, statistics: Mapping[str, int], hint: str = "") -> None:
+    def report(self, split: str, count: int, statistics: Mapping[str, int]) -> None:
         log.info(
             f"{split}: {statistics['long']} of {count} sentences are longer than data.max_tokens="
             f"{self.max_tokens} and become windows; {statistics['uncovered']} words and "

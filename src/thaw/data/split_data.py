@@ -40,6 +40,8 @@ class SplitData(Loaders):
         rows: what was read, by split.
     """
 
+    example = "."  # in messages: how a command with this task's own files looks
+
     def __init__(
         self,
         name: str,
@@ -93,7 +95,7 @@ class SplitData(Loaders):
             )
         source = train if only is None else self.cut_from
         if source is None and (only is None or only in fractions):
-            raise ThawError(f"data={self.name} needs data.train=<file>{self.example()}")
+            raise ThawError(f"data={self.name} needs data.train=<file>{self.example}")
         root = self.root()
         out: dict[str, Any] = {}
         for split in SPLITS:
@@ -125,10 +127,6 @@ class SplitData(Loaders):
     def strata(self, rows: Any) -> list[Any]:
         """Returns the labels of each row, of which splits have equal shares and train has all."""
         return rows.labels
-
-    def example(self) -> str:
-        """Returns how a command with this task's own files looks, for messages."""
-        return "."
 
     def read_one(self, root: Path | str | None, split: str) -> Any:
         """Returns what `pick` makes of one file, or of one split on the Hub."""

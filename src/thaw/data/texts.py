@@ -32,6 +32,7 @@ class TextData(EncoderData):
         has_windows: whether the task reads long texts in windows where it is asked to.
     """
 
+    example = ", such as data.train=reviews.csv data.text=review data.label=stars"
     prompt = ""
     has_windows: ClassVar[bool] = False
 
@@ -59,6 +60,8 @@ class TextData(EncoderData):
         if not 1 <= len(self.columns.text) <= 2:
             raise ThawError(f"data.text={text}: one column, or two for pairs.")
         self.stride = self.checked_stride(long, stride)
+        if self.has_windows and len(names) == 1:
+            self.cut_hint = ". data.long=windows reads all of them"
 
     def checked_stride(self, long: str, stride: int | None) -> int | None:
         """Returns how many tokens windows share, None without windows; raises ThawError if none
@@ -81,9 +84,6 @@ class TextData(EncoderData):
     @property
     def pipeline_options(self) -> dict[str, Any]:
         return {"truncation": True, "max_length": self.max_tokens}
-
-    def example(self) -> str:
-        return ", such as data.train=reviews.csv data.text=review data.label=stars"
 
     def pick(self, rows: Iterable[Mapping[str, Any]], origin: str) -> Texts:
         return read_texts(rows, self.columns, origin)
@@ -121,11 +121,9 @@ class TextData(EncoderData):
             about = {"cut": long} if self.stride is None else {"long": long, "windows": windows}
             yield columns, about | {"longest": longest}
 
-    def report(self, split: str, count: int, statistics: Mapping[str, int], hint: str = "") -> None:
+    def report(self, split: str, count: int, statistics: Mapping[str, int]) -> None:
         if self.stride is None:
-            can = self.has_windows and len(self.columns.text) == 1
-            hint = ". data.long=windows reads all of them" if can else ""
-            super().report(split, count, statistics, hint)
+            super().report(split, count, statistics)
         else:
             log.info(
                 f"{split}: {statistics['long']} of {count} texts are longer than data.max_tokens="
