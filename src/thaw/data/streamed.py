@@ -105,8 +105,8 @@ class StreamedData(EncoderData):
                 yield text, row.get("document", number)
 
     def setup(self, stage: str) -> None:
-        """Reads the splits; raises ThawError where a stream's unknown length leaves the trainer
-        without an end."""
+        """Reads the splits; raises ThawError if nothing says when a stream is to stop or to
+        validate."""
         super().setup(stage)
         if not self.streaming or self.trainer is None or stage == "test":
             return

@@ -33,8 +33,8 @@ class Header:
 
 
 def find_header(path: Path, first: Sequence[Any], how: Reading) -> Header:
-    """Returns the columns of a table from its first row. Where two or more have no name, as Excel
-    exports empty columns, these are passed over."""
+    """Returns the columns of a table from its first row, without those that have no name, if
+    several."""
     has_header = how.columns is None if how.header is None else how.header
     names = ["" if name is None else str(name) for name in first]
     if how.columns is not None:

@@ -115,8 +115,7 @@ def is_missing(value: Any) -> bool:
 
 
 def as_text(value: Any, column: str, where: str) -> str:
-    """Returns a text: a string, a number as written, or nothing where there is no value; raises
-    ThawError if it is a list, an object or the like."""
+    """Returns a string, a number as written, or "" for no value; raises ThawError for all else."""
     if isinstance(value, str):
         return value
     if is_missing(value):

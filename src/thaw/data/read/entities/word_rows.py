@@ -149,8 +149,7 @@ def read_words(tokens: Any, tags: Any, where: str) -> tuple[list[str], list[str]
 
 
 def listed(tokens: Any, tags: Any) -> tuple[Any, Any]:
-    """Returns words and tags that a table holds as lists, as Python, JSON and numpy write them, or
-    apart by spaces, as many as the others. What is neither stays as it is."""
+    """Returns words and tags that a table holds as lists or apart by spaces; others as they are."""
     words, kinds = (as_list(value) for value in (tokens, tags))
     if words is not None and kinds is not None:
         return words, kinds

@@ -42,8 +42,8 @@ class Layout:
         )
 
     def fitted(self, number: int, fields: list[str]) -> list[str]:
-        """Returns the columns of a line, without empty ones behind them; raises ThawError unless
-        they are as many as those of other lines."""
+        """Returns a line's columns, as many as others have; raises ThawError if these are not
+        there."""
         if self.width and len(fields) != self.width:
             if len(fields) > self.width and not any(fields[self.width :]):
                 return fields[: self.width]

@@ -97,8 +97,8 @@ def csv_rows(path: Path, part: str | None, how: Reading, asked: str | None = Non
 
 
 def find_delimiter(path: Path, head: Sequence[str], text: str) -> str:
-    """Returns what is between the fields of a table: what gives its first lines as many, or the
-    name of the column of texts in the header; raises ThawError if several would do."""
+    """Returns what splits the first lines of a table into as many fields, one of them called `text`
+    if several do; raises ThawError if that does not tell."""
     there = [d for d in ",;\t|" if d in "".join(head[:1])]
     tables = {d: [row for row in csv.reader(head, delimiter=d) if row] for d in there}
     for last in (-1 if len(head) == HEAD else None, 2):  # of 20 lines, the last row may go on

@@ -1,5 +1,4 @@
-"""JSON: an array of records, records under a key, or a record a line, a piece of the file at a
-time."""
+"""JSON: an array of records, records under a key, or a record a line, read piece by piece."""
 
 import json
 from collections.abc import Generator, Iterable, Iterator

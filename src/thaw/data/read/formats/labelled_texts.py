@@ -15,8 +15,8 @@ LABEL = "__label__"
 
 
 def fasttext_rows(path: Path, part: str | None, how: Reading) -> Reader:
-    """Yields `text` and `label` of lines that begin with `__label__` and a name, once or several
-    times; `label` is a list in all rows where one has several."""
+    """Yields `text` and `label` of lines that begin with `__label__` and a name; `label` is a list
+    in all rows where one has several."""
     several = any(len(labels) > 1 for labels, _ in labelled_lines(path, how.encoding))
     lines = Rows(labelled_lines(path, how.encoding))
     for labels, text in lines:

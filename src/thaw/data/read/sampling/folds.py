@@ -1,5 +1,4 @@
-"""Folds of a data set for cross-validation: each text in one of them, groups whole, labels in equal
-shares."""
+"""Folds for cross-validation: each text in one of them, groups whole, labels in equal shares."""
 
 import logging
 import warnings
@@ -19,8 +18,7 @@ log = logging.getLogger(__name__)
 
 
 def require_fold(folds: int | None, fold: int | None, sources: Mapping[str, Any]) -> None:
-    """Raises ThawError unless both are given and fit, or neither is given; `sources` as in
-    `fold_split`."""
+    """Raises ThawError unless both are given and fit `sources`, or neither is given."""
     if folds is None and fold is not None:
         raise ThawError(f"data.fold={fold} needs data.folds=<how many>, such as data.folds=5.")
     if folds is None:
