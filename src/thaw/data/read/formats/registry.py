@@ -50,7 +50,7 @@ def line_rows(path: Path, part: str | None, how: Reading) -> Iterator[Any]:
     return ({how.text: line.rstrip("\r\n")} for line in open_lines(path, how.encoding))
 
 
-A_FOLDER = {"files": False, "directories": True}
+A_FOLDER: dict[str, Any] = {"files": False, "directories": True}
 FORMATS = {
     "csv": Format(csv_rows, (".csv",)),  # fields apart by commas, semicolons or tabs
     "tsv": Format(partial(csv_rows, asked="\t"), (".tsv",)),  # fields apart by tabs
