@@ -209,7 +209,7 @@ def test_regression_reads_windows_too(run, papers, tmp_path):
     [
         ({"long": "cut", "stride": 4}, r"data\.stride=4 is for windows: add data\.long=windows"),
         ({"text": ["text", "label"]}, r"data\.long=windows takes one text column"),
-        ({"stride": 30}, r"data\.stride=30: .* data\.max_tokens=32 tokens share fewer than 30"),
+        ({"stride": 30}, r"data\.stride=30: .* data\.max_tokens=32 can share 0 to 29 tokens"),
     ],
 )
 def test_what_windows_cannot_be_is_refused(options, message, tiny_bert, papers):

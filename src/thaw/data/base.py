@@ -15,6 +15,7 @@ from thaw.data.encode.token_cache import Rows, cache_key, cached_rows, vocabular
 from thaw.data.read.labels.names import label_counts
 from thaw.data.split_data import SplitData
 from thaw.data.summary import DataSummary, SplitSummary
+from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)
 
@@ -30,10 +31,9 @@ class EncoderData(SplitData):
 
     Attributes:
         labels: names of the classes, in the order of the model's outputs.
-
-    Raises:
-        ThawError: options do not fit each other, or the model.
     """
+
+    cut_hint = ""  # what to do about texts that are cut
 
     def __init__(
         self,
@@ -53,17 +53,24 @@ class EncoderData(SplitData):
         self.contents: dict[str, dict[str, Any]] = {}
         require_room(max_tokens, self.tokenizer.model_max_length, Path(tokenizer))
 
+    def window_stride(self, stride: int | None) -> int:
+        """Returns how many tokens two windows of a text share, by default a quarter of them."""
+        stride = self.max_tokens // 4 if stride is None else stride
+        room = self.max_tokens - self.tokenizer.num_special_tokens_to_add()
+        if not 0 <= stride < room:
+            raise ThawError(
+                f"data.stride={stride}: neighbouring windows of data.max_tokens={self.max_tokens} "
+                f"can share 0 to {room - 1} tokens."
+            )
+        return stride
+
     def setup(self, stage: str) -> None:
         """Reads the splits, unless they have been read: Lightning calls it for each stage."""
         if not self.rows:
             self.read()
 
     def read(self) -> None:
-        """Reads, checks and encodes the splits, and finds the labels.
-
-        Raises:
-            ThawError: the data cannot be read, or lacks what the task needs.
-        """
+        """Reads, checks and encodes the splits, and finds the labels."""
         self.rows = self.read_splits(self.only)
         self.find_labels()
         if self.only is None and "train" in self.rows:
@@ -98,24 +105,12 @@ class EncoderData(SplitData):
         """Yields encoded rows of a split in batches of columns, with statistics of all so far."""
         raise NotImplementedError
 
-    def report(self, split: str, count: int, statistics: Mapping[str, int], hint: str = "") -> None:
-        """Warns of texts that are cut.
-
-        Args:
-            split: name of the split.
-            count: number of its texts.
-            statistics: what `tokenize` counted.
-            hint: what to do about it.
-        """
+    def report(self, split: str, count: int, statistics: Mapping[str, int]) -> None:
+        """Warns of texts that are cut, as `tokenize` counted them."""
         if statistics.get("cut"):
             log.warning(
-                "%s: %d of %d texts are longer than data.max_tokens=%d and cut (the longest: %d)%s",
-                split,
-                statistics["cut"],
-                count,
-                self.max_tokens,
-                statistics["longest"],
-                hint,
+                f"{split}: {statistics['cut']} of {count} texts are longer than data.max_tokens="
+                f"{self.max_tokens} and cut (the longest: {statistics['longest']}){self.cut_hint}"
             )
 
     def summary(self) -> DataSummary:

@@ -12,8 +12,7 @@ ENDS = 2**20  # bytes at each end of a file that is too large to be read for its
 
 
 def contents_of_path(path: Path) -> dict[str, Any]:
-    """Returns size and hash of a file, or of a folder's files, from their names and their ends:
-    of a stream, whose rows are not known before it trains."""
+    """Returns size and hash of a file, or of a folder's files, from their names and their ends."""
     state, size = hashlib.sha256(), 0
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     for file in files:
@@ -30,13 +29,8 @@ def contents_of_path(path: Path) -> dict[str, Any]:
 def require_same_contents(
     began: Mapping[str, Any], now: Mapping[str, Any], sources: Mapping[str, Any]
 ) -> None:
-    """Raises ThawError unless a run goes on with the data that it began with.
-
-    Args:
-        began: `labels`, and `splits` with `rows` or `bytes` and `hash` of each.
-        now: likewise.
-        sources: what each split is read from, for the message.
-    """
+    """Raises ThawError unless a run goes on with the data that it began with: the same `labels`,
+    and `splits` with `rows` or `bytes` and `hash` of each."""
     changes = []
     for split in dict.fromkeys([*began["splits"], *now["splits"]]):
         before, after = began["splits"].get(split), now["splits"].get(split)

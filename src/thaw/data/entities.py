@@ -13,10 +13,7 @@ class Entity(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """A gold and a predicted entity side by side; one of them may be missing.
-
-    `kind` is right, wrong type, wrong boundary, missed or spurious.
-    """
+    """A gold and a predicted entity side by side; one may be missing. `kind` is one of `KINDS`."""
 
     kind: str
     gold: Entity | None
@@ -55,13 +52,7 @@ def entities(tags: Sequence[str], strict: bool = False) -> list[Entity]:
 
 
 def spell(text: str, places: Sequence[tuple[int, int]], entity: Entity) -> dict[str, Any]:
-    """An entity as `label`, `text`, `start` and `end` in characters, as `data.spans` reads it.
-
-    Args:
-        text: of its sentence.
-        places: where each word begins and ends in it.
-        entity: in words.
-    """
+    """An entity as `label`, `text`, `start` and `end` in characters, as `data.spans` reads it."""
     start, end = places[entity.start][0], places[entity.end - 1][1]
     return {"label": entity.type, "text": text[start:end], "start": start, "end": end}
 

@@ -3,7 +3,6 @@
 Shapes: B batch, T tokens.
 """
 
-import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import chain, islice
@@ -23,18 +22,15 @@ from thaw.data.read.texts import Texts, read_texts
 from thaw.data.streamed import StreamedData
 from thaw.errors import ThawError
 
-log = logging.getLogger(__name__)
-
 PACKS = ("lines", "documents")
 ENDLESS = 10_000  # characters of a corpus that is one line
 
 
 class MaskedLanguageModelData(StreamedData):
-    """Reads, encodes and batches running text; the task masks it.
+    """Reads, encodes and batches running text, which the task masks (`conf/data/files.yaml`)."""
 
-    The arguments are options of `conf/data/`, described in `conf/data/files.yaml`; those not named
-    here are `StreamedData`'s.
-    """
+    example = ", such as data.train=corpus.txt: a text a line, a table, or a folder of .txt"
+    cut_hint = "; data.pack=documents trains on all of them"
 
     def __init__(
         self,
@@ -66,9 +62,6 @@ class MaskedLanguageModelData(StreamedData):
         self.prefix, self.suffix = probe["input_ids"][:first], probe["input_ids"][last:]
         self.room = self.max_tokens - len(self.prefix) - len(self.suffix)
         self.special = set(self.tokenizer.all_special_ids)
-
-    def example(self) -> str:
-        return ", such as data.train=corpus.txt: a text a line, a table, or a folder of .txt"
 
     def task_kwargs(self) -> dict[str, Any]:
         return {"max_tokens": self.max_tokens}
@@ -124,12 +117,8 @@ class MaskedLanguageModelData(StreamedData):
     def encoded_rows(
         self, texts: Iterable[tuple[str, Any]], statistics: dict[str, int] | None = None
     ) -> Iterator[Row]:
-        """Yields tokens with the number of each one's word (-1: special), by text or by block.
-
-        Args:
-            texts: each with its document.
-            statistics: counts of texts that are cut, and the longest length, which are updated.
-        """
+        """Yields tokens with the number of each one's word (-1: special), by text or by block;
+        texts come with their documents, and those that are cut are counted."""
         rows = self.tokens(texts)
         if self.pack == "documents":
             yield from map(self.framed, blocks(rows, self.room, self.tokenizer.sep_token_id))
@@ -140,10 +129,6 @@ class MaskedLanguageModelData(StreamedData):
                 special = self.max_tokens - self.room
                 statistics["longest"] = max(statistics["longest"], len(row[0]) + special)
             yield self.framed(row)
-
-    def report(self, split: str, count: int, statistics: Mapping[str, int], hint: str = "") -> None:
-        hint = "; data.pack=documents trains on all of them"
-        super().report(split, count, statistics, hint)
 
     def tokens(self, texts: Iterable[tuple[str, Any]]) -> Iterator[tuple[Any, Row]]:
         """Yields the document, tokens and words of each text, without special tokens around it."""

@@ -31,14 +31,13 @@ IGNORED = -100  # what cross_entropy leaves out
 
 
 class TokenData(EncoderData):
-    """Reads, checks, encodes and batches sentences with entity tags.
-
-    The arguments are options of `conf/data/`, described in `conf/data/files.yaml`; those not named
-    here are `EncoderData`'s.
+    """Reads, checks, encodes and batches sentences with tags, as `conf/data/files.yaml` says.
 
     Args:
         label_subwords: see `thaw.data.encode.windows.align`.
     """
+
+    example = ", such as data=conll data.train=train.txt data.test=test.txt"
 
     def __init__(
         self,
@@ -74,9 +73,8 @@ class TokenData(EncoderData):
         self.reading = replace(self.reading, words=True, scheme=scheme, **columns, **places)
         self.scheme = scheme
         self.overlaps: Overlaps = overlaps
-        self.stride = self.max_tokens // 4 if stride is None else stride
+        self.stride = self.window_stride(stride)
         self.label_subwords = label_subwords
-        room = self.max_tokens - self.tokenizer.num_special_tokens_to_add()
         for name, value, known in (
             ("data.scheme", scheme, (None, *SCHEMES)),
             ("data.overlaps", overlaps, OVERLAPS),
@@ -85,11 +83,6 @@ class TokenData(EncoderData):
             if value not in known:
                 choices = ", ".join("null" if k is None else k for k in known)
                 raise ThawError(f"{name}={value}: expected one of {choices}.")
-        if not 0 <= self.stride < room:
-            raise ThawError(
-                f"data.stride={stride}: neighbouring windows of data.max_tokens={self.max_tokens} "
-                f"can share 0 to {room - 1} tokens."
-            )
 
     def find_labels(self) -> None:
         found = {split: types_of(rows.labels) for split, rows in self.rows.items()}
@@ -117,9 +110,6 @@ class TokenData(EncoderData):
     def pipeline_options(self) -> dict[str, Any]:
         """Windows of a long text share as many tokens in transformers' pipeline as in training."""
         return {"stride": self.stride}
-
-    def example(self) -> str:
-        return ", such as data=conll data.train=train.txt data.test=test.txt"
 
     def pick(self, rows: Iterable[Mapping[str, Any]], origin: str) -> Sentences:
         return read_sentences(rows, self.names, self.scheme, origin, self.overlaps)
@@ -154,11 +144,8 @@ class TokenData(EncoderData):
         }
 
     def tokenize(self, rows: Sentences, split: str) -> Iterator[tuple[Rows, dict[str, int]]]:
-        """Yields encoded windows, and how many words and entities no window covers.
-
-        A row of train is a window; a row of other splits is a sentence with its windows, so that
-        it is scored whole.
-        """
+        """Yields encoded windows, and how many words and entities no window covers: in train a
+        window a row, in other splits a sentence with its windows, so that it is scored whole."""
         ids = {name: i for i, name in enumerate(self.labels)} | {"": IGNORED}
         statistics = {"long": 0, "uncovered": 0, "lost": 0}
         begin = 0
@@ -187,16 +174,11 @@ class TokenData(EncoderData):
             begin += len(part)
             yield out, statistics
 
-    def report(self, split: str, count: int, statistics: Mapping[str, int], hint: str = "") -> None:
+    def report(self, split: str, count: int, statistics: Mapping[str, int]) -> None:
         log.info(
-            "%s: %d of %d sentences are longer than data.max_tokens=%d and become windows; "
-            "%d words and %d entities are in no window",
-            split,
-            statistics["long"],
-            count,
-            self.max_tokens,
-            statistics["uncovered"],
-            statistics["lost"],
+            f"{split}: {statistics['long']} of {count} sentences are longer than data.max_tokens="
+            f"{self.max_tokens} and become windows; {statistics['uncovered']} words and "
+            f"{statistics['lost']} entities are in no window"
         )
 
     def collate(self, batch: dict[str, list] | list[dict[str, Any]]) -> dict[str, torch.Tensor]:

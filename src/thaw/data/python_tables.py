@@ -75,8 +75,7 @@ def column_rows(columns: Mapping[str, Any], name: str) -> Iterator[dict[str, Any
 
 
 def plain_value(value: Any) -> Any:
-    """Returns a value as JSON has it: arrays and numbers of NumPy as Python's, and None for what
-    pandas writes where nothing is."""
+    """Returns a value as JSON has it, and None for what pandas writes where nothing is."""
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, list | tuple):
@@ -109,34 +108,20 @@ def text_rows(
         else:
             raise ThawError(f"text {number}, counted from 0, is {value!r:.60}; expected a pair.")
         for column in columns:
-            if not is_text(row.get(column), words):
+            text = row.get(column)
+            listed = words and isinstance(text, list) and all(isinstance(w, str) for w in text)
+            if not (isinstance(text, str) or listed):
                 kind = "a text, or a list of words" if words else "a text"
                 where = f" in column {column!r}" if isinstance(item, Mapping) else ""
                 raise ThawError(
-                    f"text {number}, counted from 0, is {row.get(column)!r:.60}{where}; expected "
-                    f"{kind}."
+                    f"text {number}, counted from 0, is {text!r:.60}{where}; expected {kind}."
                 )
         yield row
 
 
-def is_text(value: Any, words: bool) -> bool:
-    """Returns whether a value is a text, or, where `words` says so, a list of words."""
-    if isinstance(value, list) and words:
-        return all(isinstance(word, str) for word in value)
-    return isinstance(value, str)
-
-
 def keep_table(data: Any, split: str) -> Path:
-    """Writes data that a program holds as JSONL into the cache, where every process of a run reads
-    it as any file, and returns its path, which follows from the content.
-
-    Args:
-        data: see `table_rows`.
-        split: train, validation or test.
-
-    Raises:
-        ThawError: see `table_rows`.
-    """
+    """Writes data (see `table_rows`) that a program holds as JSONL into the cache, where every
+    process of a run reads it as any file, and returns its path, which follows from the content."""
     root = cache_dir() / "tables"
     root.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256()

@@ -71,8 +71,8 @@ class RegressionData(TextData):
 
 
 def trained_scale(config: Mapping[str, Any]) -> tuple[float, float]:
-    """Returns mean and standard deviation of what a model was trained on, 0 and 1 where its config
-    does not say; raises ThawError if the model predicts classes."""
+    """Returns mean and standard deviation of what a model was trained on, by default 0 and 1;
+    raises ThawError if the model predicts classes."""
     if config.get("problem_type") != "regression":
         raise ThawError(
             f"the data has numbers, and the model is of {config.get('problem_type')}: it predicts "

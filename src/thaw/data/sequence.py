@@ -36,11 +36,7 @@ LEAST_STEPS = 20  # of an epoch over a few shots
 
 
 class SequenceData(TextData):
-    """Reads, checks, encodes and batches texts with labels.
-
-    The arguments are options of `conf/data/`, described in `conf/data/files.yaml`; those not named
-    here are `TextData`'s.
-    """
+    """Reads, checks, encodes and batches texts with labels, as `conf/data/files.yaml` says."""
 
     has_windows = True
 
@@ -145,8 +141,8 @@ def has_lists(texts: Texts) -> bool:
 
 
 def as_lists(texts: Texts, split: str, multi_label: bool) -> None:
-    """Makes a list of each label, in place, where texts have several; raises ThawError if only
-    those of another split than train have."""
+    """Makes lists of labels, in place, where texts have several; raises ThawError if train's have
+    not."""
     if not multi_label and has_lists(texts):
         what = f"texts of {split} have several labels, those of train one."
         raise ThawError(f"{texts.origin}: {what}")

@@ -10,13 +10,14 @@ import numpy as np
 from pydantic import Field, NonNegativeInt
 
 from thaw.data.loaders import Loaders
+from thaw.data.read.formats.registry import rows_of
 from thaw.data.read.reading import FormatName, Quoting, Reading
 from thaw.data.read.rows import Rows
 from thaw.data.read.sampling.folds import fold_split, held_out, require_fold
 from thaw.data.read.sampling.splits import cut
 from thaw.data.read.surrogates import replace_surrogates
 from thaw.data.read.text_store import hashes
-from thaw.data.read.texts import SPLITS, origin_of, read_split
+from thaw.data.read.texts import SPLITS, hub_rows, origin_of
 from thaw.errors import ThawError
 from thaw.storage.files import at_home
 from thaw.storage.wheels import fetch_wheels
@@ -38,6 +39,8 @@ class SplitData(Loaders):
     Attributes:
         rows: what was read, by split.
     """
+
+    example = "."  # in messages: how a command with this task's own files looks
 
     def __init__(
         self,
@@ -76,12 +79,7 @@ class SplitData(Loaders):
         self.rows: dict[str, Any] = {}
 
     def pick(self, rows: Iterable[Mapping[str, Any]], origin: str) -> Any:
-        """Checks the rows of a source and picks out what the task needs.
-
-        Args:
-            rows: mappings of column to value.
-            origin: a file or data set, for messages.
-        """
+        """Checks the rows of a source, called `origin`, and picks out what the task needs."""
         raise NotImplementedError
 
     def read_splits(self, only: str | None = None) -> dict[str, Any]:
@@ -97,7 +95,7 @@ class SplitData(Loaders):
             )
         source = train if only is None else self.cut_from
         if source is None and (only is None or only in fractions):
-            raise ThawError(f"data={self.name} needs data.train=<file>{self.example()}")
+            raise ThawError(f"data={self.name} needs data.train=<file>{self.example}")
         root = self.root()
         out: dict[str, Any] = {}
         for split in SPLITS:
@@ -130,10 +128,6 @@ class SplitData(Loaders):
         """Returns the labels of each row, of which splits have equal shares and train has all."""
         return rows.labels
 
-    def example(self) -> str:
-        """Returns how a command with this task's own files looks, for messages."""
-        return "."
-
     def read_one(self, root: Path | str | None, split: str) -> Any:
         """Returns what `pick` makes of one file, or of one split on the Hub."""
         origin = origin_of(root, split)
@@ -142,8 +136,10 @@ class SplitData(Loaders):
         return replace(picked, source=picked.source.read_with(rows.remarks))
 
     def source_rows(self, root: Path | str | None, split: str) -> Rows:
-        """Returns the rows of one file, or of one split on the Hub."""
-        return read_split(root, split, self.reading, **self.hub)
+        """Returns the rows of one file, or of one split on the Hub (`root` a string)."""
+        if isinstance(root, str):
+            return Rows(hub_rows(root, split, **self.hub), "Hugging Face Hub")
+        return rows_of((root or Path()) / split, self.reading)
 
     def root(self) -> Path | str | None:
         """Returns where the splits are: a directory, or the Hub's owner/name as a string."""

@@ -22,14 +22,7 @@ STREAMED = 2000  # texts at most of a split that is cut from a stream: they are 
 
 
 class StreamedData(EncoderData):
-    """Reads train while it trains, if asked to.
-
-    The arguments are options of `conf/data/`, described in `conf/data/files.yaml`; those not named
-    here are `EncoderData`'s.
-
-    Attributes:
-        text: name of the column of texts.
-    """
+    """Reads train while it trains, if asked to, from its column `text`."""
 
     text: str
 
@@ -61,20 +54,18 @@ class StreamedData(EncoderData):
         found = super().summary()
         if not self.streaming:
             return found
-        return replace(found, sources=[self.stream_source(), *found.sources])
-
-    def stream_source(self) -> Source:
-        """Returns what is known of train before it is read: its format and its columns."""
         split = str(self.sources["train"])
         rows = self.source_rows(self.root(), split)
-        columns = self.columns(next(rows)).by_option
-        return Source(origin_of(self.root(), split), columns, None, {}, rows.remarks.format or "")
+        columns = self.columns(next(rows)).by_option  # before train is read, no more is known
+        form = rows.remarks.format or ""
+        source = Source(origin_of(self.root(), split), columns, None, {}, form)
+        return replace(found, sources=[source, *found.sources])
 
     def read_ahead(self, only: str | None) -> dict[str, Texts]:
         """Returns the splits that are evaluated, fractions from the beginning of the stream."""
         fractions = self.fractions()
         if self.sources["train"] is None:
-            raise ThawError(f"data={self.name} needs data.train=<file>{self.example()}")
+            raise ThawError(f"data={self.name} needs data.train=<file>{self.example}")
         if next(self.streamed("train"), None) is None:
             raise ThawError(f"{self.sources['train']} holds no text: an empty corpus.")
         out: dict[str, Texts] = {}
@@ -97,11 +88,8 @@ class StreamedData(EncoderData):
         return out
 
     def streamed(self, split: str) -> Iterator[tuple[str, Any]]:
-        """Yields texts of train's source that fall into a split, each with its document.
-
-        A text's split follows from a hash of its group, else of its document in a folder, else of
-        the text itself.
-        """
+        """Yields texts of train's source that fall into a split, each with its document: by a hash
+        of the group, else of the document in a folder, else of the text itself."""
         fractions = self.fractions()
         source = str(self.sources["train"])
         rows = replace_surrogates(self.source_rows(self.root(), source), source)
@@ -117,8 +105,8 @@ class StreamedData(EncoderData):
                 yield text, row.get("document", number)
 
     def setup(self, stage: str) -> None:
-        """Reads the splits; raises ThawError where a stream's unknown length leaves the trainer
-        without an end."""
+        """Reads the splits; raises ThawError if nothing says when a stream is to stop or to
+        validate."""
         super().setup(stage)
         if not self.streaming or self.trainer is None or stage == "test":
             return

@@ -16,7 +16,6 @@ class SplitSummary:
     """What a split holds.
 
     Attributes:
-        texts: number of texts.
         repeats: number of rows that are left out as another split has their text.
         labels: number of texts with each label, or of entities of each type.
         mean_tokens: mean length in tokens as they are trained on, cut at `max_tokens`.
@@ -41,14 +40,7 @@ class SplitSummary:
 
 @dataclass(frozen=True)
 class DataSummary:
-    """What was understood of a data set.
-
-    Attributes:
-        name: of the data set.
-        max_tokens: length in tokens at which texts are cut.
-        sources: what was read.
-        splits: what became of it.
-    """
+    """What was understood of a data set: what was read, and what became of it in each split."""
 
     name: str
     max_tokens: int

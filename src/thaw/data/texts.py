@@ -24,10 +24,7 @@ log = logging.getLogger(__name__)
 
 
 class TextData(EncoderData):
-    """Reads, encodes and batches texts.
-
-    The arguments are options of `conf/data/`, described in `conf/data/files.yaml`; those not named
-    here are `EncoderData`'s.
+    """Reads, encodes and batches texts, as `conf/data/files.yaml` says.
 
     Attributes:
         prompt: what the model reads before each text.
@@ -35,6 +32,7 @@ class TextData(EncoderData):
         has_windows: whether the task reads long texts in windows where it is asked to.
     """
 
+    example = ", such as data.train=reviews.csv data.text=review data.label=stars"
     prompt = ""
     has_windows: ClassVar[bool] = False
 
@@ -62,10 +60,12 @@ class TextData(EncoderData):
         if not 1 <= len(self.columns.text) <= 2:
             raise ThawError(f"data.text={text}: one column, or two for pairs.")
         self.stride = self.checked_stride(long, stride)
+        if self.has_windows and len(names) == 1:
+            self.cut_hint = ". data.long=windows reads all of them"
 
     def checked_stride(self, long: str, stride: int | None) -> int | None:
-        """Returns the tokens that windows share, None without windows; raises ThawError where there
-        can be none."""
+        """Returns how many tokens windows share, None without windows; raises ThawError if none
+        can."""
         if long == "cut":
             if stride is not None:
                 raise ThawError(f"data.stride={stride} is for windows: add data.long=windows.")
@@ -79,21 +79,11 @@ class TextData(EncoderData):
                 "data.long=windows needs a fast tokenizer (tokenizer.json), and this model has "
                 f"{type(self.tokenizer).__name__}, in Python. data.long=cut goes without."
             )
-        stride = self.max_tokens // 4 if stride is None else stride
-        room = self.max_tokens - self.tokenizer.num_special_tokens_to_add()
-        if not stride < room:
-            raise ThawError(
-                f"data.stride={stride}: neighbouring windows of data.max_tokens={self.max_tokens} "
-                f"tokens share fewer than {room}."
-            )
-        return stride
+        return self.window_stride(stride)
 
     @property
     def pipeline_options(self) -> dict[str, Any]:
         return {"truncation": True, "max_length": self.max_tokens}
-
-    def example(self) -> str:
-        return ", such as data.train=reviews.csv data.text=review data.label=stars"
 
     def pick(self, rows: Iterable[Mapping[str, Any]], origin: str) -> Texts:
         return read_texts(rows, self.columns, origin)
@@ -131,21 +121,14 @@ class TextData(EncoderData):
             about = {"cut": long} if self.stride is None else {"long": long, "windows": windows}
             yield columns, about | {"longest": longest}
 
-    def report(self, split: str, count: int, statistics: Mapping[str, int], hint: str = "") -> None:
+    def report(self, split: str, count: int, statistics: Mapping[str, int]) -> None:
         if self.stride is None:
-            can = self.has_windows and len(self.columns.text) == 1
-            hint = ". data.long=windows reads all of them" if can else ""
-            super().report(split, count, statistics, hint)
+            super().report(split, count, statistics)
         else:
             log.info(
-                "%s: %d of %d texts are longer than data.max_tokens=%d (the longest: %d); all are "
-                "read, in %d windows",
-                split,
-                statistics["long"],
-                count,
-                self.max_tokens,
-                statistics["longest"],
-                statistics["windows"],
+                f"{split}: {statistics['long']} of {count} texts are longer than data.max_tokens="
+                f"{self.max_tokens} (the longest: {statistics['longest']}); all are read, in "
+                f"{statistics['windows']} windows"
             )
 
     def collate(self, batch: dict[str, list] | list[dict[str, Any]]) -> dict[str, torch.Tensor]:

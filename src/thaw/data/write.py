@@ -152,12 +152,7 @@ def as_json(value: Any) -> str:
 
 
 class AddedColumns:
-    """Adds columns to rows; one whose name is taken gets another, `prediction_2`, which is said.
-
-    Args:
-        taken: names of the columns that the rows have.
-        origin: a file, for messages.
-    """
+    """Adds columns to rows; one whose name is taken gets another, `prediction_2`, which is said."""
 
     def __init__(self, taken: Iterable[str], origin: str) -> None:
         self.taken = set(taken)
@@ -166,11 +161,7 @@ class AddedColumns:
         self.number = 0
 
     def add(self, row: Mapping[str, Any], added: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns a row with further columns.
-
-        Raises:
-            ThawError: the row has a column of a name that was free in the first rows.
-        """
+        """Returns a row with further columns, whose names were free in the first rows."""
         self.number += 1
         if new := [name for name in added if name not in self.names]:
             self.choose(new)
@@ -194,8 +185,6 @@ class AddedColumns:
             other |= {name: free} if free != name else {}
         if other:
             log.warning(
-                "%s has columns of its own called %s: they are kept, and thaw's are called %s",
-                self.origin,
-                ", ".join(map(repr, other)),
-                ", ".join(map(repr, other.values())),
+                f"{self.origin} has columns of its own called {', '.join(map(repr, other))}: they "
+                f"are kept, and thaw's are called {', '.join(map(repr, other.values()))}"
             )

@@ -28,9 +28,7 @@ def batches():
         yield {name: [values[i]] for name, values in ROWS.items()}, {"longest": i + 1}
 
 
-@pytest.mark.parametrize("part", [1, 2, 10])
-def test_rows_come_back_as_they_were_however_they_are_cut(cache, monkeypatch, part):
-    monkeypatch.setattr(token_cache, "PART", part)
+def test_rows_come_back_as_they_were(cache):
     rows, statistics = cached_rows("key", batches)
     assert statistics == {"longest": 3}
     assert (len(rows), rows.column_names) == (3, list(ROWS))

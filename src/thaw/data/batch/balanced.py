@@ -18,8 +18,7 @@ class BalancedBatches(Batches):
         labels: of each text.
         batch_size: texts per rank and batch.
         steps: batches of an epoch; None: until each text was dealt out once.
-        seed: of the order.
-        ranks: `rank` and `world_size`, see `Batches`.
+        seed: of the order; `ranks`: see `Batches`.
     """
 
     def __init__(

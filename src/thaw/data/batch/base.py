@@ -8,9 +8,8 @@ from torch.utils.data import Sampler
 
 
 class Batches(Sampler[list[int]]):
-    """Batches over all ranks, of which each rank gets its share.
-
-    Shares of a batch differ by one text, or pair, at most.
+    """Batches over all ranks, of which each gets its share; these differ by one text or pair at
+    most.
 
     Args:
         seed: of the order.

@@ -1,5 +1,4 @@
-"""Batches on any number of ranks, in an order that follows from (seed, epoch) alone; of texts of
-similar length: little padding, every text once an epoch."""
+"""Batches of texts of similar length: little padding, every text once an epoch."""
 
 from collections.abc import Sequence
 from itertools import pairwise

@@ -19,7 +19,7 @@ MASKINGS = ("token", "whole_word")
 
 @dataclass(frozen=True)
 class Masking:
-    """How tokens are masked.
+    """How tokens are masked; raises ThawError for an argument that is not what it should be.
 
     Args:
         mask_id: of the mask token.
@@ -27,9 +27,6 @@ class Masking:
         masking: "token", each on its own; "whole_word", all tokens of a word or none.
         probability: that a token, or a word, is to be guessed.
         split: shares of these that become the mask token, a random token, and stay.
-
-    Raises:
-        ThawError: an argument is not what it should be.
     """
 
     mask_id: int
@@ -79,15 +76,10 @@ class Masking:
 
 
 def choose(words: np.ndarray, draws: np.ndarray, masking: Masking) -> np.ndarray:
-    """Which tokens are to be guessed, (B, T) of bool.
+    """Which tokens are to be guessed, (B, T) of bool, given (B, T) words and uniform numbers.
 
     Each unit is drawn on its own, so the rate is `probability`; a row long enough to expect one
     unit (7 at 15 %) in which none is drawn gets the one that came closest.
-
-    Args:
-        words: (B, T), -1 where nothing may be masked.
-        draws: (B, T) uniform numbers.
-        masking: the options.
     """
     free = words >= 0
     places = np.broadcast_to(np.arange(words.shape[1]), words.shape)

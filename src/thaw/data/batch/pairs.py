@@ -60,15 +60,7 @@ def sample_pairs(
 
 
 class PairBatches(Batches):
-    """Batches of pairs in an order of (seed, epoch), each as the rows of its pairs one after
-    another.
-
-    Args:
-        pairs: (P, 2).
-        batch_size: pairs per rank and batch.
-        seed: of the order.
-        ranks: `rank` and `world_size`, see `Batches`.
-    """
+    """Batches of pairs (P, 2) in an order of (seed, epoch), each as the rows of its pairs."""
 
     def __init__(self, pairs: np.ndarray, batch_size: int, seed: int = 0, **ranks: int) -> None:
         super().__init__(seed, **ranks)

@@ -23,9 +23,7 @@ class Stream(IterableDataset):
     Args:
         data: the datamodule.
         batch_size: texts per rank and batch.
-        seed: of the order.
-        rank: of this process.
-        world_size: number of processes.
+        seed: of the order; `rank` and `world_size`: see `Batches`.
         epoch: whose order comes first.
         start: batches to pass over, after a stop.
         window: batches that are read ahead.

@@ -15,12 +15,7 @@ Row = tuple[list[int], list[int]]  # tokens, and the number of each one's word, 
 
 
 def portions(texts: Iterable[T], size: Callable[[T], int]) -> Iterator[list[T]]:
-    """Texts to tokenize at once: `TEXTS`, or fewer that are long together.
-
-    Args:
-        texts: any.
-        size: of one, in characters.
-    """
+    """Texts to tokenize at once: `TEXTS`, or fewer that are long together, by `size` of each."""
     part: list[T] = []
     total = 0
     for text in texts:
@@ -36,11 +31,8 @@ def portions(texts: Iterable[T], size: Callable[[T], int]) -> Iterator[list[T]]:
 def blocks(rows: Iterable[tuple[Any, Row]], size: int, separator: int | None) -> Iterator[Row]:
     """Documents one after the other, cut into blocks of `size` tokens; the last may be shorter.
 
-    Args:
-        rows: document, and tokens and words of a part of it.
-        size: of a block.
-        separator: a token between two documents; None: nothing is between them. A block never
-            begins with it.
+    Rows are a document, and tokens and words of a part of it. `separator` is a token between two
+    documents, with which a block never begins; None: nothing is between them.
     """
     ids: list[int] = []
     words: list[int] = []

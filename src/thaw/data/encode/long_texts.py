@@ -12,12 +12,7 @@ Rows = dict[str, list]  # columns of the same length
 def cut_texts(
     tokenizer: Any, texts: Sequence[list[str]], max_tokens: int
 ) -> tuple[Rows, list[int]]:
-    """Tokenizes texts, and cuts them at `max_tokens`.
-
-    Args:
-        tokenizer: tokenizer of the model.
-        texts: one list of texts, or two for pairs.
-        max_tokens: length of the longest text in tokens.
+    """Tokenizes a list of texts, or two for pairs, and cuts them at `max_tokens`.
 
     Returns:
         The model's inputs, a list of T numbers for each text, and the lengths before the cut.

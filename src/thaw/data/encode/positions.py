@@ -27,12 +27,9 @@ UNLIMITED = 8192  # tokens of a text for a model that takes any number of them
 
 
 def require_room(max_tokens: int, model_max_length: int, model: Path) -> None:
-    """Raises ThawError unless a model takes texts of a length.
+    """Raises ThawError unless a model takes texts of `max_tokens`.
 
-    Args:
-        max_tokens: of the longest text.
-        model_max_length: that the tokenizer states; 1e30 where it states none.
-        model: the model's directory.
+    `model_max_length` is what its tokenizer states; 1e30 where it states nothing.
     """
     config = config_of(model)
     table = table_size(config)
@@ -49,22 +46,17 @@ def require_room(max_tokens: int, model_max_length: int, model: Path) -> None:
 
 
 def most_tokens(model_max_length: int, model: Path) -> int:
-    """Returns how long texts may be for a model whose training is not known.
-
-    Args:
-        model_max_length: that the tokenizer states, which is the training's `max_tokens` where thaw
-            exported the model; 1e30 where it states none.
-        model: the model's directory.
-    """
+    """Returns how long texts may be for a model whose training is not known; see `require_room`.
+    Where thaw exported the model, its tokenizer states the training's `max_tokens`."""
     config = config_of(model)
     table = table_size(config)
     limit = model_max_length if table is None else min(model_max_length, table - reserved(config))
     return min(limit, UNLIMITED)
 
 
-def config_of(model: Path) -> dict[str, Any]:
-    """Returns the config of a model directory, {} where there is none."""
-    path = model / "config.json"
+def config_of(model: Path, name: str = "config.json") -> dict[str, Any]:
+    """Returns what a JSON file of a model directory says, {} where there is none."""
+    path = model / name
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 

@@ -1,18 +1,14 @@
 """What a sentence-transformers directory says of the texts that its encoder reads."""
 
-import json
 from pathlib import Path
 from typing import Any
 
+from thaw.data.encode.positions import config_of
+
 
 def sentence_config(model: Path) -> dict[str, Any]:
-    """Returns the options of a sentence-transformers model, {} of a plain encoder.
-
-    Args:
-        model: the model's directory.
-    """
-    path = model / "config_sentence_transformers.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    """Returns the options of a sentence-transformers model's directory, {} of a plain encoder."""
+    return config_of(model, "config_sentence_transformers.json")
 
 
 def default_prompt(model: Path) -> str:
@@ -23,5 +19,4 @@ def default_prompt(model: Path) -> str:
 
 def lowercases(model: Path) -> bool:
     """Returns whether sentence-transformers makes the letters of each text small."""
-    path = model / "sentence_bert_config.json"
-    return path.is_file() and bool(json.loads(path.read_text("utf-8")).get("do_lower_case"))
+    return bool(config_of(model, "sentence_bert_config.json").get("do_lower_case"))

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ from transformers import PreTrainedTokenizerBase
 from thaw.storage.cache import DiskCache, cache_dir, disk_errors
 
 BUDGET_GIB = 20.0  # of all entries
-PART = 10_000  # rows written at a time
 VERSION = 4  # of the format, part of the key
 
 Rows = dict[str, list]  # columns of the same length
@@ -53,17 +52,11 @@ def vocabulary(tokenizer: PreTrainedTokenizerBase) -> str:
 def cached_rows(
     key: str, make: Callable[[], Iterable[tuple[Rows, Mapping[str, int]]]]
 ) -> tuple[Dataset, dict[str, int]]:
-    """Returns encoded rows from the cache, where they are made and kept first if they are missing.
+    """Returns encoded rows and their statistics from the cache, where they are kept first.
 
     Args:
         key: result of `cache_key` for all that the rows follow from.
         make: yields the rows in batches, each with statistics of all rows so far.
-
-    Returns:
-        The rows, memory-mapped, and the statistics of all of them.
-
-    Raises:
-        ThawError: there is no room on the disk.
     """
     root = cache_dir() / "tokens"
     with disk_errors(root, "THAW_CACHE"):
@@ -79,30 +72,10 @@ def read_rows(directory: Path) -> tuple[Dataset, dict[str, int]]:
 
 def write_rows(directory: Path, batches: Iterable[tuple[Rows, Mapping[str, int]]]) -> None:
     """Writes the rows of an entry, and their statistics."""
-    statistics: Mapping[str, int] = {}
-
-    def columns() -> Iterator[Rows]:
-        nonlocal statistics
-        for rows, statistics in batches:  # noqa: B007  (the last ones stay)
-            yield rows
-
-    parts = joined(columns())
-    first = next(parts)
-    schema = pa.schema([(name, arrow_type(values[0])) for name, values in first.items()])
+    batches = iter(batches)
+    first = next(batches)
+    schema = pa.schema([(name, arrow_type(values[0])) for name, values in first[0].items()])
     with open(directory / "rows.arrow", "wb") as file, pa.ipc.new_stream(file, schema) as writer:
-        for rows in chain([first], parts):
+        for rows, statistics in chain([first], batches):  # noqa: B007  (the last ones stay)
             writer.write_batch(pa.record_batch(rows, schema=schema))
     (directory / "about.json").write_text(json.dumps(statistics), encoding="utf-8")
-
-
-def joined(batches: Iterable[Rows]) -> Iterator[Rows]:
-    """Yields batches joined to at least `PART` rows each."""
-    kept: Rows = {}
-    for rows in batches:
-        for name, values in rows.items():
-            kept.setdefault(name, []).extend(values)
-        if max(map(len, kept.values()), default=0) >= PART:
-            yield kept
-            kept = {}
-    if any(kept.values()):
-        yield kept

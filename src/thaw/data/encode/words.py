@@ -15,11 +15,6 @@ def word_numbers(
     The tokenizer's own words are not enough: SentencePiece's hold punctuation ("film."), or all of
     a sentence where it does not split at spaces. So a word also ends where its text does: at a
     space, at punctuation (a word of its own, as in BERT's) and between ideographs.
-
-    Args:
-        text: what was tokenized.
-        offsets: begin and end of each token in it.
-        word_ids: the tokenizer's number of each token's word; None: a special token.
     """
     words: list[int] = []
     word, size, before = -1, 0, None

@@ -22,17 +22,8 @@ def corpus_rows(path: Path, how: Reading, documents: bool) -> Rows:
     """Rows of a file or folder, in memory that does not grow with it.
 
     A row has what a table has; of a text file `text`, the line. Of a folder, `document` names the
-    file that the row is a part of.
-
-    Args:
-        path: a table (.csv, .jsonl, .parquet, ...), a text file of any other name, or a folder.
-        how: see `Reading`.
-        documents: rows of one `document` are to be joined: a line keeps its end, and one that never
-            ends comes in pieces.
-
-    Raises:
-        ThawError: there is no such file, it is empty or not text, the folder has no .txt, or a line
-            never ends.
+    file that the row is a part of. With `documents`, whose rows are to be joined, a line keeps its
+    end, and one that never ends comes in pieces.
     """
     other = how.reader is not None or how.format not in (None, "text", "table")
     whole, _ = split_part(path)

@@ -14,13 +14,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Header:
-    """The columns of a table.
+    """The columns of a table: names of those that are read, and their places, where not all are.
 
-    Attributes:
-        names: of the columns that are read.
-        width: of a row, those included that are passed over.
-        places: of the columns that are read; None: all.
-        is_row: whether the line that it was made from is a row, too.
+    `width` is that of a row with those that are passed over; `is_row` says whether the line that
+    this was made from is a row, too.
     """
 
     names: list[str]
@@ -36,13 +33,8 @@ class Header:
 
 
 def find_header(path: Path, first: Sequence[Any], how: Reading) -> Header:
-    """Returns the columns of a table from its first row.
-
-    Where two or more have no name, as Excel exports empty columns, these are passed over.
-
-    Raises:
-        ThawError: two columns have one name, or `columns` are more or fewer than the row has.
-    """
+    """Returns the columns of a table from its first row, without those that have no name, if
+    several."""
     has_header = how.columns is None if how.header is None else how.header
     names = ["" if name is None else str(name) for name in first]
     if how.columns is not None:
@@ -76,8 +68,7 @@ def check_names(path: Path, names: Sequence[str]) -> None:
 
 
 def header_hint(row: Mapping[str, Any]) -> str:
-    """Returns what to type where the names in the first row are a row, or numbers: a sentence with
-    a space before it; else ""."""
+    """Returns what to type if the names of columns seem to be a row, after a space; else ""."""
     names = list(row)
     if names == [str(place) for place in range(len(names))]:
         return f" The first row is {shown(row.values())}."

@@ -16,10 +16,8 @@ HELD_OUT = 0.1  # of train, where no split is for validation
 
 
 def choices_on_hub(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the options of data that are `auto`, as they are found on the Hub.
-
-    Args:
-        data: options of data; those that the task does not read are not there.
+    """Returns the options of data that are `auto`, as they are found on the Hub, but for those that
+    the task does not read.
 
     Raises:
         ThawError: no choice is sensible, or several are, or the Hub does not give the data set.
@@ -43,11 +41,9 @@ def choices_on_hub(data: Mapping[str, Any]) -> dict[str, Any]:
         if set(numbers) <= {-1, None}:
             found["test"] = None
             log.warning(
-                "data.path=%s: nobody labelled its split test, so nothing is tested; "
-                "data.test=%s data.validation=%s tests on the split that would validate",
-                path,
-                found["validation"],
-                HELD_OUT,
+                f"data.path={path}: nobody labelled its split test, so nothing is tested; "
+                f"data.test={found['validation']} data.validation={HELD_OUT} tests on the split "
+                "that would validate"
             )
     out = {key: found[key] for key in asked if key in found}
     words = " ".join(f"data.{k}={'null' if v is None else v}" for k, v in out.items())
@@ -64,11 +60,7 @@ def chosen_splits(path: str, there: Sequence[str]) -> dict[str, Any]:
             "data.validation= and data.test= with one of them each, or null."
         )
     validation = next((name for name in VALIDATION if name in there), HELD_OUT)
-    return {
-        "train": train,
-        "validation": validation,
-        "test": "test" if "test" in there else None,
-    }
+    return {"train": train, "validation": validation, "test": "test" if "test" in there else None}
 
 
 def features_of(rows: Any) -> Mapping[str, Any]:

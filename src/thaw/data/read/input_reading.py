@@ -1,5 +1,4 @@
-"""How the input of a prediction is read: as the files that the run was trained on, unless the user
-says otherwise."""
+"""How the input of a prediction is read: as the run's files, unless the user says otherwise."""
 
 from collections.abc import Mapping
 from pathlib import Path

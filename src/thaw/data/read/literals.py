@@ -6,8 +6,6 @@ import re
 from typing import Any
 
 QUOTED = r"""(?:'([^']*)'|"([^"]*)")"""
-
-
 ADJACENT = re.compile(r"""['"]\s+['"]""")  # Python would read 'a' 'b' as 'ab'
 
 

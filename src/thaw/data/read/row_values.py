@@ -11,7 +11,7 @@ from typing import Any
 from thaw.data.read.formats.own import OWN_READER
 from thaw.data.read.header import header_hint
 from thaw.data.read.labels.names import normalized, quoted
-from thaw.data.read.rows import warn_of
+from thaw.data.read.rows import Remarks, warn_of
 from thaw.data.read.text_store import Text
 from thaw.errors import ThawError
 
@@ -43,14 +43,7 @@ class Columns:
 
 
 class Dropped:
-    """Rows that the options of `columns` leave out, with the reason.
-
-    Attributes:
-        labels: labels whose rows are left out.
-        by_label: number of these rows.
-        empty: numbers of the rows with an empty text.
-        unlabelled: numbers of the rows without a label.
-    """
+    """Counts the rows that the options of `columns` leave out, with the reason."""
 
     def __init__(self, columns: Columns) -> None:
         self.columns = columns
@@ -82,16 +75,11 @@ class Dropped:
         """Returns how many rows are left out, by reason."""
         found = {"data.drop_labels": self.by_label, "empty text": len(self.empty)}
         found["no label"] = len(self.unlabelled)
-        return {reason: count for reason, count in found.items() if count}
+        return Remarks(found).left_out
 
 
 class GroupReader:
-    """Makes names of groups of values; rows without one are each a group of their own.
-
-    Args:
-        column: name of the column.
-        origin: the file or data set, for messages.
-    """
+    """Makes names of groups of values; rows without one are each a group of their own."""
 
     def __init__(self, column: str, origin: str) -> None:
         self.column = column
@@ -127,11 +115,7 @@ def is_missing(value: Any) -> bool:
 
 
 def as_text(value: Any, column: str, where: str) -> str:
-    """Returns a text: a string, a number as written, or nothing where there is no value.
-
-    Raises:
-        ThawError: the value is a list, an object or the like.
-    """
+    """Returns a string, a number as written, or "" for no value; raises ThawError for all else."""
     if isinstance(value, str):
         return value
     if is_missing(value):
@@ -170,8 +154,7 @@ def input_lacks(columns: Sequence[str], row: Mapping[str, Any], kind: str = "") 
 
 
 def nested_hint(column: str, row: Mapping[str, Any]) -> str:
-    """Returns what to type where a column is within another one: a sentence with a space before
-    it; else ""."""
+    """Returns what to type where a column is within another one, after a space; else ""."""
     for name, value in row.items():
         if isinstance(value, Mapping) and column.removeprefix(f"{name}.") in value:
             return f" {column!r} is within {name!r}: {OWN_READER}"
@@ -179,8 +162,7 @@ def nested_hint(column: str, row: Mapping[str, Any]) -> str:
 
 
 def near_column(option: str, column: str, there: Iterable[str]) -> str:
-    """Returns an override that names the column that differs in case and spaces only, as it is
-    typed in a shell, or any column."""
+    """Returns an override, for a shell, with the column that differs in case and spaces only."""
     for name in there:
         if name.strip().casefold() == column.strip().casefold():
             return shlex.quote(f"data.{option}={next(quoted([name]))}")

@@ -11,13 +11,8 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Remarks:
-    """What a reader says of a file, once it has read all of it.
-
-    Attributes:
-        rows: number of rows that are left out, by reason.
-        parts: number of other things that are left out, such as blank lines.
-        format: name of the format that was read.
-    """
+    """What a reader says of a file, once it has read all of it: its format, and how many rows are
+    left out, by reason, and of `parts` that are no rows, such as blank lines."""
 
     rows: Mapping[str, int] = field(default_factory=dict)
     parts: Mapping[str, int] = field(default_factory=dict)
@@ -34,22 +29,16 @@ Reader = Generator[Any, None, Remarks]
 
 
 class Rows(Iterator[Any]):
-    """Rows, each of them once, with the remarks of what reads them.
+    """Rows, each of them once, with the remarks of what reads them, complete when all are read.
 
     Args:
         rows: of a `Reader`, or any others.
         format: name of their format, where the remarks do not say it.
         origin: a file or data set, of which is logged what is left out; None: nothing is.
-
-    Attributes:
-        remarks: complete when all rows are read.
     """
 
     def __init__(
-        self,
-        rows: Iterable[Any],
-        format: str | None = None,
-        origin: Path | str | None = None,
+        self, rows: Iterable[Any], format: str | None = None, origin: Path | str | None = None
     ) -> None:
         self.remarks = Remarks(format=format)
         self.iterator = self.remarked(rows, origin)

@@ -12,11 +12,7 @@ NAME = Path("standard input")  # in messages
 
 
 class CountedBytes(io.RawIOBase):
-    """Bytes of a stream that cannot seek, with the number of those that were read.
-
-    Args:
-        stream: of bytes, not closed with this object.
-    """
+    """Bytes of a stream that cannot seek, with the number of those that were read."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self.stream = stream
@@ -37,14 +33,7 @@ class CountedBytes(io.RawIOBase):
 
 
 def standard_input_lines(encoding: str) -> Iterator[str]:
-    """Returns the lines of standard input as they come, read as a text file is.
-
-    Args:
-        encoding: of its bytes; a byte-order mark is passed over.
-
-    Raises:
-        ThawError: the bytes are not of the encoding.
-    """
+    """Returns the lines of standard input as they come, read as a text file is."""
 
     def opened(path: Path, mode: str) -> io.BufferedReader:
         return io.BufferedReader(CountedBytes(sys.stdin.buffer))

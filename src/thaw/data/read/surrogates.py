@@ -35,12 +35,10 @@ def replace_surrogates(
         first = first or number
         yield {k: without_surrogates(v) for k, v in row.items()}
     if found:
+        counts = ", ".join(f"{count} in {column!r}" for column, count in found.items())
         log.warning(
-            "%s: lone surrogates, such as half an emoji, are no characters and are replaced by "
-            "U+FFFD: %s; the first in row %d",
-            origin,
-            ", ".join(f"{count} in {column!r}" for column, count in found.items()),
-            first,
+            f"{origin}: lone surrogates, such as half an emoji, are no characters and are replaced "
+            f"by U+FFFD: {counts}; the first in row {first}"
         )
 
 

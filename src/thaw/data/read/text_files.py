@@ -54,6 +54,11 @@ def open_lines(path: Path, encoding: str, longest: int = -1, newline: str = "\n"
     return text_lines(path, opener, encoding, newline, longest)
 
 
+def read_whole(path: Path, encoding: str) -> str:
+    """Returns the text of a file, which may be empty, with its line ends as they are."""
+    return "".join(open_lines(path, encoding)) if path.stat().st_size else ""
+
+
 def require_file(path: Path) -> None:
     """Raises ThawError unless a path is a file with something in it."""
     if path.is_dir():

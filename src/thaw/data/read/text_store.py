@@ -33,11 +33,7 @@ class TextSequence(Sequence[Text]):
 class Spool(TextSequence):
     """Texts, or pairs of them, in a memory-mapped Arrow file that is gone with the process.
 
-    Args:
-        texts: the first ones; none can be added once one was read.
-
-    Raises:
-        ThawError: there is no room on the disk.
+    None can be added once one was read.
     """
 
     def __init__(self, texts: Sequence[Text]) -> None:
@@ -94,12 +90,7 @@ class Spool(TextSequence):
 
 
 class Picked(TextSequence):
-    """Some of the texts, in an order of their own.
-
-    Args:
-        texts: all texts.
-        rows: indices of some of them.
-    """
+    """Some of the texts, by their indices in all of them, in an order of their own."""
 
     def __init__(self, texts: Sequence[Text], rows: Iterable[int]) -> None:
         self.texts = texts

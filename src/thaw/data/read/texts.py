@@ -1,25 +1,19 @@
 """Labelled texts from anywhere, checked and cut into train, validation and test."""
 
-import logging
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Self
 
 from thaw.data.read.formats.arrow_files import names_of_features, with_names
-from thaw.data.read.formats.registry import rows_of
 from thaw.data.read.labels.names import names_in
-from thaw.data.read.labels.numbers import NumberReader
-from thaw.data.read.labels.reader import LabelReader
-from thaw.data.read.reading import Reading
+from thaw.data.read.labels.reader import LabelReader, NumberReader
 from thaw.data.read.row_values import Columns, Dropped, GroupReader, as_text, require_columns
-from thaw.data.read.rows import Reader, Remarks, Rows
+from thaw.data.read.rows import Remarks
 from thaw.data.read.text_store import FEW, Picked, Spool, Text
 from thaw.errors import ThawError
-
-log = logging.getLogger(__name__)
 
 HEAD = 100  # rows that tell the columns
 SPLITS = ("train", "validation", "test")
@@ -27,15 +21,10 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Source:
-    """What was read of one file, or of one split on the Hub.
+    """What was read of one file, or of one split on the Hub: its columns, by option, and its rows.
 
-    Attributes:
-        origin: name of the file or data set.
-        columns: names of the columns that were read, by option.
-        rows: number of rows, those included that were left out; None: they are streamed and not
-            counted.
-        left_out: number of rows, and of parts of rows, that were left out, by reason.
-        format: format that it was read in.
+    `rows` counts those, too, that were left out; None: they are streamed and not counted. Those,
+    and parts of rows, are in `left_out` by reason.
     """
 
     origin: str
@@ -62,8 +51,6 @@ class Texts:
         texts: one string a row, or two for pairs; in a file where there are many.
         labels: the label of each row, or its list of labels; None where there is no label column.
         groups: the value of the group column of each row, if there is one.
-        origin: where the rows come from, for messages.
-        source: what was read there; None for texts that were not read.
         repeats: rows left out of this split as another one has their text.
     """
 
@@ -88,17 +75,7 @@ class Texts:
 
 
 def read_texts(rows: Iterable[Mapping[str, Any]], columns: Columns, origin: str) -> Texts:
-    """Picks text, label and group out of rows.
-
-    Args:
-        rows: mappings of column to value.
-        columns: which columns to read.
-        origin: a file or data set, for messages.
-
-    Raises:
-        ThawError: a column is missing, there is no row, a value is no text, label or group, a text
-            is empty or null, or a row has no label.
-    """
+    """Picks text, label and group out of rows; raises ThawError for what is none, or is empty."""
     out = Texts(origin=origin)
     texts: list[Text] | Spool = []
     kind = NumberReader if columns.numbers else LabelReader
@@ -153,20 +130,13 @@ def origin_of(root: Path | str | None, split: str) -> str:
     return f"{root}, split {split}" if isinstance(root, str) else str((root or Path()) / split)
 
 
-def read_split(root: Path | str | None, split: str, how: Reading, **hub: Any) -> Rows:
-    """Rows of a split: of a file under `root`, or of a data set on the Hub (`root` a string)."""
-    if isinstance(root, str):
-        return Rows(hub_rows(root, split, **hub), "Hugging Face Hub")
-    return rows_of((root or Path()) / split, how)
-
-
 def hub_rows(
     path: str,
     split: str,
     config: str | None = None,
     revision: str | None = None,
     streaming: bool = False,
-) -> Reader:
+) -> Iterator[dict[str, Any]]:
     """Yields the rows of a split on the Hub, with the names of classes for their numbers."""
     from thaw.storage.hub import hub_errors, load_hub_dataset
 
@@ -174,4 +144,3 @@ def hub_rows(
     with hub_errors("data", f"data.path={path}"):  # a stream asks the Hub again and again
         names = names_of_features(data.features or {})
         yield from with_names(data, names, origin_of(path, split))
-    return Remarks()

@@ -237,7 +237,6 @@ def test_an_unknown_format_names_those_there_are(tmp_path):
     assert list(rows_of(path, Reading(format="text"))) == [{"text": "some text"}]
 
 
-def test_formats_have_names_suffixes_of_their_own_and_a_description():
+def test_a_suffix_tells_one_format():
     suffixes = [s for form in FORMATS.values() for s in form.suffixes]
     assert len(suffixes) == len(set(suffixes))
-    assert all(form.about for form in FORMATS.values())

@@ -18,7 +18,7 @@ from thaw.data.read.entities.word_rows import read_words, sentence_column
 from thaw.data.read.formats.own import OWN_READER
 from thaw.data.read.header import header_hint
 from thaw.data.read.row_values import GroupReader, as_text
-from thaw.data.read.rows import warn_of
+from thaw.data.read.rows import Remarks, warn_of
 from thaw.data.read.texts import Source, Texts
 from thaw.errors import ThawError
 
@@ -56,10 +56,6 @@ def read_sentences(
         scheme: of the tags, one of `SCHEMES`; None: found from them.
         origin: a file or data set, for messages.
         overlaps: what becomes of spans that overlap, see `read_spans`.
-
-    Raises:
-        ThawError: there is no row, a column is missing, words and tags differ in number, a tag or
-            a span is not one, or a tag breaks the given scheme.
     """
     out = Sentences(origin=origin)
     texts: list[tuple[str, ...]] = []
@@ -103,17 +99,14 @@ def read_sentences(
         raise ThawError(f"{origin} has no sentence with a word.")
     if groups is not None:
         groups.finish()
-    left_out = {"sentences without a word": empty, "spans that overlap a longer one": overlapping}
-    left_out = {what: count for what, count in left_out.items() if count}
+    reasons = {"sentences without a word": empty, "spans that overlap a longer one": overlapping}
+    left_out = Remarks(reasons).left_out
     warn_of(left_out, origin)
     if cut:
         log.warning(
-            "%s: %d of %d spans cut a word and were widened to whole words; the first: %s. Are "
-            "start and end counted in characters, not bytes or UTF-16 units?",
-            origin,
-            len(cut),
-            total,
-            cut[0],
+            f"{origin}: {len(cut)} of {total} spans cut a word and were widened to whole words; "
+            f"the first: {cut[0]}. Are start and end counted in characters, not bytes or UTF-16 "
+            "units?"
         )
     out.from_spans = spans
     read = ("text", "spans") if spans else ("tokens", "tags")
@@ -144,22 +137,18 @@ def require_columns(row: Mapping[str, Any], names: Mapping[str, str], origin: st
 def word_hint(row: Mapping[str, Any]) -> str:
     """Returns what to type where a row seems to be a word, with a space before it; else ""."""
     column = sentence_column(row)
-    column = None if column is None or isinstance(row[column], list) else column
+    if column is None or isinstance(row[column], list):
+        return ""
     return (
         f" A row seems to be a word, and {column!r} to number the sentences: data.tokens= and "
         "data.tags= name the columns of words and of tags."
-        if column
-        else ""
     )
 
 
 def convert(sentences: Sentences, lines: Sequence[int], scheme: str | None) -> None:
-    """Brings tags into IOB2, in place.
+    """Brings tags into IOB2, in place; breaches of a given scheme are errors, others are counted.
 
-    Args:
-        sentences: with tags as read.
-        lines: of the first word of each sentence; negative: the number of a row.
-        scheme: given by the user, whose breaches are errors; None: found, and breaches counted.
+    `lines` are those of the first word of each sentence; negative ones are numbers of rows.
     """
 
     def where(number: int, place: int) -> str:

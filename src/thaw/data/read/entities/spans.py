@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import regex
 
-from thaw.data.read.labels.reader import literal
+from thaw.data.read.literals import literal
 from thaw.errors import ThawError
 
 # Scripts that are written without spaces give a word a character, as BERT's tokenizer does.
@@ -19,8 +19,6 @@ TOKEN = regex.compile(
     rf"(?:https?://|www\.)\S+|[@#]{RUN}|(?:\p{{L}}\.){{2,}}|{UNSPACED}\p{{M}}*"
     rf"|{RUN}(?:[-'’.,&/:_]{RUN})*|(?!\s)\X"
 )
-
-
 Overlaps = Literal["error", "longest"]
 OVERLAPS = get_args(Overlaps)
 
@@ -34,13 +32,9 @@ class Span(NamedTuple):
 
 
 def words_of(text: str, fine: bool = True) -> list[tuple[int, int]]:
-    """Returns where the words of a text begin and end.
-
-    Args:
-        text: any.
-        fine: runs of letters and digits, and single marks, so that few spans cut a word; else
-            as corpora of words have them: "U.N.", "AT&T" and "@name" are one word each.
-    """
+    """Returns where the words of a text begin and end: runs of letters and digits, and single
+    marks, so that few spans cut a word; or, not `fine`, words as corpora have them, such as "U.N.",
+    "AT&T" and "@name"."""
     return [match.span() for match in (WORD if fine else TOKEN).finditer(text)]
 
 
@@ -55,17 +49,11 @@ def places_of(words: Sequence[str]) -> list[tuple[int, int]]:
 
 
 def read_spans(value: Any, text: str, where: str, overlaps: Overlaps = "error") -> list[Span]:
-    """Returns the spans of a text, in order.
-
-    Args:
-        value: a list of `[start, end, label]` or of mappings with these keys.
-        text: they lie in it.
-        where: the row, for messages.
-        overlaps: whether spans that overlap are an error; see `longest`.
+    """Returns the spans of a text, in order, from a list as thaw or a tool writes it (`parts_of`).
 
     Raises:
-        ThawError: a span is neither, is empty, leaves the text, is not the text that it says, or
-            overlaps another.
+        ThawError: a span is none, is empty, leaves the text, is not the text that it says, or
+            overlaps another, unless `overlaps` is "longest".
     """
     spans = sorted(parse(value, text, where))
     for span in spans:
@@ -126,18 +114,13 @@ def parts_of(item: Any) -> tuple[int, int, Sequence[Any]]:
         start, end, label = item
         return start, end, [label]
     start, end = ("start", "end") if "start" in item else ("start_offset", "end_offset")
-    return (
-        item[start],
-        item[end],
-        item.get("labels") or [item["label" if "label" in item else "type"]],
-    )
+    labels = item.get("labels") or [item["label" if "label" in item else "type"]]
+    return item[start], item[end], labels
 
 
 def places_in(text: str, start: int, end: int, said: str, where: str) -> tuple[int, int]:
-    """Returns start and end in characters of a span that says what its text is.
-
-    Browsers count in units of UTF-16, in which an emoji is two.
-    """
+    """Returns start and end in characters of a span that says what its text is: browsers count in
+    units of UTF-16, in which an emoji is two."""
     if text[start:end].split() == said.split():
         return start, end
     units = text.encode("utf-16-le", "surrogatepass")
@@ -159,14 +142,8 @@ def tags_of(
 ) -> tuple[list[str], list[Span]]:
     """Returns IOB2 tags of words, and the spans that cut a word and were widened to it.
 
-    Args:
-        words: where they begin and end.
-        spans: in order, without overlap.
-        overlaps: "longest": where two spans cut one word, the first has it.
-        where: the row, for messages.
-
-    Raises:
-        ThawError: a span holds no word, or two cut the same one.
+    Spans are in order. Where two cut one word, `overlaps="longest"` gives it to the first. Raises
+    ThawError otherwise, and where a span holds no word.
     """
     tags = ["O"] * len(words)
     cut = []

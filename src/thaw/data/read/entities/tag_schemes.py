@@ -12,15 +12,6 @@ from thaw.errors import ThawError
 
 Scheme = Literal["iob1", "iob2", "iobes", "bilou", "bmes", "bmewo", "io"]
 SCHEMES = get_args(Scheme)
-PREFIXES = {
-    "iob1": "BI",
-    "iob2": "BI",
-    "iobes": "BIES",
-    "bilou": "BILU",
-    "bmes": "BMES",
-    "bmewo": "BMEW",
-    "io": "",
-}
 CLOSED = ("iobes", "bilou", "bmes", "bmewo")  # an entity's last word has a tag of its own
 TAGGED = tuple(f"{letter}-" for letter in "BIESLUMW")
 SAME = {"L": "E", "U": "S", "M": "I", "W": "S"}
@@ -47,17 +38,11 @@ def split_tag(tag: str, scheme: str = "iob2") -> tuple[str, str]:
 
 
 def find_scheme(sentences: Sequence[Sequence[str]], where: Callable[[int, int], str]) -> str:
-    """Returns the scheme that tags are in.
+    """Returns the scheme that tags are in; raises ThawError for a tag of no scheme.
 
     Closing tags tell IOBES and BILOU; an entity that starts with I- tells IOB1, unless a B- stands
-    where IOB1 has none: after another type or O.
-
-    Args:
-        sentences: tags of each.
-        where: says in words where a tag is, by number of sentence and of word.
-
-    Raises:
-        ThawError: a tag has no prefix, or one that no scheme has.
+    where IOB1 has none: after another type or O. `where` says in words where a tag is, by number of
+    sentence and of word.
     """
     found: set[str] = set()
     opened_by_i = opened_by_b = False
@@ -65,11 +50,7 @@ def find_scheme(sentences: Sequence[Sequence[str]], where: Callable[[int, int], 
         last = ""
         for place, tag in enumerate(tags):
             prefix, kind = split_tag(tag)
-            if (
-                prefix not in (*"OBIESLUMW",)
-                or (prefix == "O" and tag != "O")
-                or not (kind or tag == "O")
-            ):
+            if tag != "O" and not is_tag(tag):
                 hint = hint_of(tag, sentences)
                 raise ThawError(f"{where(number, place)}: tag {tag!r}; expected {MEANING}.{hint}")
             found.add(prefix)
@@ -103,20 +84,16 @@ def hint_of(tag: str, sentences: Iterable[Sequence[str]]) -> str:
 
 
 def to_iob2(tags: Sequence[str], scheme: str) -> tuple[list[str], list[int]]:
-    """Returns IOB2 tags, and the places where the given ones break their scheme.
+    """Returns IOB2 tags of a sentence, and the places where the given ones break their scheme.
 
     As in conlleval, a tag that cannot continue an entity starts one.
-
-    Args:
-        tags: of a sentence.
-        scheme: one of `SCHEMES`.
     """
     out: list[str] = []
     broken: list[int] = []
     last, last_kind = "O", ""
     for place, tag in enumerate(tags):
         prefix, kind = split_tag(tag, scheme)
-        foreign = scheme != "io" and prefix not in f"O{PREFIXES[scheme]}"
+        foreign = scheme != "io" and prefix not in f"O{scheme.upper()}"  # named by its letters
         prefix = SAME.get(prefix, prefix)
         goes_on = prefix in "IE" and last in "BI" and kind == last_kind
         unclosed = scheme in CLOSED and last in "BI" and not goes_on

@@ -25,16 +25,7 @@ def sentences_of_words(
     """Returns rows with a word each joined to sentences; rows of other tables as they are.
 
     A sentence goes on while the column that numbers sentences has the same value, or none; without
-    such a column, up to a blank row.
-
-    Args:
-        rows: mappings of column to value; empty ones are blank lines.
-        how: which columns hold words and tags, and which numbers the sentences; where none is
-            named it is found by its name, if the table has a word a row.
-        origin: a file or data set, for messages.
-
-    Raises:
-        ThawError: the column is not there, or the first row has no value in it.
+    such a column, up to a blank row. Where `how` does not name the column, it is found by its name.
     """
     head = list(islice(rows, 1))
     first = head[0] if head else {}
@@ -129,11 +120,8 @@ def joined(
         log.warning("%s: %d words are empty and read as %r", origin, empty, EMPTY)
     if again:
         log.warning(
-            "%s: %d values of %r return after another one, and begin a new sentence each time. "
-            "Are the rows in order?",
-            origin,
-            again,
-            column,
+            f"{origin}: {again} values of {column!r} return after another one, and begin a new "
+            "sentence each time. Are the rows in order?"
         )
 
 
@@ -161,11 +149,7 @@ def read_words(tokens: Any, tags: Any, where: str) -> tuple[list[str], list[str]
 
 
 def listed(tokens: Any, tags: Any) -> tuple[Any, Any]:
-    """Returns words and tags that a table holds as text.
-
-    They are lists as Python, JSON and numpy write them, or words or tags apart by spaces, as many
-    as the others. What is neither stays as it is.
-    """
+    """Returns words and tags that a table holds as lists or apart by spaces; others as they are."""
     words, kinds = (as_list(value) for value in (tokens, tags))
     if words is not None and kinds is not None:
         return words, kinds

@@ -7,7 +7,6 @@ from typing import Any
 
 from thaw.data.read.header import check_names
 from thaw.data.read.reading import Reading
-from thaw.data.read.rows import Reader, Remarks
 from thaw.errors import ThawError
 
 BATCH = 4096
@@ -15,7 +14,7 @@ SAVED = ("dataset_info.json", "state.json")
 SAVED_SPLITS = "dataset_dict.json"
 
 
-def parquet_rows(path: Path, part: str | None, how: Reading) -> Reader:
+def parquet_rows(path: Path, part: str | None, how: Reading) -> Iterator[dict[str, Any]]:
     """Yields rows of Parquet, with classes by the names that the file's schema has."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -30,15 +29,10 @@ def parquet_rows(path: Path, part: str | None, how: Reading) -> Reader:
                 yield from with_names(batch.to_pylist(), names, str(path))
     except (pa.ArrowException, OSError) as error:
         raise ThawError(f"{path} cannot be read as Parquet, is it damaged? {error}") from error
-    return Remarks()
 
 
-def saved_rows(path: Path, part: str | None, how: Reading) -> Reader:
-    """Yields rows of a directory of `datasets.save_to_disk`, mapped into memory.
-
-    Raises:
-        ThawError: it holds several splits, or is damaged.
-    """
+def saved_rows(path: Path, part: str | None, how: Reading) -> Iterator[dict[str, Any]]:
+    """Yields rows of a directory of `datasets.save_to_disk`, mapped into memory."""
     if (path / SAVED_SPLITS).is_file():
         splits = json.loads((path / SAVED_SPLITS).read_text("utf-8")).get("splits", [])
         if part is None or part not in splits:
@@ -56,7 +50,6 @@ def saved_rows(path: Path, part: str | None, how: Reading) -> Reader:
             f"{path} cannot be read as a data set of save_to_disk, is it damaged? {error}"
         ) from error
     yield from with_names(data, names_of_features(data.features), str(path))
-    return Remarks()
 
 
 def class_names(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:

@@ -33,10 +33,6 @@ def column_rows(path: Path, part: str | None, how: Reading) -> Reader:
     that is empty, or that has nothing but a tag O. An empty word with more beside it becomes "_"
     and is counted. Tabs too many at a line's end, `-DOCSTART-` lines, and comments before the first
     word of a sentence (see `is_comment`), are passed over.
-
-    Raises:
-        ThawError: no such file, an empty one, a line with other columns than the rest, a tag
-            without a word, words that are numbers of rows, or a column of tags without tags.
     """
     lines = open_lines(path, how.encoding)
     head = list(islice(lines, HEAD))
@@ -77,8 +73,7 @@ def column_rows(path: Path, part: str | None, how: Reading) -> Reader:
 
 
 def is_break(layout: Layout, number: int, fields: list[str]) -> bool:
-    """Returns whether a line has no word; raises ThawError where it has a tag all the same, or
-    none that is one."""
+    """Returns whether a line has no word; raises ThawError if it has a tag all the same."""
     tag = None if layout.tag_column is None else fields[layout.tag_column]
     if fields[layout.token_column]:
         if layout.prefixed and tag is not None and tag != "O" and not is_tag(tag):

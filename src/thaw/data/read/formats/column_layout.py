@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from thaw.data.read.entities.tag_schemes import MEANING, is_tag
+from thaw.data.read.header import shown
 from thaw.data.read.reading import Reading
 from thaw.errors import ThawError
 
@@ -18,13 +19,10 @@ NUMBER = re.compile(r"\d+([-.]\d+)?")
 
 @dataclass(frozen=True)
 class Layout:
-    """The columns of a file.
+    """The columns of a file; without `tag_column` no tags are read.
 
     Attributes:
-        path: of the file, for messages.
         width: how many columns a line has.
-        token_column: place of the words.
-        tag_column: place of the tags; None: none are read.
         prefixed: whether tags have prefixes, so that one without is an error.
         header: number of the line that names the columns, 0 where there is none.
     """
@@ -39,13 +37,13 @@ class Layout:
     def wrong(self, number: int, fields: Sequence[str], why: str) -> ThawError:
         """Returns the error for a line, which is shown with its columns numbered."""
         return ThawError(
-            f"{self.path} line {number}: {why} Its columns are {numbered(fields)}; "
+            f"{self.path} line {number}: {why} Its columns are {shown(fields)}; "
             f"{options(self.token_column, self.tag_column)} are read."
         )
 
     def fitted(self, number: int, fields: list[str]) -> list[str]:
-        """Returns the columns of a line, without empty ones behind them; raises ThawError unless
-        they are as many as those of other lines."""
+        """Returns a line's columns, as many as others have; raises ThawError if these are not
+        there."""
         if self.width and len(fields) != self.width:
             if len(fields) > self.width and not any(fields[self.width :]):
                 return fields[: self.width]
@@ -102,7 +100,7 @@ def require_words(
     layout: Layout, rows: Sequence[tuple[int, list[str]]], scheme: str | None
 ) -> None:
     """Raises ThawError if the columns to read hold numbers or tags, not words, or no tags."""
-    number, shown = rows[0]
+    number, row = rows[0]
     values = [{fields[place] for _, fields in rows} for place in range(layout.width)]
     tagged = [place for place in range(layout.width) if is_tag_column(values[place])]
     counted = [place for place in range(layout.width) if counts(rows, place)]
@@ -128,12 +126,11 @@ def require_words(
         why += f" Try {right.replace(' and ', ' ')}."
     elif layout.width == 10 and 0 in counted:
         why += " CoNLL-U is read with data.format=conllu."
-    raise layout.wrong(number, shown, why)
+    raise layout.wrong(number, row, why)
 
 
 def counts(rows: Sequence[tuple[int, list[str]]], place: int) -> bool:
-    """Returns whether a column counts the words of each sentence: 1, 2, 3, ..., with ranges such
-    as 2-3."""
+    """Returns whether a column counts the words of each sentence: 1, 2, 3, ..., or 2-3."""
     expected, last = 1, 0
     for number, fields in rows:
         value = fields[place]
@@ -147,11 +144,6 @@ def counts(rows: Sequence[tuple[int, list[str]]], place: int) -> bool:
                 return False
             expected += 1
     return len(rows) > 2
-
-
-def numbered(fields: Sequence[str]) -> str:
-    """Returns columns with their numbers, as they are written."""
-    return ", ".join(f"{place}: {field!r}" for place, field in enumerate(fields))
 
 
 def options(token_column: int, tag_column: int | None) -> str:

@@ -35,14 +35,9 @@ class Lines:
 
 
 def conllu_rows(path: Path, part: str | None, how: Reading) -> Reader:
-    """Yields sentences of a CoNLL-U file: words, without the ranges and empty nodes.
-
-    Tags are under the key of MISC, or in the column, that `part` names, by default the only one
-    that holds tags.
-
-    Raises:
-        ThawError: a line is not of the format, or no column holds tags, or several do.
-    """
+    """Yields sentences of a CoNLL-U file: words, without the ranges and empty nodes, and tags
+    under the key of MISC, or in the column, that `part` names, by default the only one that
+    holds tags."""
     sentences = Rows(word_fields(path, how.encoding))
     head = list(islice(sentences, HEAD))
     if not head:

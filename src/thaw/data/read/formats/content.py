@@ -84,8 +84,7 @@ def is_spacy_pair(record: Any) -> bool:
 
 
 def spans_column(rows: Sequence[Mapping[str, Any]], how: Reading) -> str | None:
-    """Returns the only column of the first rows that holds spans; None where there are several, or
-    one has the asked name."""
+    """Returns the only column of the first rows with spans; None if one has the asked name."""
     if any(how.spans in row or how.text not in row for row in rows):
         return None
     found = [
@@ -101,8 +100,7 @@ def spans_column(rows: Sequence[Mapping[str, Any]], how: Reading) -> str | None:
 
 
 def tool_of_spans(rows: Sequence[Mapping[str, Any]], column: str) -> str | None:
-    """Returns the tool whose spans a column of the first rows holds; None where several write
-    such."""
+    """Returns the tool whose spans a column of the first rows holds; None: several write such."""
     span = next(row[column][0] for row in rows if row.get(column))
     if isinstance(span, list):
         return "doccano" if column in ("label", "labels") else None

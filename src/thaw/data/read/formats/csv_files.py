@@ -32,13 +32,8 @@ QUOTING: dict[str, dict[str, Any]] = {
 
 
 def csv_rows(path: Path, part: str | None, how: Reading, asked: str | None = None) -> Reader:
-    """Yields rows of CSV.
-
-    Args:
-        path: of the file.
-        part: None.
-        how: header and quoting.
-        asked: what is between fields; None: the first line tells it, or says it as `sep=;`.
+    """Yields rows of CSV; `asked` is what is between fields, which else the first line tells, or
+    says as `sep=;`.
 
     Raises:
         ThawError: a row has other fields than the header, a quote is not closed, or lines that
@@ -57,7 +52,8 @@ def csv_rows(path: Path, part: str | None, how: Reading, asked: str | None = Non
         delimiter = find_delimiter(path, head, how.text)
         if delimiter != ",":
             log.info("%s: the fields of the header are apart by %r", path, delimiter)
-    spaced = has_spaces(first, delimiter)
+    rest = first.split(delimiter)[1:]
+    spaced = delimiter != "\t" and bool(rest) and all(field.startswith(" ") for field in rest)
     if spaced:
         log.info("%s: spaces behind %r are no part of a field", path, delimiter)
     reader = csv.reader(
@@ -101,16 +97,8 @@ def csv_rows(path: Path, part: str | None, how: Reading, asked: str | None = Non
 
 
 def find_delimiter(path: Path, head: Sequence[str], text: str) -> str:
-    """Returns what is between the fields of a table: what gives its first lines as many.
-
-    Args:
-        path: of the table.
-        head: its first lines.
-        text: name of the column of texts, which tells where lines do not.
-
-    Raises:
-        ThawError: several would do.
-    """
+    """Returns what splits the first lines of a table into as many fields, one of them called `text`
+    if several do; raises ThawError if that does not tell."""
     there = [d for d in ",;\t|" if d in "".join(head[:1])]
     tables = {d: [row for row in csv.reader(head, delimiter=d) if row] for d in there}
     for last in (-1 if len(head) == HEAD else None, 2):  # of 20 lines, the last row may go on
@@ -126,12 +114,6 @@ def find_delimiter(path: Path, head: Sequence[str], text: str) -> str:
         if fits:
             return (named or fits)[0]
     return next(iter(there), ",")
-
-
-def has_spaces(first: str, delimiter: str) -> bool:
-    """Returns whether each field of a header but the first one has a space before it."""
-    rest = first.split(delimiter)[1:]
-    return delimiter != "\t" and bool(rest) and all(field.startswith(" ") for field in rest)
 
 
 def fitted(path: Path, line: int, row: list[str], header: Header, delimiter: str) -> list[str]:
@@ -161,15 +143,8 @@ def joins_rows(row: Sequence[str], delimiter: str) -> bool:
 
 
 def require_joined(path: Path, how: Reading, asked: str | None, place: str) -> None:
-    """Raises ThawError if a file can be read in both ways: with lines that quotes join, and with
-    quotes that are part of the text.
-
-    Args:
-        path: of the file.
-        how: how it is read.
-        asked: see `csv_rows`.
-        place: lines of a row, each of which could be one.
-    """
+    """Raises ThawError if a file can be read in both ways: with lines that quotes join, such as
+    those of `place`, and with quotes that are part of the text."""
 
     def count(quoting: str) -> int:
         return sum(1 for _ in csv_rows(path, None, replace(how, quoting=quoting), asked))

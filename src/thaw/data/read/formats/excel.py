@@ -14,11 +14,7 @@ log = logging.getLogger(__name__)
 
 
 def excel_rows(path: Path, part: str | None, how: Reading) -> Reader:
-    """Yields rows of a sheet, by default the first one; its first row is the header, as `how` says.
-
-    Raises:
-        ThawError: there is no row, or one has more cells than the header.
-    """
+    """Yields rows of a sheet, by default the first; its first row is the header, as `how` says."""
     header: Header | None = None
     empty = 0
     for number, row in enumerate(sheet_cells(path, part), start=1):
@@ -42,11 +38,7 @@ def excel_rows(path: Path, part: str | None, how: Reading) -> Reader:
 
 
 def sheet_cells(path: Path, part: str | None) -> Iterator[list[Any]]:
-    """Yields cells of a sheet, row by row; empty ones are None.
-
-    Raises:
-        ThawError: openpyxl is not installed, the file is damaged, or there is no such sheet.
-    """
+    """Yields cells of a sheet, row by row; empty ones are None."""
     try:
         import openpyxl
     except ImportError as error:
@@ -64,12 +56,8 @@ def sheet_cells(path: Path, part: str | None) -> Iterator[list[Any]]:
         sheet = book[part] if part is not None else book.worksheets[0]
         if part is None and len(book.worksheets) > 1:
             log.info(
-                "%s: sheet %r is read, of %s; another one is named behind a colon, %s:%s",
-                path,
-                sheet.title,
-                ", ".join(book.sheetnames),
-                path.name,
-                book.sheetnames[1],
+                f"{path}: sheet {sheet.title!r} is read, of {', '.join(book.sheetnames)}; another "
+                f"one is named behind a colon, {path.name}:{book.sheetnames[1]}"
             )
         for row in sheet.iter_rows(values_only=True):
             yield [None if isinstance(cell, str) and not cell else cell for cell in row]

@@ -1,5 +1,4 @@
-"""JSON: an array of records, records under a key, or a record a line, a piece of the file at a
-time."""
+"""JSON: an array of records, records under a key, or a record a line, read piece by piece."""
 
 import json
 from collections.abc import Generator, Iterable, Iterator
@@ -21,12 +20,7 @@ EXPECTED = (
 
 
 class Values:
-    """Reads JSON values one after another, in memory of the longest one.
-
-    Args:
-        path: a text file of any name.
-        encoding: of the text.
-    """
+    """Reads JSON values of a text file one after another, in memory of the longest one."""
 
     def __init__(self, path: Path, encoding: str) -> None:
         self.path = path
@@ -103,12 +97,8 @@ class Values:
 
 
 def json_records(path: Path, part: str | None, encoding: str) -> Reader:
-    """Yields records of a JSON file, which are objects or lists.
-
-    Args:
-        path: any name; .gz, .bz2 and .xz are unpacked.
-        part: the key that holds the records, where the file is one object.
-        encoding: of the text.
+    """Yields records of a JSON file, which are objects or lists; where the file is one object,
+    those under the key `part`, or under its only key with records.
 
     Raises:
         ThawError: the file is empty, is not JSON, or holds no records or several arrays of them.

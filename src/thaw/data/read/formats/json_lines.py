@@ -16,11 +16,7 @@ A_LINE = "Where an object is several lines, `jq -c . file > file.jsonl` writes i
 
 
 class Unread(dict[str, Any]):
-    """Stands for a line that is no row, without a column.
-
-    Args:
-        reason: why it is none.
-    """
+    """Stands for a line that is no row, for this reason, without a column."""
 
     def __init__(self, reason: str) -> None:
         super().__init__()
@@ -61,14 +57,7 @@ def json_lines(path: Path, lines: Iterable[str], skip: bool = False) -> Reader:
 
 
 def record_of(line: str, path: Path, number: int, kind: type | None) -> Any:
-    """Returns the object or list that a line of JSON Lines is.
-
-    Args:
-        line: line of the file.
-        path: path of the file, for messages.
-        number: number of the line, from 1.
-        kind: type of the records before it; None: there was none.
-    """
+    """Returns the object or list that a line of JSON Lines is, of `kind`, as those before it."""
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -78,15 +67,12 @@ def record_of(line: str, path: Path, number: int, kind: type | None) -> Any:
         hint = " data.format=json reads an array." if begins[:1] == "[" and number == 1 else ""
         hint = f" {A_LINE}" if begins == "{" else hint
         raise ThawError(f"{path} line {number}: not JSON: {error}.{hint}") from error
-    kind = kind or (dict if is_array(row) else type(row))
+    if kind is None:  # a line that is a whole array of records is not one record
+        array = isinstance(row, list) and all(isinstance(value, dict) for value in row)
+        kind = dict if array else type(row)
     if kind in (dict, list) and type(row) is kind:
         return row
     hint = " data.format=json reads an array." if isinstance(row, list) else ""
     got = line.strip()[:40]
     expected = 'expected an object, {"column": value, …}'
     raise ThawError(f"{path} line {number}: {expected}, got {got}.{hint}")
-
-
-def is_array(row: Any) -> bool:
-    """Returns whether a line is a whole array of records, and not one record."""
-    return isinstance(row, list) and all(isinstance(value, dict) for value in row)

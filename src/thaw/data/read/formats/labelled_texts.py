@@ -6,7 +6,7 @@ from pathlib import Path
 
 from thaw.data.read.reading import Reading
 from thaw.data.read.rows import Reader, Remarks, Rows
-from thaw.data.read.text_files import open_lines
+from thaw.data.read.text_files import open_lines, read_whole
 from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)
@@ -15,13 +15,8 @@ LABEL = "__label__"
 
 
 def fasttext_rows(path: Path, part: str | None, how: Reading) -> Reader:
-    """Yields rows of a file whose lines begin with `__label__` and a name, once or several times.
-
-    Rows have `text` and `label`; `label` is a list in all rows where one has several.
-
-    Raises:
-        ThawError: a label has no name.
-    """
+    """Yields `text` and `label` of lines that begin with `__label__` and a name; `label` is a list
+    in all rows where one has several."""
     several = any(len(labels) > 1 for labels, _ in labelled_lines(path, how.encoding))
     lines = Rows(labelled_lines(path, how.encoding))
     for labels, text in lines:
@@ -51,14 +46,8 @@ def labelled_lines(path: Path, encoding: str) -> Reader:
 
 
 def folder_rows(path: Path, part: str | None, how: Reading) -> Reader:
-    """Yields rows of a folder that has a folder for each class, with a file for each text.
-
-    Rows have `text`, `label` (the folder's name) and `document` (the file's), in the order of
-    names. Hidden files are passed over.
-
-    Raises:
-        ThawError: a folder holds folders, or a file is no text.
-    """
+    """Yields `text`, `label` and `document` of each file in the folder of each class, in the order
+    of names. Hidden files are passed over."""
     counts: Counter[str] = Counter()
     hidden = 0
     for folder in class_folders(path):
@@ -72,8 +61,7 @@ def folder_rows(path: Path, part: str | None, how: Reading) -> Reader:
                     f"with a file a text. Is it data.train={folder}?"
                 )
             counts[folder.name] += 1
-            text = "".join(open_lines(file, how.encoding)) if file.stat().st_size else ""
-            text = text.rstrip("\r\n")
+            text = read_whole(file, how.encoding).rstrip("\r\n")
             yield {how.text: text, "label": folder.name, "document": str(file.relative_to(path))}
     beside = [p.name for p in path.iterdir() if p.is_file() and not p.name.startswith(".")]
     log.info("%s: %d classes of a folder each, %d texts", path, len(counts), counts.total())

@@ -29,11 +29,7 @@ def require_reader(reader: str) -> None:
 
 
 def own_rows(reader: str, path: Path) -> Iterator[dict[str, Any]]:
-    """Yields rows of the user's own function.
-
-    Args:
-        reader: "module.function".
-        path: what the function gets.
+    """Yields rows of the user's own function, "module.function", which gets the path.
 
     Raises:
         ThawError: there is no such function, it fails, or what it gives are no rows.

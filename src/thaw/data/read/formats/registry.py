@@ -2,10 +2,11 @@
 
 import logging
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from thaw.data.read.entities.word_rows import sentences_of_words
 from thaw.data.read.formats.annotations.brat import brat_rows
@@ -27,7 +28,7 @@ from thaw.data.read.formats.labelled_texts import class_folders, fasttext_rows, 
 from thaw.data.read.formats.own import OWN_READER, own_rows
 from thaw.data.read.header import shown
 from thaw.data.read.reading import Reading
-from thaw.data.read.rows import Reader, Remarks, Rows
+from thaw.data.read.rows import Reader, Rows
 from thaw.data.read.text_files import COMPRESSED, open_lines, require_file, split_part
 from thaw.errors import ThawError
 
@@ -36,59 +37,40 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Format:
-    """A format.
+    """A format: the function that reads it, the suffixes that tell it, and what is of it."""
 
-    Attributes:
-        rows: function that reads a file, or a part of it, as `Reading` says.
-        suffixes: suffixes of its files, where these tell it.
-        about: what it is, for people.
-        files: whether files are of it.
-        directories: whether directories are.
-    """
-
-    rows: Callable[[Path, str | None, Reading], Reader]
+    rows: Callable[[Path, str | None, Reading], Iterator[Any]]
     suffixes: tuple[str, ...] = ()
-    about: str = ""
     files: bool = True
     directories: bool = False
 
 
-def line_rows(path: Path, part: str | None, how: Reading) -> Reader:
-    """Yields rows of a text a line."""
-    yield from ({how.text: line.rstrip("\r\n")} for line in open_lines(path, how.encoding))
-    return Remarks()
+def line_rows(path: Path, part: str | None, how: Reading) -> Iterator[Any]:
+    """Returns rows of a text a line."""
+    return ({how.text: line.rstrip("\r\n")} for line in open_lines(path, how.encoding))
 
 
-A_FOLDER = {"files": False, "directories": True}
-FORMATS: dict[str, Format] = {
-    "csv": Format(csv_rows, (".csv",), "fields apart by commas, semicolons or tabs"),
-    "tsv": Format(partial(csv_rows, asked="\t"), (".tsv",), "fields apart by tabs"),
-    "jsonl": Format(partial(json_rows, lines=True), (".jsonl", ".ndjson"), "a JSON object a line"),
-    "json": Format(
-        json_rows,
-        (".json",),
-        "an array of objects, such an array under a key, or an object a line",
-    ),
-    "parquet": Format(parquet_rows, (".parquet",), "Parquet, with the class names of `datasets`"),
-    "excel": Format(excel_rows, (".xlsx", ".xlsm"), "an Excel sheet (pip install openpyxl)"),
-    "saved": Format(saved_rows, (), "a directory of `datasets.save_to_disk`", **A_FOLDER),
-    "fasttext": Format(fasttext_rows, (), "__label__pos in front of a text, a text a line"),
-    "folders": Format(folder_rows, (), "a folder a class, a file a text", **A_FOLDER),
-    "text": Format(line_rows, (), "a text a line"),
-    "columns": Format(
-        column_rows,
-        COLUMN_SUFFIXES,
-        "a word a line with its tag in a column, a blank line between sentences",
-    ),
-    "conllu": Format(conllu_rows, (".conllu", ".conllup"), "CoNLL-U, with tags in MISC"),
-    "brat": Format(
-        brat_rows, (".ann",), "a folder of .txt files beside .ann files", directories=True
-    ),
-    "prodigy": Format(json_rows, (), "Prodigy's JSONL; only what was accepted is read"),
-    "doccano": Format(json_rows, (), "doccano's JSONL"),
-    "label_studio": Format(json_rows, (), "Label Studio's JSON and JSON-MIN"),
-    "spacy_json": Format(json_rows, (), "spaCy 2's training data in JSON"),
-    "spacy": Format(spacy_rows, (".spacy",), "spaCy 3's .spacy (pip install spacy)"),
+A_FOLDER: dict[str, Any] = {"files": False, "directories": True}
+FORMATS = {
+    "csv": Format(csv_rows, (".csv",)),  # fields apart by commas, semicolons or tabs
+    "tsv": Format(partial(csv_rows, asked="\t"), (".tsv",)),  # fields apart by tabs
+    "jsonl": Format(partial(json_rows, lines=True), (".jsonl", ".ndjson")),
+    "json": Format(json_rows, (".json",)),  # an array, an array under a key, or an object a line
+    "parquet": Format(parquet_rows, (".parquet",)),  # with the class names of `datasets`
+    "excel": Format(excel_rows, (".xlsx", ".xlsm")),  # pip install openpyxl
+    "saved": Format(saved_rows, **A_FOLDER),  # a directory of `datasets.save_to_disk`
+    "fasttext": Format(fasttext_rows),  # __label__pos in front of a text, a text a line
+    "folders": Format(folder_rows, **A_FOLDER),  # a folder a class, a file a text
+    "text": Format(line_rows),  # a text a line
+    # A word a line with its tag in a column, a blank line between sentences.
+    "columns": Format(column_rows, COLUMN_SUFFIXES),
+    "conllu": Format(conllu_rows, (".conllu", ".conllup")),  # with tags in MISC
+    "brat": Format(brat_rows, (".ann",), directories=True),  # .txt files beside .ann files
+    "prodigy": Format(json_rows),  # JSONL, of which only what was accepted is read
+    "doccano": Format(json_rows),  # JSONL
+    "label_studio": Format(json_rows),  # JSON and JSON-MIN
+    "spacy_json": Format(json_rows),  # spaCy 2's training data
+    "spacy": Format(spacy_rows, (".spacy",)),  # spaCy 3; pip install spacy
 }
 BY_SUFFIX = {suffix: name for name, form in FORMATS.items() for suffix in form.suffixes}
 TABLES = tuple(

@@ -42,8 +42,7 @@ def is_unseen(character: str) -> bool:
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Returns names in an order that is the same in every process: numbers by value, then by name;
-    other names, and numbers among them, by name."""
+    """Returns names in an order that is the same in every process: numbers by value, if all are."""
     found = set(names)
     try:
         values = {name: float(name) for name in found}
@@ -70,11 +69,8 @@ def label_counts(labels: Iterable[Label]) -> Counter[str]:
 
 
 def label_names(labels: Iterable[Any], given: Sequence[str] | None) -> list[str]:
-    """Returns the labels in their order: as given, else by `in_order`.
-
-    Raises:
-        ThawError: a label is not among those given.
-    """
+    """Returns the labels in their order: as given, else by `in_order`; raises ThawError if one is
+    not among those given."""
     counts = label_counts(labels)
     if given is None:
         return list(counts)
@@ -98,22 +94,18 @@ def together(names: Iterable[str], key: Callable[[str], Any]) -> list[list[str]]
 def warn_of_alike(counts: Mapping[str, int], origin: str) -> None:
     """Warns of labels that only look different, with their counts."""
     if groups := together(counts, normalized):
+        alike = [" and ".join(f"{n!a} ({counts[n]})" for n in group) for group in groups[:SHOWN]]
+        more = f"; and {len(groups) - SHOWN} more" if len(groups) > SHOWN else ""
         log.warning(
-            "%s: labels that differ in case, spaces, Unicode form or invisible characters only are "
-            "different classes: %s%s. data.normalize_labels=true makes one of them",
-            origin,
-            "; ".join(
-                " and ".join(f"{n!a} ({counts[n]})" for n in group) for group in groups[:SHOWN]
-            ),
-            f"; and {len(groups) - SHOWN} more" if len(groups) > SHOWN else "",
+            f"{origin}: labels that differ in case, spaces, Unicode form or invisible characters "
+            f"only are different classes: {'; '.join(alike)}{more}. data.normalize_labels=true "
+            "makes one of them"
         )
     numbers = {name for name in map(normalized, counts) if NUMBER.fullmatch(name)}
     if same := together(numbers, lambda name: float(name.replace(",", "."))):
-        log.warning(
-            "%s: labels are the same number in different writing, and different classes: %s",
-            origin,
-            "; ".join(" and ".join(map(repr, group)) for group in same[:SHOWN]),
-        )
+        found = "; ".join(" and ".join(map(repr, group)) for group in same[:SHOWN])
+        what = "labels are the same number in different writing, and different classes"
+        log.warning(f"{origin}: {what}: {found}")
 
 
 def is_several(name: str, separator: str, names: Collection[str]) -> bool:
@@ -126,20 +118,14 @@ def warn_of_odd(counts: Mapping[str, int], origin: str) -> None:
     """Warns of labels that seem to say that there is none, and of those that seem to be several."""
     if none := {name: n for name, n in counts.items() if name.lower() in NO_LABEL}:
         log.warning(
-            "%s: labels that seem to say that a text has none are classes like the others: %s. %s "
-            "leaves their rows out",
-            origin,
-            counted(none),
-            option("data.drop_labels", list(none)),
+            f"{origin}: labels that seem to say that a text has none are classes like the others: "
+            f"{counted(none)}. {option('data.drop_labels', list(none))} leaves their rows out"
         )
     for separator in SEPARATORS:
         if found := {n: c for n, c in counts.items() if is_several(n, separator, counts)}:
             log.warning(
-                "%s: labels that seem to be several are a class each: %s. "
-                "\"data.label_separator='%s'\" makes several labels of them",
-                origin,
-                counted(found),
-                separator,
+                f"{origin}: labels that seem to be several are a class each: {counted(found)}. "
+                f"\"data.label_separator='{separator}'\" makes several labels of them"
             )
 
 
@@ -148,12 +134,11 @@ def warn_of_undropped(dropped: Iterable[str], counts: Mapping[str, int], origin:
     looks = {normalized(name): name for name in dropped}
     stayed = {name: n for name, n in counts.items() if normalized(name) in looks}
     if stayed:
+        names = ", ".join(ascii(looks[normalized(name)]) for name in stayed)
         log.warning(
-            "%s: data.drop_labels names %s, and rows with %s stay: they differ in case, spaces, "
-            "Unicode form or invisible characters. data.normalize_labels=true drops them, too",
-            origin,
-            ", ".join(ascii(looks[normalized(name)]) for name in stayed),
-            counted(stayed),
+            f"{origin}: data.drop_labels names {names}, and rows with {counted(stayed)} stay: they "
+            "differ in case, spaces, Unicode form or invisible characters. "
+            "data.normalize_labels=true drops them, too"
         )
 
 

@@ -1,4 +1,4 @@
-"""Values of a table as labels: one name for a text, or several, or none."""
+"""Values of a table as labels: one name for a text, or several, or none; or as numbers."""
 
 import logging
 import math
@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from thaw.data.read.labels.names import (
+    NUMBER,
     SHOWN,
     Label,
     bracketed,
@@ -28,10 +29,8 @@ FLAGS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true
 class LabelReader:
     """Makes labels of values; rows with the same label get the same object.
 
-    Args:
-        columns: options of labels. `label` names the column, or several columns of zeros and ones;
-            `labels` are what the places of vectors mean.
-        origin: the file or data set, for messages.
+    `columns.label` names the column, or several columns of zeros and ones; `columns.labels` are
+    what the places of vectors mean.
     """
 
     def __init__(self, columns: Columns, origin: str) -> None:
@@ -51,11 +50,7 @@ class LabelReader:
         self.other_lists = False
 
     def read(self, row: Mapping[str, Any], number: int) -> Label:
-        """Returns the label of a row, its labels, or None where it has none.
-
-        Raises:
-            ThawError: the value is neither a label nor labels.
-        """
+        """Returns the label of a row, its labels, or None where it has none."""
         if self.several_columns:
             return self.of_columns(row, number)
         value = row.get(self.columns[0])
@@ -197,6 +192,33 @@ class LabelReader:
             + " If a comma is between several labels: \"data.label_separator=','\"."
             * several
         )
+
+
+class NumberReader:
+    """Makes numbers of values, with the arguments and methods of `LabelReader`."""
+
+    def __init__(self, columns: Columns, origin: str) -> None:
+        self.column = str(columns.label)
+        self.origin = origin
+
+    def read(self, row: Mapping[str, Any], number: int) -> float | None:
+        """Returns the number of a row, None where it has none."""
+        value: Any = row.get(self.column)
+        if is_missing(value) or (isinstance(value, str) and not value.strip()):
+            return None
+        text = value.strip() if isinstance(value, str) else ""
+        if NUMBER.fullmatch(text) and "," not in text:
+            value = float(text)
+        counts = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
+        if counts and math.isfinite(value):
+            return float(value)
+        raise ThawError(
+            f"{self.origin}: row {number}: {self.column} is {value!r:.60}; expected a number, such "
+            "as 3.5. Is data.label the right column? Labels that are names are for task=sequence."
+        )
+
+    def finish(self, labels: Sequence[Any]) -> None:
+        """Does nothing: each number stands for itself."""
 
 
 def as_flag(value: Any) -> bool | None:

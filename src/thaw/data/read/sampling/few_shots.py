@@ -20,25 +20,15 @@ def distinct(texts: Texts) -> Texts:
     labels = {t: {tuple(sorted(names_in(texts.labels[i]))) for i in r} for t, r in found.items()}
     if torn := [text for text, given in labels.items() if len(given) > 1]:
         log.warning(
-            "%s: %d texts occur with different labels and are left out, such as %.60r",
-            texts.origin,
-            len(torn),
-            torn[0][0],
+            f"{texts.origin}: {len(torn)} texts occur with different labels and are left out, "
+            f"such as {torn[0][0]!r:.60}"
         )
     return texts.take(rows[0] for text, rows in found.items() if len(labels[text]) == 1)
 
 
 def draw(texts: Texts, shots: int, seed: int) -> Texts:
-    """Draws `shots` texts of each label; where texts have several, a text counts for each of them.
-
-    Args:
-        texts: all different.
-        shots: texts a label.
-        seed: of the draw.
-
-    Raises:
-        ThawError: a label has fewer texts.
-    """
+    """Draws `shots` of the texts, all different, of each label; where texts have several, a text
+    counts for each of them. Raises ThawError if a label has fewer."""
     rows: dict[str, list[int]] = {}
     for row, label in enumerate(texts.labels):
         for name in names_in(label):

@@ -1,5 +1,4 @@
-"""Folds of a data set for cross-validation: each text in one of them, groups whole, labels in equal
-shares."""
+"""Folds for cross-validation: each text in one of them, groups whole, labels in equal shares."""
 
 import logging
 import warnings
@@ -19,13 +18,7 @@ log = logging.getLogger(__name__)
 
 
 def require_fold(folds: int | None, fold: int | None, sources: Mapping[str, Any]) -> None:
-    """Raises ThawError unless both are given and fit, or neither is given.
-
-    Args:
-        folds: how many.
-        fold: which one, from 0.
-        sources: a name, a fraction or None, by split; see `fold_split`.
-    """
+    """Raises ThawError unless both are given and fit `sources`, or neither is given."""
     if folds is None and fold is not None:
         raise ThawError(f"data.fold={fold} needs data.folds=<how many>, such as data.folds=5.")
     if folds is None:
@@ -41,14 +34,7 @@ def require_fold(folds: int | None, fold: int | None, sources: Mapping[str, Any]
 
 
 def fold_split(sources: Mapping[str, Any]) -> str:
-    """The split that is a fold of train's texts: test, or validation where test is named.
-
-    Args:
-        sources: a name, a fraction or None, by split.
-
-    Raises:
-        ThawError: both are named.
-    """
+    """Returns the split that is a fold of train: test, or validation where a test is named."""
     for split in ("test", "validation"):
         if not isinstance(sources.get(split), str):
             return split
@@ -60,22 +46,12 @@ def fold_split(sources: Mapping[str, Any]) -> str:
 
 
 def held_out(rows: Texts, labels: Sequence[Any], folds: int, fold: int, seed: int) -> np.ndarray:
-    """The rows of a fold, in their order.
+    """The rows of a fold, in their order; the same seed gives the same folds.
 
     Groups are whole; where there are none, a text that occurs more than once is. Labels are
     stratified (scikit-learn's StratifiedKFold and StratifiedGroupKFold): equal shares of each where
     there are no groups, shares as alike as the groups allow where there are. A text with several
     labels counts for its rarest.
-
-    Args:
-        rows: all of them.
-        labels: of each row: a name, a list of names, or None.
-        folds: how many, 2 or more.
-        fold: which one, from 0.
-        seed: of the shuffle before; the same seed gives the same folds.
-
-    Raises:
-        ThawError: there are fewer texts, or groups, than folds.
     """
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
@@ -105,23 +81,15 @@ def held_out(rows: Texts, labels: Sequence[Any], folds: int, fold: int, seed: in
 
 
 def strata(labels: Sequence[Any], folds: int, origin: str) -> list[str]:
-    """Returns what each text counts for: its label; of several, the rarest that each fold can have.
-
-    Args:
-        labels: of each text: a name, a list of names, or None.
-        folds: how many.
-        origin: of the texts, for messages.
-    """
+    """Returns what a text counts for: its label; of several, the rarest that each fold can have."""
     counts = label_counts(labels)
     if all(isinstance(value, str) for value in labels):
         return list(labels) if max(counts.values()) >= folds else [""] * len(labels)
     rare = {name: count for name, count in counts.items() if count < folds}
     if rare:
         log.warning(
-            "%s: labels with fewer texts than data.folds=%d are not in each fold: %s",
-            origin,
-            folds,
-            counted(rare),
+            f"{origin}: labels with fewer texts than data.folds={folds} are not in each fold: "
+            f"{counted(rare)}"
         )
     keys = []
     for value in labels:

@@ -41,12 +41,6 @@ def cut(
         held: rows that are a split already, such as a fold; the fractions are of the others.
         labels: what train must have of all that is evaluated: of each row a name, a list of names,
             or None; by default the labels of `data`.
-
-    Returns:
-        "train" and each name of `fractions` and `held`.
-
-    Raises:
-        ThawError: the fractions leave nothing for a split.
     """
     if not all(0 < f < 1 for f in fractions.values()) or sum(fractions.values()) >= 1:
         raise ThawError(f"cannot cut {dict(fractions)} of train: fractions lie between 0 and 1.")
@@ -75,14 +69,12 @@ class Cut:
     """Rows that are being divided into splits.
 
     Attributes:
-        data: all rows.
         labels: label of each row: a name, a list of names, or None.
         split: split of each row, as an index of `SPLITS`.
         text: a number for each row, the same for the same text.
         rare: labels that stay in train, with how many texts they have.
-        unequal: labels that are cut at random, with how many texts they have.
-        lacking: labels for which groups were brought into train, with how many texts they have.
-        moved: these groups.
+        unequal: labels that are cut at random, likewise.
+        lacking: labels for which groups, those of `moved`, were brought into train, likewise.
         brought: rows that were brought into train.
     """
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from thaw.data.read.reading import Reading
 from thaw.data.read.rows import Reader, Remarks
-from thaw.data.read.text_files import open_lines
+from thaw.data.read.text_files import open_lines, read_whole
 from thaw.errors import ThawError
 
 
@@ -15,9 +15,6 @@ def brat_rows(path: Path, part: str | None, how: Reading) -> Reader:
 
     A discontinuous entity is read from its first to its last character, as standoff2conll does.
     Relations, events, attributes and notes are passed over.
-
-    Raises:
-        ThawError: there is no pair, an .ann has no .txt, or a line of it is no annotation.
     """
     folder = path if path.is_dir() else path.parent
     texts = sorted(path.rglob("*.txt")) if path.is_dir() else [path.with_suffix(".txt")]
@@ -50,14 +47,8 @@ def brat_rows(path: Path, part: str | None, how: Reading) -> Reader:
     return Remarks({f"texts without an .ann file, such as {alone[0].name}": len(alone)}, parts)
 
 
-def read_whole(path: Path, encoding: str) -> str:
-    """Returns the text of a file with its line ends as they are, since offsets count them."""
-    return "".join(open_lines(path, encoding)) if path.stat().st_size else ""
-
-
 def annotations(path: Path, encoding: str) -> Iterator[tuple[dict[str, Any], int]]:
-    """Yields annotations of an .ann file: entities, each with the number of pieces that it is in,
-    and 0 for any other annotation."""
+    """Yields annotations of an .ann file, each with the number of its pieces; 0: no entity."""
     if not path.stat().st_size:
         return
     for number, line in enumerate(open_lines(path, encoding), start=1):

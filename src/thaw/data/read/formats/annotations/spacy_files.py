@@ -9,13 +9,7 @@ from thaw.errors import ThawError
 
 
 def spacy_rows(path: Path, part: str | None, how: Reading) -> Reader:
-    """Yields the documents of a .spacy file: words with tags, the text, and categories as `cats`.
-
-    Words that are spaces alone, as spaCy has them, are left out.
-
-    Raises:
-        ThawError: spaCy is not installed, or the file is damaged.
-    """
+    """Yields documents of a .spacy file: words with tags, the text, and categories as `cats`."""
     try:
         from spacy.tokens import DocBin
         from spacy.vocab import Vocab

@@ -23,16 +23,10 @@ Row = dict[str, Any]
 
 
 def json_rows(path: Path, part: str | None, how: Reading, lines: bool = False) -> Reader:
-    """Yields records of JSON as rows, by the layout of the tool that wrote them.
+    """Yields records of a JSON file, or of JSON Lines, as rows.
 
-    Args:
-        path: of the file.
-        part: the key of the array that holds them.
-        how: `format` names the layout; where it does not, the first records tell it.
-        lines: whether the file is JSON Lines.
-
-    Raises:
-        ThawError: a record is a list and its columns have no names, or it is not of its layout.
+    `how.format` names the layout of the tool that wrote them, or the first records tell it; `part`
+    is the key of the array that holds them.
     """
     source = Rows(
         json_lines(path, open_lines(path, how.encoding))
@@ -96,11 +90,8 @@ def exported_rows(path: Path, records: Iterable[Any], how: Reading, name: str) -
 
 
 def prodigy_rows(record: Row, how: Reading, where: str) -> Iterable[Row] | str:
-    """Returns the row of a record with the answer accept, or its answer.
-
-    Where annotations do not matter, each is a row. A text without `spans` and without a label has
-    no entity; of a choice, `accept` holds the labels.
-    """
+    """Returns the row of a record with the answer accept, or why there is none. A text without
+    `spans` and without a label has no entity; of a choice, `accept` holds the labels."""
     answer = record.get("answer", "accept")
     if answer not in ANSWERS:
         raise ThawError(f"{where}: answer {answer!r}; expected {', '.join(ANSWERS)}.")
@@ -122,8 +113,7 @@ def annotations_of(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def label_studio_rows(record: Row, how: Reading, where: str) -> Iterable[Row] | str:
-    """Returns the row of a task, in JSON or JSON-MIN: the text, and spans or choices by their name;
-    or why there is none."""
+    """Returns the row of a task, in JSON or JSON-MIN, with spans or choices; or why not."""
     if not isinstance(record.get("data"), dict):
         return [record]
     row, kept = dict(record["data"]), annotations_of(record)
@@ -145,8 +135,7 @@ def label_studio_rows(record: Row, how: Reading, where: str) -> Iterable[Row] | 
 
 
 def spacy_json_rows(record: Any, how: Reading, where: str) -> Iterable[Row]:
-    """Returns rows of spaCy 2's training data: a text and what is said of it, or a document of
-    paragraphs, whose sentences have tags in BILUO."""
+    """Returns rows of spaCy 2's training data: of a text with annotations, or of a document."""
     if isinstance(record, dict) and isinstance(record.get("paragraphs"), list):
         return paragraph_rows(record["paragraphs"], where)
     match record:
