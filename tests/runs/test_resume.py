@@ -25,7 +25,8 @@ from thaw.training.callbacks.resumable_checkpoint import Checkpoint
 
 pytestmark = pytest.mark.no_figures
 
-ACCUMULATED = ["trainer.accumulate_grad_batches=2", "callbacks.early_stopping=null"]
+WITHIN = "trainer.val_check_interval=0.25"  # validations within an epoch, however short it is
+ACCUMULATED = ["trainer.accumulate_grad_batches=2", "callbacks.early_stopping=null", WITHIN]
 PROBES = "task.probes=['a [MASK] film','the story is [MASK]']"
 
 
@@ -116,7 +117,7 @@ def test_a_run_resumed_at_any_step_equals_an_uninterrupted_one(
 
 
 TASKS = {
-    "mlm": ["task=mlm", PROBES, "data.num_workers=1"],
+    "mlm": ["task=mlm", PROBES, "data.num_workers=1", WITHIN],
     "stream": [
         "task=mlm",
         "task.probes=[]",
@@ -133,7 +134,7 @@ TASKS = {
         "task.joint_ratio=0.5",
     ],
     "pairs": ["task=setfit", "task.shots=4", "task.pairs=sampled", "task.num_iterations=4"],
-    "gradual": ["freeze=gradual", "freeze.every=2", "task.layer_decay=0.9"],
+    "gradual": ["freeze=gradual", "freeze.every=2", "task.layer_decay=0.9", WITHIN],
     "frozen": [
         "freeze=last",
         "trainer.val_check_interval=3",
@@ -186,7 +187,7 @@ def test_a_run_with_averaged_weights_resumes(run, interrupted):
 
 @pytest.mark.parametrize("options", [[*SCHEDULE_FREE, "schedule=constant"], EMA])
 def test_weights_put_in_place_for_a_validation_are_told_from_others(run, interrupted, options):
-    overrides = [*options, "callbacks.early_stopping=null"]
+    overrides = [*options, "callbacks.early_stopping=null", WITHIN]
     directory = interrupted(run, overrides, number=2, hook="on_validation_batch_start")
     assert (result(directory), curve(directory)) == of_uninterrupted(run, overrides)
 

@@ -120,7 +120,8 @@ def test_code_in_a_model_directory_is_not_imported(run, tiny_bert, marker, tmp_p
 
 @pytest.mark.parametrize("form", ["zip", "legacy", "pickle"])
 def test_a_checkpoint_with_a_payload_is_skipped(form, run, finished_copy, marker, caplog):
-    directory = finished_copy("trainer.max_epochs=1")
+    options = ("trainer.max_epochs=1", "trainer.val_check_interval=0.25")
+    directory = finished_copy(*options)
     last = directory / "checkpoints" / "last.ckpt"
     state = torch.load(last, weights_only=True) | {"more": Payload(marker)}
     if form == "pickle":
@@ -129,7 +130,7 @@ def test_a_checkpoint_with_a_payload_is_skipped(form, run, finished_copy, marker
         torch.save(state, last, _use_new_zipfile_serialization=form == "zip")
     (directory / "metrics.json").unlink()
     caplog.set_level("INFO")
-    run("trainer.max_epochs=1", f"resume={directory}")
+    run(*options, f"resume={directory}")
     assert f"{last} is damaged and passed over" in caplog.text
     assert "from previous.ckpt" in caplog.text
 

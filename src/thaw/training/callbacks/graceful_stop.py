@@ -130,11 +130,11 @@ class GracefulStop(pl.Callback):
             trainer: the Trainer that trains.
             moment: moment of `Checkpoint.save`; None: all is saved.
         """
+        if not trainer.strategy.reduce_boolean_decision(bool(self.asked), all=False):
+            return
         asked = torch.tensor(self.asked, device=trainer.strategy.root_device)
         # The same code in all processes, whichever the signal came to.
         number = int(trainer.strategy.reduce(asked, reduce_op="max"))
-        if not number:
-            return
         callbacks = trainer.callbacks  # type: ignore[attr-defined]
         checkpoint = next((c for c in callbacks if isinstance(c, Checkpoint)), None)
         # Without a step, a resumed run starts again, and so does one that keeps no checkpoint.
