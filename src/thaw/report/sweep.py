@@ -190,8 +190,8 @@ def use_of(
     jobs as one model, if they differ in seed or fold alone and can be averaged."""
 
     def predict(run: Path) -> str:
-        place = shlex.quote(f"run={run.absolute()}")
-        return f"python -m thaw.predict {place} input=new.csv output=out.csv"
+        where = shlex.quote(f"run={run.absolute()}")
+        return f"python -m thaw.predict {where} input=new.csv output=out.csv"
 
     uses = []
     if best is not None and (sweep / best[1].name / "model").is_dir():
@@ -221,11 +221,8 @@ def write_csv(path: Path, jobs: Sequence[Job], keys: Sequence[str]) -> None:
 
 def markdown(jobs: Sequence[Job], keys: Sequence[str], summary: Table) -> str:
     """Returns the summary in Markdown: a row for each group, and the jobs that did not finish."""
-    bad = [
-        [job.name, *(job.values.get(key, "") for key in keys), job.status, job.reason]
-        for job in jobs
-        if job.status != "done"
-    ]
+    left = [job for job in jobs if job.status != "done"]
+    bad = [[j.name, *(j.values.get(key, "") for key in keys), j.status, j.reason] for j in left]
     tables = [(summary.columns, summary.rows), (("job", *keys, "status", "reason"), bad)]
     return "\n\n".join(markdown_table(*table) for table in tables if table[1]) + "\n"
 
