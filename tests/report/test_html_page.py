@@ -9,8 +9,9 @@ from html.parser import HTMLParser
 import pytest
 
 from helpers.sweeps import job
-from helpers.tiny import write_csv
+from helpers.tiny import TINY_RUN, runner, write_csv
 from thaw.cli.jobs import read_jobs
+from thaw.evaluate import main as evaluate
 from thaw.report.figures import image
 from thaw.report.html_page import run_page
 from thaw.report.sections import Counts, Findings, Sentences, Table, cell_text, pieces
@@ -184,8 +185,6 @@ def test_entities_and_kinds_of_errors_are_marked_in_sentences(finished_ner):
 
 
 def test_pretraining_shows_perplexity_and_probes_before_and_after(tiny_bert, tmp_path):
-    from helpers.tiny import runner
-
     path = tmp_path / "corpus.txt"
     path.write_text("\n".join(f"the film was good {n}" for n in range(60)))
     go = runner(
@@ -224,6 +223,9 @@ def test_a_report_without_test_and_curve_says_so(run, overrides):
     assert "logger=csv keeps it" in page.text
     assert "val metrics" in page.text
     assert "errors" not in page.text
+    assert f"thaw.evaluate run={directory} split=validation " in page.text
+    metrics = evaluate([f"run={directory}", "split=validation", "trainer.accelerator=cpu"])
+    assert {"val/f1/neg", "val/f1/pos"} <= set(metrics)
 
 
 def test_a_report_of_many_errors_long_texts_and_many_labels_stays_small():
@@ -274,6 +276,31 @@ def test_long_sentences_are_shortened_and_keep_their_entities():
     assert found[1].text == "Oslo"
     assert "[…4,760 characters…]" in found[0].text
     assert sum(len(p.text) for p in found) < 700
+
+
+def test_a_column_of_empty_cells_is_left_out():
+    table = Table("splits", ("split", "longest", "cut"), [["train", "", 0], ["test", None, 2]])
+    page = Page(run_page(findings(sections=[table])))
+    assert "split cut train 0 test 2" in page.text
+
+
+def test_other_data_is_offered_in_the_format_that_was_trained_with(
+    finished, finished_ner, tiny_bert, tmp_path
+):
+    record = {"text": "the film of eva", "spans": [[12, 15, "PER"]]}
+    rows = [json.dumps(record | {"text": f"{record['text']} {n}"}) for n in range(20)]
+    (tmp_path / "train.jsonl").write_text("\n".join(rows))
+    options = ["task=ner", "data=files", f"data.train={tmp_path / 'train.jsonl'}"]
+    spans = runner([*options, *TINY_RUN, f"model.checkpoint={tiny_bert}"], tmp_path)(name="spans")
+    for directory, offered in (
+        (spans, "data=files data.test=other.jsonl"),
+        (finished_ner(), "data=conll data.test=other.conll"),
+        (finished(), "data=files data.test=other.csv"),
+    ):
+        page = read(directory / "report.html")
+        assert f"thaw.evaluate run={directory} {offered} " in page.text
+    given = [f"run={spans}", "data=files", f"data.test={tmp_path / 'train.jsonl'}"]
+    assert "test/f1" in evaluate([*given, "trainer.accelerator=cpu"])
 
 
 def sweep_in(directory):

@@ -6,11 +6,13 @@ import pytest
 from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 
+from helpers.shared import copy_of
 from helpers.sweeps import job, rows_of, scores, sweep_of
-from helpers.tiny import REPOSITORY
+from helpers.tiny import REPOSITORY, write_csv
 from helpers.wandb_file import Offline
 from helpers.warm import python
 from thaw.cli.jobs import Job, is_done, job_dir, read_jobs
+from thaw.predict import main as predict
 from thaw.report.groups import Group, axes, swept
 from thaw.report.search import importance_table
 from thaw.report.sweep import log_summary_to_wandb, summarize
@@ -96,6 +98,44 @@ def test_folds_are_not_compared_and_without_validation_nothing_is_chosen(tmp_pat
     for name in ("folds", "test"):
         summarize(tmp_path / name, read_jobs(tmp_path / name), "val/f1")
         assert "★" not in (tmp_path / name / "summary.md").read_text()
+
+
+def test_folds_are_points_without_a_line():
+    folds = [Group((n,), [Job(n, {}, {"val/f1": 0.5, "fit_seconds": 9.0})]) for n in "012"]
+    panels, _ = sweep_panels(folds, ["data.fold"], {"val/f1": "val/f1", "fit_seconds": "seconds"})
+    score, seconds = Figure().subplots(1, 2)
+    panels["val/f1 against data.fold"](score)
+    panels["seconds against data.fold"](seconds)
+    assert [line.get_linestyle() for line in score.get_lines()[:1]] == ["None"]
+    assert seconds.get_ylim()[0] == 0
+    assert seconds.get_ylim()[1] > 9.0
+
+
+@pytest.mark.parametrize(
+    ("key", "shown"), [("seed", True), ("data.fold", True), ("task.learning_rate", False)]
+)
+def test_seeds_and_folds_are_offered_as_one_model(finished, tmp_path, key, shown):
+    sweep = tmp_path / "sweep"
+    for number in range(2):
+        copied = copy_of(finished(), sweep / str(number))
+        (copied / ".hydra" / "overrides.yaml").write_text(f"- {key}={number}\n")
+    (sweep / "multirun.yaml").write_text("hydra: {}")
+    told = summarize(sweep, read_jobs(sweep), "val/f1")
+    command = f"python -m thaw.predict run={sweep} input=new.csv output=out.csv"
+    assert (command in told) == (command in (sweep / "report.html").read_text()) == shown
+    if shown:
+        assert "The 2 models as one" in told
+        path = write_csv(tmp_path / "new.csv", [["a warm film"]], ["text"])
+        assert predict([f"run={sweep}", f"input={path}", f"output={tmp_path / 'out.csv'}"]) == 1
+
+
+def test_models_that_cannot_be_averaged_are_not_offered_as_one(finished, tmp_path):
+    for number in range(2):
+        copied = copy_of(finished("task=mlm", "task.probes=[]"), tmp_path / "s" / str(number))
+        (copied / ".hydra" / "overrides.yaml").write_text(f"- seed={number}\n")
+    (tmp_path / "s" / "multirun.yaml").write_text("hydra: {}")
+    told = summarize(tmp_path / "s", read_jobs(tmp_path / "s"), "val/loss", "min")
+    assert "as one" not in told
 
 
 def test_a_job_without_validation_stays_in_the_summary_and_is_not_chosen(tmp_path):

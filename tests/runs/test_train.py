@@ -190,6 +190,25 @@ def test_training_stops_early_when_the_watched_metric_stands_still(run, caplog):
     assert "the weights of step 8 are the result, the best by val/f1" in caplog.text
 
 
+@pytest.mark.parametrize("steps", [2, 20])
+def test_training_and_validation_have_a_colour_each_in_every_learning_curve(tmp_path, steps):
+    rows = [f"{n},0.5,," for n in range(steps)]
+    rows.append(f"{steps - 1},,0.6,0.7")
+    path = tmp_path / "metrics.csv"
+    path.write_text("\n".join(["step,train/loss,val/loss,val/f1", *rows]))
+    panels = curves(path, "val/f1", chosen=2)
+    losses, scores = (Figure(layout="constrained").subplots() for _ in range(2))
+    panels["loss against steps"](losses)
+    panels["scores of validation against steps"](scores)
+    *train, validation, _ = losses.get_lines()
+    assert {line.get_color() for line in train} == {"C0"}
+    assert validation.get_color() == scores.get_lines()[0].get_color() == "C1"
+    assert (train[0].get_marker() == "o") == (steps < 10)
+    assert losses.get_ylim()[1] > 0.6
+    assert losses.get_legend() is None  # it stands below the figure, and hides no line
+    assert len(losses.figure.legends) == 1
+
+
 def test_the_learning_curve_counts_steps_that_are_done(run):
     directory = run("trainer.max_epochs=1", "trainer.val_check_interval=1.0")
     axes = Figure().subplots()

@@ -152,33 +152,44 @@ def curves(metrics_csv: Path, monitor: str, chosen: float | None) -> Mapping[str
 
     def loss(axes: Axes) -> None:
         steps, losses = series("train/loss")
-        axes.plot(steps, losses, color="0.65", linewidth=0.8, label="train")
-        if len(losses) >= 10:
+        several = len(losses) >= 10  # fewer points are drawn as such
+        look: Any = {"alpha": 0.4} if several else {"marker": "o"}
+        axes.plot(steps, losses, color="C0", label="train", **look)
+        if several:
             width = max(len(losses) // 15, 2)
             smooth = np.convolve(losses, np.ones(width) / width, mode="valid")
-            axes.plot(steps[width - 1 :], smooth, label=f"train, mean of {width} points")
-        axes.plot(*series("val/loss"), "o-", label="validation")
-        axes.set(xlabel="step", ylabel="loss", ylim=(0, None))
+            mean = f"train, mean of {width} points"
+            axes.plot(steps[width - 1 :], smooth, color="C0", label=mean)
+        axes.plot(*series("val/loss"), "o-", color="C1", label="validation")
+        axes.set(xlabel="step", ylabel="loss")
+        from_zero(axes)
         finish(axes)
 
     def score(axes: Axes) -> None:
-        for key in scores:
-            axes.plot(*series(key), "o-", label=key)
+        for key, colour in scores.items():
+            axes.plot(*series(key), "o-", color=colour, label=key)
         axes.set(xlabel="step", ylabel="score")
         finish(axes)
 
     def finish(axes: Axes) -> None:
         if chosen is not None:
-            axes.axvline(chosen, color="#c8553d", linestyle=":", label=f"chosen, step {chosen:.0f}")
+            axes.axvline(chosen, color="0.5", linestyle=":", label=f"chosen, step {chosen:.0f}")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axes.legend()
+        axes.figure.legend(loc="outside lower center", ncols=2, frameon=False)
 
     known = dict.fromkeys(("val/f1", "val/accuracy", "val/precision", "val/recall", monitor))
-    scores = [
-        k for k in known if k != "val/loss" and rows and k.startswith("val/") and k in rows[0]
-    ]
+    scores = {  # with their colours; C0 is that of training
+        key: f"C{number}"
+        for number, key in enumerate(known, 1)
+        if key != "val/loss" and rows and key.startswith("val/") and key in rows[0]
+    }
     shown = {"scores of validation against steps": score} if scores else {}
     return {"loss against steps": loss} | shown
+
+
+def from_zero(axes: Axes) -> None:
+    """Lets the y axis begin at zero, and leaves room above the highest point."""
+    axes.set_ylim(0, 1.05 * axes.get_ylim()[1])
 
 
 def reliability_panel(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> Panel:

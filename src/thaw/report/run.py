@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
+from thaw.cli.kept_config import load_yaml
 from thaw.encoder.blocks import parameter_rows
 from thaw.report.figures import learning_curve, metrics_table
 from thaw.report.html_page import now, run_page
@@ -121,10 +122,19 @@ def weights(trainer: Any, metrics: Mapping[str, float], monitor: str) -> str:
 def usage(run_dir: Path, task: Any, data: Any) -> list[tuple[str, str]]:
     """Returns ways to use a run, each with its purpose and what to type."""
     predict, evaluate = task.examples
+    typed = load_yaml(run_dir / ".hydra" / "overrides.yaml") or ()
+    own = [override for override in typed if override in ("data=files", "data=conll")]
+    files = [path for s in data.summary().sources if (path := Path(s.origin)).is_file()]
+    if own and files:  # files of the same format are read with the same options
+        name = f"data.test=other{''.join(files[0].suffixes[-2:])}"
+        evaluate = f"{own[-1]} {shlex.quote(name)}"
     run = shlex.quote(f"run={run_dir}")
     code = loading_code(task, data, str(run_dir / "model"))
+    untested = "validation" in data.rows and "test" not in data.rows
+    scores = ("score validation, each label too", f"python -m thaw.evaluate {run} split=validation")
     return [
         ("predict", f"python -m thaw.predict {run} {predict}"),
+        *([scores] if untested else []),
         ("score other data", f"python -m thaw.evaluate {run} {evaluate}"),
         ("predict from Python", f"import thaw\n\nthaw.load({str(run_dir)!r}).predict([...])"),
         ("load without thaw", code),

@@ -4,7 +4,8 @@ This module does not import torch, because a sweep's report is written without i
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import compress
 from typing import Any, ClassVar
 
 ERRORS = 200  # most examples of errors that are shown
@@ -26,6 +27,14 @@ class Table:
     def table(self) -> "Table":
         """Returns itself, as other sections return theirs."""
         return self
+
+    def filled(self) -> "Table":
+        """Returns the table without columns whose cells are all empty."""
+        kept = [any(c not in ("", None) for c in cells) for cells in zip(*self.rows, strict=True)]
+        if all(kept):  # or there are no rows
+            return self
+        names, *rows = (list(compress(row, kept)) for row in (self.columns, *self.rows))
+        return replace(self, columns=names, rows=rows)
 
 
 @dataclass(frozen=True)

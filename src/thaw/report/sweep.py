@@ -10,6 +10,7 @@ import shlex
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from thaw.cli.compose import fail
+from thaw.cli.finished_run import finished, require_same
 from thaw.cli.jobs import FAILED, Job, read_jobs
 from thaw.cli.processes import launch
 from thaw.cli.secrets import redacted_text
 from thaw.errors import ThawError
 from thaw.report.groups import (
+    AVERAGED,
     SECONDS,
     Group,
     axes,
@@ -129,7 +132,7 @@ def summarize(
     if space is not None:  # the trials of a search, the best first
         table = [group for group in table if group.numbers(scores[0])]
         table.sort(key=lambda g: statistics.mean(g.numbers(scores[0])), reverse=mode == "max")
-    summary, usage = summary_table(keys, table, scores, best), use_of(sweep, best, scores)
+    summary, usage = summary_table(keys, table, scores, best), use_of(sweep, keys, best, scores)
     sections = list[Section]()
     if table:
         sections = figures(jobs, keys, table, scores, mode, space, best)
@@ -181,17 +184,27 @@ def figures(
 
 
 def use_of(
-    sweep: Path, best: tuple[Group, Job] | None, scores: Sequence[str]
+    sweep: Path, keys: Sequence[str], best: tuple[Group, Job] | None, scores: Sequence[str]
 ) -> list[tuple[str, str]]:
-    """Returns the best job with its scores, and the command that predicts with its model; none if
-    there is no best job with a model."""
-    if best is None or not (sweep / best[1].name / "model").is_dir():
-        return []
-    job = best[1]
-    found = ", ".join(f"{key} {job.metrics[key]:.4f}" for key in scores if key in job.metrics)
-    run = shlex.quote(f"run={sweep.absolute() / job.name}")
-    command = f"python -m thaw.predict {run} input=new.csv output=out.csv"
-    return [(f"The best by {scores[0]} is job {job.name}: {found}. To use it:", command)]
+    """Returns what is predicted with, and the command: the best job, if its model is there, and all
+    jobs as one model, if they differ in seed or fold alone and can be averaged."""
+
+    def predict(run: Path) -> str:
+        where = shlex.quote(f"run={run.absolute()}")
+        return f"python -m thaw.predict {where} input=new.csv output=out.csv"
+
+    uses = []
+    if best is not None and (sweep / best[1].name / "model").is_dir():
+        job = best[1]
+        found = ", ".join(f"{key} {job.metrics[key]:.4f}" for key in scores if key in job.metrics)
+        said = f"The best by {scores[0]} is job {job.name}: {found}. To use it:"
+        uses.append((said, predict(sweep / job.name)))
+    if keys and set(keys) <= set(AVERAGED):
+        with suppress(ThawError):
+            require_same(models := finished(sweep))
+            said = f"The {len(models)} models as one, which averages what they predict:"
+            uses.append((said, predict(sweep)))
+    return uses
 
 
 def write_csv(path: Path, jobs: Sequence[Job], keys: Sequence[str]) -> None:
@@ -208,11 +221,8 @@ def write_csv(path: Path, jobs: Sequence[Job], keys: Sequence[str]) -> None:
 
 def markdown(jobs: Sequence[Job], keys: Sequence[str], summary: Table) -> str:
     """Returns the summary in Markdown: a row for each group, and the jobs that did not finish."""
-    bad = [
-        [job.name, *(job.values.get(key, "") for key in keys), job.status, job.reason]
-        for job in jobs
-        if job.status != "done"
-    ]
+    left = [job for job in jobs if job.status != "done"]
+    bad = [[j.name, *(j.values.get(key, "") for key in keys), j.status, j.reason] for j in left]
     tables = [(summary.columns, summary.rows), (("job", *keys, "status", "reason"), bad)]
     return "\n\n".join(markdown_table(*table) for table in tables if table[1]) + "\n"
 

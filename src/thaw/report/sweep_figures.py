@@ -6,8 +6,8 @@ from functools import partial
 import numpy as np
 from matplotlib.axes import Axes
 
-from thaw.report.figures import Panel, tick_labels
-from thaw.report.groups import Group
+from thaw.report.figures import Panel, from_zero, tick_labels
+from thaw.report.groups import AVERAGED, Group
 from thaw.report.sections import readable
 
 
@@ -60,7 +60,7 @@ def sweep_panels(
             means = [np.mean(n) for n in numbers]
             errors = [float(np.std(n, ddof=1)) if len(n) > 1 else 0.0 for n in numbers]
             x = [shifted(position_of[next(iter(g.values), "")], line) for g in found]
-            marker = "o-" if numeric else "o"  # no line between names
+            marker = "o-" if numeric and key not in AVERAGED else "o"  # no line between names
             panel.errorbar(x, means, yerr=errors, fmt=marker, capsize=3, label=name or None)
         panel.set(xlabel=key, ylabel=titles[metric])
         if logarithmic:
@@ -68,7 +68,7 @@ def sweep_panels(
             panel.minorticks_off()
         set_ticks(panel, position_of)
         if "seconds" in titles[metric]:
-            panel.set_ylim(bottom=0)
+            from_zero(panel)
         if len(lines) > 1:
             panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), frameon=False)
 

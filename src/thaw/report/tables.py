@@ -24,7 +24,7 @@ def data_tables(summary: DataSummary) -> list[Table]:
     """Returns what was understood of the data: what was read, the splits, and their labels."""
     note = f"A text is cut where it is longer than data.max_tokens={summary.max_tokens}."
     found = [
-        Table("data read", READ_COLUMNS, summary.read_rows()),
+        Table("data read", READ_COLUMNS, summary.read_rows(), examples=True),
         Table("splits", SPLIT_COLUMNS, summary.split_rows(), note),
     ]
     if labels := summary.label_rows():
