@@ -76,6 +76,7 @@ def test_a_sharded_run_resumes_from_its_checkpoint(overrides, still_bert, tmp_pa
         *overrides_of("sequence", overrides, [], still_bert),
         "trainer=fsdp",
         "data.batch_size=4",
+        "callbacks.checkpoint.every_n_train_steps=2",
     ]
     whole = typed(options, tmp_path / "whole")
     assert whole.returncode == 0, whole.stdout + whole.stderr
