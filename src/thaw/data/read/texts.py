@@ -23,8 +23,8 @@ SPLITS = ("train", "validation", "test")
 class Source:
     """What was read of one file, or of one split on the Hub: its columns, by option, and its rows.
 
-    `rows` counts those, too, that were left out; None: they are streamed and not counted. Those,
-    and parts of rows, are in `left_out` by reason.
+    `rows` counts those, too, that were left out, and `kept` the others; None: they are streamed and
+    not counted. What is left out, rows and parts of rows, is in `left_out` by reason.
     """
 
     origin: str
@@ -32,6 +32,7 @@ class Source:
     rows: int | None
     left_out: Mapping[str, int]
     format: str = ""
+    kept: int | None = None
 
     def read_with(self, remarks: Remarks) -> "Source":
         """Returns the source with what its reader says of it."""
@@ -121,7 +122,7 @@ def read_texts(rows: Iterable[Mapping[str, Any]], columns: Columns, origin: str)
         groups.finish()
     if not out.texts:
         raise ThawError(f"{origin} has {number} rows, and none is left after dropping.")
-    out.source = Source(origin, columns.by_option, number, dropped.counts())
+    out.source = Source(origin, columns.by_option, number, dropped.counts(), kept=len(texts))
     return out
 
 

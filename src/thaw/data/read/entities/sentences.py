@@ -111,7 +111,7 @@ def read_sentences(
     out.from_spans = spans
     read = ("text", "spans") if spans else ("tokens", "tags")
     columns = {option: [names[option]] for option in (*read, "group") if option in names}
-    out.source = Source(origin, columns, number, left_out)
+    out.source = Source(origin, columns, number, left_out, kept=len(texts))
     if not spans:
         convert(out, lines, scheme)
     return out
