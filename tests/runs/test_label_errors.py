@@ -90,7 +90,9 @@ def test_rows_left_out_and_texts_that_stay_in_train_are_no_change_of_the_data(sw
         source = SOURCE | {"rows": 64, "kept": 61, "left_out": {"empty text": 2, "no label": 1}}
         fold_run(sweep, number, rows[30 * number :][:30], source=source)
     main([f"sweep={sweep}"])
-    assert "1 of 61 texts are in no fold and not judged: a label with too" in capsys.readouterr().out
+    assert (
+        "1 of 61 texts are in no fold and not judged: a label with too" in capsys.readouterr().out
+    )
 
 
 def test_texts_with_several_labels_are_ranked(sweep):

@@ -9,6 +9,7 @@ import logging
 import lzma
 import zlib
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -79,13 +80,13 @@ def text_lines(
     """Yields lines of text with their ends; names the byte where the encoding fails."""
     number = 0
     try:
-        name = codecs.lookup(encoding).name
+        name = own_encoding(path, opener, encoding)
         with opener(path, "rb") as raw:
             require_own(path, raw.peek(LONGEST_MARK))
             marked = opener is open and ends_marked(raw)
             if marked:
                 log.info("%s: a Ctrl-Z ends the file and is passed over", path)
-            file = io.TextIOWrapper(raw, "utf-8-sig" if name == "utf-8" else name, newline=newline)
+            file = io.TextIOWrapper(raw, name, newline=newline)
             try:
                 lines = iter(lambda: file.readline(longest), "") if longest > 0 else file
                 for number, line in enumerate(lines, start=1):
@@ -114,6 +115,39 @@ def text_lines(
         raise ThawError(f"there is no encoding {encoding!r}; try utf-8 or cp1252.") from error
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         raise ThawError(f"{path} cannot be read, is it damaged? {error}") from error
+
+
+@lru_cache(maxsize=1000)
+def holds_utf8(path: Path, changed: int, opener: Callable[..., Any]) -> bool:
+    """Returns whether a file's bytes are valid UTF-8 with characters beyond ASCII, which text of no
+    other encoding is by chance. `changed` is its time, so that a file is read anew when it was."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    beyond = False
+    with opener(path, "rb") as raw:
+        while piece := raw.read(1 << 20):
+            try:
+                beyond |= not decoder.decode(piece).isascii()
+            except UnicodeDecodeError:
+                return False
+            if b"\0" in piece:  # UTF-16
+                return False
+    return beyond and not decoder.getstate()[0]
+
+
+def own_encoding(path: Path, opener: Callable[..., Any], encoding: str) -> str:
+    """Returns the codec to read a file with: of an encoding that is asked for, or UTF-8 where the
+    file is that for certain, which is said once."""
+    name = codecs.lookup(encoding).name
+    if name.startswith("utf-8"):
+        return "utf-8-sig"
+    if not path.is_file():
+        return name  # standard input
+    before = holds_utf8.cache_info().misses
+    if not holds_utf8(path, path.stat().st_mtime_ns, opener):
+        return name
+    if holds_utf8.cache_info().misses > before:
+        log.warning("%s: read as UTF-8, as its bytes are, and not as %s", path, encoding)
+    return "utf-8-sig"
 
 
 def ends_marked(raw: Any) -> bool:
