@@ -117,10 +117,21 @@ def text_lines(
         raise ThawError(f"{path} cannot be read, is it damaged? {error}") from error
 
 
-@lru_cache(maxsize=1000)
-def holds_utf8(path: Path, changed: int, opener: Callable[..., Any]) -> bool:
-    """Returns whether a file's bytes are valid UTF-8 with characters beyond ASCII, which text of no
-    other encoding is by chance. `changed` is its time, so that a file is read anew when it was."""
+def own_encoding(path: Path, opener: Callable[..., Any], encoding: str) -> str:
+    """Returns the codec that a file is read with: that of an encoding which was chosen for it, or
+    for others, or UTF-8 where its bytes are that for certain."""
+    name = codecs.lookup(encoding).name
+    if name.startswith("utf-8"):
+        return "utf-8-sig"
+    there = path.is_file()  # which standard input is not
+    changed = path.stat().st_mtime_ns if there else 0
+    return "utf-8-sig" if there and is_utf8_after_all(path, changed, opener, encoding) else name
+
+
+@lru_cache(maxsize=1000)  # a file is opened several times, and what is wrong is said once
+def is_utf8_after_all(path: Path, changed: int, opener: Callable[..., Any], encoding: str) -> bool:
+    """Returns, and says, whether a file is valid UTF-8 with characters beyond ASCII, as text in
+    `encoding` is not; `changed` is when it was."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     beyond = False
     with opener(path, "rb") as raw:
@@ -129,25 +140,11 @@ def holds_utf8(path: Path, changed: int, opener: Callable[..., Any]) -> bool:
                 beyond |= not decoder.decode(piece).isascii()
             except UnicodeDecodeError:
                 return False
-            if b"\0" in piece:  # UTF-16
+            if b"\0" in piece:  # as in UTF-16
                 return False
-    return beyond and not decoder.getstate()[0]
-
-
-def own_encoding(path: Path, opener: Callable[..., Any], encoding: str) -> str:
-    """Returns the codec to read a file with: of an encoding that is asked for, or UTF-8 where the
-    file is that for certain, which is said once."""
-    name = codecs.lookup(encoding).name
-    if name.startswith("utf-8"):
-        return "utf-8-sig"
-    if not path.is_file():
-        return name  # standard input
-    before = holds_utf8.cache_info().misses
-    if not holds_utf8(path, path.stat().st_mtime_ns, opener):
-        return name
-    if holds_utf8.cache_info().misses > before:
-        log.warning("%s: read as UTF-8, as its bytes are, and not as %s", path, encoding)
-    return "utf-8-sig"
+    if beyond := beyond and not decoder.getstate()[0]:
+        log.warning("%s: read as UTF-8, which its bytes are, and not as %s", path, encoding)
+    return beyond
 
 
 def ends_marked(raw: Any) -> bool:
