@@ -15,6 +15,7 @@ import numpy as np
 from thaw.data.encode.positions import most_tokens
 from thaw.data.read.formats.json_lines import Unread
 from thaw.data.read.row_values import as_text
+from thaw.data.read.rows import numbered
 from thaw.encoder.onnx.session import FILES, OnnxModel
 from thaw.encoder.onnx.tokenizer import ExportedTokenizer
 from thaw.errors import ThawError
@@ -170,7 +171,7 @@ class Predictor:
         Raises:
             ThawError: a row has no text, and none is skipped.
         """
-        for piece in self.pieces(enumerate(rows, start=1)):
+        for piece in self.pieces(numbered(rows)):
             faults = {n: self.fault(row, columns, f"{origin}: row {n}", skip) for n, row in piece}
             good = [row for n, row in piece if not faults[n]]
             found = iter(self.answers_of(good, columns, skip))
