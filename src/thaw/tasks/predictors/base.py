@@ -57,6 +57,12 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return powers / powers.sum(axis=-1, keepdims=True)
 
 
+def is_empty(row: Mapping[str, Any], columns: Sequence[str]) -> bool:
+    """Returns whether columns of texts, or of lists of words, hold nothing."""
+    texts = (v if isinstance(v := row[c], list) else [as_text(v, c, "")] for c in columns)
+    return not any(str(part).strip() for parts in texts for part in parts)
+
+
 class Predictor:
     """Predicts with an exported model over a stream of rows.
 
@@ -191,7 +197,7 @@ class Predictor:
             if not skip:
                 raise
             return str(error)
-        return None
+        return f"{where}: the text is empty." if skip and is_empty(row, columns) else None
 
     def answers_of(
         self, rows: Sequence[Mapping[str, Any]], columns: Sequence[str], skip: bool
