@@ -133,26 +133,39 @@ def out_of_fold(sweep: Path, runs: Sequence[Job]) -> tuple[Rows, list[dict[str, 
     or the data changed between the runs."""
     found: Rows = []
     places: list[dict[str, Any]] = []
+    sources: list[Any] = []
     for job in runs:
         path = sweep / job.name / "predictions.parquet"
         if not path.is_file():
             raise ThawError(f"{path} is not there: only task=sequence and task=setfit write it.")
         own = list(rows_of(path, Reading()))
+        about = read_json(sweep / job.name / "data.json")
+        if len(own) != about["splits"]["test"]["texts"]:
+            raise ThawError(
+                f"{path} has {len(own)} texts; expected the {about['splits']['test']['texts']} of "
+                "the test that data.json beside it has. Train this fold again."
+            )
+        sources.append(about["sources"])
         labels = labels_of(own[0])
         if not labels or labels != labels_of((found or own)[0]):
             has = ", ".join(labels) or "no label"
             raise ThawError(f"{path} has probabilities of {has}; expected those of all the runs.")
         found += own
         places += [{"run": job.name, "row": number} for number in range(len(own))]
-    sources = [read_json(sweep / job.name / "data.json").get("sources", []) for job in runs]
     if other := [job.name for job, read in zip(runs, sources, strict=True) if read != sources[0]]:
         raise ThawError(
             f"{sweep}: the data changed between the runs {runs[0].name} and {other[0]}."
         )
-    if len(sources[0]) == 1 and sources[0][0]["rows"] != len(found):
+    kept = sources[0][0].get("kept") if len(sources[0]) == 1 else None  # None: of an older thaw
+    if kept is not None and kept < len(found):
         raise ThawError(
-            f"{sweep}: the folds hold {len(found)} texts, and the data {sources[0][0]['rows']}: it "
-            "changed between the runs."
+            f"{sweep}: the folds hold {len(found)} texts, and the data {kept}: it changed between "
+            "the runs."
+        )
+    if kept is not None and kept > len(found):
+        print(
+            f"{kept - len(found)} of {kept} texts are in no fold and not judged: a label with too "
+            "few texts for another fold stays in train."
         )
     return found, places
 

@@ -103,6 +103,7 @@ def predict(argv: list[str]) -> Counts:
     options = {key: given[key] for key in ("accelerator", "precision", "engine")}
     with garbage_kept():
         from thaw.model import Model
+        from thaw.tasks.predictors.base import is_empty
 
         predictor = Model(found, int(given["batch_size"]), stream=stream, **options).predictor
     if given["precision"] == "auto":
@@ -119,7 +120,7 @@ def predict(argv: list[str]) -> Counts:
                 counts.first = counts.first or reason
                 counts.skipped += 1
             else:
-                counts.empty += not any(str(row[c]).strip() for c in columns)
+                counts.empty += is_empty(row, columns)
     counts.tell(source.remarks.left_out)
     return counts
 

@@ -1,13 +1,10 @@
 """Checks a quantized export against the run's own predictions of its test split."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-
-from sklearn.metrics import f1_score
-from sklearn.preprocessing import MultiLabelBinarizer
 
 from thaw.cli.finished_run import Finished
 from thaw.data.read.formats.registry import rows_of
@@ -16,6 +13,8 @@ from thaw.errors import ThawError
 from thaw.model import Model
 from thaw.storage.files import write_atomic
 from thaw.tasks.predictors.texts import column_names
+
+POINTS = 0.3  # of F1 that quantizing may cost, by default
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class Check:
     # or of entities.
     score: float
     int8: float  # the same of the quantized graph
-    changed: float  # share of the texts whose prediction is another one
+    changed: int  # number of texts whose prediction is another one
     texts: int  # number of texts
 
     @property
@@ -34,22 +33,35 @@ class Check:
         """Points of F1 that quantizing cost."""
         return 100 * (self.score - self.int8)
 
+    @property
+    def limit(self) -> float:
+        """Points of F1 that it may cost by default: 0.3, or the share of one text."""
+        return max(POINTS, 100 / self.texts)
 
-def check_quantized(run: Path, found: Finished, points: float) -> Check:
+    def __str__(self) -> str:
+        return (
+            f"F1 {self.int8:.4f}, torch's {self.score:.4f}, on {self.texts} texts of the test; "
+            f"{self.changed} predictions change"
+        )
+
+
+def check_quantized(run: Path, found: Finished, points: float | None) -> Check:
     """Predicts the test split with the quantized graph, and keeps the scores in `int8.json`.
 
     Raises:
-        ThawError: there was no test, or F1 falls by more than `points`; the quantized graph is then
-            deleted.
+        ThawError: there was no test, or F1 falls by more than `points`, by default by more than
+            `Check.limit` and by more than one text; the quantized graph is then deleted.
     """
     directory = found.model / "onnx"
     try:
         check = compared(run, found)
-        if check.loss > points:
+        limit = check.limit if points is None else points
+        if check.loss > limit and (points is not None or check.changed > 1):
+            few = f", which is one of {check.texts} texts" * (points is None and limit > POINTS)
             raise ThawError(
-                f"quantize=int8: F1 falls by {check.loss:.2f} points, from {check.score:.4f} to "
-                f"{check.int8:.4f}; expected {points:g} at most. Nothing quantized was kept. "
-                "tolerance=<points> accepts a larger loss."
+                f"quantize=int8: F1 falls by {check.loss:.2f} points; expected {limit:.3g} at most"
+                f"{few}. {check}. Nothing quantized was kept. tolerance=<points> accepts a larger "
+                "loss."
             )
     except BaseException:  # Ctrl-C too: what was not checked does not stay
         (directory / "model_int8.onnx").unlink(missing_ok=True)
@@ -62,11 +74,16 @@ def require_predictions(run: Path, found: Finished) -> Path:
     """Returns the run's predictions of its test; raises ThawError if it has none, or none that F1
     is of."""
     if found.task.startswith("thaw.tasks.regression."):
-        raise ThawError("quantize=int8 is measured by F1, which task=regression has none of.")
+        raise ThawError(
+            "quantize=int8 is measured by F1, which task=regression has none of. "
+            "tolerance=null quantizes without measuring."
+        )
     path = run / ("predictions.jsonl" if tags_words(found) else "predictions.parquet")
     if not path.is_file():
         raise ThawError(
-            f"quantize=int8: {run} has no {path.name} to measure the loss on; train with data.test="
+            f"quantize=int8: {run} has no {path.name} to measure the loss on, as it was not "
+            "tested. tolerance=null quantizes without measuring it; train with data.test=<file> to "
+            "measure it."
         )
     return path
 
@@ -92,26 +109,31 @@ def compared(run: Path, found: Finished) -> Check:
         texts: Any = [[row[c] for c in kept] for row in rows]
         after = model.predict([t[0] for t in texts] if len(kept) == 1 else texts, progress=False)
         scores = [label_score(names, gold, model.labels) for names in (before, after)]
-    changed = sum(a != b for a, b in zip(before, after, strict=True)) / len(rows)
+    changed = sum(a != b for a, b in zip(before, after, strict=True))
     return Check(scores[0], scores[1], changed, len(rows))
 
 
 def label_score(predicted: Sequence[Any], gold: Sequence[Any], labels: Sequence[str]) -> float:
-    """Returns F1 of the second of two labels, else its mean over labels; of lists of labels too."""
-    if any(isinstance(names, list) for names in gold):
-        binarizer = MultiLabelBinarizer(classes=list(labels)).fit([])
-        sides = binarizer.transform(gold), binarizer.transform(predicted)
-        return float(f1_score(*sides, average="macro", zero_division=0))
-    if len(labels) == 2:
-        return float(f1_score(gold, predicted, pos_label=labels[1], zero_division=0))
-    options: Mapping[str, Any] = {"labels": list(labels), "average": "macro", "zero_division": 0}
-    return float(f1_score(gold, predicted, **options))
+    """Returns F1 of labels, or of lists of labels, as the task's test computes it."""
+    import torch
+
+    from thaw.tasks.metrics.classification import classification_metrics
+
+    several = any(isinstance(names, list) for names in gold)
+    number = {name: i for i, name in enumerate(labels)}
+    metric = classification_metrics(labels, several, ["f1"])["f1"]
+    sides = (
+        [[int(n in given) for n in labels] if several else number[given] for given in side]
+        for side in (predicted, gold)
+    )
+    metric.update(*map(torch.tensor, sides))
+    return float(metric.compute())
 
 
 def entity_score(
     predicted: Sequence[Sequence[str]], gold: Sequence[Sequence[str]], labels: Sequence[str]
 ) -> float:
-    """Returns F1 of whole entities."""
+    """Returns F1 of whole entities, as the task's test computes it."""
     from thaw.tasks.metrics.entities import EntityF1
 
     metric = EntityF1([name[2:] for name in labels if name.startswith("B-")])

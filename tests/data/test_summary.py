@@ -57,6 +57,14 @@ def test_what_is_read_left_out_and_cut_is_counted(sequence, caplog):
     assert numbers["splits"]["train"]["cut_share"] == round(found.splits["train"].cut / 45, 6)
 
 
+def test_texts_with_different_labels_are_counted_with_an_example(sequence, caplog):
+    rows = [(f"film {i}", "pos" if i % 3 else "neg") for i in range(20)]
+    rows += [("film 1", "neg"), ("film 2", "pos"), ("film 4", "neg"), ("film 4", "pos")]
+    sequence(rows, validation=None).read()
+    said = "train: 2 texts occur with different labels, and are kept, such as 'film "
+    assert said in caplog.text
+
+
 def test_of_many_labels_the_most_frequent_are_in_the_table():
     split = SplitSummary(300, 0, {f"n{i:02}": i + 1 for i in range(24)})
     source = Source("a.csv", {"text": ["a", "b"]}, 300, {}, "csv")

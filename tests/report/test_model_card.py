@@ -97,13 +97,15 @@ def test_limits_say_what_was_cut_or_left_out_and_which_labels_are_rare(card):
         "train": SplitSummary(80, 2, {"pos": 77, "neg": 3}, cut=20),
         "test": SplitSummary(20, 0, {"pos": 20, "neg": 0}),
     }
-    text = card(splits=splits, metrics={"test/f1": 1.0}, left_out={"empty text": 4}).text
+    text = card(
+        splits=splits, metrics={"test/f1": 1.0}, left_out={"empty text": 4, "spans that overlap": 1}
+    ).text
     assert [line for line in text.splitlines() if line.startswith("- ")] == [
         "- 20 of 80 texts of train (25.0%) are longer than 32 tokens: they were read up to there.",
-        "- 2 texts of train were left out as repeats.",
+        "- 2 texts of train were left out, as another split has the same text.",
         "- Labels with fewer than 10 texts in train: neg (3).",
         "- Labels with fewer than 10 texts in test: neg (0).",
-        "- 4 of 90 rows that were read are left out: empty text.",
+        "- Of 90 rows, left out: 4 empty text, 1 spans that overlap.",
     ]
     assert "Nothing was tested" in card().text
 

@@ -12,6 +12,7 @@ from helpers.shared import copy_of
 from helpers.tiny import save_tiny, sentences, tagged_sentences, tiny_config
 from thaw.export import main as export
 from thaw.predict import main as predict
+from thaw.quantized import Check, label_score
 
 TEXTS = [text for text, _ in sentences(40, seed=3)]
 
@@ -72,7 +73,7 @@ def test_auto_is_bfloat16_where_there_are_units(
 def test_the_exports_answer_as_torch_does(trained, exported, tmp_path):
     with pytest.raises(thaw.ThawError, match=r"there is no .*model\.onnx. Export it"):
         thaw.load(trained, engine="onnx")
-    assert "of the predictions change" in exported.said
+    assert "predictions change" in exported.said
     trained = exported.directory
     kept = json.loads((trained / "model" / "onnx" / "int8.json").read_text())
     metrics = json.loads((trained / "metrics.json").read_text())
@@ -107,11 +108,35 @@ def test_a_loss_above_the_tolerance_is_an_error_and_nothing_stays(exported_again
     assert not (run / "model" / "onnx" / "model_int8.onnx").exists()
 
 
-def test_a_run_without_a_test_has_nothing_to_measure_on(exported_again):
+def test_one_changed_text_of_few_is_no_loss_to_stop_at(exported_again, monkeypatch, capsys):
+    _, arguments = exported_again
+    few = {"score": 0.9, "texts": 22}
+    for check in (Check(**few, int8=0.5, changed=1), Check(**few, int8=0.86, changed=3)):
+        monkeypatch.setattr("thaw.quantized.compared", lambda *_, check=check: check)
+        export(arguments)
+        assert (
+            f"on 22 texts of the test; {check.changed} predictions change"
+            in capsys.readouterr().out
+        )
+    monkeypatch.setattr("thaw.quantized.compared", lambda *_: Check(**few, int8=0.85, changed=3))
+    with pytest.raises(thaw.ThawError, match=r"expected 4\.55 at most, which is one of 22 texts\."):
+        export(arguments)
+
+
+def test_f1_is_that_of_the_test_where_a_label_has_no_text():
+    gold, predicted = ["a", "a", "b", "c"], ["a", "b", "b", "c"]
+    assert label_score(predicted, gold, ["a", "b", "c", "absent"]) == pytest.approx(7 / 9)
+    assert label_score(gold, gold, ["a", "b", "c", "absent"]) == 1.0
+
+
+def test_a_run_without_a_test_has_nothing_to_measure_on(exported_again, capsys):
     run, arguments = exported_again
     (run / "predictions.parquet").unlink()
-    with pytest.raises(thaw.ThawError, match=r"has no predictions\.parquet to measure"):
+    with pytest.raises(thaw.ThawError, match=r"has no predictions\.parquet to .* tolerance=null"):
         export(arguments)
+    export([*arguments, "tolerance=null"])
+    assert "model_int8.onnx: what it costs is not measured" in capsys.readouterr().out
+    assert (run / "model" / "onnx" / "model_int8.onnx").is_file()
 
 
 def test_entities_have_the_engines_too(finished_ner, tmp_path):

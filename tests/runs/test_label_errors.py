@@ -17,10 +17,10 @@ from thaw.data.write import RowWriter
 from thaw.errors import ThawError
 from thaw.label_errors import main
 
-SOURCE = {"origin": "reviews.csv", "rows": 60}
+SOURCE = {"origin": "reviews.csv", "rows": 60, "kept": 60}
 
 
-def fold_run(sweep, number, rows, folds=2, source=SOURCE, name="", **data):
+def fold_run(sweep, number, rows, folds=2, source=SOURCE, name="", texts=None, **data):
     """A finished run that predicts a fold, as train.py leaves it."""
     name = name or str(number)
     job(sweep, name, f"data.fold={number}", metrics={"test/f1": 0.5, "fit_seconds": 1.0})
@@ -28,7 +28,9 @@ def fold_run(sweep, number, rows, folds=2, source=SOURCE, name="", **data):
     data |= {"folds": folds, "fold": number}
     cfg = {"data": data, "task": {}, "model": {}, "trainer": {}, "monitor": "val/f1"}
     OmegaConf.save(OmegaConf.create(cfg), sweep / name / ".hydra" / "config.yaml")
-    (sweep / name / "data.json").write_text(json.dumps({"sources": [source]}))
+    splits = {"test": {"texts": len(rows or []) if texts is None else texts}}
+    about = {"sources": [source], "splits": splits}
+    (sweep / name / "data.json").write_text(json.dumps(about))
     if rows:
         with RowWriter(sweep / name / "predictions.parquet") as writer:
             for row in rows:
@@ -82,6 +84,17 @@ def test_the_ranking_is_cleanlabs_and_stands_in_a_table_and_the_report(sweep, ca
     assert said[-1].startswith(f"{issues.sum()} of 60 labels are likely wrong: ")
 
 
+def test_rows_left_out_and_texts_that_stay_in_train_are_no_change_of_the_data(sweep, capsys):
+    rows = predicted()
+    for number in (0, 1):
+        source = SOURCE | {"rows": 64, "kept": 61, "left_out": {"empty text": 2, "no label": 1}}
+        fold_run(sweep, number, rows[30 * number :][:30], source=source)
+    main([f"sweep={sweep}"])
+    assert (
+        "1 of 61 texts are in no fold and not judged: a label with too" in capsys.readouterr().out
+    )
+
+
 def test_texts_with_several_labels_are_ranked(sweep):
     rng, rows = random.Random(0), []
     for i, (text, _) in enumerate(sentences(60)):
@@ -108,7 +121,8 @@ def test_texts_with_several_labels_are_ranked(sweep):
         ([{"number": 0}, {"number": 1, "rows": None}], "predictions.parquet is not there"),
         ([{"number": 0}, {"number": 1, "rows": [{"text": "a", "label": 1}]}], "of no label"),
         ([{"number": 0}, {"number": 1, "source": SOURCE | {"rows": 61}}], "the data changed"),
-        ([{"number": 0}, {"number": 1, "rows": predicted()[:9]}], "hold 39 texts, and the data 60"),
+        ([{"number": 0}, {"number": 1, "rows": predicted()[:9], "texts": 30}], "9 texts; expected"),
+        ([{"number": 0}, {"number": 1, "rows": predicted()}], "hold 90 texts, and the data 60"),
     ],
 )
 def test_a_sweep_that_is_no_cross_validation_is_refused(sweep, runs, message):

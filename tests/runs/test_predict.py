@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pyarrow.parquet as pq
 import pytest
 
+from helpers.shared import copy_of
 from helpers.tables import read_rows
 from helpers.tiny import review_overrides, runner, sentences, write_csv
 from helpers.warm import python
@@ -309,6 +310,39 @@ def test_malformed_rows_are_skipped_and_counted(trained, tmp_path):
     assert "4 of 6 rows are skipped; the first: " in done.stderr
     stopped = python("-m", "thaw.predict", *words)
     assert (stopped.returncode, stopped.stdout) == (2, "")
+
+
+def test_an_empty_text_is_a_row_that_is_skipped_and_null_is_empty_too(trained, tmp_path, capsys):
+    texts = ["", "a good film", None, "  "]
+    (tmp_path / "new.jsonl").write_text("\n".join(json.dumps({"text": t}) for t in texts))
+    words = [f"run={trained}", f"input={tmp_path / 'new.jsonl'}", "accelerator=cpu"]
+    assert predict([*words, "on_error=skip"]) == 4
+    out, err = capsys.readouterr()
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert ["prediction" in row for row in rows] == [False, True, False, False]
+    assert rows[2]["error"].endswith("new.jsonl: row 3: the text is empty.")
+    assert "3 of 4 rows are skipped" in err
+    predict(words)
+    assert "3 of 4 texts are empty" in capsys.readouterr().err
+
+
+def test_an_input_in_utf8_is_read_as_it_by_a_run_of_another_encoding(
+    finished, tmp_path, capsys, caplog
+):
+    trained = copy_of(finished(), tmp_path / "run")
+    for name in ("config.yaml", "resolved.yaml"):
+        path = trained / ".hydra" / name
+        text = path.read_text()
+        assert "encoding: utf-8" in text
+        path.write_text(text.replace("encoding: utf-8", "encoding: cp1252"))
+    words = [f"run={trained}", "accelerator=cpu"]
+    (tmp_path / "new.csv").write_text("text\nGrüße\n", "utf-8")
+    (tmp_path / "new.txt").write_text("Grüße\n", "utf-8")
+    (tmp_path / "old.csv").write_text("text\nGrüße\n", "cp1252")
+    for name in ("new.csv", "new.txt", "old.csv"):
+        predict([*words, f"input={tmp_path / name}"])
+        assert json.loads(capsys.readouterr().out.splitlines()[-1])["text"] == "Grüße"
+        assert (f"{name}: read as UTF-8" in caplog.text) == name.startswith("new")
 
 
 def test_a_row_that_stops_the_others_is_answered_alone(finished, tmp_path, capsys):

@@ -175,11 +175,14 @@ class TokenData(EncoderData):
             yield out, statistics
 
     def report(self, split: str, count: int, statistics: Mapping[str, int]) -> None:
-        log.info(
-            f"{split}: {statistics['long']} of {count} sentences are longer than data.max_tokens="
-            f"{self.max_tokens} and become windows; {statistics['uncovered']} words and "
-            f"{statistics['lost']} entities are in no window"
-        )
+        said = {
+            f"of {count} sentences are longer than data.max_tokens={self.max_tokens} and become "
+            "windows": statistics["long"],
+            "words are in no window": statistics["uncovered"],
+            "entities are in no window": statistics["lost"],
+        }
+        if found := [f"{number} {what}" for what, number in said.items() if number]:
+            log.info("%s: %s", split, "; ".join(found))
 
     def collate(self, batch: dict[str, list] | list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """Returns `input_ids`, `attention_mask`, `labels`, `word` (B, T), the word whose first

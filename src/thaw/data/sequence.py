@@ -100,7 +100,8 @@ class SequenceData(TextData):
     def read_splits(self, only: str | None = None) -> dict[str, Texts]:
         out = super().read_splits(only)
         if only is None and self.shots is not None:
-            out["train"] = draw(distinct(out["train"]), self.shots, self.seed)
+            validation = out.get("validation") if "validation" in self.fractions() else None
+            out["train"] = draw(distinct(out["train"]), self.shots, self.seed, validation)
         return out
 
     def batches(self, split: str, batch_size: int, shuffle: bool) -> Sampler[list[int]]:

@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader, Sampler
 from thaw.data.batch.pairs import PairBatches, Sampling, sample_pairs
 from thaw.data.encode.prompt import default_prompt, lowercases
 from thaw.data.loaders import rowwise
-from thaw.data.read.labels.names import counted, label_counts, label_names, option
-from thaw.data.read.sampling.few_shots import distinct
+from thaw.data.read.labels.names import counted, label_counts, label_names
+from thaw.data.read.sampling.few_shots import distinct, leave_out
 from thaw.data.read.texts import Texts
 from thaw.data.sequence import SequenceData
 from thaw.errors import ThawError
@@ -81,8 +81,7 @@ class SetFitData(SequenceData):
         if alone := {name: count for name, count in counts.items() if count < 2}:
             raise ThawError(
                 f"{out['train'].origin}: labels with one text, and pairs need two of a label: "
-                f"{counted(alone)}. Try task.shots=2 or more, or leave these labels out: "
-                f"{option('data.drop_labels', list(alone))}."
+                f"{counted(alone)}. Try task.shots=2 or more{leave_out(alone, counts)}."
             )
         return out
 

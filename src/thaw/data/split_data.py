@@ -16,7 +16,7 @@ from thaw.data.read.rows import Rows
 from thaw.data.read.sampling.folds import fold_split, held_out, require_fold
 from thaw.data.read.sampling.splits import cut
 from thaw.data.read.surrogates import replace_surrogates
-from thaw.data.read.text_store import hashes
+from thaw.data.read.text_store import differently_labelled, hashes
 from thaw.data.read.texts import SPLITS, hub_rows, origin_of
 from thaw.errors import ThawError
 from thaw.storage.files import at_home
@@ -153,10 +153,17 @@ class SplitData(Loaders):
         return {split: f"{len(rows):,}" for split, rows in self.rows.items()}
 
     def warn_of_leaks(self) -> None:
-        """Warns of texts that train shares with a split that is evaluated."""
-        train = hashes(self.rows["train"].texts)
-        for split in ("validation", "test"):
-            if split not in self.rows:
-                continue
-            if n := int(np.isin(hashes(self.rows[split].texts), train).sum()):
+        """Warns of texts that train shares with a split that is evaluated, and of those that have
+        different labels in one split."""
+        numbers = {split: hashes(rows.texts) for split, rows in self.rows.items()}
+        for split, own in numbers.items():
+            if torn := differently_labelled(self.rows[split].labels, own):
+                one, two = torn[0]
+                labels = self.rows[split].labels
+                log.warning(
+                    f"{split}: {len({own[i] for i, _ in torn})} texts occur with different labels, "
+                    f"and are kept, such as {' '.join(self.rows[split].texts[one])!r:.60}: "
+                    f"{labels[one]!s:.60} and {labels[two]!s:.60}"
+                )
+            if split != "train" and (n := int(np.isin(own, numbers["train"]).sum())):
                 log.warning("%s: %d of %d texts are in train too", split, n, len(self.rows[split]))

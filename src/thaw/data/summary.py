@@ -96,7 +96,7 @@ class DataSummary:
         for origin, form, columns, rows, left_out in self.read_rows():
             read = f"{rows:,} rows, left out: {left_out}" if left_out else rows
             lines.append(f"{origin}: {form}, {read}; {columns}")
-        head = ["split", "texts", "repeats", "tokens", "longest", f"over {self.max_tokens}"]
+        head = ["split", "texts", IN_ANOTHER, "tokens", "longest", f"over {self.max_tokens}"]
         lines += aligned([head, *self.split_rows()])
         if labels := self.label_rows():
             lines += aligned([["label", *self.splits], *labels[:LABELS]])
@@ -106,7 +106,8 @@ class DataSummary:
 
 
 READ_COLUMNS = ("read", "format", "columns", "rows", "left out")
-SPLIT_COLUMNS = ("split", "texts", "repeats left out", "mean tokens", "longest", "cut")
+IN_ANOTHER = "left out as in another split"
+SPLIT_COLUMNS = ("split", "texts", IN_ANOTHER, "mean tokens", "longest", "cut")
 
 
 def aligned(rows: Sequence[Sequence[Any]]) -> list[str]:

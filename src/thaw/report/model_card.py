@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from thaw.data.read.rows import reasons
 from thaw.data.summary import DataSummary
 from thaw.report.model_dir import freeze_text, loading_code
 from thaw.report.tables import markdown_table, part_scores
@@ -136,16 +137,15 @@ def limits(data: DataSummary, tested: bool) -> list[str]:
                 f"longer than {data.max_tokens} tokens: they were read up to there."
             )
         if part.repeats:
-            found.append(f"{part.repeats:,} texts of {split} were left out as repeats.")
+            why = "as another split has the same text"
+            found.append(f"{part.repeats:,} texts of {split} were left out, {why}.")
         if few := [f"{name} ({count})" for name, count in part.labels.items() if count < FEW]:
             more = f" and {len(few) - LISTED:,} more" if len(few) > LISTED else ""
             listed = ", ".join(few[:LISTED])
             found.append(f"Labels with fewer than {FEW} texts in {split}: {listed}{more}.")
     for source in data.sources:
-        for reason, count in source.left_out.items():
-            found.append(
-                f"{count:,} of {source.rows:,} rows that were read are left out: {reason}."
-            )
+        if source.left_out:
+            found.append(f"Of {source.rows:,} rows, left out: {reasons(source.left_out)}.")
     return [" ".join(sentence.split()).replace("<", "&lt;") for sentence in found]
 
 

@@ -60,10 +60,22 @@ def score_tables(metrics: Mapping[str, float]) -> list[Table]:
     """
     parts = {key.partition("/")[0] for key in metrics}
     part = next((p for p in ("test", "val", "train") if p in parts), "val")
-    rows: Any = list(part_scores(metrics, part).items())
-    found = [Table(f"{part} metrics", ("metric", "value"), rows)]
+    scores = part_scores(metrics, part)
+    if "f1" in scores:  # is that of the second of two classes, else the mean over all
+        scores.pop("f1_binary" if "f1_binary" in scores else "f1_macro", None)
+    rows: Any = list(scores.items())
+    found = [Table(f"{part} metrics", ("metric", "value"), rows)] if rows else []
     if labels := [k.split("/", 2)[2] for k in metrics if k.startswith(f"{part}/f1/")]:
         names = [n for n in COLUMNS if f"{part}/{n}/{labels[0]}" in metrics]
-        rows = [[label, *(metrics[f"{part}/{n}/{label}"] for n in names)] for label in labels]
+        rows = [[label, *label_scores(metrics, part, label, names)] for label in labels]
         found.append(Table("per label", ("label", *names), rows))
     return found
+
+
+def label_scores(
+    metrics: Mapping[str, float], part: str, label: str, names: Sequence[str]
+) -> list[float | str]:
+    """Returns the named scores of a label, "-" for those of one without a text in this part."""
+    found = {name: metrics[f"{part}/{name}/{label}"] for name in names}
+    none = found.get("support") == 0
+    return ["-" if none and name != "support" else value for name, value in found.items()]

@@ -24,6 +24,18 @@ def write(path, content):
     return path
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.jsonl"])
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "gb18030", "utf-16"])
+def test_a_file_in_utf8_is_read_as_it_whatever_the_encoding_of_others(
+    tmp_path, caplog, name, encoding
+):
+    text = '{"text": "Grüße"}\n' if "json" in name else "text\nGrüße\n"
+    packed = gzip.compress if name.endswith("gz") else bytes
+    path = write(tmp_path / name, packed(text.encode()))
+    assert list(read_rows(path, encoding)) == [{"text": "Grüße"}]
+    assert caplog.text.count(f"read as UTF-8, which its bytes are, and not as {encoding}") == 1
+
+
 def test_values_of_csv_stay_as_written(tmp_path):
     path = write(tmp_path / "a.csv", "text,label\nNA,null\n,None\n007,1.0\n")
     assert list(read_rows(path)) == [

@@ -36,7 +36,7 @@ def reading_of(given: Mapping[str, str], run: Mapping[str, Any], words: bool, te
     names = [name.strip() for name in given["columns"].strip("[]").split(",") if name.strip()]
     return Reading(
         format=input_format(given, run, words),
-        encoding=given["encoding"] or str(run.get("encoding", "utf-8")),
+        encoding=input_encoding(given, run),
         header=header[given["header"].lower()],
         columns=names or (None if given["header"] else run.get("columns")),
         quoting=given["quoting"] or run.get("quoting"),
@@ -50,6 +50,13 @@ def reading_of(given: Mapping[str, str], run: Mapping[str, Any], words: bool, te
         words=words,
         annotated=False,
     )
+
+
+def input_encoding(given: Mapping[str, str], run: Mapping[str, Any]) -> str:
+    """Returns the encoding of an input: as typed, or the run's for a file, which is read as UTF-8
+    where it is that; standard input, which is read once, is UTF-8 or an error."""
+    own = "utf-8" if given["input"] == "-" else str(run.get("encoding", "utf-8"))
+    return given["encoding"] or own
 
 
 def input_format(given: Mapping[str, str], run: Mapping[str, Any], words: bool) -> str | None:
@@ -71,7 +78,7 @@ def input_format(given: Mapping[str, str], run: Mapping[str, Any], words: bool) 
     if not path.is_file():
         return None
     suffix = suffix_of(path)
-    encoding = given["encoding"] or str(run.get("encoding", "utf-8"))
+    encoding = input_encoding(given, run)
     if BY_SUFFIX.get(suffix) == "columns" and suffix not in FREE:
         return "columns" if words else "text"
     if suffix not in FREE and suffix in BY_SUFFIX:

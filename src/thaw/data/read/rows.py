@@ -24,6 +24,27 @@ class Remarks:
         return {what: count for what, count in {**self.rows, **self.parts}.items() if count}
 
 
+class Placed(dict[str, Any]):
+    """A row with its number in its file, from 1, which is not that of the rows before it: some of
+    these were left out, or are several rows of the file."""
+
+    def __init__(self, row: Mapping[str, Any], number: int) -> None:
+        super().__init__(row)
+        self.number = number
+
+
+def replaced(row: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a row with some values replaced, at the same place."""
+    found = {**row, **values}
+    return Placed(found, row.number) if isinstance(row, Placed) else found
+
+
+def numbered(rows: Iterable[Any]) -> Iterator[tuple[int, Any]]:
+    """Yields each row with its number in its file, from 1."""
+    for number, row in enumerate(rows, start=1):
+        yield (row.number if type(row) is Placed else number), row
+
+
 # What reads a file: yields rows, and returns what is to be said of them.
 Reader = Generator[Any, None, Remarks]
 

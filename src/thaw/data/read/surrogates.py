@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from thaw.data.read.rows import numbered, replaced
+
 log = logging.getLogger(__name__)
 
 LONE = re.compile("[\ud800-\udfff]")
@@ -26,14 +28,14 @@ def replace_surrogates(
     """
     found: Counter[str] = Counter()
     first = 0
-    for number, row in enumerate(rows, start=1):
+    for number, row in numbered(rows):
         bad = {str(column): n for column, value in row.items() if (n := count_surrogates(value))}
         if not bad:
             yield row
             continue
         found.update(bad)
         first = first or number
-        yield {k: without_surrogates(v) for k, v in row.items()}
+        yield replaced(row, {k: without_surrogates(v) for k, v in row.items()})
     if found:
         counts = ", ".join(f"{count} in {column!r}" for column, count in found.items())
         log.warning(

@@ -9,6 +9,7 @@ import logging
 import lzma
 import zlib
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -79,13 +80,13 @@ def text_lines(
     """Yields lines of text with their ends; names the byte where the encoding fails."""
     number = 0
     try:
-        name = codecs.lookup(encoding).name
+        name = own_encoding(path, opener, encoding)
         with opener(path, "rb") as raw:
             require_own(path, raw.peek(LONGEST_MARK))
             marked = opener is open and ends_marked(raw)
             if marked:
                 log.info("%s: a Ctrl-Z ends the file and is passed over", path)
-            file = io.TextIOWrapper(raw, "utf-8-sig" if name == "utf-8" else name, newline=newline)
+            file = io.TextIOWrapper(raw, name, newline=newline)
             try:
                 lines = iter(lambda: file.readline(longest), "") if longest > 0 else file
                 for number, line in enumerate(lines, start=1):
@@ -114,6 +115,36 @@ def text_lines(
         raise ThawError(f"there is no encoding {encoding!r}; try utf-8 or cp1252.") from error
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         raise ThawError(f"{path} cannot be read, is it damaged? {error}") from error
+
+
+def own_encoding(path: Path, opener: Callable[..., Any], encoding: str) -> str:
+    """Returns the codec that a file is read with: that of an encoding which was chosen for it, or
+    for others, or UTF-8 where its bytes are that for certain."""
+    name = codecs.lookup(encoding).name
+    if name.startswith("utf-8"):
+        return "utf-8-sig"
+    there = path.is_file()  # which standard input is not
+    changed = path.stat().st_mtime_ns if there else 0
+    return "utf-8-sig" if there and is_utf8_after_all(path, changed, opener, encoding) else name
+
+
+@lru_cache(maxsize=1000)  # a file is opened several times, and what is wrong is said once
+def is_utf8_after_all(path: Path, changed: int, opener: Callable[..., Any], encoding: str) -> bool:
+    """Returns, and says, whether a file is valid UTF-8 with characters beyond ASCII, as text in
+    `encoding` is not; `changed` is when it was."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    beyond = False
+    with opener(path, "rb") as raw:
+        while piece := raw.read(1 << 20):
+            try:
+                beyond |= not decoder.decode(piece).isascii()
+            except UnicodeDecodeError:
+                return False
+            if b"\0" in piece:  # as in UTF-16
+                return False
+    if beyond := beyond and not decoder.getstate()[0]:
+        log.warning("%s: read as UTF-8, which its bytes are, and not as %s", path, encoding)
+    return beyond
 
 
 def ends_marked(raw: Any) -> bool:

@@ -106,3 +106,13 @@ class Picked(TextSequence):
 def hashes(texts: Sequence[Text]) -> np.ndarray:
     """Returns a number of 64 bits for each text, the same for the same text in this process."""
     return np.fromiter(map(hash, texts), dtype=np.int64, count=len(texts))
+
+
+def differently_labelled(labels: Sequence[Any], numbers: np.ndarray) -> list[tuple[int, int]]:
+    """Returns pairs of rows with the same text and different labels; `numbers` are `hashes`."""
+    if not labels:
+        return []
+    order = np.argsort(numbers, kind="stable")
+    again = np.flatnonzero(np.diff(numbers[order]) == 0)
+    pairs = zip(order[again].tolist(), order[again + 1].tolist(), strict=True)
+    return [(i, j) for i, j in pairs if labels[i] != labels[j]]

@@ -11,7 +11,7 @@ from thaw.data.read.formats.arrow_files import names_of_features, with_names
 from thaw.data.read.labels.names import names_in
 from thaw.data.read.labels.reader import LabelReader, NumberReader
 from thaw.data.read.row_values import Columns, Dropped, GroupReader, as_text, require_columns
-from thaw.data.read.rows import Remarks
+from thaw.data.read.rows import Remarks, numbered
 from thaw.data.read.text_store import FEW, Picked, Spool, Text
 from thaw.errors import ThawError
 
@@ -23,8 +23,8 @@ SPLITS = ("train", "validation", "test")
 class Source:
     """What was read of one file, or of one split on the Hub: its columns, by option, and its rows.
 
-    `rows` counts those, too, that were left out; None: they are streamed and not counted. Those,
-    and parts of rows, are in `left_out` by reason.
+    `rows` counts those, too, that were left out, and `kept` the others; None: they are streamed and
+    not counted. What is left out, rows and parts of rows, is in `left_out` by reason.
     """
 
     origin: str
@@ -32,6 +32,7 @@ class Source:
     rows: int | None
     left_out: Mapping[str, int]
     format: str = ""
+    kept: int | None = None
 
     def read_with(self, remarks: Remarks) -> "Source":
         """Returns the source with what its reader says of it."""
@@ -82,13 +83,14 @@ def read_texts(rows: Iterable[Mapping[str, Any]], columns: Columns, origin: str)
     reader = None if columns.label is None else kind(columns, origin)
     groups = GroupReader(columns.group, origin) if columns.group is not None else None
     dropped = Dropped(columns)
-    number = 0
+    count = 0
     rows = iter(rows)
     head = list(islice(rows, HEAD))
     if head:
         # Records of JSON lack a key where there is no value; a mistyped column is in none of them.
         require_columns({k: v for row in reversed(head) for k, v in row.items()}, columns, origin)
-    for number, row in enumerate(chain(head, rows), start=1):
+    for number, row in numbered(chain(head, rows)):
+        count += 1
         if any(column not in row for column in columns.text):
             require_columns(row, replace(columns, label=None), f"{origin}: row {number}")
         label: Any = None if reader is None else reader.read(row, number)
@@ -112,16 +114,16 @@ def read_texts(rows: Iterable[Mapping[str, Any]], columns: Columns, origin: str)
         if groups is not None:
             out.groups.append(groups.read(row, number, text))
     out.texts = texts
-    if number == 0:
+    if count == 0:
         raise ThawError(f"{origin} has no rows.")
-    dropped.check(number, origin)
+    dropped.check(count, origin)
     if reader is not None:
         reader.finish(out.labels)
     if groups is not None:
         groups.finish()
     if not out.texts:
-        raise ThawError(f"{origin} has {number} rows, and none is left after dropping.")
-    out.source = Source(origin, columns.by_option, number, dropped.counts())
+        raise ThawError(f"{origin} has {count} rows, and none is left after dropping.")
+    out.source = Source(origin, columns.by_option, count, dropped.counts(), kept=len(texts))
     return out
 
 

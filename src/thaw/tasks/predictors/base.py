@@ -15,6 +15,7 @@ import numpy as np
 from thaw.data.encode.positions import most_tokens
 from thaw.data.read.formats.json_lines import Unread
 from thaw.data.read.row_values import as_text
+from thaw.data.read.rows import numbered
 from thaw.encoder.onnx.session import FILES, OnnxModel
 from thaw.encoder.onnx.tokenizer import ExportedTokenizer
 from thaw.errors import ThawError
@@ -54,6 +55,12 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     """Returns the softmax over the last axis."""
     powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def is_empty(row: Mapping[str, Any], columns: Sequence[str]) -> bool:
+    """Returns whether columns of texts, or of lists of words, hold nothing."""
+    texts = (v if isinstance(v := row[c], list) else [as_text(v, c, "")] for c in columns)
+    return not any(str(part).strip() for parts in texts for part in parts)
 
 
 class Predictor:
@@ -170,7 +177,7 @@ class Predictor:
         Raises:
             ThawError: a row has no text, and none is skipped.
         """
-        for piece in self.pieces(enumerate(rows, start=1)):
+        for piece in self.pieces(numbered(rows)):
             faults = {n: self.fault(row, columns, f"{origin}: row {n}", skip) for n, row in piece}
             good = [row for n, row in piece if not faults[n]]
             found = iter(self.answers_of(good, columns, skip))
@@ -190,7 +197,7 @@ class Predictor:
             if not skip:
                 raise
             return str(error)
-        return None
+        return f"{where}: the text is empty." if skip and is_empty(row, columns) else None
 
     def answers_of(
         self, rows: Sequence[Mapping[str, Any]], columns: Sequence[str], skip: bool

@@ -18,7 +18,7 @@ from thaw.data.read.entities.word_rows import read_words, sentence_column
 from thaw.data.read.formats.own import OWN_READER
 from thaw.data.read.header import header_hint
 from thaw.data.read.row_values import GroupReader, as_text
-from thaw.data.read.rows import Remarks, warn_of
+from thaw.data.read.rows import Remarks, numbered, warn_of
 from thaw.data.read.texts import Source, Texts
 from thaw.errors import ThawError
 
@@ -64,9 +64,12 @@ def read_sentences(
     cut: list[str] = []
     groups = GroupReader(names["group"], origin) if "group" in names else None
     spans = False
-    for number, row in enumerate(rows, start=1):
+    count = 0
+    for number, row in numbered(rows):
+        count += 1
         where = f"{origin}: line {row['line']}" if "line" in row else f"{origin}: row {number}"
-        if number == 1:
+        where += f" ({row['document']})" if "document" in row else ""
+        if count == 1:
             spans = require_columns(row, names, origin)
         needed = ("text", "spans") if spans else ("tokens", "tags")
         if missing := [names[n] for n in (*needed, "group") if n in names and names[n] not in row]:
@@ -111,7 +114,7 @@ def read_sentences(
     out.from_spans = spans
     read = ("text", "spans") if spans else ("tokens", "tags")
     columns = {option: [names[option]] for option in (*read, "group") if option in names}
-    out.source = Source(origin, columns, number, left_out)
+    out.source = Source(origin, columns, count, left_out, kept=len(texts))
     if not spans:
         convert(out, lines, scheme)
     return out

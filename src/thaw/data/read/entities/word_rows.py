@@ -10,6 +10,7 @@ from thaw.data.read.entities.tag_schemes import is_tag
 from thaw.data.read.formats.own import OWN_READER
 from thaw.data.read.literals import literal
 from thaw.data.read.reading import Reading
+from thaw.data.read.rows import Placed, numbered
 from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)
@@ -87,20 +88,21 @@ def joined(
     current: Any = None
     row: dict[str, Any] = {}
     seen: set[Any] = set()
-    empty = again = number = 0
-    begins = True
-    for word_row in rows:
+    empty = again = 0
+    begins = first = True
+    for number, word_row in numbered(rows):
         if not word_row or (column is None and is_break(word_row)):
             begins |= column is None
             continue
-        number += 1
         if missing := [c for c in (column, how.tokens) if c is not None and c not in word_row]:
             raise ThawError(f"{origin}: row {number} has no {missing[0]!r}.")
         value = None if column is None else word_row[column]
-        if number == 1 and column is not None and is_blank(value):
+        if first and column is not None and is_blank(value):
             raise ThawError(
-                f"{origin}: row 1 has no {column!r}, and a sentence begins where it has a value."
+                f"{origin}: row {number} has no {column!r}, and a sentence begins where it has a "
+                "value."
             )
+        first = False
         if begins or (not is_blank(value) and value != current):
             begins = False
             if row:
@@ -108,7 +110,8 @@ def joined(
             again += column is not None and value in seen
             seen.add(value)
             current = value
-            row = {**word_row, **{c: [] for c in (how.tokens, how.tags) if c in word_row}}
+            lists: dict[str, Any] = {c: [] for c in (how.tokens, how.tags) if c in word_row}
+            row = Placed({**word_row, **lists}, number)
         word = word_row[how.tokens]
         empty += is_blank(word)
         row[how.tokens].append(EMPTY if is_blank(word) else str(word))

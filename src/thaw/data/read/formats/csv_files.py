@@ -12,7 +12,7 @@ from typing import Any
 from thaw.data.read.formats.own import OWN_READER
 from thaw.data.read.header import Header, find_header
 from thaw.data.read.reading import Reading
-from thaw.data.read.rows import Reader, Remarks
+from thaw.data.read.rows import Placed, Reader, Remarks
 from thaw.data.read.text_files import open_lines
 from thaw.errors import ThawError
 
@@ -65,13 +65,15 @@ def csv_rows(path: Path, part: str | None, how: Reading, asked: str | None = Non
     )
     header: Header | None = None
     start = begin
-    blank = several = 0
-    certain = how.quoting is not None
+    blank = several = number = 0
+    gaps, certain = False, how.quoting is not None
     try:
         for row in reader:
             end = reader.line_num + begin - 1
             if not row:
                 blank += 1
+                number += header is not None
+                gaps |= header is not None
                 yield from [{}] * (how.words and header is not None)  # it may end a sentence
             if header is None and row:
                 header = find_header(path, row, how)
@@ -85,7 +87,9 @@ def csv_rows(path: Path, part: str | None, how: Reading, asked: str | None = Non
                     if not certain and joins_rows(row, delimiter):
                         require_joined(path, how, asked, f"lines {start} to {end}")
                         certain = True
-                yield header.as_row(row)
+                number += 1
+                found = header.as_row(row)
+                yield Placed(found, number) if gaps and not how.words else found
             start = end + 1
     except csv.Error as error:
         raise ThawError(f"{path} line {start}: {error}. {QUOTES}") from error

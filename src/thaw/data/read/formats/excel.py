@@ -7,7 +7,7 @@ from typing import Any
 
 from thaw.data.read.header import Header, find_header, shown
 from thaw.data.read.reading import Reading
-from thaw.data.read.rows import Reader, Remarks
+from thaw.data.read.rows import Placed, Reader, Remarks
 from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,8 @@ def excel_rows(path: Path, part: str | None, how: Reading) -> Reader:
                 f"{path} row {number}: a cell beyond the {header.width} columns "
                 f"({', '.join(header.names)}): {shown(row)}."
             )
-        yield header.as_row([*row[: header.width], *[None] * (header.width - len(row))])
+        cells = [*row[: header.width], *[None] * (header.width - len(row))]
+        yield Placed(header.as_row(cells), number)
     if header is None:
         raise ThawError(f"{path} is empty.")
     return Remarks(parts={"empty rows": empty})

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from thaw.data.read.literals import literal
-from thaw.data.read.rows import Reader, Remarks
+from thaw.data.read.rows import Placed, Reader, Remarks
 from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ def json_lines(path: Path, lines: Iterable[str], skip: bool = False) -> Reader:
             if not skip:
                 raise
             row, kind = Unread(str(error)), kind or dict
-        yield row
+        yield Placed(row, number) if blank and type(row) is dict else row
     if kind is None:
         raise ThawError(f"{path} is empty.")
     if python:

@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 from thaw.data.read.reading import Reading
-from thaw.data.read.rows import Reader, Remarks, Rows
+from thaw.data.read.rows import Placed, Reader, Remarks, Rows
 from thaw.data.read.text_files import open_lines, read_whole
 from thaw.errors import ThawError
 
@@ -17,16 +17,16 @@ LABEL = "__label__"
 def fasttext_rows(path: Path, part: str | None, how: Reading) -> Reader:
     """Yields `text` and `label` of lines that begin with `__label__` and a name; `label` is a list
     in all rows where one has several."""
-    several = any(len(labels) > 1 for labels, _ in labelled_lines(path, how.encoding))
+    several = any(len(labels) > 1 for _, labels, _ in labelled_lines(path, how.encoding))
     lines = Rows(labelled_lines(path, how.encoding))
-    for labels, text in lines:
+    for number, labels, text in lines:
         one = labels[0] if labels else None
-        yield {how.text: text, "label": labels if several else one}
+        yield Placed({how.text: text, "label": labels if several else one}, number)
     return lines.remarks
 
 
 def labelled_lines(path: Path, encoding: str) -> Reader:
-    """Yields labels and text of each line that is not blank."""
+    """Yields number, labels and text of each line that is not blank."""
     blank = 0
     for number, line in enumerate(open_lines(path, encoding), start=1):
         words = line.split()
@@ -41,7 +41,7 @@ def labelled_lines(path: Path, encoding: str) -> Reader:
             rest = rest.partition(" ")[2].lstrip()
         if LABEL in rest:  # fastText takes labels anywhere in a line
             rest = " ".join(word for word in rest.split() if not word.startswith(LABEL))
-        yield labels, rest
+        yield number, labels, rest
     return Remarks(parts={"blank lines": blank})
 
 

@@ -2,10 +2,11 @@
 
 import logging
 from collections import Counter
+from collections.abc import Collection
 
 import numpy as np
 
-from thaw.data.read.labels.names import counted, names_in, option
+from thaw.data.read.labels.names import counted, label_counts, names_in, option
 from thaw.data.read.texts import Texts
 from thaw.errors import ThawError
 
@@ -26,19 +27,32 @@ def distinct(texts: Texts) -> Texts:
     return texts.take(rows[0] for text, rows in found.items() if len(labels[text]) == 1)
 
 
-def draw(texts: Texts, shots: int, seed: int) -> Texts:
+def leave_out(some: Collection[str], every: Collection[str]) -> str:
+    """Returns what to type to leave some labels out, after a comma; "" if less than two stay."""
+    dropped = f", or leave these labels out: {option('data.drop_labels', sorted(some))}"
+    return dropped if len(every) - len(some) >= 2 else ""
+
+
+def draw(texts: Texts, shots: int, seed: int, validation: Texts | None = None) -> Texts:
     """Draws `shots` of the texts, all different, of each label; where texts have several, a text
-    counts for each of them. Raises ThawError if a label has fewer."""
+    counts for each of them. Raises ThawError if a label has fewer, and names those that went into
+    `validation`, which was cut from the same rows."""
     rows: dict[str, list[int]] = {}
     for row, label in enumerate(texts.labels):
         for name in names_in(label):
             rows.setdefault(name, []).append(row)
     if short := {name: len(found) for name, found in rows.items() if len(found) < shots}:
+        taken = label_counts(validation.labels if validation else ())
+        more = min(shots, *(len(found) + taken[name] for name, found in rows.items()))
+        without = (
+            f" validation took {len(validation or ())} of the rows: data.validation=null "
+            f"task.shots={more} trains on these too (task.shots=null: on all)."
+        )
         raise ThawError(
             f"{texts.origin}: {shots} different texts a label are wanted, and train has fewer of "
-            f"{counted(short)}. Try task.shots={min(short.values())} (data.shots under "
-            f"task=sequence), or leave these labels out: "
-            f"{option('data.drop_labels', sorted(short))}."
+            f"{counted(short)}.{without * any(taken[name] for name in short)} Try task.shots="
+            f"{min(short.values())} (data.shots under task=sequence)"
+            f"{leave_out(short, rows)}."
         )
     rng = np.random.default_rng(seed)
     drawn: dict[int, None] = {}

@@ -12,7 +12,7 @@ from thaw.data.read.formats.content import ANSWERS, found_tool, spans_column, to
 from thaw.data.read.formats.json_files import json_records
 from thaw.data.read.formats.json_lines import json_lines
 from thaw.data.read.reading import Reading
-from thaw.data.read.rows import Reader, Remarks, Rows
+from thaw.data.read.rows import Placed, Reader, Remarks, Rows, numbered, replaced
 from thaw.data.read.text_files import open_lines
 from thaw.errors import ThawError
 
@@ -49,7 +49,7 @@ def json_rows(path: Path, part: str | None, how: Reading, lines: bool = False) -
         log.info("%s: entities are read from its column %r", path, column)
         name = name or tool_of_spans(first, column)
         for row in chain(first, rows):
-            yield {**row, str(how.spans): row.get(column)}
+            yield replaced(row, {str(how.spans): row.get(column)})
     parts = {**rows.remarks.parts, **source.remarks.parts}
     return replace(rows.remarks, parts=parts, format=name)
 
@@ -73,7 +73,7 @@ def exported_rows(path: Path, records: Iterable[Any], how: Reading, name: str) -
     """Yields rows of a tool's export; what is left out is in the remarks."""
     left_out: Counter[str] = Counter()
     further = 0
-    for number, record in enumerate(records, start=1):
+    for number, record in numbered(records):
         if not isinstance(record, dict) and name != "spacy_json":
             raise ThawError(
                 f"{path} row {number}: {str(record)[:40]} is no object; data.format=null finds "
@@ -85,7 +85,7 @@ def exported_rows(path: Path, records: Iterable[Any], how: Reading, name: str) -
             continue
         if name == "label_studio":
             further += max(0, len(annotations_of(record)) - 1)
-        yield from rows
+        yield from (Placed(row, number) for row in rows)
     return Remarks(left_out, {"annotations after the first one of a task": further})
 
 
