@@ -7,9 +7,8 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from thaw.cli.compose import exit_clearly, register_resolvers
+from thaw.cli.compose import exit_clearly, refuse_options_of_others, register_resolvers
 from thaw.cli.conf import conf_dir
-from thaw.cli.messages import refuse_options_of_others
 from thaw.cli.resume import command_to_resume
 from thaw.cli.secrets import redacted_config
 from thaw.training.libraries import garbage_kept

@@ -113,7 +113,7 @@ def test_an_option_that_the_task_does_not_read_is_refused():
         ("data=movie_review", "Did you mean movie_reviews"),
         ("dta=files", "no option dta. Did you mean data"),
         ("task.lerning_rate=1", "Did you mean task.learning_rate"),
-        ("learning_rate=1", "of transformers.Trainer is `task.learning_rate=2e-5` here"),
+        ("learning_rate=1", "of transformers.Trainer is `task.learning_rate=1` here"),
         ("max_epochs=3", "Did you mean trainer.max_epochs"),
         ("task.lr=1", r"Did you mean task.learning_rate\?"),
         ("lr=1", "Did you mean model.learning_rate or task.learning_rate"),
