@@ -16,6 +16,7 @@ from thaw.cli.conf import choices, conf_dir, own_dirs, search_path
 from thaw.cli.messages import did_you_mean
 from thaw.cli.overrides import key_of, override_words
 from thaw.cli.secrets import redacted_text
+from thaw.cli.standard_output import go_on_without_readers
 from thaw.errors import UNWRITABLE, ThawError
 
 
@@ -124,6 +125,7 @@ def mistakes(words: Sequence[str]) -> list[str]:
 @contextmanager
 def exit_clearly() -> Iterator[None]:
     """Turns a user's mistake into a message and exit code 2; other errors keep a traceback."""
+    go_on_without_readers()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print and exit before we can say more
     try:
         with explained_overrides(sys.argv[1:]):
