@@ -64,7 +64,7 @@ def recipe(
         "data": data["name"],
         "texts": ", ".join(f"{k} {v}" for k, v in sizes.items()),
         **({"fold": f"{data['fold']} of {data['folds']}"} if data.get("folds") else {}),
-        "base model": known.get("base_model") or f"{cfg['model']['name']}, a directory",
+        "base model": base_model(cfg["model"], known),
         "objective": task["_target_"].rsplit(".", 1)[-1],
         "freeze": freeze_text(cfg["freeze"]),
         "learning rate": str(task["learning_rate"]),
@@ -76,6 +76,15 @@ def recipe(
         "max tokens": data["max_tokens"],
         "seed": str(cfg["seed"]),
     }
+
+
+def base_model(model: Mapping[str, Any], known: Mapping[str, Any]) -> str:
+    """Returns the model that was fine-tuned, and where it lay if that was a directory here."""
+    base, checkpoint = known.get("base_model"), model["checkpoint"]
+    if not base:
+        return f"{model['name']}, a directory"
+    direct = isinstance(checkpoint, Mapping) or on_hub(checkpoint)
+    return base if direct else f"{base}, by way of {model['name']}"
 
 
 def base_facts(checkpoint: str | Mapping[str, Any], directory: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
+from thaw.cli.check import model_text
 from thaw.encoder.blocks import parameter_rows
 from thaw.report.figures import learning_curve, metrics_table
 from thaw.report.html_page import now, run_page
@@ -87,7 +88,7 @@ def findings_of(
     return Findings(
         title=f"{cfg['task']['_target_'].split('.')[-2]} on {data.name}",
         facts=[
-            ("model", str(cfg["model"]["name"])),
+            ("model", model_text(cfg["model"])),
             ("freeze", freeze_text(cfg["freeze"])),
             ("seed", str(cfg["seed"])),
             ("texts", ", ".join(f"{v} {k}" for k, v in data.sizes().items())),
