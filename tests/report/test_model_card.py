@@ -100,7 +100,7 @@ def test_limits_say_what_was_cut_or_left_out_and_which_labels_are_rare(card):
     text = card(splits=splits, metrics={"test/f1": 1.0}, left_out={"empty text": 4}).text
     assert [line for line in text.splitlines() if line.startswith("- ")] == [
         "- 20 of 80 texts of train (25.0%) are longer than 32 tokens: they were read up to there.",
-        "- 2 texts of train were left out as repeats.",
+        "- Left out as repeats: 2 texts of train.",
         "- Labels with fewer than 10 texts in train: neg (3).",
         "- Labels with fewer than 10 texts in test: neg (0).",
         "- 4 of 90 rows that were read are left out: empty text.",
@@ -123,7 +123,13 @@ def test_a_run_writes_its_card(run, tiny_bert):
     values = {r.metric_type: r.metric_value for r in found.data.eval_results}
     assert values["f1"] == pytest.approx(scores["test/f1"], abs=1e-6)
     name = "/".join(tiny_bert.parts[-2:])
-    for part in ("| data | files |", f"| base model | {name}, a directory |", "| learning rate | 0.003 |", "train 64", "| neg | "):
+    for part in (
+        "| data | files |",
+        f"| base model | {name}, a directory |",
+        "| learning rate | 0.003 |",
+        "train 64",
+        "| neg | ",
+    ):
         assert part in found.text
     assert "truncation=True, max_length=" in found.text
     written = "".join(p.read_text() for p in (directory / "model").glob("*.json"))

@@ -20,7 +20,7 @@ def classified(tiny_bert, reviews, tmp_path_factory):
     return directory, Offline(directory)
 
 
-def test_a_run_logs_scores_speed_memory_and_a_learning_rate_for_each_group(classified):
+def test_a_run_logs_scores_speed_memory_and_a_learning_rate_for_each_group(classified, tiny_bert):
     _, wandb = classified
     for key in (
         "train/loss",

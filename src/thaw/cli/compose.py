@@ -16,8 +16,8 @@ from thaw.cli.conf import choices, conf_dir, own_dirs, search_path
 from thaw.cli.messages import did_you_mean
 from thaw.cli.overrides import key_of, override_words
 from thaw.cli.secrets import redacted_text
-from thaw.cli.standard_output import go_on_without_readers
 from thaw.errors import UNWRITABLE, ThawError
+from thaw.storage.standard_output import go_on_without_readers
 
 
 def register_resolvers() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from thaw.data.read.rows import number_of
 from thaw.data.summary import DataSummary
 from thaw.report.model_dir import freeze_text, loading_code
 from thaw.report.tables import markdown_table, part_scores
@@ -70,7 +71,9 @@ def recipe(
         "learning rate": str(task["learning_rate"]),
         "weight decay": str(task["weight_decay"]),
         **{k: cfg[k]["_target_"].rpartition(".")[2] for k in ("optimizer", "schedule") if k in cfg},
-        "warm-up": f"{s} steps" if (s := task.get("warmup_steps")) else str(task["warmup_ratio"]),
+        "warm-up": number_of(s, "steps")
+        if (s := task.get("warmup_steps"))
+        else str(task["warmup_ratio"]),
         "batch size": data["batch_size"] * trainer["accumulate_grad_batches"],
         "epochs trained": trained,
         "max tokens": data["max_tokens"],
@@ -145,7 +148,7 @@ def limits(data: DataSummary, tested: bool) -> list[str]:
                 f"longer than {data.max_tokens} tokens: they were read up to there."
             )
         if part.repeats:
-            found.append(f"{part.repeats:,} texts of {split} were left out as repeats.")
+            found.append(f"Left out as repeats: {number_of(part.repeats, 'texts')} of {split}.")
         if few := [f"{name} ({count})" for name, count in part.labels.items() if count < FEW]:
             more = f" and {len(few) - LISTED:,} more" if len(few) > LISTED else ""
             listed = ", ".join(few[:LISTED])

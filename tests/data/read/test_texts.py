@@ -58,7 +58,7 @@ def test_empty_texts_are_dropped_when_asked_for_and_counted(caplog):
 
 
 def test_a_row_without_a_label_is_an_error():
-    with pytest.raises(ThawError, match=r"1 rows have no label \(rows 2\) of 2\. data\.drop_unlab"):
+    with pytest.raises(ThawError, match=r"1 row has no label \(rows 2\) of 2\. data\.drop_unlab"):
         read_texts(rows(("a", "x"), ("b", "")), PLAIN, "a.csv")
 
 
