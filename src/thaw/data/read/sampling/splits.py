@@ -198,8 +198,8 @@ class Cut:
         if self.moved:
             groups = number_of(len(self.moved), "groups")
             said.append(
-                f"{number_of(len(self.lacking), 'labels')} would be missing in train, which has all "
-                f"of {groups} for that, such as {self.moved[0]!r}: {few(self.lacking)}"
+                f"{number_of(len(self.lacking), 'labels')} would be missing in train, which has "
+                f"{groups} whole, such as {self.moved[0]!r}: {few(self.lacking)}"
             )
         if unequal := {k: v for k, v in self.unequal.items() if k not in self.rare}:
             said.append(
