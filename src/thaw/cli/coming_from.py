@@ -78,10 +78,10 @@ def coming_from() -> list[Row]:
     """Returns the rows of `coming_from.yaml`."""
     path = Path(__file__).with_name("coming_from.yaml")
     tables = yaml.safe_load(path.read_text(encoding="utf-8"))
+    typed = [(t, *row) for t, table in tables.items() for row in table.items()]
     return [
-        Row(tool, *there.partition("=")[::2], here)
-        for tool, table in tables.items()
-        for there, here in table.items()
+        Row(tool, there.partition("=")[0], there.partition("=")[2], here)
+        for tool, there, here in typed
     ]
 
 

@@ -175,7 +175,7 @@ def test_a_group_that_alone_has_a_label_is_in_train(caplog):
     assert labels_of(splits["train"]) == {"own", "other"}
     assert test.groups[0] not in splits["test"].groups
     assert set(test.groups) - {test.groups[0]} == set(splits["test"].groups)
-    assert f"such as '{test.groups[0]}', are in train: 'own' (10)" in caplog.text
+    assert f"such as '{test.groups[0]}': 'own' (10)" in caplog.text
 
 
 LABELS = st.one_of(
