@@ -11,6 +11,7 @@ import numpy as np
 
 from thaw.cli.finished_run import Finished, finished, require_same
 from thaw.data.python_tables import is_table, table_rows, text_rows
+from thaw.data.read.rows import number_of
 from thaw.data.read.surrogates import replace_surrogates
 from thaw.errors import ThawError
 from thaw.tasks.predictors.base import Predictor
@@ -129,7 +130,7 @@ class Model:
         count = len(self.predictor.others) + 1
         several = f"{count} models" if count > 1 else "a model"
         return (
-            f"<{several} of task={self.task} with {len(self.labels)} labels, "
+            f"<{several} of task={self.task} with {number_of(len(self.labels), 'labels')}, "
             f"{self.predictor.engine} in {self.predictor.precision}>"
         )
 

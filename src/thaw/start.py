@@ -2,14 +2,16 @@
 
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from thaw.cli.compose import exit_clearly, register_resolvers
+from thaw.cli.compose import exit_clearly, refuse_options_of_others, register_resolvers
 from thaw.cli.conf import conf_dir
-from thaw.cli.messages import refuse_options_of_others
 from thaw.cli.resume import command_to_resume
 from thaw.cli.secrets import redacted_config
 from thaw.training.libraries import garbage_kept
@@ -48,6 +50,14 @@ def run_composed(cfg: DictConfig, apart: bool = False) -> float | None:
     return value
 
 
+def run_job(cfg: DictConfig) -> float | None:
+    """Runs a composed config as a job of Hydra; a mistake in a run, where it is the only job, ends
+    the process here, as Hydra would print `Error executing job` first."""
+    alone = HydraConfig.get().mode == RunMode.RUN
+    with exit_clearly() if alone else nullcontext():
+        return run_composed(cfg)
+
+
 def show_blocks(argv: Sequence[str]) -> None:
     """Prints after `--cfg job` which blocks train, as comments below the config."""
     if "job" in argv and argv[argv.index("job") - 1] in ("--cfg", "-c"):
@@ -67,7 +77,7 @@ def main() -> None:
         sys.argv[1:] = command_to_resume(sys.argv[1:])
         decorate = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")
         with redacted_config(sys.argv[1:]):
-            decorate(run_composed)()
+            decorate(run_job)()
         show_blocks(sys.argv[1:])
 
 

@@ -11,7 +11,7 @@ from hydra.utils import instantiate
 from lightning.pytorch.loggers import CometLogger, MLFlowLogger, WandbLogger
 from omegaconf import DictConfig
 
-from thaw.cli.check import checked, find_on_hub, plain
+from thaw.cli.check import checked, find_on_hub, model_text, plain
 from thaw.cli.conf import choices
 from thaw.cli.watched_metric import require_watched
 from thaw.encoder.freeze import FreezeStrategy
@@ -141,7 +141,7 @@ def announce(run: Run, data: Any, task: Any, trainer: Trainer) -> None:
     log.info("%s", task.describe())
     trained = sum(p.numel() for p in task.parameters() if p.requires_grad)
     total = sum(p.numel() for p in task.parameters())
-    name = run.config["model"]["name"]
+    name = model_text(run.config["model"])
     log.info("model %s: %s of %s parameters train", name, f"{trained:,}", f"{total:,}")
     log.info("run %s", run.dir)
     for logger in trainer.loggers:

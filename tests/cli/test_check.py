@@ -8,7 +8,7 @@ import lightning.pytorch as pl
 import pytest
 
 from helpers.warm import FOR_CHECKS, python
-from thaw.cli.check import GIVEN, check, leave_unread, plain, verify
+from thaw.cli.check import GIVEN, check, leave_unread, model_text, plain, verify
 from thaw.cli.compose import compose
 from thaw.cli.conf import conf_dir
 from thaw.errors import ThawError
@@ -113,7 +113,7 @@ def test_an_option_that_the_task_does_not_read_is_refused():
         ("data=movie_review", "Did you mean movie_reviews"),
         ("dta=files", "no option dta. Did you mean data"),
         ("task.lerning_rate=1", "Did you mean task.learning_rate"),
-        ("learning_rate=1", "of transformers.Trainer is `task.learning_rate=2e-5` here"),
+        ("learning_rate=1", "of transformers.Trainer is `task.learning_rate=1` here"),
         ("max_epochs=3", "Did you mean trainer.max_epochs"),
         ("task.lr=1", r"Did you mean task.learning_rate\?"),
         ("lr=1", "Did you mean model.learning_rate or task.learning_rate"),
@@ -215,3 +215,17 @@ def test_a_command_with_overrides_that_hydra_cannot_parse_exits_with_code_2():
     assert done.returncode == 2
     assert "thaw: cannot read 'data=null'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("model", ["minilm", "bert_base_cased"])
+def test_a_model_is_called_by_the_checkpoint_that_an_override_names(model, tiny_bert):
+    cfg = compose([f"model={model}", f"model.checkpoint={tiny_bert}", "run_dir=run"])
+    verify(cfg)
+    assert cfg.model.name == "/".join(tiny_bert.parts[-2:])
+    assert model_text(plain(cfg.model)) == f"{cfg.model.name} ({tiny_bert})"
+
+
+def test_a_model_of_a_file_keeps_its_name():
+    cfg = compose(["model=minilm", "run_dir=run"])
+    verify(cfg)
+    assert model_text(plain(cfg.model)) == "minilm"

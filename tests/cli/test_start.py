@@ -58,3 +58,12 @@ def test_a_mistake_is_answered_before_anything_heavy_is_loaded(options, message,
     code, heavy, stderr = loaded_after(*options, f"hydra.run.dir={tmp_path}")
     assert (code, heavy) == (2, []), stderr
     assert message in stderr
+
+
+def test_a_mistake_in_data_is_said_without_a_line_of_hydra(tmp_path):
+    (tmp_path / "a.csv").write_text("text,label\n")
+    words = ["data=files", f"data.train={tmp_path / 'a.csv'}", f"hydra.run.dir={tmp_path / 'run'}"]
+    for train in (words, [*words[:1], "data.train=nowhere.csv", words[2]]):
+        code, _, stderr = loaded_after(*train)
+        assert code == 2
+        assert stderr.startswith("\nthaw: "), stderr

@@ -102,7 +102,7 @@ def test_limits_say_what_was_cut_or_left_out_and_which_labels_are_rare(card):
     ).text
     assert [line for line in text.splitlines() if line.startswith("- ")] == [
         "- 20 of 80 texts of train (25.0%) are longer than 32 tokens: they were read up to there.",
-        "- 2 texts of train were left out, as another split has the same text.",
+        "- Left out as another split has the same text: 2 texts of train.",
         "- Labels with fewer than 10 texts in train: neg (3).",
         "- Labels with fewer than 10 texts in test: neg (0).",
         "- Of 90 rows, left out: 4 empty text, 1 spans that overlap.",
@@ -110,7 +110,13 @@ def test_limits_say_what_was_cut_or_left_out_and_which_labels_are_rare(card):
     assert "Nothing was tested" in card().text
 
 
-def test_a_run_writes_its_card(run):
+def test_a_model_of_another_run_is_named_beside_what_that_run_began_with(card, tmp_path):
+    words = [f"model.checkpoint={tmp_path}", "model.name=mlm/model"]
+    found = card(*words, base="---\nbase_model: acme/bert\n---\n")
+    assert "| base model | acme/bert, by way of mlm/model |" in found.text
+
+
+def test_a_run_writes_its_card(run, tiny_bert):
     directory = run("trainer.max_epochs=1")
     found = ModelCard.load(directory / "model" / "README.md")
     assert found.data.pipeline_tag == "text-classification"
@@ -118,7 +124,14 @@ def test_a_run_writes_its_card(run):
     scores = json.loads((directory / "metrics.json").read_text())
     values = {r.metric_type: r.metric_value for r in found.data.eval_results}
     assert values["f1"] == pytest.approx(scores["test/f1"], abs=1e-6)
-    for part in ("| data | files |", "| learning rate | 0.003 |", "train 64", "| neg | "):
+    name = "/".join(tiny_bert.parts[-2:])
+    for part in (
+        "| data | files |",
+        f"| base model | {name}, a directory |",
+        "| learning rate | 0.003 |",
+        "train 64",
+        "| neg | ",
+    ):
         assert part in found.text
     assert "truncation=True, max_length=" in found.text
     written = "".join(p.read_text() for p in (directory / "model").glob("*.json"))

@@ -331,6 +331,12 @@ def test_a_directory_without_a_config_is_told(tmp_path: Path) -> None:
         fetch_model(str(path))
 
 
+def test_a_run_directory_is_answered_with_its_model(tmp_path: Path) -> None:
+    path = model_directory(tmp_path / "run" / "model", "config.json", "model.safetensors")
+    with pytest.raises(ThawError, match=rf"is a run directory.* model\.checkpoint={path}\."):
+        fetch_model(str(path.parent))
+
+
 def test_a_directory_without_weights_is_told(tmp_path: Path) -> None:
     path = model_directory(tmp_path / "model", "config.json")
     with pytest.raises(ThawError, match=r"Expected model\.safetensors"):

@@ -702,7 +702,7 @@ def test_evaluation_gives_the_runs_scores_again(trained):
 def test_evaluation_refuses_a_type_that_the_model_does_not_know(trained, tmp_path):
     (tmp_path / "a.conll").write_text("acme B-ORG\n")
     with pytest.raises(
-        ThawError, match="1 entities of type ORG, which the model does not know; it knows LOC, PER"
+        ThawError, match="1 entity of type ORG, which the model does not know; it knows LOC, PER"
     ):
         evaluate([f"run={trained}", "data=conll", f"data.test={tmp_path / 'a.conll'}"])
 

@@ -163,7 +163,7 @@ def test_a_run_that_is_resumed_makes_the_same_model(options, tmp_path):
         (["1", "nan"], r"row 2: label is 'nan'"),
         (["1", "1e999"], r"row 2: label is inf"),
         (["1", "1_0"], r"row 2: label is '1_0'"),
-        (["1", ""], r"1 rows have no label \(rows 2\).*data\.drop_unlabelled=true"),
+        (["1", ""], r"1 row has no label \(rows 2\).*data\.drop_unlabelled=true"),
         (["4", "4.0"], r"train has one number only, 4"),
     ],
 )

@@ -67,6 +67,7 @@ def verify(cfg: DictConfig, typed: Sequence[str] | None = None) -> None:
     if typed is None:
         alone = HydraConfig.initialized() and cfg.program == ONE_RUN
         typed = HydraConfig.get().overrides.task if alone else []
+    name_model(cfg)
     leave_unread(cfg, typed)
     check(cfg, GIVEN)
     require_watched(plain(cfg))
@@ -75,6 +76,24 @@ def verify(cfg: DictConfig, typed: Sequence[str] | None = None) -> None:
 
         require_fold(cfg.data.get("folds"), cfg.data.get("fold"), cfg.data)
     require_sources(cfg, typed)
+
+
+def name_model(cfg: DictConfig) -> None:
+    """Names the model after its checkpoint where an override replaced that of the model's file; of
+    a path, its last two parts: W&B takes 64 characters."""
+    model, file = plain(cfg.model), conf_dir() / "model" / f"{cfg.model.name}.yaml"
+    checkpoint = model.get("checkpoint")
+    if not file.is_file() or not isinstance(checkpoint, str):
+        return
+    if checkpoint != OmegaConf.load(file).checkpoint:
+        cfg.model.name = "/".join(Path(checkpoint).parts[-2:])[-64:]
+
+
+def model_text(model: Mapping[str, Any]) -> str:
+    """Returns the name of a model, with its checkpoint where that is another name."""
+    name, checkpoint = model["name"], model["checkpoint"]
+    other = isinstance(checkpoint, str) and checkpoint != name
+    return f"{name} ({checkpoint})" if other else name
 
 
 def require_sources(cfg: DictConfig, typed: Sequence[str] = ()) -> None:

@@ -4,20 +4,20 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from thaw.cli.coming_from import MORE, flagged, said_here, unreadable, wrong_choice
 from thaw.cli.conf import choices, conf_dir, own_dirs, search_path
-from thaw.cli.messages import did_you_mean, refuse_options_of_others, said_here
+from thaw.cli.messages import did_you_mean
+from thaw.cli.overrides import key_of, override_words
 from thaw.cli.secrets import redacted_text
-from thaw.data.read.labels.names import option
 from thaw.errors import UNWRITABLE, ThawError
-
-ENGINES = ("joblib", "submitit", "ray", "optuna")  # launchers and sweepers that are extras of thaw
+from thaw.storage.standard_output import go_on_without_readers
 
 
 def register_resolvers() -> None:
@@ -45,30 +45,47 @@ def options_of(*, _root_: DictConfig) -> str:
     return options_help(_root_)
 
 
-def compose(overrides: list[str]) -> DictConfig:
+def compose(overrides: Sequence[str]) -> DictConfig:
     """Composes `conf/train.yaml` with command-line overrides, outside of `train.py`; raises
     ThawError if one names a key or a choice that does not exist."""
+    refuse_options_of_others(overrides)
+    with explained_overrides(overrides):
+        return composed(overrides)
+
+
+def composed(overrides: Sequence[str]) -> DictConfig:
+    """Returns `conf/train.yaml` with overrides; mistakes in them raise Hydra's errors."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
-    refuse_options_of_others(overrides)
     register_resolvers()
-    overrides = [*search_path(own_dirs()), *overrides]
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"), explained_overrides(overrides):
-        return hydra_compose("train", overrides)
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return hydra_compose("train", [*search_path(own_dirs()), *overrides])
+
+
+def refuse_options_of_others(words: Sequence[str]) -> None:
+    """Raises ThawError for options that another tool has and Hydra would take as they are, with
+    whatever else is wrong with the command line."""
+    if taken := flagged(words):
+        rest = [word for word in words if word not in taken]
+        raise ThawError("\n".join([*taken.values(), *mistakes(rest)]) + MORE)
 
 
 @contextmanager
-def explained_overrides(overrides: Iterable[str]) -> Iterator[None]:
+def explained_overrides(overrides: Sequence[str]) -> Iterator[None]:
     """Turns what Hydra raises of overrides into a ThawError that says what they got wrong."""
     from hydra.errors import HydraException
 
     try:
         yield
     except (HydraException, OmegaConfBaseException) as error:
-        raise ThawError(explain(error)) from error
+        first, word = explain(error, overrides)
+        rest = [o for o in overrides if key_of(o) != word]
+        found = [first, *(mistakes(rest) if word else [])]
+        more = MORE if any(" here" in sentence for sentence in found) else ""
+        raise ThawError("\n".join(found) + more) from error
     except (AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
         # Overrides that Hydra's grammar lets through, such as `data=null` or `+=`.
         *_, (frame, _) = traceback.walk_tb(error.__traceback__)
@@ -82,9 +99,33 @@ def explained_overrides(overrides: Iterable[str]) -> Iterator[None]:
         ) from error
 
 
+def mistakes(words: Sequence[str]) -> list[str]:
+    """Returns what each wrong override of a command line got wrong. Hydra names the first alone, so
+    that what it names is left out until the others compose."""
+    from hydra.errors import HydraException
+
+    found: list[str] = []
+    left = override_words(words)
+    while left:
+        try:
+            composed(left)
+            break
+        except (HydraException, OmegaConfBaseException) as error:
+            sentence, word = explain(error, words)
+        except (AssertionError, AttributeError, LookupError, TypeError, ValueError):
+            break
+        rest = [override for override in left if key_of(override) != word]
+        if len(rest) == len(left):
+            break
+        found.append(sentence)
+        left = rest
+    return found
+
+
 @contextmanager
 def exit_clearly() -> Iterator[None]:
     """Turns a user's mistake into a message and exit code 2; other errors keep a traceback."""
+    go_on_without_readers()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print and exit before we can say more
     try:
         with explained_overrides(sys.argv[1:]):
@@ -125,59 +166,48 @@ def all_keys() -> dict[str, list[str]]:
     return dict(sorted(found.items()))
 
 
-def explain(error: BaseException) -> str:
-    """Returns what an override got wrong, with the nearest right ones."""
+def explain(error: BaseException, words: Sequence[str]) -> tuple[str, str]:
+    """Returns what an override of a command line got wrong, with the nearest right ones; and the
+    key of the override, "" where the error is of no single one."""
     from hydra.errors import OverrideParseException
 
     text = str(error)
     if isinstance(error.__cause__, ThawError):  # Hydra wraps what a constructor raises
-        return str(error.__cause__)
+        return str(error.__cause__), ""
     if isinstance(error, OverrideParseException):
-        key, _, value = error.override.partition("=")
-        if value[:1] == "[" and value[-1:] == "]":
-            names = [name.strip(" \"'") for name in value[1:-1].split(",")]
-            return (
-                f"cannot read {error.override!r}. Quote what is in the list: {option(key, names)}"
-            )
-        quoted = value.strip("\"'").replace("'", r"\'")
-        return (
-            f"cannot read {error.override!r}. Quote the value for Hydra and the word for the "
-            f'shell: "{key}=\'{quoted}\'"; a list is "{key}=[one,two]".'
-        )
-    if choice := re.search(r"Could not (?:find|load) '([\w/.-]+)/([^/']+)'", text):
-        group, word = choice.groups()
-        if group in ("hydra/launcher", "hydra/sweeper"):
-            extra = word.split("_")[0]
-            if extra in ENGINES:
-                return f"{group}={word} is not installed: pip install -e '.[{extra}]'."
-            return f"{group}={word} does not exist; thaw has extras for {', '.join(ENGINES)}."
-        options = choices(group)
-        if said := said_here(f"{group}={word}"):
-            return f"{group}={word} does not exist. {said}"
-        return (
-            f"{group}={word} does not exist; {group} is one of {', '.join(options)}."
-            f"{did_you_mean(word, options)} --config-dir <directory> adds your own."
-        )
+        return unreadable(error.override, words), key_of(error.override)
+    if choice := re.search(r"Could not (?:find|load) '((?:hydra/)?\w+)/([^']*)'", text):
+        return wrong_choice(*choice.groups()), choice[1]
     if wrong := re.search(r"Could not override '([^']+)'", text):
-        word = wrong.group(1)
-        if said := said_here(word):
-            return f"there is no option {word}. {said}"
-        groups = [p.name for p in conf_dir().iterdir() if p.is_dir()]
-        if word in groups:
-            offered = ", ".join(choices(word))
-            return f"{word} is a group: {word}=CHOICE, of {offered}; or {word}.KEY=VALUE."
-        grouped = "No match in the defaults list" in text
-        if not grouped and word in all_keys():
-            others = " or ".join(f"task={task}" for task in all_keys()[word])
-            return f"{word} is an option of {others}: this is another task."
-        known = groups + keys(compose([])) if grouped else list(all_keys())
-        # A key is often right in its last part and wrong in its group: learning_rate=1e-4.
-        hint = did_you_mean(word, known) or did_you_mean(
-            word.split(".")[-1], [k.split(".")[-1] for k in known]
-        )
-        same = [k for k in known if k.split(".")[-1] == word and not k.startswith("callbacks.")]
-        if same:
-            hint = f" Did you mean {' or '.join(same)}?"
-        return f"there is no option {word}.{hint} `python train.py --help` lists every option."
+        return wrong_key(wrong[1], "No match in the defaults list" in text, words), wrong[1]
     cause = f"\n{error.__cause__}" if error.__cause__ else ""
-    return text + cause
+    return text + cause, ""
+
+
+def wrong_key(word: str, grouped: bool, words: Sequence[str]) -> str:
+    """Returns what a key that the config does not have may have meant.
+
+    Args:
+        word: key of an override, as Hydra names it.
+        grouped: whether Hydra looked for a group, as it does for a value that may be a choice.
+        words: command line, which has the value.
+    """
+    typed = next((w for w in words if key_of(w) == word), word)
+    if said := said_here(typed):
+        return f"there is no option {word}. {said}"
+    groups = [p.name for p in conf_dir().iterdir() if p.is_dir()]
+    if word in groups:
+        offered = ", ".join(choices(word))
+        return f"{word} is a group: {word}=CHOICE, of {offered}; or {word}.KEY=VALUE."
+    if not grouped and word in all_keys():
+        others = " or ".join(f"task={task}" for task in all_keys()[word])
+        return f"{word} is an option of {others}: this is another task."
+    known = groups + keys(compose([])) if grouped else list(all_keys())
+    # A key is often right in its last part and wrong in its group: learning_rate=1e-4.
+    hint = did_you_mean(word, known) or did_you_mean(
+        word.split(".")[-1], [k.split(".")[-1] for k in known]
+    )
+    same = [k for k in known if k.split(".")[-1] == word and not k.startswith("callbacks.")]
+    if same:
+        hint = f" Did you mean {' or '.join(same)}?"
+    return f"there is no option {word}.{hint} `python train.py --help` lists every option."

@@ -37,6 +37,28 @@ def group_of(override: str) -> str:
     return key_of(override).partition(".")[0]
 
 
+def override_words(words: Sequence[str]) -> list[str]:
+    """Returns the overrides of a command line as those of one job: of a sweep's values the first,
+    and no flags."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import OverrideParseException
+
+    found, parser = [], OverridesParser.create()
+    for word in words:
+        if word.startswith("-") or ("=" not in word and not word.startswith("~")):
+            continue
+        try:
+            parsed = parser.parse_override(word)
+        except OverrideParseException:  # one of the mistakes to explain
+            found.append(word)
+            continue
+        if not parsed.is_sweep_override():
+            found.append(word)
+        elif parsed.is_discrete_sweep():
+            found.append(f"{parsed.get_key_element()}={next(parsed.sweep_string_iterator())}")
+    return found
+
+
 def replace(own: Sequence[str], new: Sequence[str]) -> list[str]:
     """Returns overrides where new ones stand in for those of the same keys."""
     keys = {key_of(override) for override in new}

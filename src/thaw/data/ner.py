@@ -23,6 +23,7 @@ from thaw.data.read.entities.sentences import Sentences, read_sentences
 from thaw.data.read.entities.spans import OVERLAPS, Overlaps
 from thaw.data.read.entities.tag_schemes import SCHEMES, Scheme, split_tag
 from thaw.data.read.labels.names import names_of
+from thaw.data.read.rows import number_of
 from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)
@@ -217,7 +218,7 @@ def check_types(
     for split, types in found.items():
         if extra := sorted(set(types) - known):
             raise ThawError(
-                f"{rows[split].origin}: {split} has {types[extra[0]]} entities of type "
-                f"{extra[0]}, which the model does not know; it knows "
+                f"{rows[split].origin}: {split} has {number_of(types[extra[0]], 'entities')} of "
+                f"type {extra[0]}, which the model does not know; it knows "
                 f"{', '.join(sorted(known - {''}))}."
             )

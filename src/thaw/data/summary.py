@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from thaw.data.read.labels.names import distinct_name
-from thaw.data.read.rows import reasons
+from thaw.data.read.rows import number_of, reasons
 from thaw.data.read.texts import Source
 
 LABELS = 20  # in a table
@@ -94,7 +94,7 @@ class DataSummary:
         """Returns a short table for the log."""
         lines = []
         for origin, form, columns, rows, left_out in self.read_rows():
-            read = f"{rows:,} rows, left out: {left_out}" if left_out else rows
+            read = f"{number_of(rows, 'rows')}, left out: {left_out}" if left_out else rows
             lines.append(f"{origin}: {form}, {read}; {columns}")
         head = ["split", "texts", IN_ANOTHER, "tokens", "longest", f"over {self.max_tokens}"]
         lines += aligned([head, *self.split_rows()])

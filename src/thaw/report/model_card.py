@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from thaw.data.read.rows import reasons
+from thaw.data.read.rows import number_of, reasons
 from thaw.data.summary import DataSummary
 from thaw.report.model_dir import freeze_text, loading_code
 from thaw.report.tables import markdown_table, part_scores
@@ -65,18 +65,29 @@ def recipe(
         "data": data["name"],
         "texts": ", ".join(f"{k} {v}" for k, v in sizes.items()),
         **({"fold": f"{data['fold']} of {data['folds']}"} if data.get("folds") else {}),
-        "base model": known.get("base_model") or f"{cfg['model']['name']}, a directory",
+        "base model": base_model(cfg["model"], known),
         "objective": task["_target_"].rsplit(".", 1)[-1],
         "freeze": freeze_text(cfg["freeze"]),
         "learning rate": str(task["learning_rate"]),
         "weight decay": str(task["weight_decay"]),
         **{k: cfg[k]["_target_"].rpartition(".")[2] for k in ("optimizer", "schedule") if k in cfg},
-        "warm-up": f"{s} steps" if (s := task.get("warmup_steps")) else str(task["warmup_ratio"]),
+        "warm-up": number_of(s, "steps")
+        if (s := task.get("warmup_steps"))
+        else str(task["warmup_ratio"]),
         "batch size": data["batch_size"] * trainer["accumulate_grad_batches"],
         "epochs trained": trained,
         "max tokens": data["max_tokens"],
         "seed": str(cfg["seed"]),
     }
+
+
+def base_model(model: Mapping[str, Any], known: Mapping[str, Any]) -> str:
+    """Returns the model that was fine-tuned, and where it lay if that was a directory here."""
+    base, checkpoint = known.get("base_model"), model["checkpoint"]
+    if not base:
+        return f"{model['name']}, a directory"
+    direct = isinstance(checkpoint, Mapping) or on_hub(checkpoint)
+    return base if direct else f"{base}, by way of {model['name']}"
 
 
 def base_facts(checkpoint: str | Mapping[str, Any], directory: Path) -> dict[str, Any]:
@@ -137,8 +148,8 @@ def limits(data: DataSummary, tested: bool) -> list[str]:
                 f"longer than {data.max_tokens} tokens: they were read up to there."
             )
         if part.repeats:
-            why = "as another split has the same text"
-            found.append(f"{part.repeats:,} texts of {split} were left out, {why}.")
+            count = number_of(part.repeats, "texts")
+            found.append(f"Left out as another split has the same text: {count} of {split}.")
         if few := [f"{name} ({count})" for name, count in part.labels.items() if count < FEW]:
             more = f" and {len(few) - LISTED:,} more" if len(few) > LISTED else ""
             listed = ", ".join(few[:LISTED])

@@ -12,7 +12,9 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
+from thaw.cli.check import model_text
 from thaw.cli.kept_config import load_yaml
+from thaw.data.read.rows import number_of
 from thaw.encoder.blocks import parameter_rows
 from thaw.report.figures import learning_curve, metrics_table
 from thaw.report.html_page import now, run_page
@@ -88,7 +90,7 @@ def findings_of(
     return Findings(
         title=f"{cfg['task']['_target_'].split('.')[-2]} on {data.name}",
         facts=[
-            ("model", str(cfg["model"]["name"])),
+            ("model", model_text(cfg["model"])),
             ("freeze", freeze_text(cfg["freeze"])),
             ("seed", str(cfg["seed"])),
             ("texts", ", ".join(f"{v} {k}" for k, v in data.sizes().items())),
@@ -114,7 +116,7 @@ def weights(trainer: Any, metrics: Mapping[str, float], monitor: str) -> str:
     if step is None:
         return "of the last step"
     epochs = epochs_of(trainer, step)
-    when = f", after {epochs:.4g} epochs" if epochs else ""
+    when = f", after {number_of(epochs, 'epochs')}" if epochs else ""
     score = f" ({monitor} {metrics[monitor]:.4f})" if monitor in metrics else ""
     return f"of step {step:.0f}{when}, the best by validation{score}"
 

@@ -1,6 +1,7 @@
 """Finds a model directory: on this disk, in wheels on the package index, or on the Hub."""
 
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,9 @@ def checked_model(path: Path, repository: str | None = None) -> Path:
     """Returns a model directory; raises ThawError unless it has a config, and safetensors as its
     only weights."""
     if not (path / "config.json").exists():
+        if (path / "model" / "config.json").exists():
+            word = shlex.quote(f"model.checkpoint={path / 'model'}")
+            raise ThawError(f"{path} is a run directory; its model is in it: {word}.")
         raise ThawError(f"{repository or path} has no config.json: it is not a model directory.")
     for index in path.glob("*.safetensors.index.json"):
         named = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()

@@ -5,6 +5,8 @@ from typing import Any
 
 from lightning.pytorch.callbacks import Timer
 
+from thaw.data.read.rows import number_of
+
 
 def epochs_of(trainer: Any, steps: float) -> float:
     """Returns a number of optimizer steps in epochs, after training; 0.0 where an epoch has no
@@ -19,11 +21,8 @@ def trained(trainer: Any) -> str:
     """Returns what was trained: epochs of the epochs that were asked for, and steps."""
     asked = f" of {trainer.max_epochs}" if (trainer.max_epochs or -1) > 0 else ""
     epochs = epochs_of(trainer, trainer.global_step)
-    return (
-        f"{epochs:.4g}{asked} ({trainer.global_step:,} steps)"
-        if epochs
-        else (f"{trainer.global_step:,} steps")
-    )
+    steps = number_of(trainer.global_step, "steps")
+    return f"{epochs:.4g}{asked} ({steps})" if epochs else steps
 
 
 def why_ended(trainer: Any) -> str:

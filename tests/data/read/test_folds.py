@@ -102,7 +102,7 @@ def test_labels_with_fewer_texts_than_folds_are_spread_and_one_with_one_text_tra
         assert set(splits["train"].labels) == {"a", "b", "c"}
         tested += splits["test"].labels
     assert sorted(tested) == ["a"] * 12 + ["b"] * 2
-    assert "1 labels have too few texts for test and stay in train: 'c' (1)" in caplog.text
+    assert "1 label has too few texts for test, train has them all: 'c' (1)" in caplog.text
 
 
 def test_where_no_label_has_as_many_texts_as_folds_texts_are_folded_at_random():

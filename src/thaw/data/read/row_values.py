@@ -11,7 +11,7 @@ from typing import Any
 from thaw.data.read.formats.own import OWN_READER
 from thaw.data.read.header import header_hint
 from thaw.data.read.labels.names import normalized, quoted
-from thaw.data.read.rows import Remarks, warn_of
+from thaw.data.read.rows import Remarks, number_of, warn_of
 from thaw.data.read.text_store import Text
 from thaw.errors import ThawError
 
@@ -59,7 +59,8 @@ class Dropped:
         if self.unlabelled and not self.columns.drop_unlabelled:
             label = " or ".join(self.columns.by_option["label"])
             wrong.append(
-                f"{len(self.unlabelled)} rows have no {label} {first(self.unlabelled)} of {rows}. "
+                f"{number_of(len(self.unlabelled), 'rows have')} no {label} "
+                f"{first(self.unlabelled)} of {rows}. "
                 "data.drop_unlabelled=true leaves them out."
             )
         if self.empty and not self.columns.drop_empty:
@@ -105,8 +106,9 @@ class GroupReader:
     def finish(self) -> None:
         """Warns of rows without a group."""
         if self.missing:
-            what = f"{len(self.missing)} rows have no {self.column} {first(self.missing)}"
-            log.warning("%s: %s; each is a group of its own", self.origin, what)
+            what = number_of(len(self.missing), f"rows have no {self.column}")
+            where = first(self.missing)
+            log.warning("%s: %s %s; each is a group of its own", self.origin, what, where)
 
 
 def is_missing(value: Any) -> bool:

@@ -1,12 +1,16 @@
 """Rows of a file or a data set, and what was left out of them."""
 
 import logging
+import re
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 log = logging.getLogger(__name__)
+
+PLURAL = re.compile(r"ies\b|(?<=ss)es\b|(?<=[a-z]{3})s\b")
+VERBS = {"have": "has", "are": "is"}
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,16 @@ class Rows(Iterator[Any]):
 
 def reasons(left_out: Mapping[str, int]) -> str:
     """Returns what is left out in words."""
-    return ", ".join(f"{count:,} {reason}" for reason, count in left_out.items())
+    return ", ".join(number_of(count, reason) for reason, count in left_out.items())
+
+
+def number_of(number: float, what: str) -> str:
+    """Returns a number with what it counts, which is given in the plural: of `rows have no label`
+    is made `1 row has no label`."""
+    if number == 1:
+        what = PLURAL.sub(lambda end: "y" if end[0] == "ies" else "", what, count=1)
+        what = re.sub(r"^([\w ]+? )(have|are)\b", lambda m: m[1] + VERBS[m[2]], what)
+    return f"{number:,.5g} {what}" if isinstance(number, float) else f"{number:,} {what}"
 
 
 def warn_of(left_out: Mapping[str, int], origin: Path | str, level: int = logging.WARNING) -> None:

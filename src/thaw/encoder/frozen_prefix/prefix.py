@@ -21,6 +21,7 @@ import transformers
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from thaw.data.read.rows import number_of
 from thaw.encoder.blocks import encoder_parts
 from thaw.encoder.first_token import FirstTokenLayer
 from thaw.encoder.frozen_prefix.cache import (
@@ -162,8 +163,8 @@ class Prefix:
         seconds = time.monotonic() - began
         self.seconds += seconds
         log.info(
-            "frozen blocks: %d texts of %s computed in %.1f s, from block %d on",
-            len(texts),
+            "frozen blocks: %s of %s computed in %.1f s, from block %d on",
+            number_of(len(texts), "texts"),
             split,
             seconds,
             start.depth if start else 0,

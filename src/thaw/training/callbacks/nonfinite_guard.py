@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
+from thaw.data.read.rows import number_of
 from thaw.errors import ThawError
 from thaw.training.optim import scales_gradients
 
@@ -101,8 +102,8 @@ class NonFiniteGuard(pl.Callback):
         self.look(trainer, module)
         if self.steps and self.steps >= trainer.global_step:
             raise ThawError(
-                f"all {self.steps} steps had a loss or gradient that is not finite: nothing was "
-                f"learned. {advice(trainer, module)}"
+                f"all {number_of(self.steps, 'steps')} had a loss or gradient that is not finite: "
+                f"nothing was learned. {advice(trainer, module)}"
             )
 
     def look(self, trainer: pl.Trainer, module: Any) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 
 import lightning.pytorch as pl
 
+from thaw.data.read.rows import number_of
+
 log = logging.getLogger(__name__)
 
 
@@ -20,9 +22,14 @@ class TrainingPlan(pl.Callback):
         if whole and trainer.max_epochs and 0 < steps < fewest:
             epochs = math.ceil(fewest * trainer.max_epochs / steps)
             log.warning(
-                "training has %d optimizer steps, too few to learn much from: "
+                "training has %s, too few to learn much from: "
                 "trainer.max_epochs=%d (now %d) makes %d%s",
-                *(steps, epochs, trainer.max_epochs, steps // trainer.max_epochs * epochs),
+                *(
+                    number_of(steps, "optimizer steps"),
+                    epochs,
+                    trainer.max_epochs,
+                    steps // trainer.max_epochs * epochs,
+                ),
                 getattr(pl_module, "for_few_texts", ""),
             )
 
@@ -36,7 +43,7 @@ def early_stopping_plan(trainer: Any) -> list[str]:
         known = per_epoch and trainer.max_epochs is not None and trainer.max_epochs > 0
         if known and patience >= trainer.max_epochs * per_epoch:
             continue
-        time = f"{patience} {'epochs' if each_epoch else 'validations'}"
+        time = number_of(patience, "epochs" if each_epoch else "validations")
         time += f" ({patience / per_epoch:.3g} epochs)" if per_epoch and not each_epoch else ""
         found.append(
             f"early stopping: training ends before trainer.max_epochs={trainer.max_epochs} when "

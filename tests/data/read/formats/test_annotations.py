@@ -47,7 +47,7 @@ def test_prodigy_gives_what_was_accepted_and_counts_the_rest(tmp_path, caplog):
     ]
     path = write(tmp_path, "a.jsonl", records)
     assert [spans(row) for row in rows_of(path, NER)] == [SPANS, []]
-    assert "out: 2 rows with the answer reject, 1 rows with the answer ignore" in caplog.text
+    assert "out: 2 rows with the answer reject, 1 row with the answer ignore" in caplog.text
     assert "read as format=prodigy" in caplog.text
 
 
@@ -127,7 +127,7 @@ def test_label_studio_gives_the_first_annotation_that_was_not_cancelled(tmp_path
         [(0, "PER")],
         [],
     ]
-    said = "left out: 1 cancelled tasks, 1 tasks without an annotation, 1 annotations after the fi"
+    said = "left out: 1 cancelled task, 1 task without an annotation, 1 annotation after the first"
     assert said in caplog.text
 
 

@@ -200,7 +200,7 @@ def test_an_empty_word_keeps_its_place_and_ends_no_sentence(tmp_path, caplog):
     text = "1\tIda\tB-PER\tO\n2\t\tO\tO\n3\tleft\tO\tO\n"
     got = tagged(tmp_path, text, token_column=1, tag_column=2)
     assert got == [(["Ida", "_", "left"], ["B-PER", "O", "O"])]
-    assert "1 words are empty and read as '_'" in caplog.text
+    assert "1 word is empty and read as '_'" in caplog.text
     assert tagged(tmp_path, text, token_column=1, tag_column=None)[0][0] == ["Ida", "_", "left"]
 
 

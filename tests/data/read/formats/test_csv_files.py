@@ -87,7 +87,7 @@ def test_a_field_of_several_lines_is_one_field(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     got = rows(tmp_path, 'text\tlabel\n"one\ntwo"\tpos\n', "a.tsv")
     assert got == [{"text": "one\ntwo", "label": "pos"}]
-    assert "1 rows stand on several lines each, within quotes" in caplog.text
+    assert "1 row on several lines, within quotes" in caplog.text
 
 
 # Each line of the row "a, b\nc",pos could be a row of two fields.

@@ -47,7 +47,7 @@ def test_a_folder_a_class_is_read_in_the_order_of_names(tmp_path, caplog):
         ("pos/2.txt", "pos"),
     ]
     assert rows[0]["text"] == "neg/a\nsecond line"
-    said = "left out: 1 files beside the folders, such as README, 1 hidden files"
+    said = "left out: 1 file beside the folders, such as README, 1 hidden file"
     assert said in caplog.text
 
 
@@ -74,9 +74,9 @@ def test_brat_gives_a_row_a_document(tmp_path, caplog):
     found = [(rows[0]["text"][s["start"] : s["end"]], s["label"]) for s in rows[0]["spans"]]
     assert found == [("Ida Ek", "PER"), ("Oslo and Bergen", "LOC")]
     assert rows[1]["spans"] == []
-    said = "out: 1 texts without an .ann file, such as c.txt, 2 annotations that are no entities"
+    said = "out: 1 text without an .ann file, such as c.txt, 2 annotations that are no entities"
     assert said in caplog.text
-    assert "1 gaps of discontinuous entities, read from their first to their" in caplog.text
+    assert "1 gap of discontinuous entities, read from their first to their" in caplog.text
     assert len(list(rows_of(tmp_path, Reading(annotated=False)))) == 3
 
 

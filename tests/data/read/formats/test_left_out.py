@@ -7,6 +7,7 @@ import pytest
 from helpers.tiny import write_csv
 from thaw.data.ner import TokenData
 from thaw.data.read.formats.registry import FORMATS
+from thaw.data.read.rows import number_of
 from thaw.data.sequence import SequenceData
 from thaw.report.tables import data_tables
 
@@ -97,7 +98,7 @@ def conllu(tmp_path):
         return f"{number}\tword\t_\t_\t_\t_\t_\t_\t_\t{tag}\n"
 
     text = f"{word('1-2', '_')}{word(1, 'NER=B-PER')}{word(2, '_')}\n{word(1, 'NER=O')}\n"
-    return put(tmp_path / "a.conllu", text), {"ranges and empty nodes": 1}, 2
+    return put(tmp_path / "a.conllu", text), {"lines of ranges and empty nodes": 1}, 2
 
 
 def brat(tmp_path):
@@ -180,8 +181,8 @@ def test_what_is_left_out_is_in_the_table_with_the_format(maker, tmp_path, tiny_
     assert source.left_out == left_out
     assert summary.numbers()["sources"][0]["left_out"] == left_out
     for count, reason in ((count, reason) for reason, count in left_out.items()):
-        assert f"{count} {reason}" in summary.text()
-        assert f"{count} {reason}" in data_tables(summary)[0].rows[0][-1]
+        assert number_of(count, reason) in summary.text()
+        assert number_of(count, reason) in data_tables(summary)[0].rows[0][-1]
 
 
 def test_a_corpus_counts_blank_lines_and_files_that_are_passed_over(tmp_path, tiny_bert):

@@ -109,7 +109,7 @@ def test_columns_of_zeros_and_ones_are_several_labels():
     ):
         read([{"toxic": "x", "threat": "0"}], ["toxic", "threat"])
     rows[1]["toxic"] = ""
-    with pytest.raises(ThawError, match=r"1 rows have no toxic or threat \(rows 2\)"):
+    with pytest.raises(ThawError, match=r"1 row has no toxic or threat \(rows 2\)"):
         read(rows, ["toxic", "threat"])
     with pytest.raises(ThawError, match=r"no column 'obscene'.*data\.label=<column>"):
         read(rows, ["toxic", "obscene"])
@@ -119,13 +119,13 @@ def test_names_between_separators_may_be_missing_but_nan_is_no_name():
     assert labels(["a|b", "", " b | "], label_separator="|") == [["a", "b"], [], ["b"]]
     assert labels(["['a', 'b']"], label_separator=",") == [["a", "b"]]
     for missing in (None, NAN):
-        with pytest.raises(ThawError, match=r"1 rows have no label \(rows 2\)"):
+        with pytest.raises(ThawError, match=r"1 row has no label \(rows 2\)"):
             labels(["a|b", missing], label_separator="|")
 
 
 @pytest.mark.parametrize("missing", [None, NAN, Decimal("NaN"), "", " \t", {}, {"a": None}])
 def test_what_is_missing_is_no_label_and_left_out_when_asked_for(missing, caplog):
-    with pytest.raises(ThawError, match=r"1 rows have no label \(rows 2\) of 3\. data\.drop_unl"):
+    with pytest.raises(ThawError, match=r"1 row has no label \(rows 2\) of 3\. data\.drop_unl"):
         read(["a", missing, "b"])
     found = read(["a", missing, "b"], drop_unlabelled=True)
     assert found.labels == ["a", "b"]
@@ -173,7 +173,7 @@ def test_a_row_with_a_label_to_drop_among_several_is_left_out():
 
 def test_empty_texts_and_missing_labels_are_answered_at_once():
     rows = [{"text": "a", "label": NAN}, {"text": NAN, "label": "x"}]
-    message = r"1 rows have no label .*drop_unlabelled=true.* 1 of 2 texts are empty.*drop_empty"
+    message = r"1 row has no label .*drop_unlabelled=true.* 1 of 2 texts are empty.*drop_empty"
     with pytest.raises(ThawError, match=message):
         read_texts(rows, Columns(["text"], "label"), "a.csv")
 
@@ -315,7 +315,7 @@ def test_given_names_that_do_not_cover_the_labels_are_answered_with_all_that_lac
 
 def test_a_record_without_the_key_of_its_label_has_no_label():
     rows = [{"text": "a"}, {"text": "b", "label": "x"}, {"text": "c", "label": "y"}]
-    with pytest.raises(ThawError, match=r"1 rows have no label \(rows 1\) of 3"):
+    with pytest.raises(ThawError, match=r"1 row has no label \(rows 1\) of 3"):
         read_texts(rows, Columns(["text"], "label"), "here")
     columns = Columns(["text"], "label", drop_unlabelled=True)
     assert read_texts(rows, columns, "here").labels == ["x", "y"]

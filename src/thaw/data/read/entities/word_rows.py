@@ -10,7 +10,7 @@ from thaw.data.read.entities.tag_schemes import is_tag
 from thaw.data.read.formats.own import OWN_READER
 from thaw.data.read.literals import literal
 from thaw.data.read.reading import Reading
-from thaw.data.read.rows import Placed, numbered
+from thaw.data.read.rows import Placed, number_of, numbered
 from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)
@@ -120,7 +120,7 @@ def joined(
     if row:
         yield row
     if empty:
-        log.warning("%s: %d words are empty and read as %r", origin, empty, EMPTY)
+        log.warning("%s: %s empty and read as %r", origin, number_of(empty, "words are"), EMPTY)
     if again:
         log.warning(
             f"{origin}: {again} values of {column!r} return after another one, and begin a new "

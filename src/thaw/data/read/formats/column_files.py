@@ -15,7 +15,7 @@ from thaw.data.read.formats.column_layout import (
     split_fields,
 )
 from thaw.data.read.reading import Reading
-from thaw.data.read.rows import Reader, Remarks
+from thaw.data.read.rows import Reader, Remarks, number_of
 from thaw.data.read.text_files import open_lines
 from thaw.errors import ThawError
 
@@ -66,7 +66,7 @@ def column_rows(path: Path, part: str | None, how: Reading) -> Reader:
     elif not found:
         raise ThawError(f"{path} has no sentence in its {number} lines.")
     if empty:
-        log.warning("%s: %d words are empty and read as %r", path, empty, EMPTY)
+        log.warning("%s: %s empty and read as %r", path, number_of(empty, "words are"), EMPTY)
     if tabs:
         log.info("%s: %d lines end in tabs too many, which are passed over", path, tabs)
     return Remarks(parts={"-DOCSTART- lines": marks, "comments": comments})

@@ -77,7 +77,7 @@ def word_fields(path: Path, encoding: str) -> Reader:
             f"{path}: the sentence that ends in line {lines.number} is no CoNLL-U: {error} "
             "data.format=columns reads a word a line with data.token_column and data.tag_column."
         ) from error
-    return Remarks(parts={"ranges and empty nodes": others})
+    return Remarks(parts={"lines of ranges and empty nodes": others})
 
 
 def tag_key(path: Path, head: list[list[dict[str, str]]]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from thaw.data.read.formats.own import OWN_READER
 from thaw.data.read.header import Header, find_header
 from thaw.data.read.reading import Reading
-from thaw.data.read.rows import Placed, Reader, Remarks
+from thaw.data.read.rows import Placed, Reader, Remarks, number_of
 from thaw.data.read.text_files import open_lines
 from thaw.errors import ThawError
 
@@ -96,7 +96,7 @@ def csv_rows(path: Path, part: str | None, how: Reading, asked: str | None = Non
     if header is None:
         raise ThawError(f"{path} is empty.")
     if several:
-        log.info("%s: %d rows stand on several lines each, within quotes", path, several)
+        log.info("%s: %s on several lines, within quotes", path, number_of(several, "rows"))
     return Remarks(parts={"blank lines": blank})
 
 

@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 from thaw.data.read.reading import Reading
-from thaw.data.read.rows import Placed, Reader, Remarks, Rows
+from thaw.data.read.rows import Placed, Reader, Remarks, Rows, number_of
 from thaw.data.read.text_files import open_lines, read_whole
 from thaw.errors import ThawError
 
@@ -64,7 +64,8 @@ def folder_rows(path: Path, part: str | None, how: Reading) -> Reader:
             text = read_whole(file, how.encoding).rstrip("\r\n")
             yield {how.text: text, "label": folder.name, "document": str(file.relative_to(path))}
     beside = [p.name for p in path.iterdir() if p.is_file() and not p.name.startswith(".")]
-    log.info("%s: %d classes of a folder each, %d texts", path, len(counts), counts.total())
+    classes, texts = number_of(len(counts), "classes"), number_of(counts.total(), "texts")
+    log.info("%s: %s of a folder each, %s", path, classes, texts)
     found = {f"files beside the folders, such as {min(beside)}": len(beside)} if beside else {}
     return Remarks(parts={**found, "hidden files": hidden})
 

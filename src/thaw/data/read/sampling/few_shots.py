@@ -7,6 +7,7 @@ from collections.abc import Collection
 import numpy as np
 
 from thaw.data.read.labels.names import counted, label_counts, names_in, option
+from thaw.data.read.rows import number_of
 from thaw.data.read.texts import Texts
 from thaw.errors import ThawError
 
@@ -21,7 +22,7 @@ def distinct(texts: Texts) -> Texts:
     labels = {t: {tuple(sorted(names_in(texts.labels[i]))) for i in r} for t, r in found.items()}
     if torn := [text for text, given in labels.items() if len(given) > 1]:
         log.warning(
-            f"{texts.origin}: {len(torn)} texts occur with different labels and are left out, "
+            f"{texts.origin}: left out: {number_of(len(torn), 'texts')} with different labels, "
             f"such as {torn[0][0]!r:.60}"
         )
     return texts.take(rows[0] for text, rows in found.items() if len(labels[text]) == 1)

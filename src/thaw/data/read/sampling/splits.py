@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from thaw.data.read.labels.names import counted, names_in
+from thaw.data.read.rows import number_of
 from thaw.data.read.sampling.folds import numbered
 from thaw.data.read.text_store import hashes
 from thaw.data.read.texts import SPLITS, Texts
@@ -191,17 +192,18 @@ class Cut:
         if self.rare:
             splits = " and ".join(names[::-1])
             said.append(
-                f"{len(self.rare)} labels have too few texts for {splits} and stay in train: "
-                f"{few(self.rare)}"
+                f"{number_of(len(self.rare), 'labels have')} too few texts for {splits}, train "
+                f"has them all: {few(self.rare)}"
             )
         if self.moved:
+            groups = number_of(len(self.moved), "groups")
             said.append(
-                f"{len(self.lacking)} labels would be missing in train, so that {len(self.moved)} "
-                f"groups, such as {self.moved[0]!r}, are in train: {few(self.lacking)}"
+                f"{number_of(len(self.lacking), 'labels')} would be missing in train, which has "
+                f"{groups} whole, such as {self.moved[0]!r}: {few(self.lacking)}"
             )
         if unequal := {k: v for k, v in self.unequal.items() if k not in self.rare}:
             said.append(
-                f"{len(unequal)} labels have too few texts for equal shares, and are cut at "
+                f"{number_of(len(unequal), 'labels have')} too few texts for equal shares, cut at "
                 f"random: {few(unequal)}"
             )
         if said:
@@ -219,7 +221,7 @@ class Cut:
         out.repeats = int(here.sum()) - len(rows)
         if out.repeats:
             why = "whose text is in another split, cut from the same rows"
-            log.info("%s: %d rows left out, %s", name, out.repeats, why)
+            log.info("%s: %s left out, %s", name, number_of(out.repeats, "rows"), why)
         return out
 
 
