@@ -145,13 +145,8 @@ class Predictor:
             yield batch
 
     def check(self, row: Mapping[str, Any], columns: Sequence[str], where: str) -> None:
-        """Raises ThawError unless a row has texts in its columns, or nothing.
-
-        Args:
-            row: of the input.
-            columns: that hold the text.
-            where: its place, for the message.
-        """
+        """Raises ThawError, which names `where`, unless a row has texts in its columns, or
+        nothing."""
         for column in columns:
             if column not in row:
                 there = ", ".join(map(repr, row)) or "nothing"
@@ -241,12 +236,8 @@ class Predictor:
         return Logits(load(auto_class, model, attn_implementation=attention))
 
     def columns(self, row: Mapping[str, Any], asked: Sequence[str]) -> list[str]:
-        """Returns the columns of the input that hold the text.
-
-        Args:
-            row: first row of the input.
-            asked: columns that the user named; empty: those of training.
-        """
+        """Returns the columns of the input that hold the text: those that the user `asked` for, else
+        those of training."""
         raise NotImplementedError
 
     def predict(
