@@ -98,14 +98,16 @@ def test_limits_say_what_was_cut_or_left_out_and_which_labels_are_rare(card):
         "test": SplitSummary(20, 0, {"pos": 20, "neg": 0}),
     }
     text = card(
-        splits=splits, metrics={"test/f1": 1.0}, left_out={"empty text": 4, "spans that overlap": 1}
+        splits=splits,
+        metrics={"test/f1": 1.0},
+        left_out={"empty text": 4, "spans overlapped by a longer one": 1},
     ).text
     assert [line for line in text.splitlines() if line.startswith("- ")] == [
         "- 20 of 80 texts of train (25.0%) are longer than 32 tokens: they were read up to there.",
         "- Left out as another split has the same text: 2 texts of train.",
         "- Labels with fewer than 10 texts in train: neg (3).",
         "- Labels with fewer than 10 texts in test: neg (0).",
-        "- Of 90 rows, left out: 4 empty text, 1 spans that overlap.",
+        "- Of 90 rows, left out: 4 empty text, 1 span overlapped by a longer one.",
     ]
     assert "Nothing was tested" in card().text
 

@@ -107,4 +107,4 @@ def test_optuna_searches_over_the_watched_metric(overrides, tmp_path):
     ],
 )
 def test_a_missing_engine_names_what_to_install(word, message):
-    assert message in explain(Exception(f"Could not find 'hydra/{word}'"))
+    assert message in explain(Exception(f"Could not find 'hydra/{word}'"), [])[0]

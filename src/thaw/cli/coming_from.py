@@ -138,7 +138,7 @@ def flagged(words: Sequence[str]) -> dict[str, str]:
     """Returns the options of other tools that Hydra would take as they are, each with its answer:
     new keys, such as +fp16=true, and flags, such as --fp16 or --num_train_epochs 5."""
     found = {}
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in zip(words, [*words, ""][1:], strict=True):
         flag = word.startswith("--")
         new = word.startswith("+") and "." not in word.partition("=")[0]
         apart = flag and "=" not in word and following and "=" not in following

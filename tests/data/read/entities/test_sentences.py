@@ -50,7 +50,7 @@ def test_overlapping_spans_are_an_error_or_counted(caplog):
     assert read_sentences([row], NAMES, None, "here", "longest").labels == [
         ["B-PER", "I-PER", "B-X"]
     ]
-    assert "left out: 1 spans that overlap a longer one" in caplog.text
+    assert "left out: 1 span overlapped by a longer one" in caplog.text
 
 
 def test_a_table_with_a_word_a_row_is_recognized():

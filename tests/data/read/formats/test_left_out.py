@@ -125,7 +125,7 @@ def prodigy(tmp_path):
 def doccano(tmp_path):
     record = {"text": TEXT, "label": [[0, 6, "PER"], [0, 3, "PER"]]}
     path = lines(tmp_path / "a.jsonl", [record, {"text": " ", "label": []}, record])
-    left_out = {"sentences without a word": 1, "spans that overlap a longer one": 2}
+    left_out = {"sentences without a word": 1, "spans overlapped by a longer one": 2}
     return path, left_out, 3
 
 
@@ -144,7 +144,7 @@ def label_studio(tmp_path):
 def spacy_json(tmp_path):
     said = {"entities": [[0, 6, "PER"], [4, 6, "PER"]]}
     path = put(tmp_path / "a.json", json.dumps([[TEXT, said], [TEXT, said]]))
-    return path, {"spans that overlap a longer one": 2}, 2
+    return path, {"spans overlapped by a longer one": 2}, 2
 
 
 def spacy(tmp_path):

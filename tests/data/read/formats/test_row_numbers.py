@@ -78,5 +78,5 @@ def test_rows_of_a_sheet_are_numbered_as_in_excel(tmp_path):
     for row in [["text", "label"], ["x", "a"], [], ["y", "b"], ["z", None]]:
         book.active.append(row)
     book.save(tmp_path / "a.xlsx")
-    with pytest.raises(ThawError, match=r"1 rows have no label \(rows 5\) of 3"):
+    with pytest.raises(ThawError, match=r"1 row has no label \(rows 5\) of 3"):
         read_texts(rows_of(tmp_path / "a.xlsx", Reading()), Columns(["text"], "label"), "a")

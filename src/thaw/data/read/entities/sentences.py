@@ -102,7 +102,7 @@ def read_sentences(
         raise ThawError(f"{origin} has no sentence with a word.")
     if groups is not None:
         groups.finish()
-    reasons = {"sentences without a word": empty, "spans that overlap a longer one": overlapping}
+    reasons = {"sentences without a word": empty, "spans overlapped by a longer one": overlapping}
     left_out = Remarks(reasons).left_out
     warn_of(left_out, origin)
     if cut:
