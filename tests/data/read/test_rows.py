@@ -16,6 +16,7 @@ from thaw.data.read.rows import number_of, reasons
         ("words are empty", "1 word is empty"),
         ("rows whose labels differ", "1 row whose labels differ"),
         ("empty text", "1 empty text"),
+        ("data.drop_labels", "1 data.drop_labels"),
     ],
 )
 def test_one_is_singular_and_more_are_plural(what, one):

@@ -236,8 +236,8 @@ class Predictor:
         return Logits(load(auto_class, model, attn_implementation=attention))
 
     def columns(self, row: Mapping[str, Any], asked: Sequence[str]) -> list[str]:
-        """Returns the columns of the input that hold the text: those that were `asked` for, else those
-        of training."""
+        """Returns the columns of the input that hold the text: those that were `asked` for, else
+        those of training."""
         raise NotImplementedError
 
     def predict(
