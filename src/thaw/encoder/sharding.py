@@ -66,7 +66,7 @@ def load_whole_optimizer(task: Any, optimizer: torch.optim.Optimizer, state: dic
     """Loads the whole state of the optimizer of a sharded task; called on every process."""
     to_names = FullyShardedDataParallel.rekey_optim_state_dict
     named = to_names(state, OptimStateKeyType.PARAM_NAME, task)
-    options = StateDictOptions(full_state_dict=True)
+    options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
     set_optimizer_state_dict(task, optimizer, named, options=options)
 
 

@@ -8,13 +8,12 @@ from datetime import timedelta
 from typing import Any, Literal
 
 import lightning.pytorch as pl
-import torch
 from lightning.fabric.connector import _PRECISION_INPUT
 from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch.strategies import ModelParallelStrategy
 
 from thaw.encoder.hardware import bf16_units, device_type
-from thaw.encoder.sharding import load_whole, load_whole_optimizer
+from thaw.encoder.sharding import load_whole_optimizer
 from thaw.errors import ThawError
 from thaw.training.callbacks.nonfinite_guard import Action
 from thaw.training.callbacks.resumable_checkpoint import WholeCheckpoints
@@ -27,8 +26,8 @@ FEWEST_BATCHES = 25  # between validations, with val_check_interval=auto
 class FullySharded(ModelParallelStrategy):
     """FSDP over all processes, with checkpoints that are one file, as those of a single process.
 
-    It restores data and callbacks before the setup, as DDP does. Lightning's restores them after
-    it, when the loader exists already and begins with the first batch of an epoch
+    It restores weights, data and callbacks before the setup, as DDP does. Lightning's restores them
+    after it, when the loader exists already and begins with the first batch of an epoch
     (lightning#20550).
     """
 
@@ -41,12 +40,6 @@ class FullySharded(ModelParallelStrategy):
     def setup_environment(self) -> None:
         self._data_parallel_size = self.num_processes * self.num_nodes
         super().setup_environment()
-
-    def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> Any:
-        return torch.load(checkpoint_path, map_location="cpu", mmap=True, weights_only=weights_only)
-
-    def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
-        load_whole(self.lightning_module, checkpoint["state_dict"])
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
         for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
