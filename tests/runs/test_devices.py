@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from helpers.runs import files_of, metrics_of, overrides_of, typed
+from helpers.runs import curve, files_of, metrics_of, overrides_of, result, typed
 from helpers.sweeps import rows_of as summary_of
 from helpers.sweeps import sweep_of
 from helpers.tiny import REPOSITORY, save_tiny, tiny_config, write_csv
@@ -71,21 +71,22 @@ def test_two_processes_with_sharded_weights_leave_what_one_leaves(
 
 
 @pytest.mark.slow
-def test_a_sharded_run_resumes_from_its_checkpoint(overrides, still_bert, tmp_path):
-    options = [
-        *overrides_of("sequence", overrides, [], still_bert),
-        "trainer=fsdp",
-        "data.batch_size=4",
-        "callbacks.checkpoint.every_n_train_steps=2",
-    ]
-    whole = typed(options, tmp_path / "whole")
-    assert whole.returncode == 0, whole.stdout + whole.stderr
-    on = typed([f"resume={cut_off(tmp_path / 'whole', tmp_path / 'on')}"], tmp_path / "on")
-    assert on.returncode == 0, on.stdout + on.stderr
-    assert "going on after step" in on.stdout
-    weights = [load_file(tmp_path / n / "model" / "model.safetensors") for n in ("whole", "on")]
-    for name, weight in weights[0].items():
-        torch.testing.assert_close(weights[1][name], weight)
+@pytest.mark.parametrize(
+    "options",
+    [["trainer=fsdp"], ["trainer=fsdp", "freeze=last", "freeze.cache=false"], ["trainer=ddp"]],
+    ids=["fsdp", "fsdp, frozen", "ddp"],
+)
+def test_two_processes_resume_in_the_middle_of_an_epoch(options, overrides, still_bert, tmp_path):
+    every = "callbacks.checkpoint.every_n_train_steps=2"  # of 8
+    options = [*overrides_of("sequence", overrides, [], still_bert), *options, every]
+    run([*options, "data.batch_size=4"], tmp_path / "whole")
+    on = cut_off(tmp_path / "whole", tmp_path / "on")
+    done = typed([f"resume={on}"], on)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "going on after step 6, from previous.ckpt" in done.stdout
+    assert curve(on) == curve(tmp_path / "whole")
+    assert metrics_of(on)["best_step"] == 8
+    assert result(on) == result(tmp_path / "whole")
 
 
 @pytest.mark.slow

@@ -10,7 +10,19 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.distributed.fsdp import (
+    FSDPModule,
+    FullyShardedDataParallel,
+    OptimStateKeyType,
+    fully_shard,
+    register_fsdp_forward_method,
+)
 
 from thaw.encoder.blocks import encoder_parts
 from thaw.errors import ThawError
@@ -45,11 +57,17 @@ def shard(task: Any) -> None:
 def load_whole(task: Any, state: Mapping[str, torch.Tensor]) -> None:
     """Loads whole weights into a task, sharded or not; called on every process."""
     if sharded(task):
-        from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
-
         set_model_state_dict(task, dict(state), options=StateDictOptions(full_state_dict=True))
     else:
         task.load_state_dict(state)
+
+
+def load_whole_optimizer(task: Any, optimizer: torch.optim.Optimizer, state: dict) -> None:
+    """Loads the whole state of the optimizer of a sharded task; called on every process."""
+    to_names = FullyShardedDataParallel.rekey_optim_state_dict
+    named = to_names(state, OptimStateKeyType.PARAM_NAME, task)
+    options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
+    set_optimizer_state_dict(task, optimizer, named, options=options)
 
 
 def whole_model(task: Any) -> Any:
@@ -57,8 +75,6 @@ def whole_model(task: Any) -> Any:
     process."""
     if not sharded(task):
         return task.model
-    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
-
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
     state = get_model_state_dict(task, options=options)
     if not task.trainer.is_global_zero:

@@ -3,6 +3,7 @@ checkpoints."""
 
 import logging
 import math
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch.strategies import ModelParallelStrategy
 
 from thaw.encoder.hardware import bf16_units, device_type
+from thaw.encoder.sharding import load_whole_optimizer
 from thaw.errors import ThawError
 from thaw.training.callbacks.nonfinite_guard import Action
 from thaw.training.callbacks.resumable_checkpoint import WholeCheckpoints
@@ -22,7 +24,15 @@ FEWEST_BATCHES = 25  # between validations, with val_check_interval=auto
 
 
 class FullySharded(ModelParallelStrategy):
-    """FSDP over all processes, with checkpoints that are one file, as those of a single process."""
+    """FSDP over all processes, with checkpoints that are one file, as those of a single process.
+
+    It restores weights, data and callbacks before the setup, as DDP does. Lightning's restores them
+    after it, when the loader exists already and begins with the first batch of an epoch
+    (lightning#20550).
+    """
+
+    restore_checkpoint_after_setup = False
+    lightning_restore_optimizer = True
 
     def __init__(self) -> None:
         super().__init__(tensor_parallel_size=1, save_distributed_checkpoint=False)
@@ -30,6 +40,10 @@ class FullySharded(ModelParallelStrategy):
     def setup_environment(self) -> None:
         self._data_parallel_size = self.num_processes * self.num_nodes
         super().setup_environment()
+
+    def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
+        for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
+            load_whole_optimizer(self.lightning_module, optimizer, state)
 
 
 class Trainer(pl.Trainer):
