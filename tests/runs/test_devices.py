@@ -96,8 +96,9 @@ def test_two_processes_resume_in_the_middle_of_an_epoch(options, overrides, stil
         (["task=setfit", "task.shots=8"], "task=setfit fits its head to the whole encoder"),
         (["task=mlm", "task.probes=['a [MASK]']"], "task.probes=[]"),
         (["trainer.precision=16-mixed"], "does not support"),
+        (["optimizer=adafactor"], "trainer=ddp, or optimizer=adamw"),
     ],
-    ids=["setfit", "probes", "float16"],
+    ids=["setfit", "probes", "float16", "adafactor"],
 )
 def test_what_needs_the_whole_model_is_refused(options, message, overrides, tmp_path):
     known = [w for w in overrides if not w.startswith("trainer.precision")]

@@ -6,11 +6,12 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt
-from transformers import PreTrainedModel, get_linear_schedule_with_warmup
+from transformers import Adafactor, PreTrainedModel, get_linear_schedule_with_warmup
 
 from thaw.encoder.blocks import learning_rate_factors, part_of_each_parameter
 from thaw.encoder.freeze import FreezeStrategy
 from thaw.encoder.sharding import sharded
+from thaw.errors import ThawError
 from thaw.tasks.encoder_module import EncoderModule
 from thaw.training.callbacks.nonfinite_guard import guard_of
 from thaw.training.optim import (
@@ -93,6 +94,11 @@ class OptimizedModule(EncoderModule):
                 getattr(optimizer, mode)()
 
     def configure_optimizers(self) -> Any:
+        if sharded(self) and getattr(self.make_optimizer, "func", None) is Adafactor:
+            raise ThawError(
+                "optimizer=adafactor computes with parts of a weight that trainer=fsdp shares out: "
+                "trainer=ddp, or optimizer=adamw."
+            )
         factors = learning_rate_factors(self.model, self.layer_decay)
         parts = part_of_each_parameter(self.model) if factors else None
         rates = (self.learning_rate, self.weight_decay, factors, self.head_groups(), parts)
