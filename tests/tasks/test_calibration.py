@@ -7,7 +7,7 @@ import logging
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 from sklearn.metrics import f1_score
@@ -35,6 +35,7 @@ from thaw.tasks.predictors.decision import Decision, mean_decision, read_decisio
 TUNED = ["task.thresholds=tuned", "data.label_separator='|'", "data.batch_size=16"]
 
 
+@example([(0.0, True), (0.1, False)])  # its F1 is 0 with every threshold
 @given(st.lists(st.tuples(st.sampled_from([0.0, 0.1, 0.4, 0.5, 0.6, 1.0]), st.booleans())))
 def test_no_threshold_has_a_higher_f1_than_the_tuned_one(pairs):
     p = np.array([value for value, _ in pairs], dtype=np.float32)

@@ -122,7 +122,7 @@ def best_threshold(found: np.ndarray, gold: np.ndarray) -> tuple[float, float]:
     A text has the label if its probability exceeds the threshold. Of the thresholds between two
     neighbouring probabilities, 0.5 stands for its neighbours and the middle for the others; of
     several with the same F1, the nearest to 0.5 is taken, the lower one of two. A label without
-    positives keeps 0.5.
+    positives keeps 0.5, and so does one whose F1 is 0 with every threshold.
 
     Args:
         found: probabilities (N,) in float32.
@@ -142,6 +142,8 @@ def best_threshold(found: np.ndarray, gold: np.ndarray) -> tuple[float, float]:
     middles = (lows + highs) / 2
     middles = np.where(middles < highs, middles, lows)  # neighbours in float32
     middles = np.where((lows <= HALF) & (highs > HALF), HALF, middles)
+    if not f1.any():
+        return HALF, 0.0
     best = np.flatnonzero(f1 >= f1.max() - 1e-12)
     at = min(best, key=lambda i: (abs(middles[i] - HALF), middles[i]))
     return float(np.float32(middles[at])), float(f1[at])

@@ -92,7 +92,7 @@ def reasons(left_out: Mapping[str, int]) -> str:
 def number_of(number: float, what: str) -> str:
     """Returns a number with what it counts, which is given in the plural: of `rows have no label`
     is made `1 row has no label`."""
-    if number == 1 and "." not in what:  # an option has a dot
+    if number == 1 and not what.startswith("data."):  # an option
         what = PLURAL.sub(lambda end: "y" if end[0] == "ies" else "", what, count=1)
         what = re.sub(r"^([\w ]+? )(have|are)\b", lambda m: m[1] + VERBS[m[2]], what)
     return f"{number:,.5g} {what}" if isinstance(number, float) else f"{number:,} {what}"
