@@ -344,6 +344,16 @@ def test_a_run_and_what_it_may_not_change_are_known_without_torch(finished_copy)
         command_to_resume([f"resume={directory}", "hydra.run.dir=elsewhere"])
 
 
+def test_a_run_goes_on_with_the_defaults_it_began_with(finished_copy):
+    directory = finished_copy("trainer.max_epochs=1")
+    (directory / "metrics.json").unlink()
+    assert not [w for w in command_to_resume([f"resume={directory}"]) if "val_check" in w]
+    config = directory / ".hydra" / "config.yaml"
+    began = config.read_text().replace("val_check_interval: auto", "val_check_interval: 0.25")
+    config.write_text(began)
+    assert "trainer.val_check_interval=0.25" in command_to_resume([f"resume={directory}"])
+
+
 def test_ckpt_path_is_answered_with_resume(tmp_path):
     (tmp_path / ".hydra").mkdir()
     path = tmp_path / "checkpoints" / "last.ckpt"

@@ -51,3 +51,16 @@ def test_of_equal_scores_the_weights_with_the_lowest_loss_are_kept(tmp_path, sco
     resumed = BestCheckpoint(dirpath=tmp_path, monitor="val/f1", mode="max", filename="best")
     resumed.load_state_dict(keeps.state_dict())
     assert resumed.loss == losses[best - 1]
+
+
+def test_a_run_that_lightnings_checkpoint_began_goes_on_from_its_best(tmp_path):
+    options = {"dirpath": tmp_path, "monitor": "val/f1", "mode": "max", "filename": "best"}
+    before, now = pl.callbacks.ModelCheckpoint(**options), BestCheckpoint(**options)
+    assert now.state_key == before.state_key
+    before.best_model_score = torch.tensor(0.5)
+    before.best_model_path = before.kth_best_model_path = str(tmp_path / "best.ckpt")
+    before.best_k_models = {before.best_model_path: before.best_model_score}
+    now.load_state_dict(before.state_dict())
+    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    for score, better in ((0.5, False), (0.6, True)):
+        assert now.check_monitor_top_k(trainer, torch.tensor(score)) is better

@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from thaw.cli.compose import compose
 from thaw.cli.kept_config import load_yaml
-from thaw.cli.overrides import group_of, key_of, quote, replace, value_of
+from thaw.cli.overrides import group_of, key_of, literal, quote, replace, value_of
 from thaw.cli.secrets import require_whole
 from thaw.errors import ThawError
 
@@ -79,13 +79,22 @@ def run_to_resume(run: Path, typed: Sequence[str], argv: Sequence[str]) -> list[
             raise ThawError(f"{override}: a run goes on in its own directory, {run}.")
     # Hydra's own notes of the run stay as they are: a kill while it writes them would end it.
     return [
-        *replace(own, new),
+        *replace([*own, *former_defaults(run, own)], new),
         *(w for w in typed if w.startswith("hydra.")),
         f"resume={quote(run)}",
         f"hydra.run.dir={quote(run)}",
         "hydra.output_subdir=null",
         "hydra.mode=RUN",
     ]
+
+
+def former_defaults(run: Path, own: Sequence[str]) -> list[str]:
+    """Returns overrides for the Trainer's options whose default has changed since a run began."""
+    began = (load_yaml(run / ".hydra" / "config.yaml") or {}).get("trainer", {})
+    now: Any = OmegaConf.to_container(compose([*own]).trainer, resolve=False)
+    changed = {key: began[key] for key in began if key in now and began[key] != now[key]}
+    plain = {k: v for k, v in changed.items() if k != "_target_" and not isinstance(v, dict | list)}
+    return [f"trainer.{key}={literal(value)}" for key, value in plain.items()]
 
 
 def require_own(own: Sequence[str], argv: Sequence[str], origin: Path) -> None:

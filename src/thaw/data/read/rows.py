@@ -9,7 +9,8 @@ from typing import Any
 
 log = logging.getLogger(__name__)
 
-PLURAL = re.compile(r"ies\b|(?<=ss)es\b|(?<=[a-z]{3})s\b")
+# A plural that stands alone: no part of an option, such as data.drop_labels, or of a file's name.
+PLURAL = re.compile(r"(?<![\w.])([a-z]{2,}?)(ies|(?<=ss)es|(?<=[a-z]{3})s)\b")
 VERBS = {"have": "has", "are": "is"}
 
 
@@ -92,8 +93,8 @@ def reasons(left_out: Mapping[str, int]) -> str:
 def number_of(number: float, what: str) -> str:
     """Returns a number with what it counts, which is given in the plural: of `rows have no label`
     is made `1 row has no label`."""
-    if number == 1 and not what.startswith("data."):  # an option
-        what = PLURAL.sub(lambda end: "y" if end[0] == "ies" else "", what, count=1)
+    if number == 1:
+        what = PLURAL.sub(lambda m: m[1] + ("y" if m[2] == "ies" else ""), what, count=1)
         what = re.sub(r"^([\w ]+? )(have|are)\b", lambda m: m[1] + VERBS[m[2]], what)
     return f"{number:,.5g} {what}" if isinstance(number, float) else f"{number:,} {what}"
 

@@ -18,6 +18,11 @@ class BestCheckpoint(ModelCheckpoint):
         super().__init__(**options)
         self.loss = torch.inf
 
+    @property
+    def state_key(self) -> str:
+        """The key of Lightning's class, in whose place thaw 0.1 had none of its own."""
+        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
+
     def check_monitor_top_k(self, trainer: pl.Trainer, current: Any = None) -> bool:
         """Returns whether the weights are to be saved."""
         better = super().check_monitor_top_k(trainer, current)
@@ -32,5 +37,5 @@ class BestCheckpoint(ModelCheckpoint):
         return super().state_dict() | {"loss": self.loss}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.loss = state_dict["loss"]
+        self.loss = state_dict.get("loss", -torch.inf)  # of thaw 0.1, which kept the first
         super().load_state_dict(state_dict)

@@ -22,15 +22,9 @@ class TrainingPlan(pl.Callback):
         if whole and trainer.max_epochs and 0 < steps < fewest:
             epochs = math.ceil(fewest * trainer.max_epochs / steps)
             log.warning(
-                "training has %s, too few to learn much from: "
-                "trainer.max_epochs=%d (now %d) makes %d%s",
-                *(
-                    number_of(steps, "optimizer steps"),
-                    epochs,
-                    trainer.max_epochs,
-                    steps // trainer.max_epochs * epochs,
-                ),
-                getattr(pl_module, "for_few_texts", ""),
+                f"training has {number_of(steps, 'optimizer steps')}, too few to learn much from: "
+                f"trainer.max_epochs={epochs} (now {trainer.max_epochs}) makes "
+                f"{steps // trainer.max_epochs * epochs}{pl_module.for_few_texts}"
             )
 
 
