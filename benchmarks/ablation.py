@@ -8,10 +8,9 @@ clipping 1.0, grouped by length. Where a mechanism can be switched within a proc
 batches (pretraining: a quarter) is trained on with it and without it, one right after the other, in
 a loop without Lightning. Random batches hold the texts of the grouped ones. Unfused AdamW is
 compared with fused AdamW under torch's own clipping, as clipping within the step needs the fused
-one. In bf16-mixed the attention is torch's own, with attention bits and without. Kept pages take a
-process each. The token cache is that of an epoch: reading the data, and all its steps at their mean
-time. The frozen prefix is of whole runs, 5 of 6 blocks frozen, 480 texts, 3 epochs; the time of
-filling its cache counts.
+one. Kept pages take a process each. The token cache is that of an epoch: reading the data, and all
+its steps at their mean time. The frozen prefix is of whole runs, 5 of 6 blocks frozen, 480 texts,
+3 epochs; the time of filling its cache counts.
 
 Prints each ratio of times, and a table of their geometric means, with the least and the largest.
 """
@@ -106,6 +105,19 @@ def switched(name: str, words: Words, seed: int, steps: int, precision: str) -> 
     return ratio(training, OFF[name], training.random_batches if name == "grouping" else None)
 
 
+def trained_rows(words: Words, seed: int, steps: int, precision: str) -> float:
+    """Returns the time of steps that train all rows of the word embedding relative to that of those
+    that train the rows of training texts."""
+    own = training_of(words, seed, steps, precision)
+    whole = Training(words, seed, steps, precision, whole=True)
+    ratios = []
+    for number, batch in enumerate([own.longest] * WARM_UP + own.batches):
+        turns = (own, whole) if number % 2 else (whole, own)
+        seconds = {training: training.step(batch) for training in turns}
+        ratios.append(seconds[whole] / seconds[own])
+    return median(ratios[WARM_UP:])
+
+
 def uncached_rows(key: str, make: Callable[[], Any]) -> Any:
     """Encodes rows each time, see `cached_rows`."""
     with tempfile.TemporaryDirectory() as directory:
@@ -165,7 +177,12 @@ def frozen_prefix(words: Words, seed: int, steps: int, precision: str) -> float:
     return seconds[0] / seconds[1]
 
 
-OTHERS = {"token_cache": token_cache, "kept_pages": kept_pages, "frozen_prefix": frozen_prefix}
+OTHERS = {
+    "trained_rows": trained_rows,
+    "token_cache": token_cache,
+    "kept_pages": kept_pages,
+    "frozen_prefix": frozen_prefix,
+}
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """The same fine-tuning with thaw and with transformers.Trainer, alternating.
 
-python benchmarks/sequence.py [--seeds 1 2 3] [--samples 0] [--peers thaw default grouped]
+python benchmarks/sequence.py [--seeds 1 2 3] [--samples 0] [--precision 32-true|bf16-mixed]
+    [--peers thaw default grouped]
 
 One recipe for all: all-MiniLM-L6-v2, movie_reviews, thaw's split and tokens, one epoch, batches of
 16, AdamW (fused, 1e-4, decay 0.01 but on biases and norms), linear warm-up over 10 % and decay,
@@ -30,7 +31,8 @@ RECIPE = [
 def thaw(args: argparse.Namespace) -> dict[str, float]:
     """A run of thaw."""
     batches = [f"trainer.limit_train_batches={args.samples // 16}"] if args.samples else []
-    return run_thaw([*RECIPE, *batches, f"seed={args.seeds[0]}"], "test/f1")
+    own = [f"trainer.precision={args.precision}", f"seed={args.seeds[0]}"]
+    return run_thaw([*RECIPE, *batches, *own], "test/f1")
 
 
 def trainer(args: argparse.Namespace) -> dict[str, float]:
@@ -56,10 +58,12 @@ def trainer(args: argparse.Namespace) -> dict[str, float]:
         return float(f1_score(labels, logits.argmax(-1)))
 
     collator = DataCollatorWithPadding(data.tokenizer)
-    return run_trainer(model, cfg, train_set, collator, args, score)
+    mixed = args.precision == "bf16-mixed"
+    return run_trainer(model, cfg, train_set, collator, args, score, bf16=mixed)
 
 
 if __name__ == "__main__":
     parser = options_of(__doc__)
     parser.add_argument("--samples", type=int, default=0, help="of train; 0: all")
+    parser.add_argument("--precision", choices=["32-true", "bf16-mixed"], default="32-true")
     compare(parser, __file__, {"thaw": thaw, "default": trainer, "grouped": trainer}, "F1")

@@ -12,6 +12,7 @@ from peers import make_data
 from torch.nn.utils import clip_grad_norm_
 
 from thaw.data.batch.by_length import LengthGroupedBatches
+from thaw.encoder.trained_rows import train_rows
 from thaw.train import build_task
 from thaw.training.optim import build_optimizer, clip_in_step
 
@@ -28,13 +29,18 @@ class Training:
         seed: seed of the weights, the batches and the masks.
         steps: number of batches.
         precision: 32-true or bf16-mixed.
+        whole: whether all rows of the word embedding are trained.
     """
 
-    def __init__(self, words: Sequence[str], seed: int, steps: int, precision: str) -> None:
+    def __init__(
+        self, words: Sequence[str], seed: int, steps: int, precision: str, whole: bool = False
+    ) -> None:
         self.data, checkpoint, cfg = make_data([*words, f"seed={seed}"], seed)
         freeze = instantiate(cfg.freeze, _convert_="all")
         self.task = build_task(cfg, checkpoint, self.data, freeze).train()
         self.model, self.seed = self.task.model, seed
+        if not whole:
+            train_rows(self.model, self.data.encoded["train"], self.data.tokenizer.all_special_ids)
         self.optimizer = build_optimizer(self.model, LEARNING_RATE, DECAY)
         self.clip: Callable[[Any], Any] = lambda optimizer: clip_in_step(optimizer, NORM)
         self.half = precision == "bf16-mixed"

@@ -99,6 +99,21 @@ def test_attention_drops_probabilities(heads):
     torch.testing.assert_close(ours, wanted)
 
 
+def test_attention_of_half_tensors_under_autocast_is_that_of_float32(heads):
+    *states, mask = heads
+    found = []
+    for dtype in (torch.float32, torch.bfloat16):
+        halves = [x.detach().bfloat16().to(dtype).requires_grad_() for x in states]
+        torch.manual_seed(1)
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype is torch.bfloat16):
+            out, _ = attend(nn.Module(), *halves, mask, dropout=0.5)
+        assert out.dtype == dtype
+        out.float().square().sum().backward()
+        found.append([out, *(x.grad for x in halves)])
+    wanted = [x.bfloat16() for x in found[0]]
+    torch.testing.assert_close(found[1], wanted, atol=0.03, rtol=0.02)
+
+
 def test_a_query_that_attends_to_nothing_does_no_harm(heads):
     query, key, value, mask = heads
     mask[2, :, 4] = False

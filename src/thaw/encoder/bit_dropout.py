@@ -135,13 +135,15 @@ def attend(
     dropped = round(dropout * LEVELS)
     known = key.shape == value.shape and key.shape[1] == query.shape[1]
     known &= attention_mask is None or attention_mask.dtype == torch.bool
-    known &= kwargs.get("position_bias") is None and not torch.is_autocast_enabled("cpu")
+    known &= kwargs.get("position_bias") is None
     if not draws_bits(query, dropped) or not known:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout, scaling, **kwargs
         )
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    found = BitAttention.apply(query, key, value, attention_mask, dropped, scaling)
+    with torch.autocast("cpu", enabled=False):  # of half tensors in float32, as torch's own does
+        wide = [x if x.dtype.itemsize > 2 else x.float() for x in (query, key, value)]
+        found = BitAttention.apply(*wide, attention_mask, dropped, scaling).to(query.dtype)
     return found.transpose(1, 2).contiguous(), None
 
 

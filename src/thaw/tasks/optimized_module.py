@@ -1,10 +1,11 @@
 """The optimizer's part of a task: learning rates, steps, clipping, and the seed of each step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from lightning.pytorch import Callback
 from pydantic import Field, NonNegativeFloat, NonNegativeInt
 from transformers import Adafactor, PreTrainedModel, get_linear_schedule_with_warmup
 
@@ -14,6 +15,7 @@ from thaw.encoder.sharding import sharded
 from thaw.errors import ThawError
 from thaw.tasks.encoder_module import EncoderModule
 from thaw.training.callbacks.nonfinite_guard import guard_of
+from thaw.training.callbacks.word_embedding import WordEmbedding
 from thaw.training.optim import (
     ADAMW,
     build_optimizer,
@@ -69,6 +71,9 @@ class OptimizedModule(EncoderModule):
         self.layer_decay = layer_decay
         self.make_optimizer = optimizer
         self.make_schedule = schedule
+
+    def configure_callbacks(self) -> Sequence[Callback]:
+        return [*super().configure_callbacks(), WordEmbedding()]
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Seeds dropout from seed, epoch and batch alone, so that a resumed run draws the same."""
