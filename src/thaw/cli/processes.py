@@ -111,9 +111,11 @@ def require_world(cfg: DictConfig) -> None:
 
 
 def finish_process_group() -> None:
-    """Waits until the first process has written, and ends the process group."""
+    """Ends the process group, whose threads may else abort a process that exits; where another
+    program started the processes, waits before until the first one has written."""
     import torch
 
-    if launch() is not None and torch.distributed.is_initialized():
-        torch.distributed.barrier()
+    if torch.distributed.is_initialized():
+        if launch() is not None:
+            torch.distributed.barrier()
         torch.distributed.destroy_process_group()
