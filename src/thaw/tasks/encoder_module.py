@@ -137,6 +137,8 @@ class EncoderModule(LightningModule):
             blocks = encoder_parts(self.model).blocks
         except ThawError as error:
             raise ThawError(f"trainer.compile=true compiles block by block: {error}") from error
+        if self.device.type == "cpu":
+            log.warning("trainer.compile=true: on a CPU, steps of MiniLM took 1.25 times as long")
         for block in blocks[self.prefix.depth if self.prefix else 0 :]:
             block[0].compile(dynamic=True)  # lengths differ from batch to batch
 
