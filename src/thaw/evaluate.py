@@ -49,11 +49,8 @@ def require_same_tokens(models: Sequence[Path]) -> None:
 
 def main(argv: list[str]) -> dict[str, float]:
     """Evaluates `model/` of a run; the probabilities of several models, those of a sweep's runs,
-    are averaged. Returns what was printed: metrics prefixed `test/`, `val/` or `train/`.
-
-    Raises:
-        ThawError: the run is not finished, an option does not exist, or the data does not fit.
-    """
+    are averaged. Returns what was printed: metrics prefixed `test/`, `val/` or `train/`. Raises
+    ThawError if the run is not finished, an option does not exist, or the data does not fit."""
     given, typed = read_arguments(config_dir_of(argv)[1], KNOWN, USAGE, groups=("data", "trainer"))
     if not Path(given["run"]).is_dir():
         raise ThawError(f"run={given['run']}: no such directory.")

@@ -77,11 +77,8 @@ def main(argv: list[str]) -> int:
 
 def predict(argv: list[str]) -> Counts:
     """Predicts for each row of a file, and returns how many rows were written, which are those of
-    the input with what the model predicts, and how many of them say nothing.
-
-    Raises:
-        ThawError: an option, the run or the file is not what it should be.
-    """
+    the input with what the model predicts, and how many of them say nothing; raises ThawError if an
+    option, the run or the file is not what it should be."""
     given, _ = read_arguments(argv, KNOWN, USAGE)
     check_options(given)
     stream, skip = given["stream"] == "true", given["on_error"] == "skip"

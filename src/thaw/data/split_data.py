@@ -35,9 +35,6 @@ class SplitData(Loaders):
 
     The arguments are options, described in `conf/data/files.yaml`; those not named here are
     `Loaders`'s.
-
-    Attributes:
-        rows: what was read, by split.
     """
 
     example = "."  # in messages: how a command with this task's own files looks
@@ -76,7 +73,7 @@ class SplitData(Loaders):
         self.hub: dict[str, Any] = {"config": config, "revision": revision}
         self.split_seed = split_seed
         self.reading = Reading(format, encoding, header, columns, quoting, reader)
-        self.rows: dict[str, Any] = {}
+        self.rows: dict[str, Any] = {}  # what was read, by split
 
     def pick(self, rows: Iterable[Mapping[str, Any]], origin: str) -> Any:
         """Checks the rows of a source, called `origin`, and picks out what the task needs."""

@@ -13,24 +13,16 @@ LABELS = 20  # in a table
 
 @dataclass(frozen=True)
 class SplitSummary:
-    """What a split holds.
+    """What a split holds."""
 
-    Attributes:
-        repeats: number of rows that are left out as another split has their text.
-        labels: number of texts with each label, or of entities of each type.
-        mean_tokens: mean length in tokens as they are trained on, cut at `max_tokens`.
-        longest: length of the longest text in tokens, uncut; None where it is not known.
-        cut: number of texts that are longer than `max_tokens`, and cut.
-        hash: of its texts and labels in their order; "" where they are not known.
-    """
-
-    texts: int
-    repeats: int
+    texts: int  # number of texts
+    repeats: int  # number of rows that are left out as another split has their text
+    # Number of texts with each label, or of entities of each type.
     labels: Mapping[str, int] = field(default_factory=dict)
-    mean_tokens: float | None = None
-    longest: int | None = None
-    cut: int = 0
-    hash: str = ""
+    mean_tokens: float | None = None  # mean length as trained on, cut at `max_tokens`
+    longest: int | None = None  # length of the longest text in tokens, uncut; None: not known
+    cut: int = 0  # number of texts that are longer than `max_tokens`, and cut
+    hash: str = ""  # of its texts and labels in their order; "": not known
 
     @property
     def cut_share(self) -> float:

@@ -24,17 +24,11 @@ log = logging.getLogger(__name__)
 
 
 class TextData(EncoderData):
-    """Reads, encodes and batches texts, as `conf/data/files.yaml` says.
-
-    Attributes:
-        prompt: what the model reads before each text.
-        stride: number of tokens that two windows of a text share; None: long texts are cut.
-        has_windows: whether the task reads long texts in windows where it is asked to.
-    """
+    """Reads, encodes and batches texts, as `conf/data/files.yaml` says."""
 
     example = ", such as data.train=reviews.csv data.text=review data.label=stars"
-    prompt = ""
-    has_windows: ClassVar[bool] = False
+    prompt = ""  # what the model reads before each text
+    has_windows: ClassVar[bool] = False  # whether the task can read long texts in windows
 
     def __init__(
         self,
@@ -59,7 +53,7 @@ class TextData(EncoderData):
         )
         if not 1 <= len(self.columns.text) <= 2:
             raise ThawError(f"data.text={text}: one column, or two for pairs.")
-        self.stride = self.checked_stride(long, stride)
+        self.stride = self.checked_stride(long, stride)  # of windows; None: long texts are cut
         if self.has_windows and len(names) == 1:
             self.cut_hint = ". data.long=windows reads all of them"
 

@@ -124,11 +124,7 @@ class DecoderLoss(torch.autograd.Function):
 
 
 def tie_head(model: PreTrainedModel, fresh: Sequence[str]) -> bool:
-    """Ties a fresh head's decoder to the embeddings.
-
-    Returns:
-        Whether the head is fresh.
-    """
+    """Ties a fresh head's decoder to the embeddings, and returns whether the head is fresh."""
     decoder = model.get_output_embeddings()
     names = {id(p): name for name, p in model.named_parameters(remove_duplicate=False)}
     head = [name for name in fresh if not name.startswith(f"{model.base_model_prefix}.")]
@@ -139,11 +135,8 @@ def tie_head(model: PreTrainedModel, fresh: Sequence[str]) -> bool:
 
 
 def with_mask(text: str, tokenizer: PreTrainedTokenizerBase) -> str:
-    """Returns a text with the tokenizer's own mask token where [MASK] is written.
-
-    Raises:
-        ThawError: there is none.
-    """
+    """Returns a text with the tokenizer's own mask token where [MASK] is written; raises ThawError
+    if there is none."""
     own = str(tokenizer.mask_token)
     text = text.replace(MASK, own)
     if own not in text:

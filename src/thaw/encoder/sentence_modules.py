@@ -38,10 +38,6 @@ class SentenceModules(nn.Module):
         width: width D of the token states.
         prompt_tokens: number of a text's first tokens that a pooling leaves out.
         options: what else a `SentenceTransformer` of these modules is made with, such as prompts.
-
-    Attributes:
-        chain: the modules.
-        width: width E of the embeddings.
     """
 
     def __init__(
@@ -58,7 +54,7 @@ class SentenceModules(nn.Module):
         length = prompt_tokens + 1
         with torch.no_grad():
             found = self(torch.zeros(1, length, width), torch.ones(1, length, dtype=torch.long))
-        self.width = found.shape[-1]
+        self.width = found.shape[-1]  # E
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
         """Returns the embeddings (B, E), in float32.

@@ -31,45 +31,32 @@ class EncoderTask(OptimizedModule):
     Args:
         model: Hugging Face model with its head.
         options: options of `OptimizedModule`.
-
-    Attributes:
-        library: library that loads the export, see `thaw.report.model_dir.LOADING`.
-        pipeline: name of the export's `transformers.pipeline`.
-        pipeline_options: further options of loading the export.
-        predictor: class that `python -m thaw.predict` uses.
-        examples: arguments that `python -m thaw.predict` and `python -m thaw.evaluate` may take.
-        metrics: "max" or "min", whichever is better, for each metric of validation that may exist;
-            empty: not known.
-        validates_first: whether the weights are also validated before the first step.
-        fewest_steps: number of optimizer steps below which a run is warned.
-        for_few_texts: what the warning adds.
-        inputs_change: reason why a text differs between epochs; "" if it does not.
-        not_averaged: reason why an average of its weights is of no use; "" if it is.
-        scores: metrics of an evaluation, which `evaluate` updates; None: the task logs its own.
-        start_metrics: metrics of the validation before the first step, as `start/<name>`.
     """
 
-    library: ClassVar[str] = "transformers"
-    pipeline: ClassVar[str]
-    predictor: ClassVar[type[Predictor]]
+    library: ClassVar[str] = "transformers"  # what loads the export, see `model_dir.LOADING`
+    pipeline: ClassVar[str]  # name of the export's `transformers.pipeline`
+    predictor: ClassVar[type[Predictor]]  # class that `python -m thaw.predict` uses
+    # Arguments that `python -m thaw.predict` and `python -m thaw.evaluate` may take.
     examples: ClassVar[tuple[str, str]] = (
         "input=new.csv output=out.csv",
         "data=files data.test=other.csv",
     )
+    # Whether "max" or "min" is better of each metric that a validation may have; empty: not known.
     metrics: ClassVar[Mapping[str, str]] = {}
-    validates_first: ClassVar[bool] = False
-    fewest_steps: ClassVar[int] = 50
-    for_few_texts: ClassVar[str] = ""
-    inputs_change: ClassVar[str] = ""
-    not_averaged: ClassVar[str] = ""
+    validates_first: ClassVar[bool] = False  # whether weights are validated before the first step
+    fewest_steps: ClassVar[int] = 50  # number of optimizer steps below which a run is warned
+    for_few_texts: ClassVar[str] = ""  # what the warning adds
+    inputs_change: ClassVar[str] = ""  # why a text differs between epochs; "" if it does not
+    not_averaged: ClassVar[str] = ""  # why an average of its weights is of no use; "" if it is
 
     def __init__(self, model: PreTrainedModel, **options: Any) -> None:
         super().__init__(model, **options)
-        self.pipeline_options: dict[str, Any] = {}
+        self.pipeline_options: dict[str, Any] = {}  # further options of loading the export
         self.eval_loss = WeightedMean()
-        self.scores: Any = None
+        self.scores: Any = None  # metrics that `evaluate` updates; None: the task logs its own
         self.test_scores: Mapping[str, Any] = {}
         self.test_outputs: list[Any] = []
+        # Of the validation before the first step, as `start/<name>`.
         self.start_metrics: dict[str, float] = {}
         self.resumed_val_metrics: dict[str, float] = {}
 
@@ -105,14 +92,12 @@ class EncoderTask(OptimizedModule):
         return self.resumed_val_metrics | own
 
     def log_scores(self, stage: str, metrics: Any) -> dict[str, Any]:
-        """Logs and resets the metrics of an evaluation, reduced over processes, and its mean loss.
+        """Logs and resets the metrics of an evaluation, reduced over processes, and its mean loss;
+        returns all values that the metrics compute, logged or not.
 
         Args:
             stage: prefix of the names, val or test: `f1` is logged as `val/f1`.
             metrics: metrics that compute a dictionary.
-
-        Returns:
-            All values of that dictionary, logged or not.
         """
         values = metrics.compute()
         numbers = {k: v for k, v in values.items() if isinstance(v, Tensor)}
@@ -181,11 +166,8 @@ class EncoderTask(OptimizedModule):
         """
 
     def decide(self, data: Any) -> dict[str, float]:
-        """Finds, with the final weights, what the task decides by; call it on every process.
-
-        Returns:
-            Further metrics of metrics.json.
-        """
+        """Finds, with the final weights, what the task decides by, and returns further metrics of
+        metrics.json; call it on every process."""
         return {}
 
     def complete_export(self, directory: Path) -> None:
@@ -200,11 +182,8 @@ class EncoderTask(OptimizedModule):
         return {}
 
     def write_test(self, run_dir: Path, data: Any, test: TestResults) -> list[Section]:
-        """Writes predictions of the test into a run directory.
-
-        Returns:
-            Sections of the report, such as the errors; the caller writes figures among them.
-        """
+        """Writes predictions of the test into a run directory, and returns sections of the report,
+        such as the errors; the caller writes figures among them."""
         raise NotImplementedError
 
     def findings(self, metrics: Mapping[str, float]) -> list[Section]:

@@ -70,11 +70,8 @@ def temperature_metrics(
 
 
 def last_layer(model: nn.Module, count: int) -> nn.Linear:
-    """Returns the layer that computes the logits of `count` labels: the last one of that width.
-
-    Raises:
-        ThawError: there is none.
-    """
+    """Returns the layer that computes the logits of `count` labels: the last one of that width;
+    raises ThawError if there is none."""
     layers = [m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features == count]
     if not layers:
         raise ThawError(f"task.calibrate=true: {type(model).__name__} has no linear head.")

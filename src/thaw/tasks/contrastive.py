@@ -76,8 +76,4 @@ def triplet_loss(embeddings: Tensor, same: Tensor, margin: float = 0.25) -> Tens
     return F.relu(furthest - nearest + margin).mean()
 
 
-LOSSES = {
-    "cosine": cosine_loss,
-    "supcon": supervised_contrastive_loss,
-    "triplet": triplet_loss,
-}
+LOSSES = {"cosine": cosine_loss, "supcon": supervised_contrastive_loss, "triplet": triplet_loss}

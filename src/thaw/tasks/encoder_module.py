@@ -34,12 +34,6 @@ class EncoderModule(LightningModule):
         strategy: which modules train.
         gradient_checkpointing: whether the states within a block are not kept for the backward
             pass, which computes them again (Chen et al. 2016).
-
-    Attributes:
-        frozen: modules that stay in eval mode: the largest ones without a parameter that trains.
-        unfreeze_stages: modules that are frozen at first, in the order in which they are unfrozen.
-        unfrozen_stages: number of stages that train by now.
-        packs: whether batches run without padding.
     """
 
     def __init__(
@@ -50,12 +44,12 @@ class EncoderModule(LightningModule):
         use_bits(model)
         strategy(model)
         self.strategy = strategy
-        self.frozen = strategy.without_dropout(model)
-        self.unfreeze_stages = strategy.stages(model)
-        self.unfrozen_stages = 0
+        self.frozen = strategy.without_dropout(model)  # modules that stay in eval mode
+        self.unfreeze_stages = strategy.stages(model)  # in the order in which they are unfrozen
+        self.unfrozen_stages = 0  # number of stages that train by now
         self.frozen_blocks = FrozenBlocks(strategy.cache)
         self.unfreezing = Unfreezing(strategy.unfreeze_every)
-        self.packs = False
+        self.packs = False  # whether batches run without padding
         self.gradient_checkpointing = gradient_checkpointing
         if gradient_checkpointing:
             checkpoint_blocks(model)
@@ -190,11 +184,8 @@ class EncoderModule(LightningModule):
 
 
 def checkpoint_blocks(model: PreTrainedModel) -> None:
-    """Makes a model compute its blocks again in the backward pass.
-
-    Raises:
-        ThawError: transformers does not do it for this architecture.
-    """
+    """Makes a model compute its blocks again in the backward pass; raises ThawError if transformers
+    does not do it for this architecture."""
     older = model.gradient_checkpointing_enable  # its name before transformers 5.23
     try:
         getattr(model, "activation_checkpointing_enable", older)({"use_reentrant": False})

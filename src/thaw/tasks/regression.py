@@ -142,11 +142,8 @@ class Regression(TextTask):
 
 
 def last_layer(model: PreTrainedModel) -> tuple[str, nn.Linear]:
-    """Returns the layer that makes a model's one output, and its name.
-
-    Raises:
-        ThawError: there is none, or several could be.
-    """
+    """Returns the layer that makes a model's one output, and its name; raises ThawError if there is
+    none, or several could be."""
     found: Sequence[tuple[str, nn.Linear]] = [
         (name, module)
         for name, module in model.named_modules()

@@ -94,16 +94,14 @@ class TextTask(EncoderTask):
     def write_predictions(
         self, run_dir: Path, data: Any, test: TestResults, columns: Callable[[Any], dict[str, Any]]
     ) -> list[Any]:
-        """Writes `predictions.parquet`: a text, its label, and what was predicted.
+        """Writes `predictions.parquet`: a text, its label, and what was predicted; returns the
+        value of the column `prediction` of each row.
 
         Args:
             run_dir: the run directory.
             data: the datamodule.
             test: results of the test.
             columns: makes the columns of a prediction of what the test found.
-
-        Returns:
-            The value of the column `prediction` of each row.
         """
         texts, found = data.rows["test"], []
         names = column_names(data.columns.text)

@@ -161,12 +161,8 @@ class LateWandb(WandbLogger):
 
     @property
     def experiment(self) -> Any:
-        """The W&B run; see WandbLogger.
-
-        Raises:
-            AttributeError: it has not started. Lightning starts every logger that has an
-                experiment before the first step.
-        """
+        """The W&B run; see WandbLogger. Raises AttributeError until it has started: Lightning
+        starts every logger that has an experiment before the first step."""
         if self._experiment is not None or rank_zero_only.rank:  # type: ignore[attr-defined]
             return super().experiment
         if not self.wanted:

@@ -36,23 +36,14 @@ CHECKPOINT = f"{Checkpoint.__module__}.{Checkpoint.__qualname__}"
 
 @dataclass(frozen=True)
 class Run:
-    """A run that this process takes part in.
+    """A run that this process takes part in."""
 
-    Attributes:
-        dir: the run directory, absolute.
-        config: the composed config as plain containers, without secrets.
-        writes: whether this process writes there, as the first one does.
-        ckpt_path: the checkpoint to resume from; None: the run starts at the first step.
-        logged_rows: of a resumed run, number of steps whose logged numbers stay; None: a new run.
-        warnings: what was warned of since the run was opened, which grows.
-    """
-
-    dir: Path
-    config: Mapping[str, Any]
-    writes: bool
-    ckpt_path: Path | None = None
-    logged_rows: int | None = None
-    warnings: Sequence[logging.LogRecord] = ()
+    dir: Path  # the run directory, absolute
+    config: Mapping[str, Any]  # the composed config as plain containers, without secrets
+    writes: bool  # whether this process writes there, as the first one does
+    ckpt_path: Path | None = None  # to resume from; None: the run starts at the first step
+    logged_rows: int | None = None  # steps of a resumed run whose numbers stay; None: a new run
+    warnings: Sequence[logging.LogRecord] = ()  # since the run was opened, which grows
 
 
 @contextmanager
@@ -72,11 +63,8 @@ def open_run(cfg: Any) -> Iterator[Run]:
     """Opens the directory of a run, new or resumed, and keeps other processes out of it.
 
     Within, SIGTERM and Ctrl-C end the run, and the log says what to type to resume it; SIGUSR1 in a
-    job of SLURM ends the run and requeues the job.
-
-    Raises:
-        ThawError: another process or another run is there, or it cannot be written.
-    """
+    job of SLURM ends the run and requeues the job. Raises ThawError if another process or another
+    run is there, or it cannot be written."""
     writes = not rank_zero_only.rank  # type: ignore[attr-defined]
     if not writes:
         logging.getLogger().setLevel(logging.ERROR)  # the first process says it for all
@@ -134,11 +122,8 @@ def requeue_run(job: str, directory: Path, resumed: bool, saved: Mapping[str, in
 
 @contextmanager
 def locked(directory: Path, writes: bool) -> Iterator[None]:
-    """Makes a run directory, and keeps other runs out of it while this one writes there.
-
-    Raises:
-        ThawError: another process is writing there, or it cannot be written.
-    """
+    """Makes a run directory, and keeps other runs out of it while this one writes there; raises
+    ThawError if another process is writing there, or it cannot be written."""
     if not writes:
         yield
         return

@@ -12,11 +12,8 @@ Rows = dict[str, list]  # columns of the same length
 def cut_texts(
     tokenizer: Any, texts: Sequence[list[str]], max_tokens: int
 ) -> tuple[Rows, list[int]]:
-    """Tokenizes a list of texts, or two for pairs, and cuts them at `max_tokens`.
-
-    Returns:
-        The model's inputs, a list of T numbers for each text, and the lengths before the cut.
-    """
+    """Returns the model's inputs of a list of texts, or of two for pairs, cut at `max_tokens`: a
+    list of T numbers for each text; and the lengths before the cut."""
     columns = {k: list(v) for k, v in tokenizer(*texts, verbose=False).items()}
     lengths = [len(tokens) for tokens in columns["input_ids"]]
     long = [i for i, length in enumerate(lengths) if length > max_tokens]

@@ -8,20 +8,10 @@ from typing import Any
 from thaw.errors import ThawError
 
 # Their positions begin after that of padding, as fairseq's do: RoBERTa's 514 are for 512 tokens.
-AFTER_PADDING = {
-    "camembert",
-    "data2vec-text",
-    "esm",
-    "ibert",
-    "longformer",
-    "luke",
-    "mpnet",
-    "roberta",
-    "roberta-prelayernorm",
-    "xlm-roberta",
-    "xlm-roberta-xl",
-    "xmod",
-}
+AFTER_PADDING = (
+    *("camembert", "data2vec-text", "esm", "ibert", "longformer", "luke", "mpnet"),
+    *("roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod"),
+)
 KEYS = ("max_position_embeddings", "n_positions")
 UNLIMITED = 8192  # tokens of a text for a model that takes any number of them
 

@@ -21,10 +21,7 @@ def prefix_spaces(tokenizer: Any) -> None:
 
 
 def windows(
-    tokenizer: Any,
-    sentences: Sequence[Sequence[str]],
-    max_tokens: int,
-    stride: int,
+    tokenizer: Any, sentences: Sequence[Sequence[str]], max_tokens: int, stride: int
 ) -> list[list[dict[str, list]]]:
     """Each sentence as windows of at most `max_tokens` tokens.
 
@@ -105,18 +102,14 @@ def align(word_ids: Sequence[int | None], tags: Sequence[str], label_subwords: s
     `label_subwords="all"`, and none with "first". Special tokens (word None) have none.
     """
     out = []
-    last = None
-    for word in word_ids:
-        if word is None:
+    for word, first in zip(word_ids, firsts(word_ids), strict=True):
+        if word is None or (first < 0 and label_subwords == "first"):
             out.append("")
-        elif word != last:
+        elif first >= 0:
             out.append(tags[word])
-        elif label_subwords == "first":
-            out.append("")
         else:
             _, kind = split_tag(tags[word])
             out.append(f"I-{kind}" if kind else "O")
-        last = word
     return out
 
 

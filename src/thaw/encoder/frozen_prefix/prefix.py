@@ -52,11 +52,6 @@ class Prefix:
         cache: cache that keeps the states.
         precision: precision of the pass that computes them, part of the key.
         depth: number of blocks to skip; None: all leading frozen ones.
-
-    Attributes:
-        depth: number of leading frozen blocks.
-        seconds: time that computing states took; 0 where all were cached.
-        bytes: size of the states in use.
     """
 
     def __init__(
@@ -76,8 +71,8 @@ class Prefix:
         # Where the last block computes the first token alone, a text has one state.
         last = self.parts.blocks[-1][0]
         self.short = self.depth == len(frozen) and isinstance(last, FirstTokenLayer)
-        self.seconds = 0.0
-        self.bytes = 0
+        self.seconds = 0.0  # that computing states took; 0 where all were cached
+        self.bytes = 0  # of the states in use
         self.files: list[Tensor] = []
         self.index: dict[bytes, tuple[int, int, int]] = {}  # file, first row, one past the last
 

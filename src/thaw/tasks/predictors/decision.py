@@ -21,15 +21,11 @@ HALF = 0.5  # threshold of a label that has no other
 
 @dataclass(frozen=True)
 class Decision:
-    """How a classifier decides.
+    """How a classifier decides."""
 
-    Attributes:
-        thresholds: probability that a label's must exceed, by label; None: 0.5 for all.
-        temperature: number that the last layer was divided by (Guo et al. 2017); None: none was
-            fitted.
-    """
-
+    # Probability that a label's must exceed, by label; None: 0.5 for all.
     thresholds: Mapping[str, float] | None = None
+    # Number that the last layer was divided by (Guo et al. 2017); None: none was fitted.
     temperature: float | None = None
 
     def write(self, directory: Path) -> None:

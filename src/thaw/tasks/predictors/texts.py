@@ -21,16 +21,13 @@ OWN = ("label", "prediction", "windows")  # columns of predictions.parquet
 
 
 class TextPredictor(Predictor):
-    """Predicts C numbers for each text, or for each pair.
-
-    Attributes:
-        windows: `stride` and `pooling` of a model that reads long texts in windows; else None.
-    """
+    """Predicts C numbers for each text, or for each pair."""
 
     auto_class = "AutoModelForSequenceClassification"
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
+        # `stride` and `pooling` of a model that reads long texts in windows.
         self.windows: Mapping[str, Any] | None = self.model.config.get("text_windows")
 
     @classmethod

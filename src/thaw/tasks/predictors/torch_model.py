@@ -75,20 +75,15 @@ class TorchModel:
         precision: 32-true, bf16-true, or auto, which is bf16-true where the hardware has bfloat16
             in silicon.
 
-    Attributes:
-        batch_tokens: most padded tokens of a batch.
-        precision: precision that is computed in.
-        config: options of the model.
-
     Raises:
         ThawError: there is no such accelerator, or the model cannot be loaded.
     """
 
-    batch_tokens: ClassVar[float] = math.inf
+    batch_tokens: ClassVar[float] = math.inf  # most padded tokens of a batch
 
     def __init__(self, load: Callable[[], Any], accelerator: str, precision: str) -> None:
         self.device = torch_device(accelerator)
-        self.precision = precision
+        self.precision = precision  # that is computed in
         if precision == "auto":
             units = bf16_units(self.device.type)
             self.precision = "bf16-true" if units else "32-true"

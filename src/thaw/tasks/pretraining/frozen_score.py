@@ -48,11 +48,8 @@ class FrozenScore:
         self.pooling: Any = None
 
     def read(self, checkpoint: str | Path, seed: int) -> None:
-        """Reads and tokenizes the labelled texts, unless they have been.
-
-        Raises:
-            ThawError: they cannot be read, or there is no validation.
-        """
+        """Reads and tokenizes the labelled texts, unless they have been; raises ThawError if they
+        cannot be read, or there is no validation."""
         if self.data is not None:
             return
         self.data = SequenceData(tokenizer=checkpoint, seed=seed, **self.options)

@@ -31,14 +31,11 @@ class NonFiniteGuard(pl.Callback):
     Args:
         action: "stop", which raises ThawError with step and rows, or "skip", which counts; None:
             the trainer's `on_nonfinite`.
-
-    Attributes:
-        steps: number of steps that were skipped.
     """
 
     def __init__(self, action: Action | None = None) -> None:
         self.action = action
-        self.steps = 0
+        self.steps = 0  # number of steps that were skipped
         self.rows: Tensor | None = None
         self.judged: list[tuple[int, Tensor]] = []  # step and flag, since the last `look`
         self.batches: list[Batch] = []  # of these steps

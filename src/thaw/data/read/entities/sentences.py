@@ -27,17 +27,12 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Sentences(Texts):
-    """Sentences of one split; `texts` holds the words of each, `labels` their tags in IOB2.
+    """Sentences of one split; `texts` holds the words of each, `labels` their tags in IOB2."""
 
-    Attributes:
-        originals: the text of each sentence.
-        places: where each word begins and ends in it.
-        from_spans: whether the words were made from text, see `spans.words_of`.
-    """
-
-    originals: list[str] = field(default_factory=list)
+    originals: list[str] = field(default_factory=list)  # the text of each sentence
+    # Where each word begins and ends in its text.
     places: list[list[tuple[int, int]]] = field(default_factory=list)
-    from_spans: bool = False
+    from_spans: bool = False  # whether the words were made from text, see `spans.words_of`
 
 
 def read_sentences(
