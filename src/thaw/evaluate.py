@@ -15,7 +15,7 @@ from thaw.cli.kept_config import restore, run_overrides
 from thaw.cli.overrides import key_of, read_arguments
 from thaw.cli.secrets import require_whole
 from thaw.errors import ThawError
-from thaw.report.test_results import TestResults
+from thaw.report.sections import TestResults
 
 KNOWN = {"run": None, "split": "test", "output": "", "trust": ""}
 USAGE = """usage: python -m thaw.evaluate run=<run directory> [split=test] [output=<file>.json]

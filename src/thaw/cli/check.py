@@ -8,8 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from thaw.cli.conf import conf_dir
-from thaw.cli.messages import did_you_mean
-from thaw.cli.overrides import key_of
+from thaw.cli.overrides import did_you_mean, key_of
 from thaw.cli.schema import definition, describe, fits, listed, schema
 from thaw.cli.watched_metric import require_watched
 from thaw.errors import ThawError

@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoTokenizer
 
-from thaw.data.encode.prompt import default_prompt, sentence_config
+from thaw.data.encode.positions import default_prompt, sentence_config
 from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)

@@ -20,9 +20,8 @@ from thaw.report.figures import learning_curve, metrics_table
 from thaw.report.html_page import now, run_page
 from thaw.report.model_card import model_card
 from thaw.report.model_dir import export, freeze_text, loading_code
-from thaw.report.sections import Findings, Image, Section, Table
+from thaw.report.sections import Findings, Image, Section, Table, TestResults
 from thaw.report.tables import data_tables, headline, score_tables, warning_table
-from thaw.report.test_results import TestResults
 from thaw.storage.files import read_json, write_atomic
 from thaw.training.ended import epochs_of, trained, why_ended
 from thaw.training.run_dir import Run

@@ -14,8 +14,7 @@ from transformers import PreTrainedModel
 from thaw.data.base import EncoderData
 from thaw.encoder.blocks import parameter_table
 from thaw.encoder.sharding import whole_model
-from thaw.report.sections import Section
-from thaw.report.test_results import TestResults
+from thaw.report.sections import Section, TestResults
 from thaw.tasks.losses import WeightedMean
 from thaw.tasks.optimized_module import OptimizedModule
 from thaw.tasks.predictors.base import Predictor

@@ -22,8 +22,7 @@ from thaw.data.entities import KINDS, Difference, compare, entities, spell
 from thaw.data.ner import IGNORED
 from thaw.data.write import RowWriter
 from thaw.encoder.load import load_labelled
-from thaw.report.sections import Counts, Piece, Section, Sentences, pieces
-from thaw.report.test_results import TestResults
+from thaw.report.sections import Counts, Piece, Section, Sentences, TestResults, pieces
 from thaw.tasks.base import EncoderTask, Smoothing
 from thaw.tasks.losses import class_weight_tensor, labels_and_inputs, scale_for_ddp
 from thaw.tasks.metrics.entities import EntityF1

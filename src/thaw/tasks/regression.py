@@ -19,8 +19,7 @@ from thaw.cli.watched_metric import NUMBERS
 from thaw.encoder.first_token import first_token_only
 from thaw.encoder.load import load_fresh
 from thaw.errors import ThawError
-from thaw.report.sections import ERRORS, Section, Table, shortened
-from thaw.report.test_results import TestResults
+from thaw.report.sections import ERRORS, Section, Table, TestResults, shortened
 from thaw.tasks.losses import labels_and_inputs
 from thaw.tasks.metrics.correlation import Spearman
 from thaw.tasks.predictors.regression import RegressionPredictor

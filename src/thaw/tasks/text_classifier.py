@@ -14,8 +14,7 @@ from transformers import PreTrainedModel
 
 from thaw.cli.watched_metric import CLASSIFICATION
 from thaw.encoder.load import load_labelled
-from thaw.report.sections import ERRORS, Counts, Section, Table, shortened
-from thaw.report.test_results import TestResults
+from thaw.report.sections import ERRORS, Counts, Section, Table, TestResults, shortened
 from thaw.tasks.deciding import DecidingTask
 from thaw.tasks.losses import labels_and_inputs
 from thaw.tasks.metrics.classification import (

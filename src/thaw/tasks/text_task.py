@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from thaw.data.write import RowWriter
 from thaw.errors import ThawError
-from thaw.report.test_results import TestResults
+from thaw.report.sections import TestResults
 from thaw.tasks.base import EncoderTask
 from thaw.tasks.losses import labels_and_inputs, scale_for_ddp
 from thaw.tasks.predictors.texts import column_names

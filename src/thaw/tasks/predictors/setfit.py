@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thaw.data.encode.prompt import default_prompt
+from thaw.data.encode.positions import default_prompt
 from thaw.errors import ThawError
 from thaw.tasks.predictors.sequence import SequencePredictor
 
