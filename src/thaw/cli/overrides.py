@@ -104,19 +104,14 @@ def literal(value: Any) -> str:
 def read_arguments(
     argv: Sequence[str], known: Mapping[str, str | None], usage: str, groups: Collection[str] = ()
 ) -> tuple[dict[str, str], list[str]]:
-    """Reads the command line of a command other than `train.py`.
+    """Reads the command line of a command other than `train.py`: returns a value for each key, and
+    the overrides; raises ThawError if a word is not `key=value`, or a key is unknown or missing.
 
     Args:
         argv: command line without the program. `-h` and `--help` print the usage and exit.
         known: keys with their defaults; None: the key must be given.
         usage: text shown for `--help` and when something is wrong.
         groups: config groups whose overrides the command takes too.
-
-    Returns:
-        A value for each key, and the overrides.
-
-    Raises:
-        ThawError: a word is not `key=value`, or a key is unknown or missing.
     """
     show_usage(argv, usage)
     values = dict(known)

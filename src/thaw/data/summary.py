@@ -1,6 +1,6 @@
 """What was understood of a data set: what was read and left out, and what its splits hold."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -102,13 +102,13 @@ IN_ANOTHER = "left out as in another split"
 SPLIT_COLUMNS = ("split", "texts", IN_ANOTHER, "mean tokens", "longest", "cut")
 
 
-def aligned(rows: Sequence[Sequence[Any]]) -> list[str]:
-    """Returns rows as lines with columns below each other, numbers to the right."""
+def aligned(rows: Iterable[Sequence[Any]], right: bool = True) -> list[str]:
+    """Returns rows as lines with columns below each other, all but the first to the `right`."""
     cells = [[f"{v:,}" if isinstance(v, int) else str(v) for v in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return [
         "  ".join(
-            cell.ljust(width) if place == 0 else cell.rjust(width)
+            cell.rjust(width) if place and right else cell.ljust(width)
             for place, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in cells

@@ -17,6 +17,7 @@ from thaw.data.encode.long_texts import cut_texts, text_windows
 from thaw.data.encode.token_cache import Rows
 from thaw.data.loaders import rowwise
 from thaw.data.read.row_values import Columns
+from thaw.data.read.rows import Row
 from thaw.data.read.texts import Texts, read_texts
 from thaw.errors import ThawError
 
@@ -79,7 +80,7 @@ class TextData(EncoderData):
     def pipeline_options(self) -> dict[str, Any]:
         return {"truncation": True, "max_length": self.max_tokens}
 
-    def pick(self, rows: Iterable[Mapping[str, Any]], origin: str) -> Texts:
+    def pick(self, rows: Iterable[Row], origin: str) -> Texts:
         return read_texts(rows, self.columns, origin)
 
     def task_kwargs(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from thaw.data.summary import aligned
 from thaw.errors import ThawError
 
 BLOCKS = {"mpnet": "encoder.layer"}  # where transformers does not mark the blocks
@@ -144,7 +145,7 @@ def learning_rate_factors(model: PreTrainedModel, layer_decay: float) -> dict[st
 
 def parameter_table(task: Any) -> str:
     """Returns `parameter_rows` as text, a line each."""
-    return "\n".join(aligned(parameter_rows(task)))
+    return "\n".join(aligned(parameter_rows(task), right=False))
 
 
 def parameter_rows(task: Any) -> list[tuple[str, ...]]:
@@ -179,12 +180,3 @@ def in_order(parts: Iterable[str]) -> list[str]:
     """Returns parts from the embeddings up."""
     ranks = {"embeddings": -1, "encoder": -1, "head": 10**6}
     return sorted(parts, key=lambda p: ranks[p] if p in ranks else int(p.removeprefix("block ")))
-
-
-def aligned(lines: Iterable[tuple[str, ...]]) -> list[str]:
-    """Returns lines of text whose columns are aligned."""
-    lines = list(lines)
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return [
-        "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines
-    ]

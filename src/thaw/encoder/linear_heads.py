@@ -20,16 +20,13 @@ STEPS = 500  # of `differentiable_head`, each on all texts
 
 
 def logistic_head(embeddings: Tensor, labels: Tensor, names: Sequence[str]) -> nn.Linear:
-    """Fits scikit-learn's logistic regression with its defaults, as setfit does.
+    """Fits scikit-learn's logistic regression with its defaults, as setfit does; returns a layer
+    whose softmax, or sigmoid with several labels a text, is the regression's probabilities.
 
     Args:
         embeddings: embeddings of the texts (N, D).
         labels: labels (N,), of which all C occur; or (N, C) of 0/1, with a regression for each.
         names: names of the labels.
-
-    Returns:
-        A layer whose softmax, or sigmoid with several labels a text, is the regression's
-        probabilities.
 
     Raises:
         ThawError: all texts have the same label among several, so that it cannot be learned.

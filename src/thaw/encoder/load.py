@@ -32,15 +32,13 @@ def load_labelled(
 def load_fresh(
     auto_class: type, checkpoint: str | Path, **config: Any
 ) -> tuple[PreTrainedModel, list[str]]:
-    """Loads a checkpoint for a task, in float32, from safetensors.
+    """Loads a checkpoint for a task, in float32, from safetensors; returns the model, and the names
+    of the weights that the checkpoint lacks.
 
     Args:
         auto_class: class of the model, such as `AutoModelForSequenceClassification`.
         checkpoint: model directory.
         config: values for the model's config, such as `num_labels`.
-
-    Returns:
-        The model, and the names of the weights that the checkpoint lacks.
 
     Raises:
         ThawError: the checkpoint cannot be read, or lacks weights of the encoder itself.

@@ -22,6 +22,7 @@ from thaw.errors import ThawError
 
 MASK = "[MASK]"  # how a mask is written in texts, whatever the tokenizer's own
 PIECE = 256  # positions: 31 MB of logits with BERT's vocabulary
+TOP = 5  # tokens that fill a mask
 
 
 def masked_logits(
@@ -51,14 +52,8 @@ def masked_logits(
 def masked_loss(
     model: PreTrainedModel, inputs: Mapping[str, Tensor], positions: Tensor, labels: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Returns the sum of the cross-entropies at some positions, and the number of right guesses.
-
-    Args:
-        model: with a head for masked language modelling.
-        inputs: `input_ids` (B, T) and what else the model takes.
-        positions: (N,) in the flattened batch, B * T.
-        labels: (N,), the tokens at these positions.
-    """
+    """Returns the sum of the cross-entropies at some positions, whose tokens are `labels` (N,), and
+    the number of right guesses; for the other arguments see `masked_logits`."""
     decoder = model.get_output_embeddings()
     reached = []
 
@@ -149,19 +144,15 @@ def fill(
     tokenizer: PreTrainedTokenizerBase,
     texts: Sequence[str],
     max_tokens: int,
-    top: int = 5,
 ) -> list[list[list[tuple[str, float]]]]:
-    """Returns the likeliest tokens for every mask.
+    """Returns the likeliest tokens for every mask: for each text, for each of its masks, `TOP`
+    pairs of token and probability.
 
     Args:
         model: in eval mode.
         tokenizer: the model's.
         texts: with the tokenizer's mask token in them, see `with_mask`.
         max_tokens: a longer text is cut.
-        top: how many tokens.
-
-    Returns:
-        For each text, for each of its masks, `top` pairs of token and probability.
 
     Raises:
         ThawError: a text's mask lies beyond `max_tokens`.
@@ -180,7 +171,7 @@ def fill(
         logits = masked_logits(
             model, batch.to(model.device), is_mask.nonzero()[:, 0].to(model.device)
         )
-        values, ids = logits.float().softmax(-1).topk(top)
+        values, ids = logits.float().softmax(-1).topk(TOP)
     found = [
         [(str(tokenizer.decode([i])).strip(), p) for i, p in zip(row, ps, strict=True)]
         for row, ps in zip(ids.tolist(), values.tolist(), strict=True)

@@ -98,14 +98,12 @@ def read_sentence_modules(checkpoint: str | Path, width: int) -> SentenceModules
 
 def load_module(directory: Path, kind: str, path: str) -> nn.Module:
     """Returns a module of sentence-transformers; no other code is imported, nothing is unpickled.
+    Raises ThawError if the class is none of `KNOWN`, or an activation none of torch's.
 
     Args:
         directory: model directory.
         kind: path of the module's class.
         path: directory of the module within `directory`.
-
-    Raises:
-        ThawError: the class is none of `KNOWN`, or an activation none of torch's.
     """
     from sentence_transformers.sentence_transformer import modules
 

@@ -43,7 +43,7 @@ def write_run(
     run: Run, task: Any, data: Any, best: Mapping[str, float], test: TestResults | None
 ) -> tuple[dict[str, float], Findings]:
     """Writes metrics, predictions, figures, `report.html` and `model/`, and prints the closing
-    table.
+    table; returns all metrics, as metrics.json holds them, and what the report shows.
 
     Args:
         run: the run.
@@ -51,9 +51,6 @@ def write_run(
         data: the datamodule.
         best: metrics of these weights and of training, flat names to numbers.
         test: the results of the test; None: there was none.
-
-    Returns:
-        All metrics, as metrics.json holds them, and what the report shows.
     """
     directory = run.dir
     metrics = {**best, **(test.metrics if test else {}), **task.frozen_blocks.metrics()}

@@ -100,7 +100,7 @@ def summarize(
     space: Mapping[str, Any] | None = None,
     further: Sequence[Section] = (),
 ) -> str:
-    """Writes the summary of a sweep as CSV, Markdown, PNG and report.html.
+    """Writes the summary of a sweep as CSV, Markdown, PNG and report.html; returns the Markdown.
 
     Args:
         sweep: directory of the sweep.
@@ -109,9 +109,6 @@ def summarize(
         mode: "max" or "min", which value of it is better.
         space: distribution of each parameter of a search; None: the sweep is none.
         further: sections of the report below the figures.
-
-    Returns:
-        The summary as Markdown.
     """
     from thaw.report.html_page import page
 

@@ -47,15 +47,13 @@ def class_weight_tensor(
     """Returns the weight of each class in the loss (C,), or None if all weigh the same.
 
     Balanced weights are n / (C * count), as in scikit-learn; a class that does not occur gets the
-    weight 0. Without counts, as where a finished run is evaluated, they are None.
+    weight 0. Without counts, as where a finished run is evaluated, they are None. Raises ThawError
+    if `class_weights` is neither "balanced" nor one number for each label.
 
     Args:
         class_weights: None, "balanced", or a number for each label.
         labels: names of the classes.
         counts: how often each class occurs in train.
-
-    Raises:
-        ThawError: `class_weights` is neither "balanced" nor one number for each label.
     """
     if class_weights is None or (class_weights == "balanced" and not counts):
         return None

@@ -167,16 +167,11 @@ def start_run_dir(run: Run, cfg: Any) -> None:
     earlier leaves the directory to the corrected command."""
     if not run.writes:
         return
-    begins = not (run.dir / "versions.json").exists()
+    path = run.dir / "versions.json"  # which says that a directory is a run's
+    begins = not path.exists()
     if begins or kept_config(run.dir) is None:  # runs of thaw 0.1 kept none
         keep_config(cfg, run.dir)
-    note_versions(run.dir)
-
-
-def note_versions(directory: Path) -> None:
-    """Writes versions.json, which says that a directory is a run's, unless it is there."""
-    path = directory / "versions.json"
-    if not path.exists():
+    if begins:
         write_atomic(path, json.dumps(versions(), indent=2))
 
 

@@ -23,7 +23,8 @@ def prefix_spaces(tokenizer: Any) -> None:
 def windows(
     tokenizer: Any, sentences: Sequence[Sequence[str]], max_tokens: int, stride: int
 ) -> list[list[dict[str, list]]]:
-    """Each sentence as windows of at most `max_tokens` tokens.
+    """Returns each sentence as windows of at most `max_tokens` tokens: the model's inputs and
+    `word_ids`, T long each.
 
     A word belongs to the one window that sees most around its first subword: `word_ids` are None
     at the tokens of words that belong to another. A word that the tokenizer turns into nothing is
@@ -34,9 +35,6 @@ def windows(
         sentences: their words.
         max_tokens: with special tokens.
         stride: tokens that neighbouring windows share.
-
-    Returns:
-        For each sentence its windows: the model's inputs and `word_ids`, T long each.
     """
     out: list[list[dict[str, list]]] = [[] for _ in sentences]
     encoded = tokenize(tokenizer, sentences, max_length=max_tokens, stride=stride)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from thaw.data.read.rows import numbered, replaced
+from thaw.data.read.rows import Row, numbered, replaced
 
 log = logging.getLogger(__name__)
 
@@ -14,9 +14,7 @@ LONE = re.compile("[\ud800-\udfff]")
 REPLACEMENT = "\ufffd"
 
 
-def replace_surrogates(
-    rows: Iterable[Mapping[str, Any]], origin: str
-) -> Iterator[Mapping[str, Any]]:
+def replace_surrogates(rows: Iterable[Row], origin: str) -> Iterator[Row]:
     """Yields rows with U+FFFD for each lone surrogate, and warns once of how many there were.
 
     A tokenizer takes no lone surrogate, and no file holds one. The replacement is one character

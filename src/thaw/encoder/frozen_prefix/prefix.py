@@ -77,14 +77,12 @@ class Prefix:
         self.index: dict[bytes, tuple[int, int, int]] = {}  # file, first row, one past the last
 
     def fill(self, splits: Mapping[str, Any], forward: Callable[[], Any]) -> None:
-        """Loads or computes the cached states of all texts in `splits`.
+        """Loads or computes the cached states of all texts in `splits`; raises PrefixUnavailable if
+        they do not fit, or cannot be written.
 
         Args:
             splits: encoded rows by name.
             forward: context that sets the precision of the pass.
-
-        Raises:
-            PrefixUnavailable: the states do not fit, or cannot be written.
         """
         disk, keys = self.cache.disk, self.keys()
         try:

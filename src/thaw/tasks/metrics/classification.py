@@ -49,7 +49,7 @@ def classification_metrics(
     Raises:
         ThawError: a metric does not exist for these labels.
     """
-    count, kind = len(labels), kind_of(labels, multi_label)
+    count, kind = len(labels), classification_kind(labels, multi_label)
     found = averaged(kind, "macro")
     found["f1_macro"] = torchmetrics.F1Score(**kind, average="macro")
     if multi_label:
@@ -152,7 +152,7 @@ class Ranking(Metric):
         return self.function(found[:, both], gold[:, both], **options).mean()
 
 
-def kind_of(labels: Sequence[str], multi_label: bool) -> dict[str, Any]:
+def classification_kind(labels: Sequence[str], multi_label: bool) -> dict[str, Any]:
     """Returns the arguments of torchmetrics that say what is classified. Labels are checked when
     they are read, and a check of a tensor's values would wait for a GPU."""
     task, size = ("multilabel", "num_labels") if multi_label else ("multiclass", "num_classes")
@@ -160,7 +160,7 @@ def kind_of(labels: Sequence[str], multi_label: bool) -> dict[str, Any]:
 
 
 def averaged(kind: Mapping[str, Any], average: Any) -> dict[str, Any]:
-    """Returns F1, precision and recall of a `kind_of` with an average of torchmetrics."""
+    """Returns F1, precision and recall of a `classification_kind` with torchmetrics' `average`."""
     return {name: metric(**kind, average=average) for name, metric in AVERAGED.items()}
 
 
@@ -170,7 +170,7 @@ def per_class_metrics(labels: Sequence[str], multi_label: bool) -> MetricCollect
 
     The last of a class's counts is its support, the number of texts that have it.
     """
-    kind = kind_of(labels, multi_label)
+    kind = classification_kind(labels, multi_label)
     found = averaged(kind, "none")
     found["counts"] = torchmetrics.StatScores(**kind, average="none")
     if multi_label:

@@ -38,15 +38,8 @@ DEFAULT = Decision()
 
 
 def read_decision(directory: Path, labels: Sequence[str]) -> Decision:
-    """Returns the decision of a model directory.
-
-    Args:
-        directory: model directory, with or without the file.
-        labels: names of the model's labels.
-
-    Raises:
-        ThawError: the file is not what thaw writes, or is of other labels.
-    """
+    """Returns the decision of a model directory, with or without the file; raises ThawError if that
+    is not what thaw writes, or is of other labels than the model's."""
     path = directory / FILE
     if not path.exists():
         return DEFAULT

@@ -3,13 +3,14 @@
 Shapes: B batch, T tokens, C labels.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from thaw.data.encode.positions import default_prompt
+from thaw.data.read.rows import Row
 from thaw.errors import ThawError
 from thaw.tasks.predictors.sequence import SequencePredictor
 
@@ -41,9 +42,7 @@ class SetFitPredictor(SequencePredictor):
         first, *more = texts
         return super().by_length([[self.prompt + text for text in first], *more], compute)
 
-    def embeddings(
-        self, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]
-    ) -> Iterator[list[float]]:
+    def embeddings(self, rows: Iterable[Row], columns: Sequence[str]) -> Iterator[list[float]]:
         """Yields the embedding of each row, D numbers, in their order."""
         if self.engine != "torch":
             raise ThawError(f"engine={self.engine} has no embeddings: engine=torch has.")

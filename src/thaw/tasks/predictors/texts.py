@@ -12,6 +12,7 @@ import numpy as np
 
 from thaw.data.encode.long_texts import text_windows
 from thaw.data.read.row_values import as_text, input_lacks
+from thaw.data.read.rows import Row
 from thaw.tasks.predictors.base import Predictor
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class TextPredictor(Predictor):
         first_token_only(graph.model)
         return graph
 
-    def columns(self, row: Mapping[str, Any], asked: Sequence[str]) -> list[str]:
+    def columns(self, row: Row, asked: Sequence[str]) -> list[str]:
         text = self.data["text"]
         columns = list(asked) or (
             [str(c) for c in ([text] if isinstance(text, str | int) else text)]
@@ -47,9 +48,7 @@ class TextPredictor(Predictor):
             raise input_lacks(missing[:1], row)
         return columns
 
-    def texts(
-        self, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]
-    ) -> Iterator[list[list[str]]]:
+    def texts(self, rows: Iterable[Row], columns: Sequence[str]) -> Iterator[list[list[str]]]:
         """Yields the texts of rows, some at a time: one list of texts, or two for pairs."""
         count = 0
         for piece in self.pieces(rows):

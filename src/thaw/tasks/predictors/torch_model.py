@@ -72,8 +72,7 @@ class TorchModel:
         load: function that returns the module, whose `model` is of transformers; called after the
             other arguments are checked.
         accelerator: hardware that computes: auto, cpu, gpu, cuda or mps.
-        precision: 32-true, bf16-true, or auto, which is bf16-true where the hardware has bfloat16
-            in silicon.
+        precision: see `thaw.tasks.predictors.base.Predictor`.
 
     Raises:
         ThawError: there is no such accelerator, or the model cannot be loaded.

@@ -24,15 +24,13 @@ class Unread(dict[str, Any]):
 
 
 def json_lines(path: Path, lines: Iterable[str], skip: bool = False) -> Reader:
-    """Yields records of JSON Lines: an object a line, or a list a line.
+    """Yields records of JSON Lines: an object a line, or a list a line; raises ThawError if a line
+    is no JSON or no record, or there is none.
 
     Args:
         path: path of the file, for messages.
         lines: lines of the file.
         skip: whether a line that is no record yields `Unread`; else it is an error.
-
-    Raises:
-        ThawError: a line is no JSON or no record, or there is none.
     """
     kind: type | None = None
     blank = python = 0

@@ -83,15 +83,13 @@ TABLE = "table"  # before 0.2: every format but column files
 
 
 def rows_of(path: Path, how: Reading) -> Rows:
-    """Returns rows of a file or directory in its format.
+    """Returns rows of a file or directory in its format; raises ThawError if there is no such file,
+    its format is not known, or it is not of its format.
 
     Args:
         path: of what is read; `:part` behind it names a key of a .json file, a sheet of a workbook
             or a split of a saved data set.
         how: the format, where it is not to be found from name and content, and its options.
-
-    Raises:
-        ThawError: there is no such file, its format is not known, or it is not of its format.
     """
     if how.reader is not None:
         rows = Rows(own_rows(how.reader, path), f"data.reader={how.reader}")
