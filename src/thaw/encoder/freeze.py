@@ -166,10 +166,6 @@ def frozen_modules(module: nn.Module) -> list[nn.Module]:
 
 
 def interval(every: float, steps: int) -> int:
-    """Returns the number of steps between two stages, at least 1.
-
-    Args:
-        every: number of steps; below 1, a fraction of all steps.
-        steps: number of steps of the whole training.
-    """
+    """Returns the number of steps between two stages, at least 1; below 1, `every` is a fraction of
+    the `steps` of the whole training."""
     return max(1, round(every * steps if every < 1 else every))

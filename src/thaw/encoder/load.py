@@ -71,14 +71,9 @@ def load_fresh(
 
 
 def keep_pooler(checkpoint: str | Path, model: PreTrainedModel, directory: Path) -> None:
-    """Adds the pooler of a checkpoint to an export of a model that has none, as one for masked
-    tokens has, so that a classifier that starts from the export does not begin with a random one.
-
-    Args:
-        checkpoint: model directory that the model was loaded from.
-        model: model with a head, as it was exported.
-        directory: directory of the export.
-    """
+    """Adds the pooler of a checkpoint to the export of a model that was loaded from it without, as
+    one for masked tokens is, so that a classifier that starts from the export does not begin with a
+    random one."""
     prefix = f"{model.base_model_prefix}."
     found: dict[str, torch.Tensor] = {}
     for path in sorted(Path(checkpoint).glob("*.safetensors")):

@@ -57,12 +57,8 @@ class SentenceModules(nn.Module):
         self.width = found.shape[-1]  # E
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
-        """Returns the embeddings (B, E), in float32.
-
-        Args:
-            states: output of the last block (B, T, D).
-            mask: attention mask (B, T), 1 for real tokens.
-        """
+        """Returns the embeddings (B, E), in float32, of the last block's output (B, T, D) with its
+        attention mask (B, T), 1 for real tokens."""
         features: dict[str, Any] = {"token_embeddings": states.float(), "attention_mask": mask}
         if self.prompt_tokens:
             features["prompt_length"] = self.prompt_tokens
@@ -97,14 +93,9 @@ def read_sentence_modules(checkpoint: str | Path, width: int) -> SentenceModules
 
 
 def load_module(directory: Path, kind: str, path: str) -> nn.Module:
-    """Returns a module of sentence-transformers; no other code is imported, nothing is unpickled.
-    Raises ThawError if the class is none of `KNOWN`, or an activation none of torch's.
-
-    Args:
-        directory: model directory.
-        kind: path of the module's class.
-        path: directory of the module within `directory`.
-    """
+    """Returns a module of sentence-transformers of a class, `kind`, at a `path` within a model
+    directory; no other code is imported, nothing is unpickled. Raises ThawError if the class is
+    none of `KNOWN`, or an activation none of torch's."""
     from sentence_transformers.sentence_transformer import modules
 
     package, _, name = kind.rpartition(".")

@@ -172,12 +172,8 @@ def shortened(text: str, characters: int = CHARACTERS) -> str:
 
 
 def pieces(text: str, marks: Sequence[tuple[int, int, str, str]]) -> list[Piece]:
-    """Returns a sentence as entities and the texts between them, each shortened to 240 characters.
-
-    Args:
-        text: sentence.
-        marks: start and end in characters, label and kind of each entity, sorted by start.
-    """
+    """Returns a sentence as entities and the texts between them, each shortened to 240 characters;
+    `marks` are start and end in characters, label and kind of each entity, sorted by start."""
     found, at = [], 0
     for start, end, label, kind in [*marks, (len(text), len(text), "", "")]:
         if at < start:

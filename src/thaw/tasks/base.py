@@ -92,12 +92,8 @@ class EncoderTask(OptimizedModule):
 
     def log_scores(self, stage: str, metrics: Any) -> dict[str, Any]:
         """Logs and resets the metrics of an evaluation, reduced over processes, and its mean loss;
-        returns all values that the metrics compute, logged or not.
-
-        Args:
-            stage: prefix of the names, val or test: `f1` is logged as `val/f1`.
-            metrics: metrics that compute a dictionary.
-        """
+        returns all values that the metrics compute, logged or not. The stage, val or test, begins
+        their names: `f1` is logged as `val/f1`."""
         values = metrics.compute()
         numbers = {k: v for k, v in values.items() if isinstance(v, Tensor)}
         numbers["loss"] = self.eval_loss.compute()
@@ -157,12 +153,8 @@ class EncoderTask(OptimizedModule):
         self.model = whole_model(self)
 
     def require_data(self, data: Any, validates: bool) -> None:
-        """Raises ThawError if the data lacks what the task's options need, before training.
-
-        Args:
-            data: the datamodule, which has been read.
-            validates: whether training validates.
-        """
+        """Raises ThawError if the data, which has been read, lacks what the task's options need,
+        such as a validation."""
 
     def decide(self, data: Any) -> dict[str, float]:
         """Finds, with the final weights, what the task decides by, and returns further metrics of

@@ -141,13 +141,9 @@ class DecidingTask(TextTask):
         return logsigmoid(logits).logsumexp(0) - logsigmoid(-logits).logsumexp(0)
 
     def calibration(self, split: str, found: Tensor, gold: Tensor) -> dict[str, float]:
-        """Returns the calibration error before and after, of a model that was calibrated.
-
-        Args:
-            split: prefix of the names, val or test.
-            found: calibrated probabilities (N, C).
-            gold: labels of the same texts, (N,) or (N, C).
-        """
+        """Returns the calibration error before and after, of a model that was calibrated, from its
+        probabilities (N, C) and the labels of the same texts, (N,) or (N, C); the split, val or
+        test, begins the names."""
         if self.decision.temperature is None:
             return {}
         metrics = dict[str, float]()

@@ -146,12 +146,8 @@ class EncoderModule(LightningModule):
 
     @contextmanager
     def arranged(self, inputs: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        """Yields the model's inputs of a batch; within, the model runs packed, or starts from
-        states, where it can.
-
-        Args:
-            inputs: padded; `real` and `states` as `on_before_batch_transfer` adds them.
-        """
+        """Yields the model's inputs of a padded batch, to which `on_before_batch_transfer` adds
+        `real` and `states`; within, the model runs packed, or starts from states, where it can."""
         inputs = dict(inputs)
         states, real = inputs.pop("states", None), inputs.pop("real", None)
         if real is not None and real.all():

@@ -81,12 +81,7 @@ class Regression(TextTask):
         )
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Computes the mean error of standardised numbers.
-
-        Args:
-            logits: (B, 1).
-            labels: (B,).
-        """
+        """Computes the mean error of standardised numbers: logits (B, 1) and labels (B,)."""
         return self.error(logits.squeeze(-1).float(), labels)
 
     def mean_logits(self, _: Any, args: Any, inputs: dict[str, Any], own: Tensor) -> Tensor:

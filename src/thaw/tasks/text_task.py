@@ -95,14 +95,8 @@ class TextTask(EncoderTask):
         self, run_dir: Path, data: Any, test: TestResults, columns: Callable[[Any], dict[str, Any]]
     ) -> list[Any]:
         """Writes `predictions.parquet`: a text, its label, and what was predicted; returns the
-        value of the column `prediction` of each row.
-
-        Args:
-            run_dir: the run directory.
-            data: the datamodule.
-            test: results of the test.
-            columns: makes the columns of a prediction of what the test found.
-        """
+        value of the column `prediction` of each row. `columns` makes the columns of a prediction of
+        what the test found."""
         texts, found = data.rows["test"], []
         names = column_names(data.columns.text)
         count = data.encoded["test"]["windows"][:] if data.stride is not None else None

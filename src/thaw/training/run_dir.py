@@ -99,14 +99,8 @@ def saved_at(directory: Path) -> dict[str, int]:
 
 def requeue_run(job: str, directory: Path, resumed: bool, saved: Mapping[str, int]) -> None:
     """Requeues the job of SLURM that a run belongs to, unless it would train the same again; says
-    so, and if it fails what to type.
-
-    Args:
-        job: id of the job.
-        directory: directory of the run.
-        resumed: whether this job went on with a run.
-        saved: `saved_at` when this job began.
-    """
+    so, and if it fails what to type. `resumed` is whether this job went on with a run, and `saved`
+    is `saved_at` when it began."""
     if not resumed and "SLURM_RESTART_COUNT" in os.environ:
         why = "it was before, and then began a new run; docs/slurm.sh shows a command that goes on"
     elif saved_at(directory) == saved:

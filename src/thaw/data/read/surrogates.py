@@ -18,11 +18,7 @@ def replace_surrogates(rows: Iterable[Row], origin: str) -> Iterator[Row]:
     """Yields rows with U+FFFD for each lone surrogate, and warns once of how many there were.
 
     A tokenizer takes no lone surrogate, and no file holds one. The replacement is one character
-    for one, so that spans stay where they are.
-
-    Args:
-        rows: mappings of column to value; strings in lists and mappings count, too.
-        origin: a file or data set, for the warning.
+    for one, so that spans stay where they are. Strings in lists and mappings count, too.
     """
     found: Counter[str] = Counter()
     first = 0

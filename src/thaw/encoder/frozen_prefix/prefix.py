@@ -77,13 +77,9 @@ class Prefix:
         self.index: dict[bytes, tuple[int, int, int]] = {}  # file, first row, one past the last
 
     def fill(self, splits: Mapping[str, Any], forward: Callable[[], Any]) -> None:
-        """Loads or computes the cached states of all texts in `splits`; raises PrefixUnavailable if
-        they do not fit, or cannot be written.
-
-        Args:
-            splits: encoded rows by name.
-            forward: context that sets the precision of the pass.
-        """
+        """Loads or computes the cached states of all texts in `splits`, encoded rows by name, in
+        the context `forward`, which sets the precision; raises PrefixUnavailable if they do not
+        fit, or cannot be written."""
         disk, keys = self.cache.disk, self.keys()
         try:
             for split, rows in splits.items():
@@ -193,12 +189,9 @@ class Prefix:
         self.bytes += mapped.bytes
 
     def states(self, batch: Mapping[str, Tensor]) -> Tensor | None:
-        """Returns the states of a padded batch: (B, T, H), or (B, 1, H) if `short`; None if a text
-        has none. Padding has zeros.
-
-        Args:
-            batch: `attention_mask` and the encoder's inputs, each (B, T), on the CPU.
-        """
+        """Returns the states of a padded batch, whose encoder's inputs and `attention_mask` (B, T)
+        are on the CPU: (B, T, H), or (B, 1, H) if `short`; None if a text has none. Padding has
+        zeros."""
         mask = batch["attention_mask"].numpy().astype(bool)
         columns = [batch[key].numpy() for key in INPUTS if key in batch]
         found = []

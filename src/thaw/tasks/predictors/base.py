@@ -124,12 +124,9 @@ class Predictor:
             yield piece
 
     def batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
-        """Yields the indices of texts in batches of similar length, the shortest first: at most
-        `batch_size` texts, and no more padded tokens than the model computes well together.
-
-        Args:
-            lengths: number of tokens of each text.
-        """
+        """Yields the indices of texts, with these lengths in tokens, in batches of similar length,
+        the shortest first: at most `batch_size` texts, and no more padded tokens than the model
+        computes well together."""
         batch: list[int] = []
         for i in sorted(range(len(lengths)), key=lengths.__getitem__):
             many = (len(batch) + 1) * lengths[i] > self.model.batch_tokens
@@ -213,12 +210,8 @@ class Predictor:
 
     @classmethod
     def graph(cls, model: Path, attention: str | None) -> "nn.Module":
-        """Returns the exported model as a module from padded tokens (B, T) to logits alone.
-
-        Args:
-            model: exported directory.
-            attention: implementation of attention, such as eager; None: the architecture's default.
-        """
+        """Returns the exported model as a module from padded tokens (B, T) to logits alone, with an
+        implementation of attention, such as eager; None: the architecture's default."""
         import transformers
 
         from thaw.encoder.load import load

@@ -79,11 +79,8 @@ class TokenPredictor(Predictor):
         ]
 
     def probabilities(self, inputs: Sequence[Sequence[str]]) -> list[Any]:
-        """Returns the probability of each tag for each word, an array (W, C) a sentence.
-
-        Args:
-            inputs: sentences of words. A word that is in no window is outside for certain.
-        """
+        """Returns the probability of each tag for each word, an array (W, C) a sentence; a word in
+        no window is outside for certain."""
         outside = np.array([name == "O" for name in self.labels], dtype=np.float32)
         out = [np.tile(outside, (len(words), 1)) for words in inputs]
         there = [i for i, words in enumerate(inputs) if words]

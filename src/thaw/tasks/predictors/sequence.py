@@ -57,15 +57,8 @@ def prediction_columns(
     multi_label: bool,
     decision: Decision = DEFAULT,
 ) -> dict[str, Any]:
-    """Returns the columns of a prediction: the label's name, or names, and the probability of each
-    class.
-
-    Args:
-        probabilities: probability of each of the C classes.
-        labels: their names.
-        multi_label: whether a text has several labels.
-        decision: thresholds of several labels a text.
-    """
+    """Returns the columns of a prediction: the label's name, or names by the thresholds of
+    `decision`, and the probability of each of the C classes."""
     if multi_label:
         limits = decision.thresholds or dict.fromkeys(labels, HALF)
         both = zip(labels, probabilities, strict=True)

@@ -3,16 +3,15 @@
 Shapes: B batch, T tokens, C labels.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from thaw.data.encode.positions import default_prompt
 from thaw.data.read.rows import Row
 from thaw.errors import ThawError
 from thaw.tasks.predictors.sequence import SequencePredictor
+from thaw.tasks.predictors.texts import Compute
 
 if TYPE_CHECKING:
     from torch import nn
@@ -36,9 +35,7 @@ class SetFitPredictor(SequencePredictor):
 
         return SentenceClassifier(load(AutoModel, model, attn_implementation=attention), model)
 
-    def by_length(
-        self, texts: list[list[str]], compute: Callable[[Any], np.ndarray]
-    ) -> list[list[float]]:
+    def by_length(self, texts: list[list[str]], compute: Compute) -> list[list[float]]:
         first, *more = texts
         return super().by_length([[self.prompt + text for text in first], *more], compute)
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 OWN = ("label", "prediction", "windows")  # columns of predictions.parquet
+Compute = Callable[[Any], np.ndarray]  # makes rows of numbers (B, N) of a batch's padded tokens
 
 
 class TextPredictor(Predictor):
@@ -62,11 +63,7 @@ class TextPredictor(Predictor):
             count += len(piece)
 
     def probabilities(self, inputs: list[list[str]]) -> list[list[float]]:
-        """Returns what `finish` makes of each text's logits.
-
-        Args:
-            inputs: one list of texts, or two for pairs.
-        """
+        """Returns what `finish` makes of the logits of each of a list of texts, or two of pairs."""
         if self.windows is None:
             return self.by_length(inputs, lambda batch: self.finish(self.model(batch)))
         stride, pooling = self.windows["stride"], self.windows["pooling"]
@@ -80,21 +77,12 @@ class TextPredictor(Predictor):
         """Returns what a prediction is made of, from logits (B, C)."""
         raise NotImplementedError
 
-    def by_length(
-        self, texts: list[list[str]], compute: Callable[[Any], np.ndarray]
-    ) -> list[list[float]]:
-        """Returns what is computed of each text; see `in_batches`.
-
-        Args:
-            texts: one list of texts, or two for pairs.
-            compute: makes rows of numbers (B, N) of a batch's padded tokens.
-        """
+    def by_length(self, texts: list[list[str]], compute: Compute) -> list[list[float]]:
+        """Returns what is computed of each of a list of texts, or two for pairs."""
         encoded = self.tokenizer(*texts, truncation=True, max_length=self.max_tokens)
         return self.in_batches(encoded, compute)
 
-    def in_batches(
-        self, encoded: Mapping[str, list], compute: Callable[[Any], np.ndarray]
-    ) -> list[list[float]]:
+    def in_batches(self, encoded: Mapping[str, list], compute: Compute) -> list[list[float]]:
         """Returns what is computed of tokens, in batches of similar length."""
         lengths = [len(tokens) for tokens in encoded["input_ids"]]
         out: list[list[float]] = [[]] * len(lengths)
@@ -108,13 +96,8 @@ class TextPredictor(Predictor):
 
 
 def pooled(logits: np.ndarray, windows: Sequence[int], pooling: str) -> np.ndarray:
-    """Returns the mean, or the maximum, of the logits of each text's windows: (W, C) to (B, C).
-
-    Args:
-        logits: (W, C), a text's windows one after the other.
-        windows: how many each of the B texts has.
-        pooling: mean or max.
-    """
+    """Returns the mean, or with "max" the maximum, of the logits of each text's windows: (W, C), a
+    text's one after the other, to (B, C); `windows` is how many each text has."""
     first = np.cumsum([0, *windows[:-1]])
     if pooling == "max":
         return np.maximum.reduceat(logits, first)

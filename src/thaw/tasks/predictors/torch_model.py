@@ -94,12 +94,8 @@ class TorchModel:
         self.config: dict[str, Any] = self.module.model.config.to_dict()
 
     def __call__(self, inputs: Mapping[str, np.ndarray], method: str = "forward") -> np.ndarray:
-        """Returns what a method of the module computes, in float32, such as logits (B, C).
-
-        Args:
-            inputs: padded tokens (B, T) of int64, by name.
-            method: name of the method.
-        """
+        """Returns what a method of the module computes of padded tokens (B, T) of int64, by name:
+        in float32, such as logits (B, C)."""
         given = {k: torch.from_numpy(v).to(self.device) for k, v in inputs.items()}
         with torch.inference_mode():
             return getattr(self.module, method)(**given).float().cpu().numpy()

@@ -118,12 +118,8 @@ class GracefulStop(pl.Callback):
         self.before = {}
 
     def end_if_asked(self, trainer: pl.Trainer, moment: Any = None) -> None:
-        """Saves and ends if a signal came, to any process; call it on every process.
-
-        Args:
-            trainer: the Trainer that trains.
-            moment: moment of `Checkpoint.save`; None: all is saved.
-        """
+        """Saves and ends if a signal came, to any process; call it on every process. `moment` is
+        that of `Checkpoint.save`; None: all is saved."""
         if not trainer.strategy.reduce_boolean_decision(bool(self.asked), all=False):
             return
         asked = torch.tensor(self.asked, device=trainer.strategy.root_device)

@@ -61,13 +61,8 @@ class NonFiniteGuard(pl.Callback):
         self.open.append((~loss.detach().isfinite().all(), self.rows))
 
     def judge(self, step: int, optimizer: torch.optim.Optimizer, norm: Tensor | None) -> None:
-        """Makes the coming step change nothing if loss or gradient is not finite.
-
-        Args:
-            step: number of the step, from 1.
-            optimizer: the optimizer.
-            norm: norm of the gradient; None where a loss scaler checks it.
-        """
+        """Makes the coming step, counted from 1, change nothing if loss or gradient is not finite;
+        `norm` is that of the gradient, None where a loss scaler checks it."""
         parameters = optimizer.param_groups[0]["params"]
         flags = [flag for flag, _ in self.open] + ([] if norm is None else [~norm.isfinite()])
         self.batches += self.open
