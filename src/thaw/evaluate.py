@@ -90,14 +90,8 @@ def main(argv: list[str]) -> dict[str, float]:
     leave_unread(cfg, typed)
     check(cfg, GIVEN, parts=("data", "task"))
     find_on_hub(cfg)
-    trainer = instantiate(
-        cfg.trainer,
-        logger=False,
-        callbacks=[],
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        _convert_="all",
-    )
+    off = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar"), False)
+    trainer = instantiate(cfg.trainer, callbacks=[], _convert_="all", **off)
     trained = read_json(model / "config.json")
     split = given["split"]
     options = {"tokenizer": model, "only": split, "trained": trained}

@@ -33,14 +33,12 @@ log = logging.getLogger(__name__)
 
 
 def train(cfg: DictConfig, typed: Sequence[str] | None = None) -> float | None:
-    """Runs a composed config and leaves a run directory that stands alone.
+    """Runs a composed config, which is checked unless it has been, and leaves a run directory that
+    stands alone. Returns the best value of the watched metric, or None without validation.
 
     Args:
-        cfg: `conf/train.yaml`, composed; it is checked unless it has been.
+        cfg: `conf/train.yaml`, composed.
         typed: the user's overrides that this task must read; None: Hydra's.
-
-    Returns:
-        The best value of the watched metric, or None without validation.
 
     Raises:
         ThawError: the config, the data or the checkpoint does not fit.

@@ -57,12 +57,9 @@ def find_on_hub(cfg: DictConfig) -> None:
 
 
 def verify(cfg: DictConfig, typed: Sequence[str] | None = None) -> None:
-    """Raises ThawError for a run that cannot go well, from its config and the files on this disk.
-
-    Args:
-        cfg: the composed config; what the task does not read of `cfg.data` is left out of it.
-        typed: the user's overrides that this task must read; None: Hydra's.
-    """
+    """Raises ThawError for a run that cannot go well, from its composed config, of which the data
+    that the task does not read is left out, and the files on this disk; `typed` are the user's
+    overrides that this task must read, None: Hydra's."""
     if typed is None:
         alone = HydraConfig.initialized() and cfg.program == ONE_RUN
         typed = HydraConfig.get().overrides.task if alone else []

@@ -84,13 +84,8 @@ def plain_value(value: Any) -> Any:
 
 
 def text_rows(items: Iterable[Any], columns: Sequence[str], words: bool) -> Iterator[Row]:
-    """Yields a row for each text; raises ThawError, which names the place, if one is none.
-
-    Args:
-        items: texts, pairs of texts, lists of words, or mappings of column to value.
-        columns: names of the columns of the texts.
-        words: whether lists of words are texts.
-    """
+    """Yields a row, with texts in `columns`, for each text, pair of texts, mapping of column to
+    value, or, with `words`, list of words; raises ThawError, which names the place, for others."""
     for number, item in enumerate(items):
         value = plain_value(item)
         if isinstance(item, Mapping):

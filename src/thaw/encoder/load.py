@@ -32,17 +32,9 @@ def load_labelled(
 def load_fresh(
     auto_class: type, checkpoint: str | Path, **config: Any
 ) -> tuple[PreTrainedModel, list[str]]:
-    """Loads a checkpoint for a task, in float32, from safetensors; returns the model, and the names
-    of the weights that the checkpoint lacks.
-
-    Args:
-        auto_class: class of the model, such as `AutoModelForSequenceClassification`.
-        checkpoint: model directory.
-        config: values for the model's config, such as `num_labels`.
-
-    Raises:
-        ThawError: the checkpoint cannot be read, or lacks weights of the encoder itself.
-    """
+    """Loads a checkpoint, a model directory, for a task, in float32, from safetensors; returns the
+    model, whose config gets values such as `num_labels`, and the names of the weights that the
+    checkpoint lacks. Raises ThawError if it cannot be read, or lacks weights of the encoder."""
     try:
         model, info = auto_class.from_pretrained(  # type: ignore[attr-defined]
             checkpoint,

@@ -28,13 +28,8 @@ TOP = 5  # tokens that fill a mask
 def masked_logits(
     model: PreTrainedModel, inputs: Mapping[str, Tensor], positions: Tensor
 ) -> Tensor:
-    """Returns the head's logits at some positions: (N, V).
-
-    Args:
-        model: with a head for masked language modelling.
-        inputs: `input_ids` (B, T) and what else the model takes.
-        positions: (N,) in the flattened batch, B * T.
-    """
+    """Returns the logits (N, V) of a head for masked language modelling at some positions (N,) of
+    the flattened batch, B * T; `inputs` are `input_ids` (B, T) and what else the model takes."""
 
     def cut(encoder: nn.Module, arguments: tuple, output: Any) -> Any:
         # (B, T, H) to (1, N, H)

@@ -66,16 +66,9 @@ class SentenceModules(nn.Module):
 
 
 def read_sentence_modules(checkpoint: str | Path, width: int) -> SentenceModules:
-    """Returns the modules after the encoder of a directory, which `modules.json` lists; of a plain
-    encoder the mean over tokens.
-
-    Args:
-        checkpoint: model directory.
-        width: width D of the encoder.
-
-    Raises:
-        ThawError: there is a module that is none of `KNOWN`, or that cannot be read.
-    """
+    """Returns the modules after the encoder, of width D, of a model directory, which `modules.json`
+    lists; of a plain encoder the mean over tokens. Raises ThawError if a module is none of `KNOWN`,
+    or cannot be read."""
     directory = Path(checkpoint)
     with settings_kept():
         from sentence_transformers.sentence_transformer.modules import Pooling

@@ -114,11 +114,8 @@ def best_threshold(found: np.ndarray, gold: np.ndarray) -> tuple[float, float]:
     A text has the label if its probability exceeds the threshold. Of the thresholds between two
     neighbouring probabilities, 0.5 stands for its neighbours and the middle for the others; of
     several with the same F1, the nearest to 0.5 is taken, the lower one of two. A label without
-    positives keeps 0.5, and so does one whose F1 is 0 with every threshold.
-
-    Args:
-        found: probabilities (N,) in float32.
-        gold: whether each text has the label (N,).
+    positives keeps 0.5, and so does one whose F1 is 0 with every threshold. Probabilities are (N,)
+    in float32, and `gold` (N,) is whether each text has the label.
     """
     from sklearn.metrics import precision_recall_curve
 

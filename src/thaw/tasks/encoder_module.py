@@ -81,13 +81,8 @@ class EncoderModule(LightningModule):
         return [m for stage in self.unfreeze_stages[self.unfrozen_stages :] for m in stage]
 
     def unfreeze_until(self, stages: int, without_gradient: bool) -> None:
-        """Unfreezes stages, and freezes those that come later.
-
-        Args:
-            stages: number of stages that train from now on.
-            without_gradient: whether the others get no gradient; else it is dropped after they got
-                one, see `Unfreezing`.
-        """
+        """Unfreezes so many stages, and freezes those that come later: `without_gradient`, or else
+        their gradient is dropped, see `Unfreezing`."""
         self.unfrozen_stages = stages
         if without_gradient:
             for number, stage in enumerate(self.unfreeze_stages):

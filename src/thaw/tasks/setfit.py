@@ -173,13 +173,8 @@ class SetFit(TextClassifier):
         return loss
 
     def embedding_loss(self, embeddings: Tensor, labels: Tensor, pairs: Tensor | None) -> Tensor:
-        """Computes the loss of given pairs, or of all pairs of the texts of all processes.
-
-        Args:
-            embeddings: embeddings of this process (B, D).
-            labels: labels of the same texts, (B,) or (B, C).
-            pairs: two rows of the batch for each pair (P, 2); None: all pairs.
-        """
+        """Computes the loss of pairs (P, 2), two rows of the batch each, or of all pairs of the
+        texts of all processes, given embeddings (B, D) and labels, (B,) or (B, C), of this one."""
         with torch.autocast(self.device.type, enabled=False):  # sums in float32
             if pairs is not None:
                 same = shared_labels(labels[pairs[:, 0]], labels[pairs[:, 1]])

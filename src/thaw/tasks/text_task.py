@@ -35,14 +35,8 @@ class TextTask(EncoderTask):
         self.windows_at_once: PositiveInt = 32
 
     def read_windows(self, stride: int | None, pooling: Pooling, at_once: int) -> None:
-        """Sets how texts in windows are read, and writes it into the model's config, from which a
-        prediction knows it.
-
-        Args:
-            stride: number of tokens that two windows share; None: there are no windows.
-            pooling: how the numbers of a text's windows become the text's.
-            at_once: most windows whose states are in memory together.
-        """
+        """Sets how texts in windows, which share `stride` tokens, are read, and writes it into the
+        model's config, from which a prediction knows it; None: there are no windows."""
         self.window_pooling, self.windows_at_once = pooling, at_once
         if stride is not None:
             self.model.config.text_windows = {"stride": stride, "pooling": pooling}

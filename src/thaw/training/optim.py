@@ -103,13 +103,9 @@ def clip_in_step(
     """Clips the gradients' global norm (Pascanu et al. 2013) within the coming fused step; returns
     the norm before.
 
-    The step divides each gradient as it reads it, as for a loss scaler, which saves the pass over
-    all gradients of `torch.nn.utils.clip_grad_norm_`.
-
-    Args:
-        optimizer: optimizer whose step scales gradients.
-        max_norm: largest norm of all gradients together.
-        scaler: loss scaler of float16, whose scale the gradients still have.
+    The step, which is to scale gradients, divides each as it reads it, as for a loss scaler, which
+    saves the pass over all gradients of `torch.nn.utils.clip_grad_norm_`. The gradients still have
+    the scale of a loss `scaler` of float16.
     """
     norm = gradient_norm(optimizer)
     if scaler is not None:

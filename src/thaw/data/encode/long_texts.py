@@ -30,15 +30,8 @@ def text_windows(
     tokenizer: Any, texts: Sequence[str], max_tokens: int, stride: int
 ) -> tuple[Rows, list[int]]:
     """Returns the model's inputs of texts in windows of at most `max_tokens` tokens, special ones
-    included: for each text a list of its windows, which are lists of T numbers each; and the
-    lengths of whole texts.
-
-    Args:
-        tokenizer: tokenizer of the model.
-        texts: the texts.
-        max_tokens: length of the longest window.
-        stride: number of tokens that neighbouring windows share.
-    """
+    included, of which neighbours share `stride`: for each text a list of its windows, which are
+    lists of T numbers each; and the lengths of whole texts."""
     encoded: Any = tokenizer(
         list(texts),
         truncation=True,

@@ -23,18 +23,12 @@ def prefix_spaces(tokenizer: Any) -> None:
 def windows(
     tokenizer: Any, sentences: Sequence[Sequence[str]], max_tokens: int, stride: int
 ) -> list[list[dict[str, list]]]:
-    """Returns each sentence as windows of at most `max_tokens` tokens: the model's inputs and
-    `word_ids`, T long each.
+    """Returns each sentence, its words, as windows of at most `max_tokens` tokens, special ones
+    included, of which neighbours share `stride`: the model's inputs and `word_ids`, T long each.
 
     A word belongs to the one window that sees most around its first subword: `word_ids` are None
     at the tokens of words that belong to another. A word that the tokenizer turns into nothing is
     read as its unknown token, so that it keeps its place.
-
-    Args:
-        tokenizer: of the model.
-        sentences: their words.
-        max_tokens: with special tokens.
-        stride: tokens that neighbouring windows share.
     """
     out: list[list[dict[str, list]]] = [[] for _ in sentences]
     encoded = tokenize(tokenizer, sentences, max_length=max_tokens, stride=stride)

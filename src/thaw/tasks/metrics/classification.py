@@ -81,15 +81,8 @@ def update_scores(
     several: bool,
     thresholds: Tensor | None = None,
 ) -> None:
-    """Adds texts to `classification_metrics`.
-
-    Args:
-        scores: metrics, each of which takes what it needs.
-        logits: (B, C).
-        labels: (B,), or with several labels a text (B, C).
-        several: whether a text has several labels.
-        thresholds: see `predicted_classes`.
-    """
+    """Adds texts with logits (B, C) and labels (B,), or with several labels a text (B, C), to
+    `classification_metrics`, each of which takes what it needs; see `predicted_classes`."""
     chances = probabilities(logits, several)
     classes = predicted_classes(logits, several, thresholds)
     scores.update(preds=classes, target=labels.long(), probabilities=chances)

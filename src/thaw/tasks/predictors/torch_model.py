@@ -36,15 +36,8 @@ class Logits(nn.Module):
 
 
 class SentenceClassifier(nn.Module):
-    """Encoder, sentence modules and head of an exported directory.
-
-    Args:
-        model: encoder.
-        directory: exported directory with the modules and the head's tensors.
-
-    Raises:
-        ThawError: the directory has no head.
-    """
+    """Encoder, and sentence modules and head of an exported directory; raises ThawError if that has
+    no head."""
 
     def __init__(self, model: Any, directory: Path) -> None:
         super().__init__()

@@ -15,11 +15,8 @@ log = logging.getLogger(__name__)
 
 
 class FrozenBlocks(pl.Callback):
-    """Computes the states after the leading frozen blocks of every text, or finds them in a cache.
-
-    Args:
-        cache: where states are kept; None: frozen blocks run in every step.
-    """
+    """Computes the states after the leading frozen blocks of every text, or finds them in a cache;
+    without one, frozen blocks run in every step."""
 
     def __init__(self, cache: Cache | None) -> None:
         self.cache = cache
