@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from thaw.data.base import EncoderData
-from thaw.encoder.blocks import parameter_table
 from thaw.encoder.sharding import whole_model
 from thaw.report.sections import Section, TestResults
 from thaw.tasks.losses import WeightedMean
@@ -58,10 +57,6 @@ class EncoderTask(OptimizedModule):
         # Of the validation before the first step, as `start/<name>`.
         self.start_metrics: dict[str, float] = {}
         self.resumed_val_metrics: dict[str, float] = {}
-
-    def describe(self) -> str:
-        """Returns a table of the model's parts: their parameters, and whether they train."""
-        return parameter_table(self)
 
     def on_validation_end(self) -> None:
         """Keeps the metrics of the validation before the first step."""

@@ -200,13 +200,12 @@ class SetFit(TextClassifier):
         if self.trainer.state.fn == "fit":
             self.fit_unless_joint()
 
-    def on_train_epoch_end(self) -> None:
-        self.fit_unless_joint()  # there may have been no validation
-
     def fit_unless_joint(self) -> None:
         """Fits the head, unless it already trains with the encoder."""
         if not self.joint_ratio or self.global_step <= self.joint_from():
             self.fit_head()
+
+    on_train_epoch_end = fit_unless_joint  # there may have been no validation
 
     @torch.no_grad()
     def fit_head(self) -> None:

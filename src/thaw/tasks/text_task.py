@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import PositiveInt
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
-from transformers import PreTrainedModel
 
 from thaw.data.write import RowWriter
 from thaw.errors import ThawError
@@ -28,11 +26,8 @@ class TextTask(EncoderTask):
     maximum over windows."""
 
     pipeline = "text-classification"
-
-    def __init__(self, model: PreTrainedModel, **options: Any) -> None:
-        super().__init__(model, **options)
-        self.window_pooling: Pooling = "mean"
-        self.windows_at_once: PositiveInt = 32
+    window_pooling: Pooling = "mean"  # how the numbers of a text's windows become the text's
+    windows_at_once: int = 32  # most windows whose states are in memory together
 
     def read_windows(self, stride: int | None, pooling: Pooling, at_once: int) -> None:
         """Sets how texts in windows, which share `stride` tokens, are read, and writes it into the

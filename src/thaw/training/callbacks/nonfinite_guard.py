@@ -84,12 +84,6 @@ class NonFiniteGuard(pl.Callback):
         if len(self.judged) >= every:
             self.look(trainer, module)
 
-    def on_validation_start(self, trainer: pl.Trainer, module: Any) -> None:
-        self.look(trainer, module)
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
-        self.look(trainer, module)
-
     def on_train_end(self, trainer: pl.Trainer, module: Any) -> None:
         self.look(trainer, module)
         if self.steps and self.steps >= trainer.global_step:
@@ -119,6 +113,8 @@ class NonFiniteGuard(pl.Callback):
             )
         if trainer.is_global_zero:
             log.warning("%s; left out, the %d. in this run", said, self.steps)
+
+    on_validation_start = on_train_epoch_end = look
 
     def state_dict(self) -> dict[str, int]:
         return {"steps": self.steps}
