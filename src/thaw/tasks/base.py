@@ -104,12 +104,11 @@ class EncoderTask(OptimizedModule):
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         self.evaluate(batch)
 
+    test_step = validation_step
+
     def on_validation_epoch_end(self) -> None:
         if self.scores is not None:
             self.log_scores("val", self.scores)
-
-    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        self.evaluate(batch)
 
     def on_test_epoch_end(self) -> None:
         if self.scores is not None:

@@ -51,16 +51,11 @@ class TextPredictor(Predictor):
 
     def texts(self, rows: Iterable[Row], columns: Sequence[str]) -> Iterator[list[list[str]]]:
         """Yields the texts of rows, some at a time: one list of texts, or two for pairs."""
-        count = 0
-        for piece in self.pieces(rows):
+        for piece in self.pieces(enumerate(rows, start=1)):
             yield [
-                [
-                    as_text(r.get(c), c, f"the input: row {n}")
-                    for n, r in enumerate(piece, count + 1)
-                ]
-                for c in columns
+                [as_text(row.get(column), column, f"the input: row {n}") for n, row in piece]
+                for column in columns
             ]
-            count += len(piece)
 
     def probabilities(self, inputs: list[list[str]]) -> list[list[float]]:
         """Returns what `finish` makes of the logits of each of a list of texts, or two of pairs."""
