@@ -147,8 +147,8 @@ class EncoderTask(OptimizedModule):
         self.model = whole_model(self)
 
     def require_data(self, data: Any, validates: bool) -> None:
-        """Raises ThawError if the data, which has been read, lacks what the task's options need,
-        such as a validation."""
+        """Raises ThawError, before training, if the data, which has been read, lacks what the
+        task's options need, such as a validation."""
 
     def decide(self, data: Any) -> dict[str, float]:
         """Finds, with the final weights, what the task decides by, and returns further metrics of

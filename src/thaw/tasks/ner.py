@@ -89,8 +89,8 @@ class TokenClassification(EncoderTask):
         self.scores = EntityF1(types, strict)
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Computes the mean cross-entropy, or focal loss, of logits (B, T, C) over tokens with a
-        label, which is not -100 in (B, T); 0 if there are none."""
+        """Computes the mean cross-entropy, or focal loss, of logits (B, T, C) over the tokens whose
+        label, in (B, T), is not -100; 0 if there are none."""
         logits, labels = logits.flatten(0, 1), labels.flatten()
         options: Any = {"reduction": "none", "ignore_index": IGNORED}
         loss = F.cross_entropy(
