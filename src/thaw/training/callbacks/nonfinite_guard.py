@@ -92,7 +92,7 @@ class NonFiniteGuard(pl.Callback):
                 f"nothing was learned. {advice(trainer, module)}"
             )
 
-    def look(self, trainer: pl.Trainer, module: Any) -> None:
+    def look(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Reads the flags since the last call; raises ThawError for a bad step under "stop"."""
         judged, self.judged = self.judged, []
         batches, self.batches = self.batches, []
@@ -108,7 +108,7 @@ class NonFiniteGuard(pl.Callback):
         if self.action == "stop":
             raise ThawError(
                 f"{said}. The step was left out, so the weights are finite. "
-                f"{advice(trainer, module)} trainer.on_nonfinite=skip leaves such steps out, "
+                f"{advice(trainer, pl_module)} trainer.on_nonfinite=skip leaves such steps out, "
                 "counts them, and goes on."
             )
         if trainer.is_global_zero:

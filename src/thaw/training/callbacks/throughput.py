@@ -54,7 +54,7 @@ class Throughput(pl.Callback):
     def __init__(self) -> None:
         self.restart()
 
-    def restart(self, *args: Any) -> None:
+    def restart(self, *args: Any, **kwargs: Any) -> None:
         """Starts a new mean."""
         self.began = time.monotonic()
         self.tokens: Tensor | int = 0

@@ -33,11 +33,11 @@ class TrainingTimer(pl.Callback):
     ) -> None:
         self.samples += len(batch["row"]) * trainer.world_size
 
-    def go(self, *args: Any) -> None:
+    def go(self, *args: Any, **kwargs: Any) -> None:
         """Starts to count, unless it does already."""
         self.began = self.began or time.monotonic()
 
-    def pause(self, *args: Any) -> None:
+    def pause(self, *args: Any, **kwargs: Any) -> None:
         """Stops counting."""
         if self.began:
             self.seconds += time.monotonic() - self.began
