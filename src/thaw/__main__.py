@@ -5,7 +5,7 @@ import sys
 
 from thaw import __version__
 from thaw.cli.compose import exit_clearly
-from thaw.cli.messages import did_you_mean
+from thaw.cli.overrides import did_you_mean
 from thaw.errors import ThawError
 
 # Each module is a command of its own: `thaw predict ...` is `python -m thaw.predict ...`.

@@ -13,11 +13,7 @@ SCORES = ("f1", "accuracy", "precision", "recall")
 
 def workspace(entity: str, project: str, name: str) -> Any:
     """Returns a workspace, not saved yet, with scores, training, speed and reports of a project's
-    runs.
-
-    Raises:
-        ThawError: wandb-workspaces is not installed.
-    """
+    runs; raises ThawError if wandb-workspaces is not installed."""
     try:
         import wandb_workspaces.reports.v2 as wr
         import wandb_workspaces.workspaces as ws

@@ -15,7 +15,7 @@ from thaw.cli.kept_config import restore, run_overrides
 from thaw.cli.overrides import key_of, read_arguments
 from thaw.cli.secrets import require_whole
 from thaw.errors import ThawError
-from thaw.report.test_results import TestResults
+from thaw.report.sections import TestResults
 
 KNOWN = {"run": None, "split": "test", "output": "", "trust": ""}
 USAGE = """usage: python -m thaw.evaluate run=<run directory> [split=test] [output=<file>.json]
@@ -49,11 +49,8 @@ def require_same_tokens(models: Sequence[Path]) -> None:
 
 def main(argv: list[str]) -> dict[str, float]:
     """Evaluates `model/` of a run; the probabilities of several models, those of a sweep's runs,
-    are averaged. Returns what was printed: metrics prefixed `test/`, `val/` or `train/`.
-
-    Raises:
-        ThawError: the run is not finished, an option does not exist, or the data does not fit.
-    """
+    are averaged. Returns what was printed: metrics prefixed `test/`, `val/` or `train/`. Raises
+    ThawError if the run is not finished, an option does not exist, or the data does not fit."""
     given, typed = read_arguments(config_dir_of(argv)[1], KNOWN, USAGE, groups=("data", "trainer"))
     if not Path(given["run"]).is_dir():
         raise ThawError(f"run={given['run']}: no such directory.")
@@ -93,14 +90,8 @@ def main(argv: list[str]) -> dict[str, float]:
     leave_unread(cfg, typed)
     check(cfg, GIVEN, parts=("data", "task"))
     find_on_hub(cfg)
-    trainer = instantiate(
-        cfg.trainer,
-        logger=False,
-        callbacks=[],
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        _convert_="all",
-    )
+    off = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar"), False)
+    trainer = instantiate(cfg.trainer, callbacks=[], _convert_="all", **off)
     trained = read_json(model / "config.json")
     split = given["split"]
     options = {"tokenizer": model, "only": split, "trained": trained}

@@ -15,11 +15,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from thaw.cli.compose import (
-    explained_overrides,
-    refuse_options_of_others,
-    register_resolvers,
-)
+from thaw.cli.compose import explained_overrides, refuse_options_of_others, register_resolvers
 from thaw.cli.conf import conf_dir, search_path
 from thaw.cli.overrides import key_of, literal, quote, words_of
 from thaw.cli.resume import command_to_resume

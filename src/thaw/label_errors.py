@@ -35,11 +35,8 @@ PROBABILITY = "probability/"  # how predictions.parquet names its columns
 
 def main(argv: Sequence[str]) -> int:
     """Writes all texts of a cross-validation, those whose label is likely wrong first, and returns
-    the number of these, by cleanlab's `find_label_issues`.
-
-    Raises:
-        ThawError: the runs are not the folds of one data set, or cleanlab is not installed.
-    """
+    the number of these, by cleanlab's `find_label_issues`; raises ThawError if the runs are not the
+    folds of one data set, or cleanlab is not installed."""
     given, _ = read_arguments(argv, KNOWN, USAGE)
     if not given["top"].isdigit():
         raise ThawError(f"top={given['top']}: expected a whole number.")

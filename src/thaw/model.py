@@ -11,7 +11,7 @@ import numpy as np
 
 from thaw.cli.finished_run import Finished, finished, require_same
 from thaw.data.python_tables import is_table, table_rows, text_rows
-from thaw.data.read.rows import number_of
+from thaw.data.read.rows import Row, number_of
 from thaw.data.read.surrogates import replace_surrogates
 from thaw.errors import ThawError
 from thaw.tasks.predictors.base import Predictor
@@ -136,7 +136,7 @@ class Model:
 
     def read(
         self, texts: Any, text: str | Sequence[str]
-    ) -> tuple[Iterator[Mapping[str, Any]], list[str], int | None]:
+    ) -> tuple[Iterator[Row], list[str], int | None]:
         """Returns texts as rows, the columns of the texts, and how many rows there are, if known;
         raises ThawError if there are none, or they are not texts."""
         unordered = isinstance(texts, str | bytes | Set) and not isinstance(texts, Mapping)
@@ -156,9 +156,7 @@ class Model:
         rows = self.checked(text_rows(items, columns, words=self.task == "ner"), columns)
         return replace_surrogates(rows, "the texts"), columns, count
 
-    def checked(
-        self, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]
-    ) -> Iterator[Mapping[str, Any]]:
+    def checked(self, rows: Iterable[Row], columns: Sequence[str]) -> Iterator[Row]:
         """Yields rows; raises ThawError where the task can predict nothing for one."""
         for number, row in enumerate(rows):
             self.predictor.check(row, columns, f"text {number}, counted from 0")

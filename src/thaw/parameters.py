@@ -38,7 +38,8 @@ def frozen_task(overrides: list[str]) -> Any:
 
 def main(overrides: list[str]) -> None:
     """Prints the table of parts, then name, shape, part and state of each parameter."""
-    from thaw.encoder.blocks import aligned, parameter_table, parts_or_halves
+    from thaw.data.summary import aligned
+    from thaw.encoder.blocks import parameter_table, parts_or_halves
 
     task = frozen_task(config_dir_of(overrides)[1])
     parts = parts_or_halves(task.model)
@@ -47,7 +48,7 @@ def main(overrides: list[str]) -> None:
     for name, p in task.model.named_parameters():
         shape = " x ".join(map(str, p.shape))
         lines.append((name, shape, parts[name], "trained" if p.requires_grad else "frozen"))
-    print("\n".join(aligned(lines)))
+    print("\n".join(aligned(lines, right=False)))
 
 
 if __name__ == "__main__":

@@ -18,9 +18,8 @@ from thaw.data.read.formats.registry import found_format, rows_of
 from thaw.data.read.input_reading import reading_of
 from thaw.data.read.reading import Reading
 from thaw.data.read.rows import Rows, reasons
-from thaw.data.read.standard_input import NAME, standard_input_lines
 from thaw.data.read.surrogates import replace_surrogates
-from thaw.data.read.text_files import open_lines
+from thaw.data.read.text_files import STANDARD_INPUT, open_lines, standard_input_lines
 from thaw.data.write import AddedColumns, RowWriter
 from thaw.errors import ThawError
 from thaw.training.libraries import garbage_kept
@@ -77,11 +76,8 @@ def main(argv: list[str]) -> int:
 
 def predict(argv: list[str]) -> Counts:
     """Predicts for each row of a file, and returns how many rows were written, which are those of
-    the input with what the model predicts, and how many of them say nothing.
-
-    Raises:
-        ThawError: an option, the run or the file is not what it should be.
-    """
+    the input with what the model predicts, and how many of them say nothing; raises ThawError if an
+    option, the run or the file is not what it should be."""
     given, _ = read_arguments(argv, KNOWN, USAGE)
     check_options(given)
     stream, skip = given["stream"] == "true", given["on_error"] == "skip"
@@ -144,7 +140,7 @@ def input_rows(given: Mapping[str, str], how: Reading, skip: bool) -> Rows:
     if given["input"] == "-":
         lines = standard_input_lines(how.encoding)
         if how.format == "jsonl":
-            return Rows(json_lines(NAME, lines, skip))
+            return Rows(json_lines(STANDARD_INPUT, lines, skip))
         return Rows({how.text: line.rstrip("\r\n")} for line in lines)
     if skip and how.reader is None and (how.format or found_format(path, how)) == "jsonl":
         return Rows(json_lines(path, open_lines(path, how.encoding), skip))

@@ -22,11 +22,8 @@ STALE = ["*.safetensors", "*.json", "*.model", "*.pkl", "*vocab.txt", "*merges.t
 
 
 def main(argv: list[str]) -> str:
-    """Uploads the model of a finished run, and returns the address of the commit, which is printed.
-
-    Raises:
-        ThawError: an option is wrong, the run is not finished, or the Hub does not take the model.
-    """
+    """Uploads the model of a finished run, and returns the address of the commit, which is printed;
+    raises ThawError if an option is wrong, the run is not finished, or the Hub does not take it."""
     given, _ = read_arguments(argv, KNOWN, USAGE)
     run, repo, branch = Path(given["run"]), given["repo"], given["revision"] or None
     if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", repo):

@@ -31,8 +31,8 @@ def run_composed(cfg: DictConfig, apart: bool = False) -> float | None:
     """
     from thaw.cli.check import checked
     from thaw.cli.jobs import is_done
-    from thaw.cli.processes import finish_process_group, require_world
-    from thaw.cli.subprocess_job import run_apart, runs_apart, takes_processes
+    from thaw.cli.processes import finish_process_group, launch, require_world
+    from thaw.cli.subprocess_job import run_apart, takes_processes
     from thaw.storage.files import read_json
 
     if is_done(cfg):
@@ -40,7 +40,10 @@ def run_composed(cfg: DictConfig, apart: bool = False) -> float | None:
         return read_json(Path(cfg.run_dir) / "metrics.json").get(cfg.monitor)
     require_world(cfg)
     cfg = checked(cfg)
-    if runs_apart(cfg) or (apart and takes_processes(cfg)):
+    # The processes of a job must not see its sweep's command line, which they do not where a
+    # launcher such as submitit has started all of them.
+    apart |= HydraConfig.get().mode == RunMode.MULTIRUN and launch() is None
+    if apart and takes_processes(cfg):
         return run_apart(cfg)
     # Imported here: --help and a mistake in an option are answered without loading torch.
     with garbage_kept():

@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from thaw.cli.check import checked, find_on_hub, model_text, plain
 from thaw.cli.conf import choices
 from thaw.cli.watched_metric import require_watched
+from thaw.encoder.blocks import parameter_table
 from thaw.encoder.freeze import FreezeStrategy
 from thaw.encoder.sharding import load_whole
 from thaw.errors import ThawError
@@ -33,14 +34,12 @@ log = logging.getLogger(__name__)
 
 
 def train(cfg: DictConfig, typed: Sequence[str] | None = None) -> float | None:
-    """Runs a composed config and leaves a run directory that stands alone.
+    """Runs a composed config, which is checked unless it has been, and leaves a run directory that
+    stands alone. Returns the best value of the watched metric, or None without validation.
 
     Args:
-        cfg: `conf/train.yaml`, composed; it is checked unless it has been.
+        cfg: `conf/train.yaml`, composed.
         typed: the user's overrides that this task must read; None: Hydra's.
-
-    Returns:
-        The best value of the watched metric, or None without validation.
 
     Raises:
         ThawError: the config, the data or the checkpoint does not fit.
@@ -138,7 +137,7 @@ def build_loggers(cfg: DictConfig, run: Run) -> list[Any]:
 def announce(run: Run, data: Any, task: Any, trainer: Trainer) -> None:
     """Logs what is about to be trained, on what and where; loggers get the whole config."""
     log.info("data %s: %s", data.name, ", ".join(f"{v} {k}" for k, v in data.sizes().items()))
-    log.info("%s", task.describe())
+    log.info("%s", parameter_table(task))
     trained = sum(p.numel() for p in task.parameters() if p.requires_grad)
     total = sum(p.numel() for p in task.parameters())
     name = model_text(run.config["model"])

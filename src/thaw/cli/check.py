@@ -8,8 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from thaw.cli.conf import conf_dir
-from thaw.cli.messages import did_you_mean
-from thaw.cli.overrides import key_of
+from thaw.cli.overrides import did_you_mean, key_of
 from thaw.cli.schema import definition, describe, fits, listed, schema
 from thaw.cli.watched_metric import require_watched
 from thaw.errors import ThawError
@@ -58,12 +57,9 @@ def find_on_hub(cfg: DictConfig) -> None:
 
 
 def verify(cfg: DictConfig, typed: Sequence[str] | None = None) -> None:
-    """Raises ThawError for a run that cannot go well, from its config and the files on this disk.
-
-    Args:
-        cfg: the composed config; what the task does not read of `cfg.data` is left out of it.
-        typed: the user's overrides that this task must read; None: Hydra's.
-    """
+    """Raises ThawError for a run that cannot go well, from its composed config, of which the data
+    that the task does not read is left out, and the files on this disk; `typed` are the user's
+    overrides that this task must read, None: Hydra's."""
     if typed is None:
         alone = HydraConfig.initialized() and cfg.program == ONE_RUN
         typed = HydraConfig.get().overrides.task if alone else []

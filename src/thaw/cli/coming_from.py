@@ -11,8 +11,7 @@ from typing import NamedTuple
 import yaml
 
 from thaw.cli.conf import choices
-from thaw.cli.messages import did_you_mean
-from thaw.cli.overrides import quote
+from thaw.cli.overrides import did_you_mean, quote
 from thaw.data.read.labels.names import option
 from thaw.storage.files import conf_dir
 

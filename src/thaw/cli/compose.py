@@ -13,8 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from thaw.cli.coming_from import MORE, flagged, said_here, unreadable, wrong_choice
 from thaw.cli.conf import choices, conf_dir, own_dirs, search_path
-from thaw.cli.messages import did_you_mean
-from thaw.cli.overrides import key_of, override_words
+from thaw.cli.overrides import did_you_mean, key_of, override_words
 from thaw.cli.secrets import redacted_text
 from thaw.errors import UNWRITABLE, ThawError
 from thaw.storage.standard_output import go_on_without_readers

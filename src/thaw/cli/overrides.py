@@ -1,12 +1,13 @@
-"""Reads `key=value` words: overrides of `train.py`, and arguments of the other commands."""
+"""Reads `key=value` words: overrides of `train.py`, and arguments of the other commands; finds the
+names that a mistyped one is close to."""
 
+import difflib
 import os
 import re
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from thaw.cli.messages import did_you_mean
 from thaw.errors import ThawError
 
 # Texts that Hydra's grammar takes as they are.
@@ -103,19 +104,14 @@ def literal(value: Any) -> str:
 def read_arguments(
     argv: Sequence[str], known: Mapping[str, str | None], usage: str, groups: Collection[str] = ()
 ) -> tuple[dict[str, str], list[str]]:
-    """Reads the command line of a command other than `train.py`.
+    """Reads the command line of a command other than `train.py`: returns a value for each key, and
+    the overrides; raises ThawError if a word is not `key=value`, or a key is unknown or missing.
 
     Args:
         argv: command line without the program. `-h` and `--help` print the usage and exit.
         known: keys with their defaults; None: the key must be given.
         usage: text shown for `--help` and when something is wrong.
         groups: config groups whose overrides the command takes too.
-
-    Returns:
-        A value for each key, and the overrides.
-
-    Raises:
-        ThawError: a word is not `key=value`, or a key is unknown or missing.
     """
     show_usage(argv, usage)
     values = dict(known)
@@ -142,3 +138,22 @@ def show_usage(argv: Sequence[str], usage: str) -> None:
     if {"-h", "--help"} & set(argv):
         print(usage)
         sys.exit(0)
+
+
+def did_you_mean(word: str, known: Sequence[str]) -> str:
+    """Returns ` Did you mean ...?` with the known words that are close, "" if none is."""
+    matches = expand(word, known) or difflib.get_close_matches(word, known, n=3, cutoff=0.6)
+    return f" Did you mean {' or '.join(matches)}?" if matches else ""
+
+
+def expand(word: str, known: Sequence[str]) -> list[str]:
+    """Returns the names that a word abbreviates, three at most: `lr`, `task.lr`, `epochs`."""
+    group, _, short = word.rpartition(".")
+    found = []
+    for key in known:
+        parts = key.split(".")[-1].split("_")
+        initials = "".join(part[:1] for part in parts)
+        fits = short in parts or (len(short) > 1 and short == initials)
+        if len(parts) > 1 and fits and key.startswith(f"{group}." if group else ""):
+            found.append(key)
+    return [k for k in found if not k.startswith(("callbacks.", "hydra."))][:3]

@@ -41,11 +41,7 @@ def launch(environ: Mapping[str, str] = os.environ) -> Launch | None:
 
 def slurm_job(environ: Mapping[str, str] = os.environ) -> str | None:
     """Returns the id of SLURM's batch job that this process is of, by which `scontrol` knows it;
-    None: there is none, or an interactive one.
-
-    Args:
-        environ: environment variables.
-    """
+    None: there is none, or an interactive one."""
     if environ.get("SLURM_JOB_NAME") in ("bash", "interactive"):
         return None
     if "SLURM_ARRAY_JOB_ID" in environ:

@@ -16,25 +16,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from thaw.cli.conf import own_dirs, search_path
 from thaw.cli.overrides import key_of, quote
-from thaw.cli.processes import launch
 from thaw.errors import ThawError
 
 
 def takes_processes(cfg: DictConfig) -> bool:
     """Returns whether a run may have more than one process."""
     return str(cfg.trainer.devices) != "1" or cfg.trainer.num_nodes > 1
-
-
-def runs_apart(cfg: DictConfig) -> bool:
-    """Returns whether this is a job of a sweep whose processes must not see the sweep's command
-    line. They do not where a launcher such as submitit has started all of them."""
-    alone = launch() is None
-    return HydraConfig.get().mode == RunMode.MULTIRUN and takes_processes(cfg) and alone
 
 
 def run_apart(cfg: DictConfig) -> float | None:

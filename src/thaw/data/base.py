@@ -28,9 +28,6 @@ class EncoderData(SplitData):
         max_tokens: length of the longest text in tokens.
         trained: config of a finished run's model, which the data must fit; None: train's labels.
         options: `SplitData`'s.
-
-    Attributes:
-        labels: names of the classes, in the order of the model's outputs.
     """
 
     cut_hint = ""  # what to do about texts that are cut
@@ -48,7 +45,7 @@ class EncoderData(SplitData):
         self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             tokenizer, trust_remote_code=False
         )
-        self.labels: list[str] = []
+        self.labels: list[str] = []  # names of the classes, in the order of the model's outputs
         self.token_statistics: dict[str, Mapping[str, int]] = {}
         self.contents: dict[str, dict[str, Any]] = {}
         require_room(max_tokens, self.tokenizer.model_max_length, Path(tokenizer))

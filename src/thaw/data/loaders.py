@@ -21,9 +21,6 @@ class Loaders(LightningDataModule):
         num_workers: number of processes that make batches.
         seed: of the order of batches.
         only: the one split that is read, and tested, where a finished run is evaluated; None: all.
-
-    Attributes:
-        encoded: what batches are made of, by split, with a column `length` in tokens.
     """
 
     def __init__(
@@ -40,6 +37,7 @@ class Loaders(LightningDataModule):
         self.num_workers = num_workers
         self.seed = seed
         self.only = only
+        # What batches are made of, by split, with a column `length` in tokens.
         self.encoded: dict[str, Dataset] = {}
         self.epoch = self.start = 0
 

@@ -23,7 +23,7 @@ from thaw.data.read.entities.sentences import Sentences, read_sentences
 from thaw.data.read.entities.spans import OVERLAPS, Overlaps
 from thaw.data.read.entities.tag_schemes import SCHEMES, Scheme, split_tag
 from thaw.data.read.labels.names import names_of
-from thaw.data.read.rows import number_of
+from thaw.data.read.rows import Row, number_of
 from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)
@@ -66,12 +66,8 @@ class TokenData(EncoderData):
         prefix_spaces(self.tokenizer)
         columns: dict[str, Any] = {"tokens": tokens, "tags": tags, "text": text, "spans": spans}
         self.names = columns | ({} if group is None else {"group": group})
-        places: dict[str, Any] = {
-            "token_column": token_column,
-            "tag_column": tag_column,
-            "sentence": sentence,
-        }
-        self.reading = replace(self.reading, words=True, scheme=scheme, **columns, **places)
+        columns |= {"token_column": token_column, "tag_column": tag_column, "sentence": sentence}
+        self.reading = replace(self.reading, words=True, scheme=scheme, **columns)
         self.scheme = scheme
         self.overlaps: Overlaps = overlaps
         self.stride = self.window_stride(stride)
@@ -112,7 +108,7 @@ class TokenData(EncoderData):
         """Windows of a long text share as many tokens in transformers' pipeline as in training."""
         return {"stride": self.stride}
 
-    def pick(self, rows: Iterable[Mapping[str, Any]], origin: str) -> Sentences:
+    def pick(self, rows: Iterable[Row], origin: str) -> Sentences:
         return read_sentences(rows, self.names, self.scheme, origin, self.overlaps)
 
     def strata(self, rows: Sentences) -> list[list[str]]:

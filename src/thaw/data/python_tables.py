@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from thaw.data.read.formats.arrow_files import names_of_features, with_names
+from thaw.data.read.rows import Row
 from thaw.errors import ThawError
 from thaw.storage.cache import cache_dir
 from thaw.storage.files import partial_name, put
@@ -32,15 +33,13 @@ def is_of(data: Any, module: str, *classes: str) -> bool:
 
 
 def table_rows(data: Any, name: str) -> Iterator[dict[str, Any]]:
-    """Yields the rows of data that a program holds.
+    """Yields the rows of data that a program holds; raises ThawError if it is none, or its columns
+    are of different lengths.
 
     Args:
         data: a DataFrame, a `datasets.Dataset`, a mapping of columns, an iterable of mappings, or
             a pair of lists: texts and labels.
         name: what it is, for messages.
-
-    Raises:
-        ThawError: it is none of these, or its columns are of different lengths.
     """
     rows: Iterable[Any]
     if is_of(data, "pandas", "DataFrame"):
@@ -84,19 +83,9 @@ def plain_value(value: Any) -> Any:
     return None if missing or (isinstance(value, float) and value != value) else value
 
 
-def text_rows(
-    items: Iterable[Any], columns: Sequence[str], words: bool
-) -> Iterator[Mapping[str, Any]]:
-    """Yields a row for each text.
-
-    Args:
-        items: texts, pairs of texts, lists of words, or mappings of column to value.
-        columns: names of the columns of the texts.
-        words: whether lists of words are texts.
-
-    Raises:
-        ThawError: something else is there; names its place.
-    """
+def text_rows(items: Iterable[Any], columns: Sequence[str], words: bool) -> Iterator[Row]:
+    """Yields a row, with texts in `columns`, for each text, pair of texts, mapping of column to
+    value, or, with `words`, list of words; raises ThawError, which names the place, for others."""
     for number, item in enumerate(items):
         value = plain_value(item)
         if isinstance(item, Mapping):

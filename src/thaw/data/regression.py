@@ -19,10 +19,6 @@ class RegressionData(TextData):
     Args:
         label: column of the numbers.
         options: `TextData`'s.
-
-    Attributes:
-        mean: mean of the numbers of train, or of what a model was trained on.
-        std: their standard deviation.
     """
 
     has_windows = True
@@ -30,7 +26,7 @@ class RegressionData(TextData):
     def __init__(self, label: str | int = "label", **options: Any) -> None:
         super().__init__(label=label, **options)
         self.columns = replace(self.columns, numbers=True)
-        self.mean, self.std = 0.0, 1.0
+        self.mean, self.std = 0.0, 1.0  # of the numbers of train, or of a trained model's
 
     def find_labels(self) -> None:
         if self.trained is not None:

@@ -14,7 +14,7 @@ from pydantic import PositiveInt
 from torch.utils.data import DataLoader, Sampler
 
 from thaw.data.batch.pairs import PairBatches, Sampling, sample_pairs
-from thaw.data.encode.prompt import default_prompt, lowercases
+from thaw.data.encode.positions import default_prompt, lowercases
 from thaw.data.loaders import rowwise
 from thaw.data.read.labels.names import counted, label_counts, label_names
 from thaw.data.read.sampling.few_shots import distinct, leave_out

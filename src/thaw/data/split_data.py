@@ -12,7 +12,7 @@ from pydantic import Field, NonNegativeInt
 from thaw.data.loaders import Loaders
 from thaw.data.read.formats.registry import rows_of
 from thaw.data.read.reading import FormatName, Quoting, Reading
-from thaw.data.read.rows import Rows
+from thaw.data.read.rows import Row, Rows
 from thaw.data.read.sampling.folds import fold_split, held_out, require_fold
 from thaw.data.read.sampling.splits import cut
 from thaw.data.read.surrogates import replace_surrogates
@@ -35,9 +35,6 @@ class SplitData(Loaders):
 
     The arguments are options, described in `conf/data/files.yaml`; those not named here are
     `Loaders`'s.
-
-    Attributes:
-        rows: what was read, by split.
     """
 
     example = "."  # in messages: how a command with this task's own files looks
@@ -76,9 +73,9 @@ class SplitData(Loaders):
         self.hub: dict[str, Any] = {"config": config, "revision": revision}
         self.split_seed = split_seed
         self.reading = Reading(format, encoding, header, columns, quoting, reader)
-        self.rows: dict[str, Any] = {}
+        self.rows: dict[str, Any] = {}  # what was read, by split
 
-    def pick(self, rows: Iterable[Mapping[str, Any]], origin: str) -> Any:
+    def pick(self, rows: Iterable[Row], origin: str) -> Any:
         """Checks the rows of a source, called `origin`, and picks out what the task needs."""
         raise NotImplementedError
 

@@ -1,6 +1,6 @@
 """What was understood of a data set: what was read and left out, and what its splits hold."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -13,24 +13,16 @@ LABELS = 20  # in a table
 
 @dataclass(frozen=True)
 class SplitSummary:
-    """What a split holds.
+    """What a split holds."""
 
-    Attributes:
-        repeats: number of rows that are left out as another split has their text.
-        labels: number of texts with each label, or of entities of each type.
-        mean_tokens: mean length in tokens as they are trained on, cut at `max_tokens`.
-        longest: length of the longest text in tokens, uncut; None where it is not known.
-        cut: number of texts that are longer than `max_tokens`, and cut.
-        hash: of its texts and labels in their order; "" where they are not known.
-    """
-
-    texts: int
-    repeats: int
+    texts: int  # number of texts
+    repeats: int  # number of rows that are left out as another split has their text
+    # Number of texts with each label, or of entities of each type.
     labels: Mapping[str, int] = field(default_factory=dict)
-    mean_tokens: float | None = None
-    longest: int | None = None
-    cut: int = 0
-    hash: str = ""
+    mean_tokens: float | None = None  # mean length as trained on, cut at `max_tokens`
+    longest: int | None = None  # length of the longest text in tokens, uncut; None: not known
+    cut: int = 0  # number of texts that are longer than `max_tokens`, and cut
+    hash: str = ""  # of its texts and labels in their order; "": not known
 
     @property
     def cut_share(self) -> float:
@@ -110,13 +102,13 @@ IN_ANOTHER = "left out as in another split"
 SPLIT_COLUMNS = ("split", "texts", IN_ANOTHER, "mean tokens", "longest", "cut")
 
 
-def aligned(rows: Sequence[Sequence[Any]]) -> list[str]:
-    """Returns rows as lines with columns below each other, numbers to the right."""
+def aligned(rows: Iterable[Sequence[Any]], right: bool = True) -> list[str]:
+    """Returns rows as lines with columns below each other, all but the first to the `right`."""
     cells = [[f"{v:,}" if isinstance(v, int) else str(v) for v in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return [
         "  ".join(
-            cell.ljust(width) if place == 0 else cell.rjust(width)
+            cell.rjust(width) if place and right else cell.ljust(width)
             for place, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in cells

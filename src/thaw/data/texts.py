@@ -17,6 +17,7 @@ from thaw.data.encode.long_texts import cut_texts, text_windows
 from thaw.data.encode.token_cache import Rows
 from thaw.data.loaders import rowwise
 from thaw.data.read.row_values import Columns
+from thaw.data.read.rows import Row
 from thaw.data.read.texts import Texts, read_texts
 from thaw.errors import ThawError
 
@@ -24,17 +25,11 @@ log = logging.getLogger(__name__)
 
 
 class TextData(EncoderData):
-    """Reads, encodes and batches texts, as `conf/data/files.yaml` says.
-
-    Attributes:
-        prompt: what the model reads before each text.
-        stride: number of tokens that two windows of a text share; None: long texts are cut.
-        has_windows: whether the task reads long texts in windows where it is asked to.
-    """
+    """Reads, encodes and batches texts, as `conf/data/files.yaml` says."""
 
     example = ", such as data.train=reviews.csv data.text=review data.label=stars"
-    prompt = ""
-    has_windows: ClassVar[bool] = False
+    prompt = ""  # what the model reads before each text
+    has_windows: ClassVar[bool] = False  # whether the task can read long texts in windows
 
     def __init__(
         self,
@@ -59,7 +54,7 @@ class TextData(EncoderData):
         )
         if not 1 <= len(self.columns.text) <= 2:
             raise ThawError(f"data.text={text}: one column, or two for pairs.")
-        self.stride = self.checked_stride(long, stride)
+        self.stride = self.checked_stride(long, stride)  # of windows; None: long texts are cut
         if self.has_windows and len(names) == 1:
             self.cut_hint = ". data.long=windows reads all of them"
 
@@ -85,7 +80,7 @@ class TextData(EncoderData):
     def pipeline_options(self) -> dict[str, Any]:
         return {"truncation": True, "max_length": self.max_tokens}
 
-    def pick(self, rows: Iterable[Mapping[str, Any]], origin: str) -> Texts:
+    def pick(self, rows: Iterable[Row], origin: str) -> Texts:
         return read_texts(rows, self.columns, origin)
 
     def task_kwargs(self) -> dict[str, Any]:

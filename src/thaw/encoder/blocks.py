@@ -13,6 +13,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from thaw.data.summary import aligned
 from thaw.errors import ThawError
 
 BLOCKS = {"mpnet": "encoder.layer"}  # where transformers does not mark the blocks
@@ -23,24 +24,16 @@ NUMBERED = re.compile(r".*?\.\d+\.")
 
 @dataclass(frozen=True)
 class EncoderParts:
-    """An encoder's modules.
+    """An encoder's modules."""
 
-    Attributes:
-        embeddings: all that comes before the blocks or serves all of them, such as relative
-            positions.
-        blocks: from the embeddings up; the last one with the norm that follows it.
-    """
-
+    # All that comes before the blocks or serves all of them, such as relative positions.
     embeddings: list[nn.Module]
-    blocks: list[list[nn.Module]]
+    blocks: list[list[nn.Module]]  # from the embeddings up, the last with the norm that follows it
 
 
 def encoder_parts(model: PreTrainedModel) -> EncoderParts:
-    """Returns the parts of a model with or without a head.
-
-    Raises:
-        ThawError: thaw does not know the architecture, or its blocks share weights.
-    """
+    """Returns the parts of a model with or without a head; raises ThawError if thaw does not know
+    the architecture, or its blocks share weights."""
     kind = model.config.model_type
     if kind in SHARED:
         raise ThawError(
@@ -93,11 +86,7 @@ def example(model: PreTrainedModel) -> list[str]:
 
 
 def part_of_each_parameter(model: PreTrainedModel) -> dict[str, str]:
-    """Returns the part of each parameter, by the parameter's name.
-
-    Raises:
-        ThawError: see `encoder_parts`.
-    """
+    """Returns the part of each parameter, by its name; raises ThawError, see `encoder_parts`."""
     parts = encoder_parts(model)
     named = [("embeddings", parts.embeddings)]
     named += [(f"block {i}", block) for i, block in enumerate(parts.blocks)]
@@ -145,11 +134,8 @@ def factor_of_each_part(parts: Mapping[str, str], layer_decay: float) -> dict[st
 
 
 def learning_rate_factors(model: PreTrainedModel, layer_decay: float) -> dict[str, float] | None:
-    """Returns the factor of each parameter's learning rate, by name; None if all are 1.
-
-    Raises:
-        ThawError: the architecture has no blocks that thaw knows, see `encoder_parts`.
-    """
+    """Returns the factor of each parameter's learning rate, by name; None if all are 1. Raises
+    ThawError if the architecture has no blocks that thaw knows, see `encoder_parts`."""
     if layer_decay == 1:
         return None
     parts = part_of_each_parameter(model)
@@ -159,15 +145,12 @@ def learning_rate_factors(model: PreTrainedModel, layer_decay: float) -> dict[st
 
 def parameter_table(task: Any) -> str:
     """Returns `parameter_rows` as text, a line each."""
-    return "\n".join(aligned(parameter_rows(task)))
+    return "\n".join(aligned(parameter_rows(task), right=False))
 
 
 def parameter_rows(task: Any) -> list[tuple[str, ...]]:
-    """Returns, for each part, its number of parameters, whether they train, and how fast.
-
-    Returns:
-        The names of the columns, then the parts from the embeddings up.
-    """
+    """Returns, for each part, its number of parameters, whether they train, and how fast: first the
+    names of the columns, then the parts from the embeddings up."""
     model = task.model
     parts = parts_or_halves(model)
     factors = factor_of_each_part(parts, task.layer_decay)
@@ -197,12 +180,3 @@ def in_order(parts: Iterable[str]) -> list[str]:
     """Returns parts from the embeddings up."""
     ranks = {"embeddings": -1, "encoder": -1, "head": 10**6}
     return sorted(parts, key=lambda p: ranks[p] if p in ranks else int(p.removeprefix("block ")))
-
-
-def aligned(lines: Iterable[tuple[str, ...]]) -> list[str]:
-    """Returns lines of text whose columns are aligned."""
-    lines = list(lines)
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return [
-        "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines
-    ]

@@ -73,14 +73,9 @@ FIRST_TOKEN_LAYERS: dict[type, Any] = {
 
 
 def first_token_only(model: PreTrainedModel) -> bool:
-    """Replaces the last block of a sequence classifier by one that computes the first token alone.
-
-    Weights and their names stay as they are.
-
-    Returns:
-        False for an architecture whose classifier reads more, or whose block thaw does not know;
-        the model is then left as it was.
-    """
+    """Replaces the last block of a sequence classifier by one that computes the first token alone;
+    weights and their names stay as they are. Returns False for an architecture whose classifier
+    reads more, or whose block thaw does not know: the model is then left as it was."""
     blocks = getattr(getattr(model.base_model, "encoder", None), "layer", None)
     if not blocks or type(blocks[-1]) not in FIRST_TOKEN_LAYERS:
         return False

@@ -24,24 +24,16 @@ class FreezeStrategy:
     Args:
         cache: a `thaw.encoder.frozen_prefix.cache.Cache` for the states after the frozen blocks,
             which are then computed once; False: frozen blocks run in every step.
-
-    Attributes:
-        unfreeze_every: number of steps between two stages; below 1, a fraction of all steps.
-        why_not_sharded: reason why it does not work under `trainer=fsdp`; "" if it does.
     """
 
-    unfreeze_every: float = 1
-    why_not_sharded: ClassVar[str] = ""
+    unfreeze_every: float = 1  # steps between two stages; below 1, a fraction of all steps
+    why_not_sharded: ClassVar[str] = ""  # why it does not work under `trainer=fsdp`; "" if it does
 
     def __init__(self, cache: Any = False) -> None:
         self.cache = cache or None
 
     def __call__(self, model: PreTrainedModel) -> None:
-        """Freezes modules of `model`.
-
-        Raises:
-            ThawError: the options do not fit the model.
-        """
+        """Freezes modules of `model`; raises ThawError if the options do not fit it."""
 
     def stages(self, model: PreTrainedModel) -> list[list[nn.Module]]:
         """Returns the modules that are frozen at first and unfrozen later, in that order."""
@@ -174,10 +166,6 @@ def frozen_modules(module: nn.Module) -> list[nn.Module]:
 
 
 def interval(every: float, steps: int) -> int:
-    """Returns the number of steps between two stages, at least 1.
-
-    Args:
-        every: number of steps; below 1, a fraction of all steps.
-        steps: number of steps of the whole training.
-    """
+    """Returns the number of steps between two stages, at least 1; below 1, `every` is a fraction of
+    the `steps` of the whole training."""
     return max(1, round(every * steps if every < 1 else every))

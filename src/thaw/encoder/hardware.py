@@ -11,11 +11,8 @@ BF16_UNITS = ("amx_bf16", "avx512_bf16", "bf16")
 
 
 def torch_device(accelerator: str) -> torch.device:
-    """Returns the device of an accelerator: auto, cpu, gpu, cuda or mps.
-
-    Raises:
-        ThawError: there is no such accelerator, or this machine has none.
-    """
+    """Returns the device of an accelerator: auto, cpu, gpu, cuda or mps; raises ThawError if there
+    is no such accelerator, or this machine has none."""
     found = device_type(accelerator)
     there = {
         "cpu": True,

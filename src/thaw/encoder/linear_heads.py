@@ -20,16 +20,13 @@ STEPS = 500  # of `differentiable_head`, each on all texts
 
 
 def logistic_head(embeddings: Tensor, labels: Tensor, names: Sequence[str]) -> nn.Linear:
-    """Fits scikit-learn's logistic regression with its defaults, as setfit does.
+    """Fits scikit-learn's logistic regression with its defaults, as setfit does; returns a layer
+    whose softmax, or sigmoid with several labels a text, is the regression's probabilities.
 
     Args:
         embeddings: embeddings of the texts (N, D).
         labels: labels (N,), of which all C occur; or (N, C) of 0/1, with a regression for each.
         names: names of the labels.
-
-    Returns:
-        A layer whose softmax, or sigmoid with several labels a text, is the regression's
-        probabilities.
 
     Raises:
         ThawError: all texts have the same label among several, so that it cannot be learned.
@@ -54,14 +51,8 @@ def logistic_head(embeddings: Tensor, labels: Tensor, names: Sequence[str]) -> n
 def differentiable_head(
     embeddings: Tensor, labels: Tensor, names: Sequence[str], learning_rate: float
 ) -> nn.Linear:
-    """Fits a linear layer to frozen embeddings by (binary) cross-entropy, from zero weights.
-
-    Args:
-        embeddings: embeddings of the texts (N, D).
-        labels: labels (N,), or (N, C) of 0.0/1.0.
-        names: names of the labels.
-        learning_rate: learning rate of AdamW, whose weight decay is 0.01.
-    """
+    """Fits a linear layer to frozen embeddings (N, D) of texts with labels (N,), or (N, C) of
+    0.0/1.0, by (binary) cross-entropy, from zero weights; by AdamW with a weight decay of 0.01."""
     several = labels.is_floating_point()
     loss = F.binary_cross_entropy_with_logits if several else F.cross_entropy
     with torch.inference_mode(False), torch.enable_grad():

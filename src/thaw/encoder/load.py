@@ -32,19 +32,9 @@ def load_labelled(
 def load_fresh(
     auto_class: type, checkpoint: str | Path, **config: Any
 ) -> tuple[PreTrainedModel, list[str]]:
-    """Loads a checkpoint for a task, in float32, from safetensors.
-
-    Args:
-        auto_class: class of the model, such as `AutoModelForSequenceClassification`.
-        checkpoint: model directory.
-        config: values for the model's config, such as `num_labels`.
-
-    Returns:
-        The model, and the names of the weights that the checkpoint lacks.
-
-    Raises:
-        ThawError: the checkpoint cannot be read, or lacks weights of the encoder itself.
-    """
+    """Loads a checkpoint, a model directory, for a task, in float32, from safetensors; returns the
+    model, whose config gets values such as `num_labels`, and the names of the weights that the
+    checkpoint lacks. Raises ThawError if it cannot be read, or lacks weights of the encoder."""
     try:
         model, info = auto_class.from_pretrained(  # type: ignore[attr-defined]
             checkpoint,
@@ -73,14 +63,9 @@ def load_fresh(
 
 
 def keep_pooler(checkpoint: str | Path, model: PreTrainedModel, directory: Path) -> None:
-    """Adds the pooler of a checkpoint to an export of a model that has none, as one for masked
-    tokens has, so that a classifier that starts from the export does not begin with a random one.
-
-    Args:
-        checkpoint: model directory that the model was loaded from.
-        model: model with a head, as it was exported.
-        directory: directory of the export.
-    """
+    """Adds the pooler of a checkpoint to the export of a model that was loaded from it without, as
+    one for masked tokens is, so that a classifier that starts from the export does not begin with a
+    random one."""
     prefix = f"{model.base_model_prefix}."
     found: dict[str, torch.Tensor] = {}
     for path in sorted(Path(checkpoint).glob("*.safetensors")):

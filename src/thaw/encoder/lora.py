@@ -142,15 +142,9 @@ class LoRA(FreezeStrategy):
 
 
 def adapted_layers(model: PreTrainedModel, asked: Sequence[str] | str | None) -> list[str]:
-    """Returns the names of the linear layers of the encoder that get an adapter.
-
-    Args:
-        model: model with or without a head, which gets no adapter.
-        asked: see `LoRA`.
-
-    Raises:
-        ThawError: there is no layer of a name, or none of queries and values.
-    """
+    """Returns the names of the linear layers of a model's encoder, without its head, that get an
+    adapter, as `LoRA.target_modules` asks; raises ThawError if there is no layer of a name, or none
+    of queries and values."""
     own = {id(module) for part in encoder(model) for module in part.modules()}
     linear = [n for n, m in model.named_modules() if isinstance(m, nn.Linear) and id(m) in own]
     ends = [name.rpartition(".")[2] for name in linear]

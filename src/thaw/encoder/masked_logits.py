@@ -22,18 +22,14 @@ from thaw.errors import ThawError
 
 MASK = "[MASK]"  # how a mask is written in texts, whatever the tokenizer's own
 PIECE = 256  # positions: 31 MB of logits with BERT's vocabulary
+TOP = 5  # tokens that fill a mask
 
 
 def masked_logits(
     model: PreTrainedModel, inputs: Mapping[str, Tensor], positions: Tensor
 ) -> Tensor:
-    """Returns the head's logits at some positions: (N, V).
-
-    Args:
-        model: with a head for masked language modelling.
-        inputs: `input_ids` (B, T) and what else the model takes.
-        positions: (N,) in the flattened batch, B * T.
-    """
+    """Returns the logits (N, V) of a head for masked language modelling at some positions (N,) of
+    the flattened batch, B * T; `inputs` are `input_ids` (B, T) and what else the model takes."""
 
     def cut(encoder: nn.Module, arguments: tuple, output: Any) -> Any:
         # (B, T, H) to (1, N, H)
@@ -51,14 +47,8 @@ def masked_logits(
 def masked_loss(
     model: PreTrainedModel, inputs: Mapping[str, Tensor], positions: Tensor, labels: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Returns the sum of the cross-entropies at some positions, and the number of right guesses.
-
-    Args:
-        model: with a head for masked language modelling.
-        inputs: `input_ids` (B, T) and what else the model takes.
-        positions: (N,) in the flattened batch, B * T.
-        labels: (N,), the tokens at these positions.
-    """
+    """Returns the sum of the cross-entropies at some positions, whose tokens are `labels` (N,), and
+    the number of right guesses; for the other arguments see `masked_logits`."""
     decoder = model.get_output_embeddings()
     reached = []
 
@@ -124,11 +114,7 @@ class DecoderLoss(torch.autograd.Function):
 
 
 def tie_head(model: PreTrainedModel, fresh: Sequence[str]) -> bool:
-    """Ties a fresh head's decoder to the embeddings.
-
-    Returns:
-        Whether the head is fresh.
-    """
+    """Ties a fresh head's decoder to the embeddings, and returns whether the head is fresh."""
     decoder = model.get_output_embeddings()
     names = {id(p): name for name, p in model.named_parameters(remove_duplicate=False)}
     head = [name for name in fresh if not name.startswith(f"{model.base_model_prefix}.")]
@@ -139,11 +125,8 @@ def tie_head(model: PreTrainedModel, fresh: Sequence[str]) -> bool:
 
 
 def with_mask(text: str, tokenizer: PreTrainedTokenizerBase) -> str:
-    """Returns a text with the tokenizer's own mask token where [MASK] is written.
-
-    Raises:
-        ThawError: there is none.
-    """
+    """Returns a text with the tokenizer's own mask token where [MASK] is written; raises ThawError
+    if there is none."""
     own = str(tokenizer.mask_token)
     text = text.replace(MASK, own)
     if own not in text:
@@ -156,19 +139,15 @@ def fill(
     tokenizer: PreTrainedTokenizerBase,
     texts: Sequence[str],
     max_tokens: int,
-    top: int = 5,
 ) -> list[list[list[tuple[str, float]]]]:
-    """Returns the likeliest tokens for every mask.
+    """Returns the likeliest tokens for every mask: for each text, for each of its masks, `TOP`
+    pairs of token and probability.
 
     Args:
         model: in eval mode.
         tokenizer: the model's.
         texts: with the tokenizer's mask token in them, see `with_mask`.
         max_tokens: a longer text is cut.
-        top: how many tokens.
-
-    Returns:
-        For each text, for each of its masks, `top` pairs of token and probability.
 
     Raises:
         ThawError: a text's mask lies beyond `max_tokens`.
@@ -187,7 +166,7 @@ def fill(
         logits = masked_logits(
             model, batch.to(model.device), is_mask.nonzero()[:, 0].to(model.device)
         )
-        values, ids = logits.float().softmax(-1).topk(top)
+        values, ids = logits.float().softmax(-1).topk(TOP)
     found = [
         [(str(tokenizer.decode([i])).strip(), p) for i, p in zip(row, ps, strict=True)]
         for row, ps in zip(ids.tolist(), values.tolist(), strict=True)

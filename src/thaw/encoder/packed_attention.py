@@ -25,15 +25,8 @@ from thaw.encoder.bit_dropout import ATTENTION, attend
 
 PACKED = "packed"
 # The module that returns the last state, before poolers and heads.
-LAST = {
-    "bert": "encoder",
-    "camembert": "encoder",
-    "distilbert": "transformer",
-    "electra": "encoder",
-    "modernbert": "final_norm",
-    "roberta": "encoder",
-    "xlm-roberta": "encoder",
-}
+LAST = dict.fromkeys(("bert", "camembert", "electra", "roberta", "xlm-roberta"), "encoder")
+LAST |= {"distilbert": "transformer", "modernbert": "final_norm"}
 AFTER_PADDING = ("camembert", "roberta", "xlm-roberta")  # positions count from pad_token_id + 1
 HALF = ("16-mixed", "16-true", "bf16-mixed", "bf16-true")
 
@@ -43,7 +36,7 @@ def why_not_packed(model: PreTrainedModel, device: torch.device, precision: str)
     can."""
     kind = model.config.model_type
     if kind not in LAST:
-        return f"thaw packs {', '.join(LAST)}, not {kind}"
+        return f"thaw packs {', '.join(sorted(LAST))}, not {kind}"
     if model.config._attn_implementation != ATTENTION:
         return f"the attention is {model.config._attn_implementation}, not sdpa"
     if device.type != "cuda":
@@ -66,11 +59,6 @@ class Layout:
         real: (B, T), True for real tokens, on the CPU, so that no length is read from a GPU.
         device: device of the encoder.
         after: number that the positions of a text start after; None: a position is a column.
-
-    Attributes:
-        positions: positions of the tokens within their texts (1, N).
-        ends: first token of each text in the row, and the end (B + 1,), of int32.
-        longest: number of tokens of the longest text.
     """
 
     def __init__(self, real: np.ndarray, device: torch.device, after: int | None = None) -> None:
@@ -78,9 +66,11 @@ class Layout:
         self.full = bool(real.all())
         positions = np.nonzero(real)[1] if after is None else real.cumsum(1)[real] + after
         lengths = real.sum(1)
-        self.longest = int(lengths.max())
+        self.longest = int(lengths.max())  # number of tokens of the longest text
+        # First token of each text in the row, and the end (B + 1,).
         self.ends = moved(torch.from_numpy(np.cumsum([0, *lengths], dtype=np.int32)), device)
         index = np.stack([np.flatnonzero(real), positions])
+        # Of the real tokens, within the batch and within their texts: (1, N) each.
         self.index, self.positions = moved(torch.from_numpy(index), device).split(1)
 
     def pack(self, padded: Tensor) -> Tensor:

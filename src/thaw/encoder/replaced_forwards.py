@@ -8,11 +8,8 @@ from torch import nn
 
 @contextmanager
 def replaced_forwards(forwards: Mapping[nn.Module, Callable]) -> Iterator[None]:
-    """Replaces the forward of some modules, compiled or not; hooks run as they do otherwise.
-
-    Args:
-        forwards: the function to call instead, without `self`, by module.
-    """
+    """Replaces the forward of some modules, compiled or not, each by a function without `self`;
+    hooks run as they do otherwise."""
     before = {m: (vars(m).get("forward"), m._compiled_call_impl) for m in forwards}
     for module, forward in forwards.items():
         module.forward, module._compiled_call_impl = forward, None

@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoTokenizer
 
-from thaw.data.encode.prompt import default_prompt, sentence_config
+from thaw.data.encode.positions import default_prompt, sentence_config
 from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)
@@ -38,10 +38,6 @@ class SentenceModules(nn.Module):
         width: width D of the token states.
         prompt_tokens: number of a text's first tokens that a pooling leaves out.
         options: what else a `SentenceTransformer` of these modules is made with, such as prompts.
-
-    Attributes:
-        chain: the modules.
-        width: width E of the embeddings.
     """
 
     def __init__(
@@ -58,15 +54,11 @@ class SentenceModules(nn.Module):
         length = prompt_tokens + 1
         with torch.no_grad():
             found = self(torch.zeros(1, length, width), torch.ones(1, length, dtype=torch.long))
-        self.width = found.shape[-1]
+        self.width = found.shape[-1]  # E
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
-        """Returns the embeddings (B, E), in float32.
-
-        Args:
-            states: output of the last block (B, T, D).
-            mask: attention mask (B, T), 1 for real tokens.
-        """
+        """Returns the embeddings (B, E), in float32, of the last block's output (B, T, D) with its
+        attention mask (B, T), 1 for real tokens."""
         features: dict[str, Any] = {"token_embeddings": states.float(), "attention_mask": mask}
         if self.prompt_tokens:
             features["prompt_length"] = self.prompt_tokens
@@ -74,16 +66,9 @@ class SentenceModules(nn.Module):
 
 
 def read_sentence_modules(checkpoint: str | Path, width: int) -> SentenceModules:
-    """Returns the modules after the encoder of a directory, which `modules.json` lists; of a plain
-    encoder the mean over tokens.
-
-    Args:
-        checkpoint: model directory.
-        width: width D of the encoder.
-
-    Raises:
-        ThawError: there is a module that is none of `KNOWN`, or that cannot be read.
-    """
+    """Returns the modules after the encoder, of width D, of a model directory, which `modules.json`
+    lists; of a plain encoder the mean over tokens. Raises ThawError if a module is none of `KNOWN`,
+    or cannot be read."""
     directory = Path(checkpoint)
     with settings_kept():
         from sentence_transformers.sentence_transformer.modules import Pooling
@@ -101,16 +86,9 @@ def read_sentence_modules(checkpoint: str | Path, width: int) -> SentenceModules
 
 
 def load_module(directory: Path, kind: str, path: str) -> nn.Module:
-    """Returns a module of sentence-transformers; no other code is imported, nothing is unpickled.
-
-    Args:
-        directory: model directory.
-        kind: path of the module's class.
-        path: directory of the module within `directory`.
-
-    Raises:
-        ThawError: the class is none of `KNOWN`, or an activation none of torch's.
-    """
+    """Returns a module of sentence-transformers of a class, `kind`, at a `path` within a model
+    directory; no other code is imported, nothing is unpickled. Raises ThawError if the class is
+    none of `KNOWN`, or an activation none of torch's."""
     from sentence_transformers.sentence_transformer import modules
 
     package, _, name = kind.rpartition(".")

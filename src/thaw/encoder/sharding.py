@@ -10,18 +10,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch.distributed import fsdp
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_model_state_dict,
     set_model_state_dict,
     set_optimizer_state_dict,
-)
-from torch.distributed.fsdp import (
-    FSDPModule,
-    FullyShardedDataParallel,
-    OptimStateKeyType,
-    fully_shard,
-    register_fsdp_forward_method,
 )
 
 from thaw.encoder.blocks import encoder_parts
@@ -34,7 +28,7 @@ STEPS = ("training_step", "validation_step", "test_step")
 
 def sharded(task: Any) -> bool:
     """Returns whether a task's weights are sharded."""
-    return isinstance(task, FSDPModule)
+    return isinstance(task, fsdp.FSDPModule)
 
 
 def shard(task: Any) -> None:
@@ -48,10 +42,10 @@ def shard(task: Any) -> None:
         log.warning("the blocks of this model are not known: all its weights come together")
         blocks = []
     for block in blocks:
-        fully_shard(block, mesh=mesh)
-    fully_shard(task, mesh=mesh)
+        fsdp.fully_shard(block, mesh=mesh)
+    fsdp.fully_shard(task, mesh=mesh)
     for name in STEPS:
-        register_fsdp_forward_method(task, name)
+        fsdp.register_fsdp_forward_method(task, name)
 
 
 def load_whole(task: Any, state: Mapping[str, torch.Tensor]) -> None:
@@ -64,8 +58,8 @@ def load_whole(task: Any, state: Mapping[str, torch.Tensor]) -> None:
 
 def load_whole_optimizer(task: Any, optimizer: torch.optim.Optimizer, state: dict) -> None:
     """Loads the whole state of the optimizer of a sharded task; called on every process."""
-    to_names = FullyShardedDataParallel.rekey_optim_state_dict
-    named = to_names(state, OptimStateKeyType.PARAM_NAME, task)
+    to_names = fsdp.FullyShardedDataParallel.rekey_optim_state_dict
+    named = to_names(state, fsdp.OptimStateKeyType.PARAM_NAME, task)
     options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
     set_optimizer_state_dict(task, optimizer, named, options=options)
 

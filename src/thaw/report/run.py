@@ -20,9 +20,8 @@ from thaw.report.figures import learning_curve, metrics_table
 from thaw.report.html_page import now, run_page
 from thaw.report.model_card import model_card
 from thaw.report.model_dir import export, freeze_text, loading_code
-from thaw.report.sections import Findings, Image, Section, Table
+from thaw.report.sections import Findings, Image, Section, Table, TestResults
 from thaw.report.tables import data_tables, headline, score_tables, warning_table
-from thaw.report.test_results import TestResults
 from thaw.storage.files import read_json, write_atomic
 from thaw.training.ended import epochs_of, trained, why_ended
 from thaw.training.run_dir import Run
@@ -44,7 +43,7 @@ def write_run(
     run: Run, task: Any, data: Any, best: Mapping[str, float], test: TestResults | None
 ) -> tuple[dict[str, float], Findings]:
     """Writes metrics, predictions, figures, `report.html` and `model/`, and prints the closing
-    table.
+    table; returns all metrics, as metrics.json holds them, and what the report shows.
 
     Args:
         run: the run.
@@ -52,9 +51,6 @@ def write_run(
         data: the datamodule.
         best: metrics of these weights and of training, flat names to numbers.
         test: the results of the test; None: there was none.
-
-    Returns:
-        All metrics, as metrics.json holds them, and what the report shows.
     """
     directory = run.dir
     metrics = {**best, **(test.metrics if test else {}), **task.frozen_blocks.metrics()}

@@ -1,4 +1,5 @@
-"""Holds what a run found as tables and figures, which `report.html`, W&B and MLflow show.
+"""Holds what a run found: the results of its test, and tables and figures, which `report.html`, W&B
+and MLflow show.
 
 This module does not import torch, because a sweep's report is written without it.
 """
@@ -171,12 +172,8 @@ def shortened(text: str, characters: int = CHARACTERS) -> str:
 
 
 def pieces(text: str, marks: Sequence[tuple[int, int, str, str]]) -> list[Piece]:
-    """Returns a sentence as entities and the texts between them, each shortened to 240 characters.
-
-    Args:
-        text: sentence.
-        marks: start and end in characters, label and kind of each entity, sorted by start.
-    """
+    """Returns a sentence as entities and the texts between them, each shortened to 240 characters;
+    `marks` are start and end in characters, label and kind of each entity, sorted by start."""
     found, at = [], 0
     for start, end, label, kind in [*marks, (len(text), len(text), "", "")]:
         if at < start:
@@ -185,3 +182,18 @@ def pieces(text: str, marks: Sequence[tuple[int, int, str, str]]) -> list[Piece]
             found.append(Piece(shortened(text[start:end], 240), label, kind))
         at = max(at, end)
     return found
+
+
+@dataclass(frozen=True)
+class TestResults:
+    """The results of a test, of all processes."""
+
+    # Flat names to numbers, such as `test/f1`, as metrics.json holds them.
+    metrics: dict[str, float]
+    # What the model gave for each row of the test, by the row's number and in its order:
+    # probabilities, tags, a number.
+    outputs: Mapping[int, Any] = field(default_factory=dict)
+    # Number of rows of each gold and predicted class (C, C); None if there are none.
+    confusion: list[list[int]] | None = None
+
+    __test__: ClassVar[bool] = False  # for pytest: no tests in here

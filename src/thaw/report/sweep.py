@@ -25,17 +25,8 @@ from thaw.cli.jobs import FAILED, Job, read_jobs
 from thaw.cli.processes import launch
 from thaw.cli.secrets import redacted_text
 from thaw.errors import ThawError
-from thaw.report.groups import (
-    AVERAGED,
-    SECONDS,
-    Group,
-    axes,
-    best_of,
-    groups,
-    scores_of,
-    summary_table,
-    swept,
-)
+from thaw.report import groups
+from thaw.report.groups import AVERAGED, SECONDS, Group, axes
 from thaw.report.search import importance_table, require_repeatable, search_space
 from thaw.report.sections import Image, Section, Table
 from thaw.report.tables import markdown_table
@@ -109,7 +100,7 @@ def summarize(
     space: Mapping[str, Any] | None = None,
     further: Sequence[Section] = (),
 ) -> str:
-    """Writes the summary of a sweep as CSV, Markdown, PNG and report.html.
+    """Writes the summary of a sweep as CSV, Markdown, PNG and report.html; returns the Markdown.
 
     Args:
         sweep: directory of the sweep.
@@ -118,21 +109,19 @@ def summarize(
         mode: "max" or "min", which value of it is better.
         space: distribution of each parameter of a search; None: the sweep is none.
         further: sections of the report below the figures.
-
-    Returns:
-        The summary as Markdown.
     """
     from thaw.report.html_page import page
 
-    keys, scores = swept(jobs), scores_of(jobs, monitor)
+    keys, scores = groups.swept(jobs), groups.scores_of(jobs, monitor)
     write_csv(sweep / "summary.csv", jobs, keys)
-    table = groups(jobs, keys, scores)
+    table = groups.groups(jobs, keys, scores)
     # Folds validate on different texts: none of them is better for its score.
-    best = None if "data.fold" in axes(keys) else best_of(table, scores[0], mode)
+    best = None if "data.fold" in axes(keys) else groups.best_of(table, scores[0], mode)
     if space is not None:  # the trials of a search, the best first
         table = [group for group in table if group.numbers(scores[0])]
         table.sort(key=lambda g: statistics.mean(g.numbers(scores[0])), reverse=mode == "max")
-    summary, usage = summary_table(keys, table, scores, best), use_of(sweep, keys, best, scores)
+    summary = groups.summary_table(keys, table, scores, best)
+    usage = use_of(sweep, keys, best, scores)
     sections = list[Section]()
     if table:
         sections = figures(jobs, keys, table, scores, mode, space, best)

@@ -42,12 +42,8 @@ def read_json(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def atomic(path: Path, shared: bool = False) -> Iterator[Path]:
-    """Yields a name beside `path`; the file or directory written there is renamed on success.
-
-    Args:
-        path: final name; what is there before is replaced.
-        shared: whether several processes may write it at once; the last one wins.
-    """
+    """Yields a name beside `path`; the file or directory written there is renamed on success, and
+    replaces what was there. If `shared`, several processes may write at once; the last one wins."""
     partial = partial_name(path.with_name(f"{path.name}.{os.getpid()}") if shared else path)
     if partial.is_dir():
         shutil.rmtree(partial)  # its writer was killed; a file is overwritten

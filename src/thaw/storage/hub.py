@@ -37,12 +37,8 @@ def load_hub_dataset(
     path: str, name: str | None, revision: str | None, split: str, streaming: bool = False
 ) -> Any:
     """Returns a split of a data set on the Hub, of the configuration `name` if it has several; with
-    `streaming`, as an `IterableDataset` whose rows are fetched while they are read.
-
-    Raises:
-        ThawError: the data set, configuration or split does not exist, needs code to be read, or
-            the Hub cannot be reached.
-    """
+    `streaming`, as an `IterableDataset` whose rows are fetched while they are read. Raises
+    ThawError if it does not exist, needs code to be read, or the Hub cannot be reached."""
     with hub_data(path, name, revision, f", split {split}"):
         from datasets import load_dataset
 
@@ -96,36 +92,28 @@ def hub_data(path: str, name: str | None, revision: str | None, part: str = "") 
 @contextmanager
 def hub_errors(kind: str, label: str) -> Iterator[None]:
     """Raises ThawError, with what to do, where the Hub does not return a repository."""
+    from huggingface_hub import errors
     from huggingface_hub.constants import HF_HOME
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        HTTPError,  # of httpx or of httpx2, whichever this version uses
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
 
+    # HTTPError is httpx's or httpx2's, whichever this version uses.
+    known = (errors.HfHubHTTPError, errors.HTTPError, ConnectionError, FileNotFoundError)
     try:
         with disk_errors(Path(HF_HOME), "HF_HOME"):
             yield
-    except GatedRepoError as error:
-        raise ThawError(
-            f"{label}: its owner grants access; log in with `hf auth login`."
-        ) from error
-    except RevisionNotFoundError as error:
-        raise ThawError(f"{label}: {kind}.revision: the Hub has no such revision.") from error
-    except RepositoryNotFoundError as error:
-        raise ThawError(
-            f"{label}: there is no such directory, and the Hub has no such repository "
-            "(or it is private: `hf auth login`)."
-        ) from error
-    except HfHubHTTPError as error:
-        raise ThawError(f"{label}: the Hub answers {error}") from error
-    except (LocalEntryNotFoundError, ConnectionError, HTTPError) as error:
-        offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
-        raise ThawError(
-            f"{label}: the Hub cannot be reached{offline}. Without it: {WITHOUT_HUB[kind]}."
-        ) from error
-    except FileNotFoundError as error:
-        raise ThawError(f"{label}: {error}") from error
+    except known as error:
+        match error:
+            case errors.GatedRepoError():
+                why = "its owner grants access; log in with `hf auth login`."
+            case errors.RevisionNotFoundError():
+                why = f"{kind}.revision: the Hub has no such revision."
+            case errors.RepositoryNotFoundError():
+                why = "there is no such directory, and the Hub has no such repository "
+                why += "(or it is private: `hf auth login`)."
+            case errors.HfHubHTTPError():
+                why = f"the Hub answers {error}"
+            case errors.LocalEntryNotFoundError() | ConnectionError() | errors.HTTPError():
+                offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
+                why = f"the Hub cannot be reached{offline}. Without it: {WITHOUT_HUB[kind]}."
+            case _:
+                why = str(error)
+        raise ThawError(f"{label}: {why}") from error

@@ -12,10 +12,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from thaw.data.base import EncoderData
-from thaw.encoder.blocks import parameter_table
 from thaw.encoder.sharding import whole_model
-from thaw.report.sections import Section
-from thaw.report.test_results import TestResults
+from thaw.report.sections import Section, TestResults
 from thaw.tasks.losses import WeightedMean
 from thaw.tasks.optimized_module import OptimizedModule
 from thaw.tasks.predictors.base import Predictor
@@ -31,51 +29,34 @@ class EncoderTask(OptimizedModule):
     Args:
         model: Hugging Face model with its head.
         options: options of `OptimizedModule`.
-
-    Attributes:
-        library: library that loads the export, see `thaw.report.model_dir.LOADING`.
-        pipeline: name of the export's `transformers.pipeline`.
-        pipeline_options: further options of loading the export.
-        predictor: class that `python -m thaw.predict` uses.
-        examples: arguments that `python -m thaw.predict` and `python -m thaw.evaluate` may take.
-        metrics: "max" or "min", whichever is better, for each metric of validation that may exist;
-            empty: not known.
-        validates_first: whether the weights are also validated before the first step.
-        fewest_steps: number of optimizer steps below which a run is warned.
-        for_few_texts: what the warning adds.
-        inputs_change: reason why a text differs between epochs; "" if it does not.
-        not_averaged: reason why an average of its weights is of no use; "" if it is.
-        scores: metrics of an evaluation, which `evaluate` updates; None: the task logs its own.
-        start_metrics: metrics of the validation before the first step, as `start/<name>`.
     """
 
-    library: ClassVar[str] = "transformers"
-    pipeline: ClassVar[str]
-    predictor: ClassVar[type[Predictor]]
+    library: ClassVar[str] = "transformers"  # what loads the export, see `model_dir.LOADING`
+    pipeline: ClassVar[str]  # name of the export's `transformers.pipeline`
+    predictor: ClassVar[type[Predictor]]  # class that `python -m thaw.predict` uses
+    # Arguments that `python -m thaw.predict` and `python -m thaw.evaluate` may take.
     examples: ClassVar[tuple[str, str]] = (
         "input=new.csv output=out.csv",
         "data=files data.test=other.csv",
     )
+    # Whether "max" or "min" is better of each metric that a validation may have; empty: not known.
     metrics: ClassVar[Mapping[str, str]] = {}
-    validates_first: ClassVar[bool] = False
-    fewest_steps: ClassVar[int] = 50
-    for_few_texts: ClassVar[str] = ""
-    inputs_change: ClassVar[str] = ""
-    not_averaged: ClassVar[str] = ""
+    validates_first: ClassVar[bool] = False  # whether weights are validated before the first step
+    fewest_steps: ClassVar[int] = 50  # number of optimizer steps below which a run is warned
+    for_few_texts: ClassVar[str] = ""  # what the warning adds
+    inputs_change: ClassVar[str] = ""  # why a text differs between epochs; "" if it does not
+    not_averaged: ClassVar[str] = ""  # why an average of its weights is of no use; "" if it is
 
     def __init__(self, model: PreTrainedModel, **options: Any) -> None:
         super().__init__(model, **options)
-        self.pipeline_options: dict[str, Any] = {}
+        self.pipeline_options: dict[str, Any] = {}  # further options of loading the export
         self.eval_loss = WeightedMean()
-        self.scores: Any = None
+        self.scores: Any = None  # metrics that `evaluate` updates; None: the task logs its own
         self.test_scores: Mapping[str, Any] = {}
         self.test_outputs: list[Any] = []
+        # Of the validation before the first step, as `start/<name>`.
         self.start_metrics: dict[str, float] = {}
         self.resumed_val_metrics: dict[str, float] = {}
-
-    def describe(self) -> str:
-        """Returns a table of the model's parts: their parameters, and whether they train."""
-        return parameter_table(self)
 
     def on_validation_end(self) -> None:
         """Keeps the metrics of the validation before the first step."""
@@ -105,15 +86,9 @@ class EncoderTask(OptimizedModule):
         return self.resumed_val_metrics | own
 
     def log_scores(self, stage: str, metrics: Any) -> dict[str, Any]:
-        """Logs and resets the metrics of an evaluation, reduced over processes, and its mean loss.
-
-        Args:
-            stage: prefix of the names, val or test: `f1` is logged as `val/f1`.
-            metrics: metrics that compute a dictionary.
-
-        Returns:
-            All values of that dictionary, logged or not.
-        """
+        """Logs and resets the metrics of an evaluation, reduced over processes, and its mean loss;
+        returns all values that the metrics compute, logged or not. The stage, val or test, begins
+        their names: `f1` is logged as `val/f1`."""
         values = metrics.compute()
         numbers = {k: v for k, v in values.items() if isinstance(v, Tensor)}
         numbers["loss"] = self.eval_loss.compute()
@@ -129,12 +104,11 @@ class EncoderTask(OptimizedModule):
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         self.evaluate(batch)
 
+    test_step = validation_step
+
     def on_validation_epoch_end(self) -> None:
         if self.scores is not None:
             self.log_scores("val", self.scores)
-
-    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        self.evaluate(batch)
 
     def on_test_epoch_end(self) -> None:
         if self.scores is not None:
@@ -173,19 +147,12 @@ class EncoderTask(OptimizedModule):
         self.model = whole_model(self)
 
     def require_data(self, data: Any, validates: bool) -> None:
-        """Raises ThawError if the data lacks what the task's options need, before training.
-
-        Args:
-            data: the datamodule, which has been read.
-            validates: whether training validates.
-        """
+        """Raises ThawError, before training, if the data, which has been read, lacks what the
+        task's options need, such as a validation."""
 
     def decide(self, data: Any) -> dict[str, float]:
-        """Finds, with the final weights, what the task decides by; call it on every process.
-
-        Returns:
-            Further metrics of metrics.json.
-        """
+        """Finds, with the final weights, what the task decides by, and returns further metrics of
+        metrics.json; call it on every process."""
         return {}
 
     def complete_export(self, directory: Path) -> None:
@@ -200,11 +167,8 @@ class EncoderTask(OptimizedModule):
         return {}
 
     def write_test(self, run_dir: Path, data: Any, test: TestResults) -> list[Section]:
-        """Writes predictions of the test into a run directory.
-
-        Returns:
-            Sections of the report, such as the errors; the caller writes figures among them.
-        """
+        """Writes predictions of the test into a run directory, and returns sections of the report,
+        such as the errors; the caller writes figures among them."""
         raise NotImplementedError
 
     def findings(self, metrics: Mapping[str, float]) -> list[Section]:

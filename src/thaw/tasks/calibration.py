@@ -26,13 +26,8 @@ Curve = tuple[list[float], list[float]]  # mean probability and share of right t
 
 
 def nll(logits: Tensor, gold: Tensor, multi_label: bool) -> Tensor:
-    """Computes the mean negative log-likelihood of texts, or of texts and labels.
-
-    Args:
-        logits: (N, C).
-        gold: (N,), or with several labels a text (N, C).
-        multi_label: whether a text has several labels.
-    """
+    """Computes the mean negative log-likelihood of texts with logits (N, C) and labels (N,), or of
+    texts and labels (N, C) where a text has several."""
     if multi_label:
         return F.binary_cross_entropy_with_logits(logits, gold.to(logits.dtype))
     return F.cross_entropy(logits, gold.long())
@@ -70,11 +65,8 @@ def temperature_metrics(
 
 
 def last_layer(model: nn.Module, count: int) -> nn.Linear:
-    """Returns the layer that computes the logits of `count` labels: the last one of that width.
-
-    Raises:
-        ThawError: there is none.
-    """
+    """Returns the layer that computes the logits of `count` labels: the last one of that width;
+    raises ThawError if there is none."""
     layers = [m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features == count]
     if not layers:
         raise ThawError(f"task.calibrate=true: {type(model).__name__} has no linear head.")
@@ -122,11 +114,8 @@ def best_threshold(found: np.ndarray, gold: np.ndarray) -> tuple[float, float]:
     A text has the label if its probability exceeds the threshold. Of the thresholds between two
     neighbouring probabilities, 0.5 stands for its neighbours and the middle for the others; of
     several with the same F1, the nearest to 0.5 is taken, the lower one of two. A label without
-    positives keeps 0.5, and so does one whose F1 is 0 with every threshold.
-
-    Args:
-        found: probabilities (N,) in float32.
-        gold: whether each text has the label (N,).
+    positives keeps 0.5, and so does one whose F1 is 0 with every threshold. Probabilities are (N,)
+    in float32, and `gold` (N,) is whether each text has the label.
     """
     from sklearn.metrics import precision_recall_curve
 
@@ -152,13 +141,8 @@ def best_threshold(found: np.ndarray, gold: np.ndarray) -> tuple[float, float]:
 def tune(
     found: Tensor, gold: Tensor, labels: Sequence[str]
 ) -> tuple[list[float], dict[str, float]]:
-    """Returns the best threshold of each label, and the metrics that say what it is worth.
-
-    Args:
-        found: probabilities of the texts of validation (N, C).
-        gold: labels of the same texts (N, C).
-        labels: names of the C labels.
-    """
+    """Returns the best threshold of each label, and the metrics that say what it is worth, from the
+    probabilities of the texts of validation (N, C), and their labels (N, C)."""
     from sklearn.metrics import f1_score
 
     p, y = found.numpy(), gold.numpy() > 0
@@ -197,12 +181,8 @@ def threshold_table(metrics: Mapping[str, float]) -> Table:
 def calibration_sections(
     metrics: Mapping[str, float], curves: Mapping[str, Curve]
 ) -> list[Section]:
-    """Returns what calibration changed, as a table and a figure, if there was one.
-
-    Args:
-        metrics: content of metrics.json.
-        curves: `reliability` of each split, before and after, by its metric.
-    """
+    """Returns what calibration changed, as a table and a figure, if there was one: from the content
+    of metrics.json, and `reliability` of each split, before and after, by its metric."""
     if not curves:
         return []
     from thaw.report.figures import image, reliability_panel

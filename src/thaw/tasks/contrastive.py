@@ -12,12 +12,8 @@ from torch.nn import functional as F
 
 
 def shared_labels(first: Tensor, second: Tensor) -> Tensor:
-    """Returns whether texts have a label in common.
-
-    Args:
-        first: labels, (B,) of int64, or (B, C) of 0.0/1.0 where a text has several.
-        second: labels of other texts, which broadcast against `first`.
-    """
+    """Returns whether texts have a label in common with others, against which their labels
+    broadcast: (B,) of int64, or (B, C) of 0.0/1.0 where a text has several."""
     return first == second if not first.is_floating_point() else (first * second).sum(-1) > 0
 
 
@@ -27,14 +23,8 @@ def all_pairs(labels: Tensor) -> Tensor:
 
 
 def pair_loss(embeddings: Tensor, pairs: Tensor, same: Tensor) -> Tensor:
-    """Computes the mean squared error of each given pair's cosine against 1 (same label)
-    or 0, the loss of SetFit.
-
-    Args:
-        embeddings: (B, D).
-        pairs: two rows of `embeddings` for each pair (P, 2).
-        same: (P,).
-    """
+    """Computes the mean squared error of each given pair's cosine against 1 (same label) or 0, the
+    loss of SetFit; `pairs` (P, 2) are two rows of `embeddings` each."""
     unit = F.normalize(embeddings, dim=-1)
     cosine = (unit[pairs[:, 0]] * unit[pairs[:, 1]]).sum(-1)
     return F.mse_loss(cosine, same.to(unit.dtype))
@@ -76,8 +66,4 @@ def triplet_loss(embeddings: Tensor, same: Tensor, margin: float = 0.25) -> Tens
     return F.relu(furthest - nearest + margin).mean()
 
 
-LOSSES = {
-    "cosine": cosine_loss,
-    "supcon": supervised_contrastive_loss,
-    "triplet": triplet_loss,
-}
+LOSSES = {"cosine": cosine_loss, "supcon": supervised_contrastive_loss, "triplet": triplet_loss}

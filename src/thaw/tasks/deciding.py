@@ -14,19 +14,7 @@ from transformers import PreTrainedModel
 
 from thaw.errors import ThawError
 from thaw.report.sections import Section
-from thaw.tasks.calibration import (
-    Curve,
-    before,
-    best_temperature,
-    calibration_error,
-    calibration_sections,
-    divide,
-    last_layer,
-    reliability,
-    temperature_metrics,
-    threshold_table,
-    tune,
-)
+from thaw.tasks import calibration
 from thaw.tasks.predictors.decision import Decision, mean_decision, read_decision
 from thaw.tasks.predictors.sequence import probabilities
 from thaw.tasks.text_task import TextTask
@@ -70,7 +58,7 @@ class DecidingTask(TextTask):
         self.register_buffer("thresholds", None, persistent=False)
         self.thresholds: Tensor | None
         self.keeps_logits = False
-        self.curves: dict[str, Curve] = {}
+        self.curves: dict[str, calibration.Curve] = {}
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         logits = self.evaluate(batch)
@@ -96,26 +84,23 @@ class DecidingTask(TextTask):
 
     def last_layer(self) -> nn.Linear:
         """Returns the layer that computes the logits."""
-        return last_layer(self.model, len(self.labels))
+        return calibration.last_layer(self.model, len(self.labels))
 
     def decide(self, data: Any) -> dict[str, float]:
-        """Finds temperature and thresholds on validation, where they are asked for.
-
-        Returns:
-            Their metrics, for metrics.json.
-        """
+        """Finds temperature and thresholds on validation, where they are asked for, and returns
+        their metrics, for metrics.json."""
         if not (self.tunes or self.calibrates):
             return {}
         logits, gold = self.validation_logits(data)
         temperature, thresholds, metrics = None, None, dict[str, float]()
         if self.calibrates:
-            temperature = best_temperature(logits, gold, self.multi_label)
-            divide(self.last_layer(), temperature)
-            metrics = temperature_metrics(logits, gold, self.multi_label, temperature)
+            temperature = calibration.best_temperature(logits, gold, self.multi_label)
+            calibration.divide(self.last_layer(), temperature)
+            metrics = calibration.temperature_metrics(logits, gold, self.multi_label, temperature)
             logits = logits / temperature
         found = probabilities(logits, self.multi_label)
         if self.tunes:
-            best, tuned = tune(found, gold, self.labels)
+            best, tuned = calibration.tune(found, gold, self.labels)
             thresholds, metrics = dict(zip(self.labels, best, strict=True)), metrics | tuned
         self.use(Decision(thresholds, temperature))
         return metrics | self.calibration("val", found, gold)
@@ -156,22 +141,20 @@ class DecidingTask(TextTask):
         return logsigmoid(logits).logsumexp(0) - logsigmoid(-logits).logsumexp(0)
 
     def calibration(self, split: str, found: Tensor, gold: Tensor) -> dict[str, float]:
-        """Returns the calibration error before and after, of a model that was calibrated.
-
-        Args:
-            split: prefix of the names, val or test.
-            found: calibrated probabilities (N, C).
-            gold: labels of the same texts, (N,) or (N, C).
-        """
+        """Returns the calibration error before and after, of a model that was calibrated, from its
+        probabilities (N, C) and the labels of the same texts, (N,) or (N, C); the split, val or
+        test, begins the names."""
         if self.decision.temperature is None:
             return {}
-        raw = before(found, self.decision.temperature, self.multi_label)
-        kinds = {"ece_before": raw, "ece": found}
+        metrics = dict[str, float]()
         several = self.multi_label
-        self.curves |= {f"{split}/{k}": reliability(p, gold, several) for k, p in kinds.items()}
-        return {f"{split}/{k}": calibration_error(p, gold, several) for k, p in kinds.items()}
+        raw = calibration.before(found, self.decision.temperature, several)
+        for name, chances in ((f"{split}/ece_before", raw), (f"{split}/ece", found)):
+            self.curves[name] = calibration.reliability(chances, gold, several)
+            metrics[name] = calibration.calibration_error(chances, gold, several)
+        return metrics
 
     def findings(self, metrics: Mapping[str, float]) -> list[Section]:
         """Returns the thresholds, and what calibration changed."""
-        found: list[Section] = [threshold_table(metrics)] if self.decision.thresholds else []
-        return [*found, *calibration_sections(metrics, self.curves)]
+        tables = [calibration.threshold_table(metrics)] if self.decision.thresholds else []
+        return [*tables, *calibration.calibration_sections(metrics, self.curves)]

@@ -34,12 +34,6 @@ class EncoderModule(LightningModule):
         strategy: which modules train.
         gradient_checkpointing: whether the states within a block are not kept for the backward
             pass, which computes them again (Chen et al. 2016).
-
-    Attributes:
-        frozen: modules that stay in eval mode: the largest ones without a parameter that trains.
-        unfreeze_stages: modules that are frozen at first, in the order in which they are unfrozen.
-        unfrozen_stages: number of stages that train by now.
-        packs: whether batches run without padding.
     """
 
     def __init__(
@@ -50,12 +44,12 @@ class EncoderModule(LightningModule):
         use_bits(model)
         strategy(model)
         self.strategy = strategy
-        self.frozen = strategy.without_dropout(model)
-        self.unfreeze_stages = strategy.stages(model)
-        self.unfrozen_stages = 0
+        self.frozen = strategy.without_dropout(model)  # modules that stay in eval mode
+        self.unfreeze_stages = strategy.stages(model)  # in the order in which they are unfrozen
+        self.unfrozen_stages = 0  # number of stages that train by now
         self.frozen_blocks = FrozenBlocks(strategy.cache)
         self.unfreezing = Unfreezing(strategy.unfreeze_every)
-        self.packs = False
+        self.packs = False  # whether batches run without padding
         self.gradient_checkpointing = gradient_checkpointing
         if gradient_checkpointing:
             checkpoint_blocks(model)
@@ -87,13 +81,8 @@ class EncoderModule(LightningModule):
         return [m for stage in self.unfreeze_stages[self.unfrozen_stages :] for m in stage]
 
     def unfreeze_until(self, stages: int, without_gradient: bool) -> None:
-        """Unfreezes stages, and freezes those that come later.
-
-        Args:
-            stages: number of stages that train from now on.
-            without_gradient: whether the others get no gradient; else it is dropped after they got
-                one, see `Unfreezing`.
-        """
+        """Unfreezes so many stages, and freezes those that come later: `without_gradient`, or else
+        their gradient is dropped, see `Unfreezing`."""
         self.unfrozen_stages = stages
         if without_gradient:
             for number, stage in enumerate(self.unfreeze_stages):
@@ -154,12 +143,8 @@ class EncoderModule(LightningModule):
 
     @contextmanager
     def arranged(self, inputs: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        """Yields the model's inputs of a batch; within, the model runs packed, or starts from
-        states, where it can.
-
-        Args:
-            inputs: padded; `real` and `states` as `on_before_batch_transfer` adds them.
-        """
+        """Yields the model's inputs of a padded batch, to which `on_before_batch_transfer` adds
+        `real` and `states`; within, the model runs packed, or starts from states, where it can."""
         inputs = dict(inputs)
         states, real = inputs.pop("states", None), inputs.pop("real", None)
         if real is not None and real.all():
@@ -192,11 +177,8 @@ class EncoderModule(LightningModule):
 
 
 def checkpoint_blocks(model: PreTrainedModel) -> None:
-    """Makes a model compute its blocks again in the backward pass.
-
-    Raises:
-        ThawError: transformers does not do it for this architecture.
-    """
+    """Makes a model compute its blocks again in the backward pass; raises ThawError if transformers
+    does not do it for this architecture."""
     older = model.gradient_checkpointing_enable  # its name before transformers 5.23
     try:
         getattr(model, "activation_checkpointing_enable", older)({"use_reentrant": False})

@@ -24,14 +24,11 @@ def labels_and_inputs(batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tenso
 
 
 def scale_for_ddp(loss: Tensor, weight: Tensor | float) -> Tensor:
-    """Scales a process's mean loss, so that DDP's mean over processes is that of the global batch.
+    """Scales a process's mean loss over a total weight (texts, tokens), so that DDP's mean over
+    processes is that of the global batch.
 
     DDP takes the mean of the gradients of all processes, which have different numbers of texts,
     labelled tokens or masks.
-
-    Args:
-        loss: mean over the batch of this process, a scalar.
-        weight: total weight (texts, tokens) that `loss` is averaged over.
     """
     if not torch.distributed.is_available() or not torch.distributed.is_initialized():
         return loss
@@ -47,15 +44,13 @@ def class_weight_tensor(
     """Returns the weight of each class in the loss (C,), or None if all weigh the same.
 
     Balanced weights are n / (C * count), as in scikit-learn; a class that does not occur gets the
-    weight 0. Without counts, as where a finished run is evaluated, they are None.
+    weight 0. Without counts, as where a finished run is evaluated, they are None. Raises ThawError
+    if `class_weights` is neither "balanced" nor one number for each label.
 
     Args:
         class_weights: None, "balanced", or a number for each label.
         labels: names of the classes.
         counts: how often each class occurs in train.
-
-    Raises:
-        ThawError: `class_weights` is neither "balanced" nor one number for each label.
     """
     if class_weights is None or (class_weights == "balanced" and not counts):
         return None
@@ -73,22 +68,15 @@ def class_weight_tensor(
 
 class Distillation:
     """Compares token states with those that a checkpoint's encoder has of the unmasked texts, as
-    DistilBERT's cosine loss does (Sanh et al. 2019, section 2).
-
-    Args:
-        checkpoint: model directory of the encoder to stay near; it does not train.
-    """
+    DistilBERT's cosine loss does (Sanh et al. 2019, section 2). That encoder does not train."""
 
     def __init__(self, checkpoint: str | Path) -> None:
         self.teacher = load(AutoModel, checkpoint).eval().requires_grad_(False)
 
     def __call__(self, batch: Mapping[str, Tensor], states: Tensor) -> tuple[Tensor, Tensor]:
-        """Computes the mean of one minus the cosine over all real tokens, and their number.
-
-        Args:
-            batch: padded batch with `positions` and `labels` of the masked tokens.
-            states: last hidden states of the masked texts (B, T, H).
-        """
+        """Computes the mean of one minus the cosine over all real tokens, and their number, for a
+        padded batch with `positions` and `labels` of the masked tokens, and the last hidden states
+        of the masked texts (B, T, H)."""
         ids = batch["input_ids"].flatten().index_copy(0, batch["positions"], batch["labels"])
         inputs = {"input_ids": ids.view_as(batch["input_ids"])}
         real = batch.get("attention_mask", torch.ones_like(batch["input_ids"]))

@@ -20,8 +20,7 @@ from thaw.encoder.load import keep_pooler, load_fresh
 from thaw.encoder.masked_logits import masked_logits, masked_loss, tie_head
 from thaw.encoder.sentence_modules import keep_sentence_files
 from thaw.errors import ThawError
-from thaw.report.sections import Section, Table
-from thaw.report.test_results import TestResults
+from thaw.report.sections import Section, Table, TestResults
 from thaw.tasks.base import EncoderTask
 from thaw.tasks.losses import Distillation, WeightedMean, scale_for_ddp
 from thaw.tasks.predictors.mlm import MaskedPredictor

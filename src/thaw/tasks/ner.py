@@ -22,8 +22,7 @@ from thaw.data.entities import KINDS, Difference, compare, entities, spell
 from thaw.data.ner import IGNORED
 from thaw.data.write import RowWriter
 from thaw.encoder.load import load_labelled
-from thaw.report.sections import Counts, Piece, Section, Sentences, pieces
-from thaw.report.test_results import TestResults
+from thaw.report.sections import Counts, Piece, Section, Sentences, TestResults, pieces
 from thaw.tasks.base import EncoderTask, Smoothing
 from thaw.tasks.losses import class_weight_tensor, labels_and_inputs, scale_for_ddp
 from thaw.tasks.metrics.entities import EntityF1
@@ -90,13 +89,8 @@ class TokenClassification(EncoderTask):
         self.scores = EntityF1(types, strict)
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Computes the mean cross-entropy, or focal loss, over labelled tokens; 0 if there are
-        none.
-
-        Args:
-            logits: (B, T, C).
-            labels: (B, T), -100 for tokens without a label.
-        """
+        """Computes the mean cross-entropy, or focal loss, of logits (B, T, C) over the tokens whose
+        label, in (B, T), is not -100; 0 if there are none."""
         logits, labels = logits.flatten(0, 1), labels.flatten()
         options: Any = {"reduction": "none", "ignore_index": IGNORED}
         loss = F.cross_entropy(

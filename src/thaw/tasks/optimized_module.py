@@ -14,16 +14,9 @@ from thaw.encoder.freeze import FreezeStrategy
 from thaw.encoder.sharding import sharded
 from thaw.errors import ThawError
 from thaw.tasks.encoder_module import EncoderModule
+from thaw.training import optim
 from thaw.training.callbacks.nonfinite_guard import guard_of
 from thaw.training.callbacks.word_embedding import WordEmbedding
-from thaw.training.optim import (
-    ADAMW,
-    build_optimizer,
-    build_schedule,
-    clip_in_step,
-    gradient_norm,
-    scales_gradients,
-)
 
 Decay = Annotated[float, Field(gt=0, le=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -59,7 +52,7 @@ class OptimizedModule(EncoderModule):
         warmup_steps: NonNegativeInt | None = None,
         layer_decay: Decay = 1.0,
         gradient_checkpointing: bool = False,
-        optimizer: Callable[..., torch.optim.Optimizer] = ADAMW,
+        optimizer: Callable[..., torch.optim.Optimizer] = optim.ADAMW,
         schedule: Callable[..., Any] = get_linear_schedule_with_warmup,
     ) -> None:
         super().__init__(model, freeze or FreezeStrategy(), gradient_checkpointing)
@@ -107,10 +100,10 @@ class OptimizedModule(EncoderModule):
         factors = learning_rate_factors(self.model, self.layer_decay)
         parts = part_of_each_parameter(self.model) if factors else None
         rates = (self.learning_rate, self.weight_decay, factors, self.head_groups(), parts)
-        optimizer = build_optimizer(self.model, *rates, self.make_optimizer)
+        optimizer = optim.build_optimizer(self.model, *rates, self.make_optimizer)
         steps = self.trainer.estimated_stepping_batches
         warmup = self.warmup_ratio * steps if self.warmup_steps is None else self.warmup_steps
-        schedule = build_schedule(optimizer, steps, warmup, self.make_schedule)
+        schedule = optim.build_schedule(optimizer, steps, warmup, self.make_schedule)
         # Logged as lr/<name of the group>.
         scheduler = {"scheduler": schedule, "interval": "step", "name": "lr"}
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
@@ -127,11 +120,12 @@ class OptimizedModule(EncoderModule):
     ) -> None:
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         in_step = self.device.type == "cpu" or scaler is not None  # Lightning refuses the latter
-        in_step &= scales_gradients(optimizer) and not sharded(self)  # a norm over all processes
+        in_step &= optim.scales_gradients(optimizer)
+        in_step &= not sharded(self)  # a norm over all processes
         if gradient_clip_val and gradient_clip_algorithm == "norm" and in_step:
-            norm = clip_in_step(optimizer, gradient_clip_val, scaler)
+            norm = optim.clip_in_step(optimizer, gradient_clip_val, scaler)
         else:
-            norm = gradient_norm(optimizer)  # before they are clipped
+            norm = optim.gradient_norm(optimizer)  # before they are clipped
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
         if guard := guard_of(self.trainer):
             guard.judge(self.global_step + 1, optimizer, norm if scaler is None else None)

@@ -19,8 +19,7 @@ from thaw.cli.watched_metric import NUMBERS
 from thaw.encoder.first_token import first_token_only
 from thaw.encoder.load import load_fresh
 from thaw.errors import ThawError
-from thaw.report.sections import ERRORS, Section, Table, shortened
-from thaw.report.test_results import TestResults
+from thaw.report.sections import ERRORS, Section, Table, TestResults, shortened
 from thaw.tasks.losses import labels_and_inputs
 from thaw.tasks.metrics.correlation import Spearman
 from thaw.tasks.predictors.regression import RegressionPredictor
@@ -82,12 +81,7 @@ class Regression(TextTask):
         )
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Computes the mean error of standardised numbers.
-
-        Args:
-            logits: (B, 1).
-            labels: (B,).
-        """
+        """Computes the mean error of standardised numbers: logits (B, 1) and labels (B,)."""
         return self.error(logits.squeeze(-1).float(), labels)
 
     def mean_logits(self, _: Any, args: Any, inputs: dict[str, Any], own: Tensor) -> Tensor:
@@ -142,11 +136,8 @@ class Regression(TextTask):
 
 
 def last_layer(model: PreTrainedModel) -> tuple[str, nn.Linear]:
-    """Returns the layer that makes a model's one output, and its name.
-
-    Raises:
-        ThawError: there is none, or several could be.
-    """
+    """Returns the layer that makes a model's one output, and its name; raises ThawError if there is
+    none, or several could be."""
     found: Sequence[tuple[str, nn.Linear]] = [
         (name, module)
         for name, module in model.named_modules()

@@ -173,13 +173,8 @@ class SetFit(TextClassifier):
         return loss
 
     def embedding_loss(self, embeddings: Tensor, labels: Tensor, pairs: Tensor | None) -> Tensor:
-        """Computes the loss of given pairs, or of all pairs of the texts of all processes.
-
-        Args:
-            embeddings: embeddings of this process (B, D).
-            labels: labels of the same texts, (B,) or (B, C).
-            pairs: two rows of the batch for each pair (P, 2); None: all pairs.
-        """
+        """Computes the loss of pairs (P, 2), two rows of the batch each, or of all pairs of the
+        texts of all processes, given embeddings (B, D) and labels, (B,) or (B, C), of this one."""
         with torch.autocast(self.device.type, enabled=False):  # sums in float32
             if pairs is not None:
                 same = shared_labels(labels[pairs[:, 0]], labels[pairs[:, 1]])
@@ -205,13 +200,12 @@ class SetFit(TextClassifier):
         if self.trainer.state.fn == "fit":
             self.fit_unless_joint()
 
-    def on_train_epoch_end(self) -> None:
-        self.fit_unless_joint()  # there may have been no validation
-
     def fit_unless_joint(self) -> None:
         """Fits the head, unless it already trains with the encoder."""
         if not self.joint_ratio or self.global_step <= self.joint_from():
             self.fit_head()
+
+    on_train_epoch_end = fit_unless_joint  # there may have been no validation
 
     @torch.no_grad()
     def fit_head(self) -> None:

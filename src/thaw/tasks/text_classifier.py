@@ -14,8 +14,7 @@ from transformers import PreTrainedModel
 
 from thaw.cli.watched_metric import CLASSIFICATION
 from thaw.encoder.load import load_labelled
-from thaw.report.sections import ERRORS, Counts, Section, Table, shortened
-from thaw.report.test_results import TestResults
+from thaw.report.sections import ERRORS, Counts, Section, Table, TestResults, shortened
 from thaw.tasks.deciding import DecidingTask
 from thaw.tasks.losses import labels_and_inputs
 from thaw.tasks.metrics.classification import (
@@ -67,12 +66,8 @@ class TextClassifier(DecidingTask):
         return {name: mode for name, mode in self.metrics.items() if name in there}
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Computes the mean cross-entropy, or the mean binary cross-entropy over texts and labels.
-
-        Args:
-            logits: (B, C).
-            labels: (B,) of int64, or (B, C) of 0.0/1.0.
-        """
+        """Computes the mean cross-entropy of logits (B, C) and labels (B,), or the mean binary
+        cross-entropy over texts and labels (B, C) of 0.0/1.0."""
         if self.multi_label:
             return F.binary_cross_entropy_with_logits(
                 logits, labels.to(logits.dtype), pos_weight=self.class_weights

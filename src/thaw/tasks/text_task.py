@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import PositiveInt
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
-from transformers import PreTrainedModel
 
 from thaw.data.write import RowWriter
 from thaw.errors import ThawError
-from thaw.report.test_results import TestResults
+from thaw.report.sections import TestResults
 from thaw.tasks.base import EncoderTask
 from thaw.tasks.losses import labels_and_inputs, scale_for_ddp
 from thaw.tasks.predictors.texts import column_names
@@ -28,21 +26,12 @@ class TextTask(EncoderTask):
     maximum over windows."""
 
     pipeline = "text-classification"
-
-    def __init__(self, model: PreTrainedModel, **options: Any) -> None:
-        super().__init__(model, **options)
-        self.window_pooling: Pooling = "mean"
-        self.windows_at_once: PositiveInt = 32
+    window_pooling: Pooling = "mean"  # how the numbers of a text's windows become the text's
+    windows_at_once: int = 32  # most windows whose states are in memory together
 
     def read_windows(self, stride: int | None, pooling: Pooling, at_once: int) -> None:
-        """Sets how texts in windows are read, and writes it into the model's config, from which a
-        prediction knows it.
-
-        Args:
-            stride: number of tokens that two windows share; None: there are no windows.
-            pooling: how the numbers of a text's windows become the text's.
-            at_once: most windows whose states are in memory together.
-        """
+        """Sets how texts in windows, which share `stride` tokens, are read, and writes it into the
+        model's config, from which a prediction knows it; None: there are no windows."""
         self.window_pooling, self.windows_at_once = pooling, at_once
         if stride is not None:
             self.model.config.text_windows = {"stride": stride, "pooling": pooling}
@@ -94,17 +83,9 @@ class TextTask(EncoderTask):
     def write_predictions(
         self, run_dir: Path, data: Any, test: TestResults, columns: Callable[[Any], dict[str, Any]]
     ) -> list[Any]:
-        """Writes `predictions.parquet`: a text, its label, and what was predicted.
-
-        Args:
-            run_dir: the run directory.
-            data: the datamodule.
-            test: results of the test.
-            columns: makes the columns of a prediction of what the test found.
-
-        Returns:
-            The value of the column `prediction` of each row.
-        """
+        """Writes `predictions.parquet`: a text, its label, and what was predicted; returns the
+        value of the column `prediction` of each row. `columns` makes the columns of a prediction of
+        what the test found."""
         texts, found = data.rows["test"], []
         names = column_names(data.columns.text)
         count = data.encoded["test"]["windows"][:] if data.stride is not None else None

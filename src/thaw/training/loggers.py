@@ -50,13 +50,8 @@ class Rows(ExperimentWriter):
 
 
 def keep_rows(path: Path, below: int | None, columns: Sequence[str] = ()) -> None:
-    """Rewrites metrics.csv, if it exists.
-
-    Args:
-        path: path of the file.
-        below: first step whose rows are dropped; None: all rows stay.
-        columns: names of the columns; empty: those of the file.
-    """
+    """Rewrites metrics.csv, if it exists: without the rows from step `below` on (None: all stay),
+    and with other names of columns, if any are given."""
     if not path.exists():
         return
     with open(path, newline="", encoding="utf-8") as file:
@@ -161,12 +156,8 @@ class LateWandb(WandbLogger):
 
     @property
     def experiment(self) -> Any:
-        """The W&B run; see WandbLogger.
-
-        Raises:
-            AttributeError: it has not started. Lightning starts every logger that has an
-                experiment before the first step.
-        """
+        """The W&B run; see WandbLogger. Raises AttributeError until it has started: Lightning
+        starts every logger that has an experiment before the first step."""
         if self._experiment is not None or rank_zero_only.rank:  # type: ignore[attr-defined]
             return super().experiment
         if not self.wanted:

@@ -45,7 +45,8 @@ def build_optimizer(
     parts: Mapping[str, str] | None = None,
     made: Callable[..., torch.optim.Optimizer] = ADAMW,
 ) -> torch.optim.Optimizer:
-    """Returns an optimizer over the parameters that train.
+    """Returns an optimizer over the parameters that train; raises ThawError if the class takes no
+    groups with rates of their own, or knows no weight decay.
 
     Args:
         model: model with its head.
@@ -56,9 +57,6 @@ def build_optimizer(
         parts: part of each parameter, by name, which names the groups: "block 3", and "block 3, no
             decay" for its biases and norms; None: "all".
         made: class of the optimizer, or a function that makes one of groups and `lr`.
-
-    Raises:
-        ThawError: the class takes no groups with rates of their own, or knows no weight decay.
     """
     names = decayed(model)
     trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
@@ -102,18 +100,12 @@ def scales_gradients(optimizer: torch.optim.Optimizer) -> bool:
 def clip_in_step(
     optimizer: torch.optim.Optimizer, max_norm: float, scaler: torch.amp.GradScaler | None = None
 ) -> torch.Tensor:
-    """Clips the gradients' global norm (Pascanu et al. 2013) within the coming fused step.
+    """Clips the gradients' global norm (Pascanu et al. 2013) within the coming fused step; returns
+    the norm before.
 
-    The step divides each gradient as it reads it, as for a loss scaler, which saves the pass over
-    all gradients of `torch.nn.utils.clip_grad_norm_`.
-
-    Args:
-        optimizer: optimizer whose step scales gradients.
-        max_norm: largest norm of all gradients together.
-        scaler: loss scaler of float16, whose scale the gradients still have.
-
-    Returns:
-        The norm before clipping.
+    The step, which is to scale gradients, divides each as it reads it, as for a loss scaler, which
+    saves the pass over all gradients of `torch.nn.utils.clip_grad_norm_`. The gradients still have
+    the scale of a loss `scaler` of float16.
     """
     norm = gradient_norm(optimizer)
     if scaler is not None:
@@ -143,7 +135,8 @@ def build_schedule(
     warmup: float,
     made: Callable[..., LRScheduler] = get_linear_schedule_with_warmup,
 ) -> LRScheduler:
-    """Returns a schedule of the learning rates, which changes them after each step.
+    """Returns a schedule of the learning rates, which changes them after each step; raises
+    ThawError if it has no warm-up or needs an end, and training does not fit.
 
     Args:
         optimizer: the optimizer.
@@ -151,9 +144,6 @@ def build_schedule(
         warmup: number of steps in which the rates rise.
         made: class or function. It is given all steps as `num_training_steps`, `total_steps` or
             `T_max`, and those of warm-up as `num_warmup_steps`, if it takes them.
-
-    Raises:
-        ThawError: the schedule has no warm-up or needs an end, and training does not fit.
     """
     name, takes = name_of(made), inspect.signature(made).parameters
     given = {k: steps for k in ("num_training_steps", "total_steps", "T_max") if k in takes}

@@ -36,23 +36,14 @@ CHECKPOINT = f"{Checkpoint.__module__}.{Checkpoint.__qualname__}"
 
 @dataclass(frozen=True)
 class Run:
-    """A run that this process takes part in.
+    """A run that this process takes part in."""
 
-    Attributes:
-        dir: the run directory, absolute.
-        config: the composed config as plain containers, without secrets.
-        writes: whether this process writes there, as the first one does.
-        ckpt_path: the checkpoint to resume from; None: the run starts at the first step.
-        logged_rows: of a resumed run, number of steps whose logged numbers stay; None: a new run.
-        warnings: what was warned of since the run was opened, which grows.
-    """
-
-    dir: Path
-    config: Mapping[str, Any]
-    writes: bool
-    ckpt_path: Path | None = None
-    logged_rows: int | None = None
-    warnings: Sequence[logging.LogRecord] = ()
+    dir: Path  # the run directory, absolute
+    config: Mapping[str, Any]  # the composed config as plain containers, without secrets
+    writes: bool  # whether this process writes there, as the first one does
+    ckpt_path: Path | None = None  # to resume from; None: the run starts at the first step
+    logged_rows: int | None = None  # steps of a resumed run whose numbers stay; None: a new run
+    warnings: Sequence[logging.LogRecord] = ()  # since the run was opened, which grows
 
 
 @contextmanager
@@ -72,11 +63,8 @@ def open_run(cfg: Any) -> Iterator[Run]:
     """Opens the directory of a run, new or resumed, and keeps other processes out of it.
 
     Within, SIGTERM and Ctrl-C end the run, and the log says what to type to resume it; SIGUSR1 in a
-    job of SLURM ends the run and requeues the job.
-
-    Raises:
-        ThawError: another process or another run is there, or it cannot be written.
-    """
+    job of SLURM ends the run and requeues the job. Raises ThawError if another process or another
+    run is there, or it cannot be written."""
     writes = not rank_zero_only.rank  # type: ignore[attr-defined]
     if not writes:
         logging.getLogger().setLevel(logging.ERROR)  # the first process says it for all
@@ -111,14 +99,8 @@ def saved_at(directory: Path) -> dict[str, int]:
 
 def requeue_run(job: str, directory: Path, resumed: bool, saved: Mapping[str, int]) -> None:
     """Requeues the job of SLURM that a run belongs to, unless it would train the same again; says
-    so, and if it fails what to type.
-
-    Args:
-        job: id of the job.
-        directory: directory of the run.
-        resumed: whether this job went on with a run.
-        saved: `saved_at` when this job began.
-    """
+    so, and if it fails what to type. `resumed` is whether this job went on with a run, and `saved`
+    is `saved_at` when it began."""
     if not resumed and "SLURM_RESTART_COUNT" in os.environ:
         why = "it was before, and then began a new run; docs/slurm.sh shows a command that goes on"
     elif saved_at(directory) == saved:
@@ -134,11 +116,8 @@ def requeue_run(job: str, directory: Path, resumed: bool, saved: Mapping[str, in
 
 @contextmanager
 def locked(directory: Path, writes: bool) -> Iterator[None]:
-    """Makes a run directory, and keeps other runs out of it while this one writes there.
-
-    Raises:
-        ThawError: another process is writing there, or it cannot be written.
-    """
+    """Makes a run directory, and keeps other runs out of it while this one writes there; raises
+    ThawError if another process is writing there, or it cannot be written."""
     if not writes:
         yield
         return
@@ -182,16 +161,11 @@ def start_run_dir(run: Run, cfg: Any) -> None:
     earlier leaves the directory to the corrected command."""
     if not run.writes:
         return
-    begins = not (run.dir / "versions.json").exists()
+    path = run.dir / "versions.json"  # which says that a directory is a run's
+    begins = not path.exists()
     if begins or kept_config(run.dir) is None:  # runs of thaw 0.1 kept none
         keep_config(cfg, run.dir)
-    note_versions(run.dir)
-
-
-def note_versions(directory: Path) -> None:
-    """Writes versions.json, which says that a directory is a run's, unless it is there."""
-    path = directory / "versions.json"
-    if not path.exists():
+    if begins:
         write_atomic(path, json.dumps(versions(), indent=2))
 
 

@@ -36,9 +36,6 @@ class BalancedBatches(Batches):
         self.steps = steps or self.parts
         self.together = 1 if size >= 2 * len(np.unique(self.labels)) else 2
 
-    def __len__(self) -> int:
-        return self.steps
-
     def global_batches(self) -> Iterator[np.ndarray]:
         """The texts of each batch, without end."""
         rng = np.random.default_rng((self.seed, self.epoch))

@@ -17,6 +17,8 @@ class Batches(Sampler[list[int]]):
         world_size: number of processes.
     """
 
+    steps: int  # number of batches of an epoch
+
     def __init__(self, seed: int, rank: int = 0, world_size: int = 1) -> None:
         self.seed = seed
         self.rank = rank
@@ -29,7 +31,7 @@ class Batches(Sampler[list[int]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        raise NotImplementedError
+        return self.steps
 
     def __iter__(self) -> Iterator[list[int]]:
         """This rank's batches, from batch `start` of the epoch on (once, after a stop)."""

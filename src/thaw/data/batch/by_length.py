@@ -41,9 +41,7 @@ class LengthGroupedBatches(Batches):
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.window = window
-
-    def __len__(self) -> int:
-        return self.count(len(self.lengths))
+        self.steps = self.count(len(self.lengths))
 
     def count(self, texts: int) -> int:
         """How many batches so many texts make: no rank is left without a text in any of them."""

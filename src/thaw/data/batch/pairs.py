@@ -65,12 +65,9 @@ class PairBatches(Batches):
     def __init__(self, pairs: np.ndarray, batch_size: int, seed: int = 0, **ranks: int) -> None:
         super().__init__(seed, **ranks)
         self.pairs = pairs
-        self.parts = -(-len(pairs) // (batch_size * self.world_size))
-
-    def __len__(self) -> int:
-        return self.parts
+        self.steps = -(-len(pairs) // (batch_size * self.world_size))
 
     def global_batches(self) -> Iterator[np.ndarray]:
         order = np.random.default_rng((self.seed, self.epoch)).permutation(len(self.pairs))
-        for batch in np.array_split(order, self.parts):
+        for batch in np.array_split(order, self.steps):
             yield self.pairs[batch]

@@ -12,11 +12,8 @@ Rows = dict[str, list]  # columns of the same length
 def cut_texts(
     tokenizer: Any, texts: Sequence[list[str]], max_tokens: int
 ) -> tuple[Rows, list[int]]:
-    """Tokenizes a list of texts, or two for pairs, and cuts them at `max_tokens`.
-
-    Returns:
-        The model's inputs, a list of T numbers for each text, and the lengths before the cut.
-    """
+    """Returns the model's inputs of a list of texts, or of two for pairs, cut at `max_tokens`: a
+    list of T numbers for each text; and the lengths before the cut."""
     columns = {k: list(v) for k, v in tokenizer(*texts, verbose=False).items()}
     lengths = [len(tokens) for tokens in columns["input_ids"]]
     long = [i for i, length in enumerate(lengths) if length > max_tokens]
@@ -32,18 +29,9 @@ def cut_texts(
 def text_windows(
     tokenizer: Any, texts: Sequence[str], max_tokens: int, stride: int
 ) -> tuple[Rows, list[int]]:
-    """Tokenizes texts as windows of at most `max_tokens` tokens, special ones included.
-
-    Args:
-        tokenizer: tokenizer of the model.
-        texts: the texts.
-        max_tokens: length of the longest window.
-        stride: number of tokens that neighbouring windows share.
-
-    Returns:
-        The model's inputs, for each text a list of its windows, which are lists of T numbers each;
-        and the lengths of whole texts.
-    """
+    """Returns the model's inputs of texts in windows of at most `max_tokens` tokens, special ones
+    included, of which neighbours share `stride`: for each text a list of its windows, which are
+    lists of T numbers each; and the lengths of whole texts."""
     encoded: Any = tokenizer(
         list(texts),
         truncation=True,

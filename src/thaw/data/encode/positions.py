@@ -1,4 +1,5 @@
-"""How many tokens a model takes, from its config: a tokenizer may not know, or say more."""
+"""What a model's files say of the texts that it reads: how many tokens it takes, as a tokenizer may
+not know, or say more, and what sentence-transformers does with each."""
 
 import json
 from collections.abc import Mapping
@@ -8,20 +9,10 @@ from typing import Any
 from thaw.errors import ThawError
 
 # Their positions begin after that of padding, as fairseq's do: RoBERTa's 514 are for 512 tokens.
-AFTER_PADDING = {
-    "camembert",
-    "data2vec-text",
-    "esm",
-    "ibert",
-    "longformer",
-    "luke",
-    "mpnet",
-    "roberta",
-    "roberta-prelayernorm",
-    "xlm-roberta",
-    "xlm-roberta-xl",
-    "xmod",
-}
+AFTER_PADDING = (
+    *("camembert", "data2vec-text", "esm", "ibert", "longformer", "luke", "mpnet"),
+    *("roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod"),
+)
 KEYS = ("max_position_embeddings", "n_positions")
 UNLIMITED = 8192  # tokens of a text for a model that takes any number of them
 
@@ -74,3 +65,19 @@ def reserved(config: Mapping[str, Any]) -> int:
     if config.get("model_type") not in AFTER_PADDING:
         return 0
     return int(config.get("pad_token_id") or 0) + 1
+
+
+def sentence_config(model: Path) -> dict[str, Any]:
+    """Returns the options of a sentence-transformers model's directory, {} of a plain encoder."""
+    return config_of(model, "config_sentence_transformers.json")
+
+
+def default_prompt(model: Path) -> str:
+    """Returns what sentence-transformers puts before each text, "" for nothing."""
+    config = sentence_config(model)
+    return str((config.get("prompts") or {}).get(config.get("default_prompt_name")) or "")
+
+
+def lowercases(model: Path) -> bool:
+    """Returns whether sentence-transformers makes the letters of each text small."""
+    return bool(config_of(model, "sentence_bert_config.json").get("do_lower_case"))

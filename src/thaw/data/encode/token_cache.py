@@ -52,12 +52,9 @@ def vocabulary(tokenizer: PreTrainedTokenizerBase) -> str:
 def cached_rows(
     key: str, make: Callable[[], Iterable[tuple[Rows, Mapping[str, int]]]]
 ) -> tuple[Dataset, dict[str, int]]:
-    """Returns encoded rows and their statistics from the cache, where they are kept first.
-
-    Args:
-        key: result of `cache_key` for all that the rows follow from.
-        make: yields the rows in batches, each with statistics of all rows so far.
-    """
+    """Returns encoded rows and their statistics from the cache, by the `cache_key` of all that they
+    follow from; where it lacks them, `make` yields them in batches, each with statistics of all
+    rows so far."""
     root = cache_dir() / "tokens"
     with disk_errors(root, "THAW_CACHE"):
         cache = DiskCache(root, int(BUDGET_GIB * 2**30))

@@ -21,25 +21,14 @@ def prefix_spaces(tokenizer: Any) -> None:
 
 
 def windows(
-    tokenizer: Any,
-    sentences: Sequence[Sequence[str]],
-    max_tokens: int,
-    stride: int,
+    tokenizer: Any, sentences: Sequence[Sequence[str]], max_tokens: int, stride: int
 ) -> list[list[dict[str, list]]]:
-    """Each sentence as windows of at most `max_tokens` tokens.
+    """Returns each sentence, its words, as windows of at most `max_tokens` tokens, special ones
+    included, of which neighbours share `stride`: the model's inputs and `word_ids`, T long each.
 
     A word belongs to the one window that sees most around its first subword: `word_ids` are None
     at the tokens of words that belong to another. A word that the tokenizer turns into nothing is
     read as its unknown token, so that it keeps its place.
-
-    Args:
-        tokenizer: of the model.
-        sentences: their words.
-        max_tokens: with special tokens.
-        stride: tokens that neighbouring windows share.
-
-    Returns:
-        For each sentence its windows: the model's inputs and `word_ids`, T long each.
     """
     out: list[list[dict[str, list]]] = [[] for _ in sentences]
     encoded = tokenize(tokenizer, sentences, max_length=max_tokens, stride=stride)
@@ -105,18 +94,14 @@ def align(word_ids: Sequence[int | None], tags: Sequence[str], label_subwords: s
     `label_subwords="all"`, and none with "first". Special tokens (word None) have none.
     """
     out = []
-    last = None
-    for word in word_ids:
-        if word is None:
+    for word, first in zip(word_ids, firsts(word_ids), strict=True):
+        if word is None or (first < 0 and label_subwords == "first"):
             out.append("")
-        elif word != last:
+        elif first >= 0:
             out.append(tags[word])
-        elif label_subwords == "first":
-            out.append("")
         else:
             _, kind = split_tag(tags[word])
             out.append(f"I-{kind}" if kind else "O")
-        last = word
     return out
 
 

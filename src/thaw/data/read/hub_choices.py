@@ -17,11 +17,8 @@ HELD_OUT = 0.1  # of train, where no split is for validation
 
 def choices_on_hub(data: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the options of data that are `auto`, as they are found on the Hub, but for those that
-    the task does not read.
-
-    Raises:
-        ThawError: no choice is sensible, or several are, or the Hub does not give the data set.
-    """
+    the task does not read; raises ThawError if no choice is sensible, or several are, or the Hub
+    does not give the data set."""
     asked, path = [key for key, value in data.items() if value == AUTO], data["path"]
     if not asked or not isinstance(path, str) or Path(path).expanduser().is_dir():
         return {}  # a column of a file may be called so

@@ -14,16 +14,13 @@ FREE = ("", ".txt", ".tsv")  # suffixes of files of any format
 
 
 def reading_of(given: Mapping[str, str], run: Mapping[str, Any], words: bool, text: str) -> Reading:
-    """Returns how an input is read.
+    """Returns how an input is read; raises ThawError if an option is not what it should be.
 
     Args:
         given: what the user typed, by option; "" where nothing was.
         run: the run's options of data.
         words: whether the task is about words, as `task=ner`.
         text: name of the column that a text becomes.
-
-    Raises:
-        ThawError: an option is not what it should be.
     """
     column = given["token_column"] or str(run.get("token_column", 0))
     if not column.lstrip("-").isdigit():

@@ -4,41 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-FormatName = Literal[
-    "table",
-    "csv",
-    "tsv",
-    "jsonl",
-    "json",
-    "parquet",
-    "excel",
-    "saved",
-    "fasttext",
-    "folders",
-    "text",
-    "columns",
-    "conllu",
-    "brat",
-    "prodigy",
-    "doccano",
-    "label_studio",
-    "spacy_json",
-    "spacy",
-]
+TableName = Literal["table", "csv", "tsv", "jsonl", "json", "parquet", "excel", "saved"]
+TextName = Literal["fasttext", "folders", "text", "columns", "conllu"]
+ToolName = Literal["brat", "prodigy", "doccano", "label_studio", "spacy_json", "spacy"]
+FormatName = Literal[TableName, TextName, ToolName]
 Quoting = Literal["csv", "backslash", "none"]
 
 
 @dataclass(frozen=True)
 class Reading:
     """Options of reading: those of `conf/data/files.yaml`, where each is described, and what a task
-    asks for.
-
-    Attributes:
-        spans: name of the column that entities become; None: entities are not asked for.
-        words: whether words with tags are asked for, as `task=ner` does.
-        annotated: whether annotations are used. Where they are not, as in prediction, rejected ones
-            are read too.
-    """
+    asks for."""
 
     format: str | None = None
     encoding: str = "utf-8"
@@ -49,10 +25,11 @@ class Reading:
     token_column: int = 0
     tag_column: int | None = -1
     text: str = "text"
-    spans: str | None = None
+    spans: str | None = None  # column that entities become; None: they are not asked for
     tokens: str = "tokens"
     tags: str = "tags"
     scheme: str | None = None
     sentence: str | None = None
-    words: bool = False
+    words: bool = False  # whether words with tags are asked for, as `task=ner` does
+    # Whether annotations are used. In prediction they are not, and rejected ones are read too.
     annotated: bool = True

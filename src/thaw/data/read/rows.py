@@ -13,6 +13,8 @@ log = logging.getLogger(__name__)
 PLURAL = re.compile(r"(?<![\w.])([a-z]{2,}?)(ies|(?<=ss)es|(?<=[a-z]{3})s)\b")
 VERBS = {"have": "has", "are": "is"}
 
+Row = Mapping[str, Any]  # the value of each column
+
 
 @dataclass(frozen=True)
 class Remarks:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from thaw.data.read.rows import numbered, replaced
+from thaw.data.read.rows import Row, numbered, replaced
 
 log = logging.getLogger(__name__)
 
@@ -14,17 +14,11 @@ LONE = re.compile("[\ud800-\udfff]")
 REPLACEMENT = "\ufffd"
 
 
-def replace_surrogates(
-    rows: Iterable[Mapping[str, Any]], origin: str
-) -> Iterator[Mapping[str, Any]]:
+def replace_surrogates(rows: Iterable[Row], origin: str) -> Iterator[Row]:
     """Yields rows with U+FFFD for each lone surrogate, and warns once of how many there were.
 
     A tokenizer takes no lone surrogate, and no file holds one. The replacement is one character
-    for one, so that spans stay where they are.
-
-    Args:
-        rows: mappings of column to value; strings in lists and mappings count, too.
-        origin: a file or data set, for the warning.
+    for one, so that spans stay where they are. Strings in lists and mappings count, too.
     """
     found: Counter[str] = Counter()
     first = 0

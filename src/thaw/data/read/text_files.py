@@ -1,4 +1,4 @@
-"""Files as lines of text: found, unpacked and decoded, or said why not."""
+"""Files, and standard input, as lines of text: found, unpacked and decoded, or said why not."""
 
 import bz2
 import codecs
@@ -7,16 +7,18 @@ import gzip
 import io
 import logging
 import lzma
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)
 
+STANDARD_INPUT = Path("standard input")  # in messages
 END = "\x1a"  # Ctrl-Z, which ends text files of DOS
 COMPRESSED: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 
@@ -180,3 +182,33 @@ def split_part(path: Path) -> tuple[Path, str | None]:
     if not colon or path.exists() or not path.with_name(name or " ").exists():
         return path, None
     return path.with_name(name), part
+
+
+class CountedBytes(io.RawIOBase):
+    """Bytes of a stream that cannot seek, with the number of those that were read."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.stream = stream
+        self.count = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        # One read at most: what arrives through a pipe is used as it comes.
+        piece = getattr(self.stream, "read1", self.stream.read)(len(buffer))
+        buffer[: len(piece)] = piece
+        self.count += len(piece)
+        return len(piece)
+
+    def tell(self) -> int:
+        return self.count
+
+
+def standard_input_lines(encoding: str) -> Iterator[str]:
+    """Returns the lines of standard input as they come, read as a text file is."""
+
+    def opened(path: Path, mode: str) -> io.BufferedReader:
+        return io.BufferedReader(CountedBytes(sys.stdin.buffer))
+
+    return text_lines(STANDARD_INPUT, opened, encoding, newline="\n")

@@ -46,21 +46,16 @@ class Source:
 
 @dataclass
 class Texts:
-    """Rows of one split, column by column.
+    """Rows of one split, column by column."""
 
-    Attributes:
-        texts: one string a row, or two for pairs; in a file where there are many.
-        labels: the label of each row, or its list of labels; None where there is no label column.
-        groups: the value of the group column of each row, if there is one.
-        repeats: rows left out of this split as another one has their text.
-    """
-
+    # One string a row, or two for pairs; in a file where there are many.
     texts: Sequence[Text] = field(default_factory=list)
+    # The label of each row, or its list of labels; None where there is no label column.
     labels: list[Any] = field(default_factory=list)
-    groups: list[str] = field(default_factory=list)
+    groups: list[str] = field(default_factory=list)  # of each row, if there is a group column
     origin: str = ""
-    source: "Source | None" = None
-    repeats: int = 0
+    source: Source | None = None
+    repeats: int = 0  # rows left out of this split as another one has their text
 
     def __len__(self) -> int:
         return len(self.texts)

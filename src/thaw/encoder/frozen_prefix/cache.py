@@ -30,15 +30,10 @@ class PrefixUnavailable(Exception):
 
 @dataclass(frozen=True)
 class Cache:
-    """Options of the cache of states.
+    """Options of the cache of states."""
 
-    Attributes:
-        budget_gib: size of all states together; the least recently used are deleted first.
-        path: directory of the cache; None: `prefix/` of thaw's cache.
-    """
-
-    budget_gib: float = 8.0
-    path: str | None = None
+    budget_gib: float = 8.0  # of all states together; the least recently used are deleted first
+    path: str | None = None  # directory of the cache; None: `prefix/` of thaw's cache
 
     @property
     def disk(self) -> DiskCache:
@@ -46,11 +41,8 @@ class Cache:
         return DiskCache(root, int(self.budget_gib * 2**30))
 
     def reserve(self, size: int) -> None:
-        """Deletes the least recently used states until `size` bytes fit.
-
-        Raises:
-            PrefixUnavailable: they do not fit.
-        """
+        """Deletes the least recently used states until `size` bytes fit; raises PrefixUnavailable
+        if they cannot."""
         disk = self.disk
         assert disk.budget is not None
         if size > disk.budget:
@@ -65,17 +57,11 @@ class Cache:
 
 @dataclass(frozen=True)
 class MappedStates:
-    """The states of texts, mapped into memory.
+    """The states of texts, mapped into memory."""
 
-    Attributes:
-        states: (N, H) of all texts.
-        rows: first row and one past the last of each text, by its digest.
-        bytes: size of the file.
-    """
-
-    states: Tensor
-    rows: dict[bytes, tuple[int, int]]
-    bytes: int
+    states: Tensor  # (N, H) of all texts
+    rows: dict[bytes, tuple[int, int]]  # first row and one past the last of each text, by digest
+    bytes: int  # size of the file
 
 
 def map_states(directory: Path) -> MappedStates:

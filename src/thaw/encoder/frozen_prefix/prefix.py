@@ -52,11 +52,6 @@ class Prefix:
         cache: cache that keeps the states.
         precision: precision of the pass that computes them, part of the key.
         depth: number of blocks to skip; None: all leading frozen ones.
-
-    Attributes:
-        depth: number of leading frozen blocks.
-        seconds: time that computing states took; 0 where all were cached.
-        bytes: size of the states in use.
     """
 
     def __init__(
@@ -76,21 +71,15 @@ class Prefix:
         # Where the last block computes the first token alone, a text has one state.
         last = self.parts.blocks[-1][0]
         self.short = self.depth == len(frozen) and isinstance(last, FirstTokenLayer)
-        self.seconds = 0.0
-        self.bytes = 0
+        self.seconds = 0.0  # that computing states took; 0 where all were cached
+        self.bytes = 0  # of the states in use
         self.files: list[Tensor] = []
         self.index: dict[bytes, tuple[int, int, int]] = {}  # file, first row, one past the last
 
     def fill(self, splits: Mapping[str, Any], forward: Callable[[], Any]) -> None:
-        """Loads or computes the cached states of all texts in `splits`.
-
-        Args:
-            splits: encoded rows by name.
-            forward: context that sets the precision of the pass.
-
-        Raises:
-            PrefixUnavailable: the states do not fit, or cannot be written.
-        """
+        """Loads or computes the cached states of all texts in `splits`, encoded rows by name, in
+        the context `forward`, which sets the precision; raises PrefixUnavailable if they do not
+        fit, or cannot be written."""
         disk, keys = self.cache.disk, self.keys()
         try:
             for split, rows in splits.items():
@@ -200,12 +189,9 @@ class Prefix:
         self.bytes += mapped.bytes
 
     def states(self, batch: Mapping[str, Tensor]) -> Tensor | None:
-        """Returns the states of a padded batch: (B, T, H), or (B, 1, H) if `short`; None if a text
-        has none. Padding has zeros.
-
-        Args:
-            batch: `attention_mask` and the encoder's inputs, each (B, T), on the CPU.
-        """
+        """Returns the states of a padded batch, whose encoder's inputs and `attention_mask` (B, T)
+        are on the CPU: (B, T, H), or (B, 1, H) if `short`; None if a text has none. Padding has
+        zeros."""
         mask = batch["attention_mask"].numpy().astype(bool)
         columns = [batch[key].numpy() for key in INPUTS if key in batch]
         found = []

@@ -3,32 +3,16 @@
 Shapes: B batch, C labels.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
+import torchmetrics
 from torch import Tensor
 from torch.nn.functional import one_hot
-from torchmetrics import ConfusionMatrix, Metric, MetricCollection, StatScores
-from torchmetrics.classification import (
-    BinaryF1Score,
-    BinaryPrecision,
-    BinaryRecall,
-    MulticlassAccuracy,
-    MulticlassF1Score,
-    MulticlassMatthewsCorrCoef,
-    MulticlassPrecision,
-    MulticlassRecall,
-    MultilabelExactMatch,
-    MultilabelF1Score,
-    MultilabelMatthewsCorrCoef,
-    MultilabelPrecision,
-    MultilabelRecall,
-)
-from torchmetrics.functional.classification import (
-    multilabel_auroc,
-    multilabel_average_precision,
-)
+from torchmetrics import Metric, MetricCollection
+from torchmetrics.classification import MulticlassRecall
+from torchmetrics.functional.classification import multilabel_auroc, multilabel_average_precision
 from torchmetrics.utilities import dim_zero_cat
 
 from thaw.errors import ThawError
@@ -38,24 +22,15 @@ Usual = Literal["accuracy", "f1", "f1_macro", "f1_binary", "f1_micro", "precisio
 MetricName = Usual | Literal["balanced_accuracy", "mcc", "auroc", "average_precision"]
 RANKED = {"auroc": multilabel_auroc, "average_precision": multilabel_average_precision}
 ON_DEMAND = ("balanced_accuracy", "mcc", *RANKED)  # computed where the user asks for them
-
-MULTICLASS: dict[str, Any] = {
-    "f1": MulticlassF1Score,
-    "precision": MulticlassPrecision,
-    "recall": MulticlassRecall,
-}
-MULTILABEL: dict[str, Any] = {
-    "f1": MultilabelF1Score,
-    "precision": MultilabelPrecision,
-    "recall": MultilabelRecall,
+AVERAGED: dict[str, Any] = {
+    "f1": torchmetrics.F1Score,
+    "precision": torchmetrics.Precision,
+    "recall": torchmetrics.Recall,
 }
 
 
 def classification_metrics(
-    labels: Sequence[str],
-    multi_label: bool,
-    names: Sequence[str] | None = None,
-    monitor: str = "",
+    labels: Sequence[str], multi_label: bool, names: Sequence[str] | None = None, monitor: str = ""
 ) -> MetricCollection:
     """Returns the metrics of a classifier, which `update_scores` adds texts to.
 
@@ -74,20 +49,21 @@ def classification_metrics(
     Raises:
         ThawError: a metric does not exist for these labels.
     """
-    count = len(labels)
-    found = averaged(count, multi_label, "macro")
-    found["f1_macro"] = averaged(count, multi_label, "macro")["f1"]
+    count, kind = len(labels), classification_kind(labels, multi_label)
+    found = averaged(kind, "macro")
+    found["f1_macro"] = torchmetrics.F1Score(**kind, average="macro")
     if multi_label:
-        found["accuracy"] = MultilabelExactMatch(num_labels=count)
-        found["f1_micro"] = averaged(count, multi_label, "micro")["f1"]
-        found["mcc"] = MultilabelMatthewsCorrCoef(num_labels=count)
+        found["accuracy"] = torchmetrics.ExactMatch(**kind)
+        found["f1_micro"] = torchmetrics.F1Score(**kind, average="micro")
     else:
-        found["accuracy"] = MulticlassAccuracy(num_classes=count, average="micro")
-        found["balanced_accuracy"] = BalancedAccuracy(num_classes=count, average="none")
-        found["mcc"] = MulticlassMatthewsCorrCoef(num_classes=count)
+        found["accuracy"] = torchmetrics.Accuracy(**kind, average="micro")
+        options: Any = {"num_classes": count, "average": "none", "validate_args": False}
+        found["balanced_accuracy"] = BalancedAccuracy(**options)
+    found["mcc"] = torchmetrics.MatthewsCorrCoef(**kind)
     if count == 2 and not multi_label:
-        found |= {"f1": BinaryF1Score(), "f1_binary": BinaryF1Score()}
-        found |= {"precision": BinaryPrecision(), "recall": BinaryRecall()}
+        binary: dict[str, Any] = {"task": "binary", "validate_args": False}
+        found |= averaged(binary, "macro")
+        found["f1_binary"] = torchmetrics.F1Score(**binary)
     found |= {name: Ranking(of, count, multi_label) for name, of in RANKED.items()}
     shown = [n for n in found if n not in ON_DEMAND] if names is None else list(names)
     if unknown := [name for name in shown if name not in found]:
@@ -95,7 +71,7 @@ def classification_metrics(
             f"task.metrics: these labels have no {unknown[0]}; they have {', '.join(found)}."
         )
     shown.append(monitor.removeprefix("val/"))
-    return unchecked({name: metric for name, metric in found.items() if name in shown})
+    return MetricCollection({name: metric for name, metric in found.items() if name in shown})
 
 
 def update_scores(
@@ -105,15 +81,8 @@ def update_scores(
     several: bool,
     thresholds: Tensor | None = None,
 ) -> None:
-    """Adds texts to `classification_metrics`.
-
-    Args:
-        scores: metrics, each of which takes what it needs.
-        logits: (B, C).
-        labels: (B,), or with several labels a text (B, C).
-        several: whether a text has several labels.
-        thresholds: see `predicted_classes`.
-    """
+    """Adds texts with logits (B, C) and labels (B,), or with several labels a text (B, C), to
+    `classification_metrics`, each of which takes what it needs; see `predicted_classes`."""
     chances = probabilities(logits, several)
     classes = predicted_classes(logits, several, thresholds)
     scores.update(preds=classes, target=labels.long(), probabilities=chances)
@@ -176,10 +145,16 @@ class Ranking(Metric):
         return self.function(found[:, both], gold[:, both], **options).mean()
 
 
-def averaged(count: int, multi_label: bool, average: str) -> dict[str, Any]:
-    """Returns F1, precision and recall of `count` classes with an average of torchmetrics."""
-    kinds, size = (MULTILABEL, "num_labels") if multi_label else (MULTICLASS, "num_classes")
-    return {name: kind(**{size: count, "average": average}) for name, kind in kinds.items()}
+def classification_kind(labels: Sequence[str], multi_label: bool) -> dict[str, Any]:
+    """Returns the arguments of torchmetrics that say what is classified. Labels are checked when
+    they are read, and a check of a tensor's values would wait for a GPU."""
+    task, size = ("multilabel", "num_labels") if multi_label else ("multiclass", "num_classes")
+    return {"task": task, size: len(labels), "validate_args": False}
+
+
+def averaged(kind: Mapping[str, Any], average: Any) -> dict[str, Any]:
+    """Returns F1, precision and recall of a `classification_kind` with torchmetrics' `average`."""
+    return {name: metric(**kind, average=average) for name, metric in AVERAGED.items()}
 
 
 def per_class_metrics(labels: Sequence[str], multi_label: bool) -> MetricCollection:
@@ -188,22 +163,14 @@ def per_class_metrics(labels: Sequence[str], multi_label: bool) -> MetricCollect
 
     The last of a class's counts is its support, the number of texts that have it.
     """
-    found = averaged(len(labels), multi_label, "none")
+    kind = classification_kind(labels, multi_label)
+    found = averaged(kind, "none")
+    found["counts"] = torchmetrics.StatScores(**kind, average="none")
     if multi_label:
-        found["counts"] = StatScores(task="multilabel", num_labels=len(labels), average="none")
-        return unchecked(found)
-    found["counts"] = StatScores(task="multiclass", num_classes=len(labels), average="none")
-    found["confusion"] = ConfusionMatrix(task="multiclass", num_classes=len(labels))
+        return MetricCollection(found)
+    found["confusion"] = torchmetrics.ConfusionMatrix(**kind)
     same = ["f1", "precision", "recall", "counts"]
-    return unchecked(found, compute_groups=[same, ["confusion"]])
-
-
-def unchecked(metrics: dict[str, Any], **options: Any) -> MetricCollection:
-    """Returns metrics that do not check their inputs: labels are checked when they are read, and a
-    check of a tensor's values would wait for a GPU."""
-    for metric in metrics.values():
-        metric.validate_args = False
-    return MetricCollection(metrics, **options)
+    return MetricCollection(found, compute_groups=[same, ["confusion"]])
 
 
 def predicted_classes(

@@ -15,7 +15,7 @@ import numpy as np
 from thaw.data.encode.positions import most_tokens
 from thaw.data.read.formats.json_lines import Unread
 from thaw.data.read.row_values import as_text
-from thaw.data.read.rows import numbered
+from thaw.data.read.rows import Row, numbered
 from thaw.encoder.onnx.session import FILES, OnnxModel
 from thaw.encoder.onnx.tokenizer import ExportedTokenizer
 from thaw.errors import ThawError
@@ -24,7 +24,7 @@ from thaw.training.libraries import silence_libraries
 if TYPE_CHECKING:
     from torch import nn
 
-Row = TypeVar("Row")
+T = TypeVar("T")
 PRECISIONS = ("auto", "32-true", "bf16-true")
 CHUNK = 32  # batches of a prediction that are sorted by length together
 
@@ -57,7 +57,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return powers / powers.sum(axis=-1, keepdims=True)
 
 
-def is_empty(row: Mapping[str, Any], columns: Sequence[str]) -> bool:
+def is_empty(row: Row, columns: Sequence[str]) -> bool:
     """Returns whether columns of texts, or of lists of words, hold nothing."""
     texts = (v if isinstance(v := row[c], list) else [as_text(v, c, "")] for c in columns)
     return not any(str(part).strip() for parts in texts for part in parts)
@@ -78,15 +78,11 @@ class Predictor:
             in silicon.
         engine: torch; onnx or int8: onnxruntime with what `thaw.export` wrote, on the CPU.
 
-    Attributes:
-        auto_class: name of the class of transformers that loads the model.
-        model: function from padded tokens to logits, with `config` and `precision`.
-
     Raises:
         ThawError: there is no such accelerator or precision, or the model cannot be loaded.
     """
 
-    auto_class: ClassVar[str]
+    auto_class: ClassVar[str]  # name of the class of transformers that loads the model
     labels: Sequence[str] = ()
 
     def __init__(
@@ -102,7 +98,7 @@ class Predictor:
     ) -> None:
         require_fit(precision, engine)
         self.engine = engine
-        self.model: Any
+        self.model: Any  # function from padded tokens to logits, with `config` and `precision`
         if engine == "torch":
             from thaw.tasks.predictors.torch_model import TorchModel
 
@@ -120,7 +116,7 @@ class Predictor:
         self.stream = stream
         self.others = list(others)
 
-    def pieces(self, rows: Iterable[Row]) -> Iterator[list[Row]]:
+    def pieces(self, rows: Iterable[T]) -> Iterator[list[T]]:
         """Yields rows in lists: as many as are sorted by length together, or one each."""
         rows = iter(rows)
         size = 1 if self.stream else self.batch_size * CHUNK
@@ -128,12 +124,9 @@ class Predictor:
             yield piece
 
     def batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
-        """Yields the indices of texts in batches of similar length, the shortest first: at most
-        `batch_size` texts, and no more padded tokens than the model computes well together.
-
-        Args:
-            lengths: number of tokens of each text.
-        """
+        """Yields the indices of texts, with these lengths in tokens, in batches of similar length,
+        the shortest first: at most `batch_size` texts, and no more padded tokens than the model
+        computes well together."""
         batch: list[int] = []
         for i in sorted(range(len(lengths)), key=lengths.__getitem__):
             many = (len(batch) + 1) * lengths[i] > self.model.batch_tokens
@@ -144,7 +137,7 @@ class Predictor:
         if batch:
             yield batch
 
-    def check(self, row: Mapping[str, Any], columns: Sequence[str], where: str) -> None:
+    def check(self, row: Row, columns: Sequence[str], where: str) -> None:
         """Raises ThawError, which names `where`, unless a row has texts in its columns, or
         nothing."""
         for column in columns:
@@ -155,12 +148,13 @@ class Predictor:
 
     def answers(
         self,
-        rows: Iterable[Mapping[str, Any]],
+        rows: Iterable[Row],
         columns: Sequence[str],
         origin: str,
         skip: bool = False,
-    ) -> Iterator[tuple[Mapping[str, Any], dict[str, Any]]]:
-        """Yields each row with the columns that are added to it, some rows at a time.
+    ) -> Iterator[tuple[Row, dict[str, Any]]]:
+        """Yields each row with the columns that are added to it, some rows at a time; raises
+        ThawError if a row has no text, and none is skipped.
 
         Args:
             rows: mappings of column to value, in memory of some of them.
@@ -168,9 +162,6 @@ class Predictor:
             origin: a file, for messages.
             skip: whether a row that nothing can be predicted for gets the reason as `error`, which
                 is None in the others; else it is an error.
-
-        Raises:
-            ThawError: a row has no text, and none is skipped.
         """
         for piece in self.pieces(numbered(rows)):
             faults = {n: self.fault(row, columns, f"{origin}: row {n}", skip) for n, row in piece}
@@ -180,9 +171,7 @@ class Predictor:
                 answer = {} if faults[number] else next(found)
                 yield row, ({"error": faults[number]} if skip else {}) | answer
 
-    def fault(
-        self, row: Mapping[str, Any], columns: Sequence[str], where: str, skip: bool
-    ) -> str | None:
+    def fault(self, row: Row, columns: Sequence[str], where: str, skip: bool) -> str | None:
         """Returns why nothing can be predicted for a row, None if something can."""
         if isinstance(row, Unread):
             return row.reason
@@ -195,7 +184,7 @@ class Predictor:
         return f"{where}: the text is empty." if skip and is_empty(row, columns) else None
 
     def answers_of(
-        self, rows: Sequence[Mapping[str, Any]], columns: Sequence[str], skip: bool
+        self, rows: Sequence[Row], columns: Sequence[str], skip: bool
     ) -> list[dict[str, Any]]:
         """Returns the answers of rows together, or each on its own where one stops the others."""
         try:
@@ -221,12 +210,8 @@ class Predictor:
 
     @classmethod
     def graph(cls, model: Path, attention: str | None) -> "nn.Module":
-        """Returns the exported model as a module from padded tokens (B, T) to logits alone.
-
-        Args:
-            model: exported directory.
-            attention: implementation of attention, such as eager; None: the architecture's default.
-        """
+        """Returns the exported model as a module from padded tokens (B, T) to logits alone, with an
+        implementation of attention, such as eager; None: the architecture's default."""
         import transformers
 
         from thaw.encoder.load import load
@@ -235,14 +220,12 @@ class Predictor:
         auto_class = getattr(transformers, cls.auto_class)
         return Logits(load(auto_class, model, attn_implementation=attention))
 
-    def columns(self, row: Mapping[str, Any], asked: Sequence[str]) -> list[str]:
+    def columns(self, row: Row, asked: Sequence[str]) -> list[str]:
         """Returns the columns of the input that hold the text: those that were `asked` for, else
         those of training."""
         raise NotImplementedError
 
-    def predict(
-        self, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]
-    ) -> Iterator[dict[str, Any]]:
+    def predict(self, rows: Iterable[Row], columns: Sequence[str]) -> Iterator[dict[str, Any]]:
         """Yields the columns that are added to each row, in the order of the rows; reads a piece of
         the input at a time."""
         raise NotImplementedError

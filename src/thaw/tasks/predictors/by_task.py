@@ -15,11 +15,8 @@ CLASSES = {
 
 
 def predictor_class(task: str) -> type[Predictor]:
-    """Returns the class that predicts with the export of a task.
-
-    Args:
-        task: path of the task's class; one that is not thaw's is imported.
-    """
+    """Returns the class that predicts with the export of a task, by the path of the task's class,
+    which is imported if it is not thaw's."""
     if task in CLASSES:
         module, _, name = CLASSES[task].rpartition(".")
         return getattr(import_module(f"thaw.tasks.predictors.{module}"), name)

@@ -21,15 +21,11 @@ HALF = 0.5  # threshold of a label that has no other
 
 @dataclass(frozen=True)
 class Decision:
-    """How a classifier decides.
+    """How a classifier decides."""
 
-    Attributes:
-        thresholds: probability that a label's must exceed, by label; None: 0.5 for all.
-        temperature: number that the last layer was divided by (Guo et al. 2017); None: none was
-            fitted.
-    """
-
+    # Probability that a label's must exceed, by label; None: 0.5 for all.
     thresholds: Mapping[str, float] | None = None
+    # Number that the last layer was divided by (Guo et al. 2017); None: none was fitted.
     temperature: float | None = None
 
     def write(self, directory: Path) -> None:
@@ -42,15 +38,8 @@ DEFAULT = Decision()
 
 
 def read_decision(directory: Path, labels: Sequence[str]) -> Decision:
-    """Returns the decision of a model directory.
-
-    Args:
-        directory: model directory, with or without the file.
-        labels: names of the model's labels.
-
-    Raises:
-        ThawError: the file is not what thaw writes, or is of other labels.
-    """
+    """Returns the decision of a model directory, with or without the file; raises ThawError if that
+    is not what thaw writes, or is of other labels than the model's."""
     path = directory / FILE
     if not path.exists():
         return DEFAULT

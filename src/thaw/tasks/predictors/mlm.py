@@ -1,9 +1,10 @@
 """Fills in masks with an exported model of `task=mlm`."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from thaw.data.read.row_values import input_lacks
+from thaw.data.read.rows import Row
 from thaw.encoder.masked_logits import fill, with_mask
 from thaw.errors import ThawError
 from thaw.tasks.predictors.base import Predictor
@@ -19,22 +20,20 @@ class MaskedPredictor(Predictor):
             raise ThawError(f"engine={engine}: task=mlm predicts with engine=torch.")
         super().__init__(*args, **options)
 
-    def columns(self, row: Mapping[str, Any], asked: Sequence[str]) -> list[str]:
+    def columns(self, row: Row, asked: Sequence[str]) -> list[str]:
         [column, *more] = list(asked) or [str(self.data["text"])]
         if more or column not in row:
             raise input_lacks([",".join([column, *more])], row)
         return [column]
 
-    def check(self, row: Mapping[str, Any], columns: Sequence[str], where: str) -> None:
+    def check(self, row: Row, columns: Sequence[str], where: str) -> None:
         super().check(row, columns, where)
         try:
             with_mask(str(row[columns[0]] or ""), self.tokenizer)
         except ThawError as error:
             raise ThawError(f"{where}: {error}") from error
 
-    def predict(
-        self, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]
-    ) -> Iterator[dict[str, Any]]:
+    def predict(self, rows: Iterable[Row], columns: Sequence[str]) -> Iterator[dict[str, Any]]:
         """Yields `prediction`, the text of a row filled in, and `masks`, five tokens and their
         probabilities for each mask."""
         [column] = columns

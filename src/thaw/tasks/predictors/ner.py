@@ -1,6 +1,6 @@
 """Predicts entities with an exported model of `task=ner`."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from thaw.data.entities import entities, spell
 from thaw.data.read.entities.spans import places_of, words_of
 from thaw.data.read.labels.names import names_of
 from thaw.data.read.row_values import input_lacks
+from thaw.data.read.rows import Row
 from thaw.errors import ThawError
 from thaw.tasks.predictors.base import Predictor, softmax
 
@@ -28,23 +29,21 @@ class TokenPredictor(Predictor):
         stride = self.data.get("stride")
         self.stride = self.max_tokens // 4 if stride is None else stride
 
-    def columns(self, row: Mapping[str, Any], asked: Sequence[str]) -> list[str]:
+    def columns(self, row: Row, asked: Sequence[str]) -> list[str]:
         choices = list(asked) or [self.data["tokens"], "tokens", self.data["text"], "text"]
         found = [c for c in choices if c in row]
         if not found or len(asked) > 1:
             raise input_lacks(choices, row, ", of text or of lists of words")
         return found[:1]
 
-    def check(self, row: Mapping[str, Any], columns: Sequence[str], where: str) -> None:
+    def check(self, row: Row, columns: Sequence[str], where: str) -> None:
         words = row.get(columns[0])
         if not isinstance(words, list):
             super().check(row, columns, where)
         elif bad := [word for word in words if not isinstance(word, str)]:
             raise ThawError(f"{where}: {columns[0]} has {bad[0]!r:.60}; expected a list of words.")
 
-    def predict(
-        self, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]
-    ) -> Iterator[dict[str, Any]]:
+    def predict(self, rows: Iterable[Row], columns: Sequence[str]) -> Iterator[dict[str, Any]]:
         """Yields `entities` of each row: label, text, score, start and end in the row's text.
 
         Rows that hold lists of words get `predicted` tags too, and `text`, the words joined by
@@ -80,11 +79,8 @@ class TokenPredictor(Predictor):
         ]
 
     def probabilities(self, inputs: Sequence[Sequence[str]]) -> list[Any]:
-        """Returns the probability of each tag for each word, an array (W, C) a sentence.
-
-        Args:
-            inputs: sentences of words. A word that is in no window is outside for certain.
-        """
+        """Returns the probability of each tag for each word, an array (W, C) a sentence; a word in
+        no window is outside for certain."""
         outside = np.array([name == "O" for name in self.labels], dtype=np.float32)
         out = [np.tile(outside, (len(words), 1)) for words in inputs]
         there = [i for i, words in enumerate(inputs) if words]

@@ -3,20 +3,19 @@
 Shapes: B batch.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from thaw.data.read.rows import Row
 from thaw.tasks.predictors.texts import TextPredictor
 
 
 class RegressionPredictor(TextPredictor):
     """Predicts a number for each text, in the unit of the labels of train."""
 
-    def predict(
-        self, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]
-    ) -> Iterator[dict[str, Any]]:
+    def predict(self, rows: Iterable[Row], columns: Sequence[str]) -> Iterator[dict[str, Any]]:
         """Yields `prediction`, a number, for each row."""
         for texts in self.texts(rows, columns):
             yield from ({"prediction": float(n)} for [n] in self.mean_probabilities(texts))

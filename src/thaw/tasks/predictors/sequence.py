@@ -3,13 +3,14 @@
 Shapes: B batch, T tokens, C labels.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from thaw.data.read.labels.names import names_of
+from thaw.data.read.rows import Row
 from thaw.tasks.predictors.base import softmax
 from thaw.tasks.predictors.decision import DEFAULT, HALF, Decision, mean_decision, read_decision
 from thaw.tasks.predictors.texts import TextPredictor
@@ -30,16 +31,12 @@ class SequencePredictor(TextPredictor):
         decisions = [own, *(other.decision for other in self.others)]  # type: ignore[attr-defined]
         self.decision = mean_decision(decisions, self.labels)
 
-    def predict(
-        self, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]
-    ) -> Iterator[dict[str, Any]]:
+    def predict(self, rows: Iterable[Row], columns: Sequence[str]) -> Iterator[dict[str, Any]]:
         """Yields `prediction` and the probability of each class, for each row."""
         for p in self.scores(rows, columns):
             yield prediction_columns(p, self.labels, self.multi_label, self.decision)
 
-    def scores(
-        self, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]
-    ) -> Iterator[list[float]]:
+    def scores(self, rows: Iterable[Row], columns: Sequence[str]) -> Iterator[list[float]]:
         """Yields the probability of each class, C numbers for each row in their order."""
         for texts in self.texts(rows, columns):
             yield from (list(map(float, p)) for p in self.mean_probabilities(texts))
@@ -60,15 +57,8 @@ def prediction_columns(
     multi_label: bool,
     decision: Decision = DEFAULT,
 ) -> dict[str, Any]:
-    """Returns the columns of a prediction: the label's name, or names, and the probability of each
-    class.
-
-    Args:
-        probabilities: probability of each of the C classes.
-        labels: their names.
-        multi_label: whether a text has several labels.
-        decision: thresholds of several labels a text.
-    """
+    """Returns the columns of a prediction: the label's name, or names by the thresholds of
+    `decision`, and the probability of each of the C classes."""
     if multi_label:
         limits = decision.thresholds or dict.fromkeys(labels, HALF)
         both = zip(labels, probabilities, strict=True)

@@ -3,15 +3,15 @@
 Shapes: B batch, T tokens, C labels.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from thaw.data.encode.prompt import default_prompt
+from thaw.data.encode.positions import default_prompt
+from thaw.data.read.rows import Row
 from thaw.errors import ThawError
 from thaw.tasks.predictors.sequence import SequencePredictor
+from thaw.tasks.predictors.texts import Compute
 
 if TYPE_CHECKING:
     from torch import nn
@@ -35,15 +35,11 @@ class SetFitPredictor(SequencePredictor):
 
         return SentenceClassifier(load(AutoModel, model, attn_implementation=attention), model)
 
-    def by_length(
-        self, texts: list[list[str]], compute: Callable[[Any], np.ndarray]
-    ) -> list[list[float]]:
+    def by_length(self, texts: list[list[str]], compute: Compute) -> list[list[float]]:
         first, *more = texts
         return super().by_length([[self.prompt + text for text in first], *more], compute)
 
-    def embeddings(
-        self, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]
-    ) -> Iterator[list[float]]:
+    def embeddings(self, rows: Iterable[Row], columns: Sequence[str]) -> Iterator[list[float]]:
         """Yields the embedding of each row, D numbers, in their order."""
         if self.engine != "torch":
             raise ThawError(f"engine={self.engine} has no embeddings: engine=torch has.")

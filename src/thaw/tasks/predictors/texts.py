@@ -12,25 +12,24 @@ import numpy as np
 
 from thaw.data.encode.long_texts import text_windows
 from thaw.data.read.row_values import as_text, input_lacks
+from thaw.data.read.rows import Row
 from thaw.tasks.predictors.base import Predictor
 
 if TYPE_CHECKING:
     from torch import nn
 
 OWN = ("label", "prediction", "windows")  # columns of predictions.parquet
+Compute = Callable[[Any], np.ndarray]  # makes rows of numbers (B, N) of a batch's padded tokens
 
 
 class TextPredictor(Predictor):
-    """Predicts C numbers for each text, or for each pair.
-
-    Attributes:
-        windows: `stride` and `pooling` of a model that reads long texts in windows; else None.
-    """
+    """Predicts C numbers for each text, or for each pair."""
 
     auto_class = "AutoModelForSequenceClassification"
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
+        # `stride` and `pooling` of a model that reads long texts in windows.
         self.windows: Mapping[str, Any] | None = self.model.config.get("text_windows")
 
     @classmethod
@@ -41,7 +40,7 @@ class TextPredictor(Predictor):
         first_token_only(graph.model)
         return graph
 
-    def columns(self, row: Mapping[str, Any], asked: Sequence[str]) -> list[str]:
+    def columns(self, row: Row, asked: Sequence[str]) -> list[str]:
         text = self.data["text"]
         columns = list(asked) or (
             [str(c) for c in ([text] if isinstance(text, str | int) else text)]
@@ -50,27 +49,16 @@ class TextPredictor(Predictor):
             raise input_lacks(missing[:1], row)
         return columns
 
-    def texts(
-        self, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]
-    ) -> Iterator[list[list[str]]]:
+    def texts(self, rows: Iterable[Row], columns: Sequence[str]) -> Iterator[list[list[str]]]:
         """Yields the texts of rows, some at a time: one list of texts, or two for pairs."""
-        count = 0
-        for piece in self.pieces(rows):
+        for piece in self.pieces(enumerate(rows, start=1)):
             yield [
-                [
-                    as_text(r.get(c), c, f"the input: row {n}")
-                    for n, r in enumerate(piece, count + 1)
-                ]
-                for c in columns
+                [as_text(row.get(column), column, f"the input: row {n}") for n, row in piece]
+                for column in columns
             ]
-            count += len(piece)
 
     def probabilities(self, inputs: list[list[str]]) -> list[list[float]]:
-        """Returns what `finish` makes of each text's logits.
-
-        Args:
-            inputs: one list of texts, or two for pairs.
-        """
+        """Returns what `finish` makes of the logits of each of a list of texts, or two of pairs."""
         if self.windows is None:
             return self.by_length(inputs, lambda batch: self.finish(self.model(batch)))
         stride, pooling = self.windows["stride"], self.windows["pooling"]
@@ -84,21 +72,12 @@ class TextPredictor(Predictor):
         """Returns what a prediction is made of, from logits (B, C)."""
         raise NotImplementedError
 
-    def by_length(
-        self, texts: list[list[str]], compute: Callable[[Any], np.ndarray]
-    ) -> list[list[float]]:
-        """Returns what is computed of each text; see `in_batches`.
-
-        Args:
-            texts: one list of texts, or two for pairs.
-            compute: makes rows of numbers (B, N) of a batch's padded tokens.
-        """
+    def by_length(self, texts: list[list[str]], compute: Compute) -> list[list[float]]:
+        """Returns what is computed of each of a list of texts, or two for pairs."""
         encoded = self.tokenizer(*texts, truncation=True, max_length=self.max_tokens)
         return self.in_batches(encoded, compute)
 
-    def in_batches(
-        self, encoded: Mapping[str, list], compute: Callable[[Any], np.ndarray]
-    ) -> list[list[float]]:
+    def in_batches(self, encoded: Mapping[str, list], compute: Compute) -> list[list[float]]:
         """Returns what is computed of tokens, in batches of similar length."""
         lengths = [len(tokens) for tokens in encoded["input_ids"]]
         out: list[list[float]] = [[]] * len(lengths)
@@ -112,13 +91,8 @@ class TextPredictor(Predictor):
 
 
 def pooled(logits: np.ndarray, windows: Sequence[int], pooling: str) -> np.ndarray:
-    """Returns the mean, or the maximum, of the logits of each text's windows: (W, C) to (B, C).
-
-    Args:
-        logits: (W, C), a text's windows one after the other.
-        windows: how many each of the B texts has.
-        pooling: mean or max.
-    """
+    """Returns the mean, or with "max" the maximum, of the logits of each text's windows: (W, C), a
+    text's one after the other, to (B, C); `windows` is how many each text has."""
     first = np.cumsum([0, *windows[:-1]])
     if pooling == "max":
         return np.maximum.reduceat(logits, first)

@@ -36,15 +36,8 @@ class Logits(nn.Module):
 
 
 class SentenceClassifier(nn.Module):
-    """Encoder, sentence modules and head of an exported directory.
-
-    Args:
-        model: encoder.
-        directory: exported directory with the modules and the head's tensors.
-
-    Raises:
-        ThawError: the directory has no head.
-    """
+    """Encoder, and sentence modules and head of an exported directory; raises ThawError if that has
+    no head."""
 
     def __init__(self, model: Any, directory: Path) -> None:
         super().__init__()
@@ -72,23 +65,17 @@ class TorchModel:
         load: function that returns the module, whose `model` is of transformers; called after the
             other arguments are checked.
         accelerator: hardware that computes: auto, cpu, gpu, cuda or mps.
-        precision: 32-true, bf16-true, or auto, which is bf16-true where the hardware has bfloat16
-            in silicon.
-
-    Attributes:
-        batch_tokens: most padded tokens of a batch.
-        precision: precision that is computed in.
-        config: options of the model.
+        precision: see `thaw.tasks.predictors.base.Predictor`.
 
     Raises:
         ThawError: there is no such accelerator, or the model cannot be loaded.
     """
 
-    batch_tokens: ClassVar[float] = math.inf
+    batch_tokens: ClassVar[float] = math.inf  # most padded tokens of a batch
 
     def __init__(self, load: Callable[[], Any], accelerator: str, precision: str) -> None:
         self.device = torch_device(accelerator)
-        self.precision = precision
+        self.precision = precision  # that is computed in
         if precision == "auto":
             units = bf16_units(self.device.type)
             self.precision = "bf16-true" if units else "32-true"
@@ -100,12 +87,8 @@ class TorchModel:
         self.config: dict[str, Any] = self.module.model.config.to_dict()
 
     def __call__(self, inputs: Mapping[str, np.ndarray], method: str = "forward") -> np.ndarray:
-        """Returns what a method of the module computes, in float32, such as logits (B, C).
-
-        Args:
-            inputs: padded tokens (B, T) of int64, by name.
-            method: name of the method.
-        """
+        """Returns what a method of the module computes of padded tokens (B, T) of int64, by name:
+        in float32, such as logits (B, C)."""
         given = {k: torch.from_numpy(v).to(self.device) for k, v in inputs.items()}
         with torch.inference_mode():
             return getattr(self.module, method)(**given).float().cpu().numpy()

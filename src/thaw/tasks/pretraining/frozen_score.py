@@ -22,6 +22,9 @@ from thaw.report.sections import Table
 from thaw.tasks.losses import labels_and_inputs
 from thaw.tasks.metrics.classification import classification_metrics, predicted_classes
 
+# Makes the context in which the encoder computes, which sets the precision.
+Context = Callable[[], AbstractContextManager]
+
 
 class FrozenScore:
     """Fits a logistic regression to embeddings of labelled texts and scores it on validation.
@@ -48,11 +51,8 @@ class FrozenScore:
         self.pooling: Any = None
 
     def read(self, checkpoint: str | Path, seed: int) -> None:
-        """Reads and tokenizes the labelled texts, unless they have been.
-
-        Raises:
-            ThawError: they cannot be read, or there is no validation.
-        """
+        """Reads and tokenizes the labelled texts, unless they have been; raises ThawError if they
+        cannot be read, or there is no validation."""
         if self.data is not None:
             return
         self.data = SequenceData(tokenizer=checkpoint, seed=seed, **self.options)
@@ -68,15 +68,9 @@ class FrozenScore:
         self.checkpoint = checkpoint
 
     @torch.no_grad()
-    def __call__(
-        self, model: PreTrainedModel, context: Callable[[], AbstractContextManager]
-    ) -> dict[str, Tensor]:
-        """Returns `frozen_f1` and `frozen_accuracy`, each a scalar, of the encoder as it is.
-
-        Args:
-            model: model with any head; its encoder is in eval mode.
-            context: makes the context in which the encoder computes, which sets the precision.
-        """
+    def __call__(self, model: PreTrainedModel, context: Context) -> dict[str, Tensor]:
+        """Returns `frozen_f1` and `frozen_accuracy`, each a scalar, of the encoder as it is: of a
+        model with any head, in eval mode."""
         (x, y), (held_out, gold) = (self.embedded(model, split, context) for split in self.rows)
         several, names = self.data.multi_label, self.data.labels
         if several:
@@ -95,10 +89,10 @@ class FrozenScore:
 
     @torch.no_grad()
     def embedded(
-        self, model: PreTrainedModel, split: str, context: Callable[[], AbstractContextManager]
+        self, model: PreTrainedModel, split: str, context: Context
     ) -> tuple[Tensor, Tensor]:
         """Returns the embeddings (N, D) of the drawn texts of a split, and their labels, (N,) or
-        (N, C); for the other arguments see `__call__`."""
+        (N, C); see `__call__`."""
         if self.pooling is None:  # sentence-transformers is loaded for it, and only for it
             self.pooling = read_sentence_modules(self.checkpoint, model.config.hidden_size)
             self.pooling.eval().to(model.device)

@@ -15,18 +15,12 @@ log = logging.getLogger(__name__)
 
 
 class FrozenBlocks(pl.Callback):
-    """Computes the states after the leading frozen blocks of every text, or finds them in a cache.
-
-    Args:
-        cache: where states are kept; None: frozen blocks run in every step.
-
-    Attributes:
-        prefix: the frozen blocks and their states; None before training, and where they run in
-            every step.
-    """
+    """Computes the states after the leading frozen blocks of every text, or finds them in a cache;
+    without one, frozen blocks run in every step."""
 
     def __init__(self, cache: Cache | None) -> None:
         self.cache = cache
+        # The frozen blocks and their states; None before training, and if they run in every step.
         self.prefix: Prefix | None = None
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
@@ -64,12 +58,8 @@ class FrozenBlocks(pl.Callback):
             pl_module.train(pl_module.training)
 
     def covered(self, trainer: Any, task: Any) -> dict[str, Any]:
-        """Returns the encoded rows of train, and of validation if all of it is read.
-
-        Raises:
-            PrefixUnavailable: the inputs differ from epoch to epoch, or training reads a part of
-                the data.
-        """
+        """Returns the encoded rows of train, and of validation if all of it is read; raises
+        PrefixUnavailable if inputs differ between epochs, or training reads a part of the data."""
         data = trainer.datamodule
         if self.cache is None:
             raise PrefixUnavailable("freeze.cache=false")

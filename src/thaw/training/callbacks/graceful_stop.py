@@ -64,18 +64,12 @@ def exit_on_signals() -> Iterator[None]:
 
 class GracefulStop(pl.Callback):
     """Ends training on a signal: after the current step, within a validation, or at once before the
-    first step. A second Ctrl-C always ends it at once.
-
-    Attributes:
-        asked: number of the signal that came; 0: none.
-        waits: whether it waits for the end of a step.
-        speaks: whether this process says so.
-    """
+    first step. A second Ctrl-C always ends it at once."""
 
     def __init__(self) -> None:
-        self.asked = 0
-        self.waits = False
-        self.speaks = True
+        self.asked = 0  # number of the signal that came; 0: none
+        self.waits = False  # whether it waits for the end of a step
+        self.speaks = True  # whether this process says so
         self.before: Handlers = {}
 
     def setup(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
@@ -124,12 +118,8 @@ class GracefulStop(pl.Callback):
         self.before = {}
 
     def end_if_asked(self, trainer: pl.Trainer, moment: Any = None) -> None:
-        """Saves and ends if a signal came, to any process; call it on every process.
-
-        Args:
-            trainer: the Trainer that trains.
-            moment: moment of `Checkpoint.save`; None: all is saved.
-        """
+        """Saves and ends if a signal came, to any process; call it on every process. `moment` is
+        that of `Checkpoint.save`; None: all is saved."""
         if not trainer.strategy.reduce_boolean_decision(bool(self.asked), all=False):
             return
         asked = torch.tensor(self.asked, device=trainer.strategy.root_device)

@@ -31,14 +31,11 @@ class NonFiniteGuard(pl.Callback):
     Args:
         action: "stop", which raises ThawError with step and rows, or "skip", which counts; None:
             the trainer's `on_nonfinite`.
-
-    Attributes:
-        steps: number of steps that were skipped.
     """
 
     def __init__(self, action: Action | None = None) -> None:
         self.action = action
-        self.steps = 0
+        self.steps = 0  # number of steps that were skipped
         self.rows: Tensor | None = None
         self.judged: list[tuple[int, Tensor]] = []  # step and flag, since the last `look`
         self.batches: list[Batch] = []  # of these steps
@@ -64,13 +61,8 @@ class NonFiniteGuard(pl.Callback):
         self.open.append((~loss.detach().isfinite().all(), self.rows))
 
     def judge(self, step: int, optimizer: torch.optim.Optimizer, norm: Tensor | None) -> None:
-        """Makes the coming step change nothing if loss or gradient is not finite.
-
-        Args:
-            step: number of the step, from 1.
-            optimizer: the optimizer.
-            norm: norm of the gradient; None where a loss scaler checks it.
-        """
+        """Makes the coming step, counted from 1, change nothing if loss or gradient is not finite;
+        `norm` is that of the gradient, None where a loss scaler checks it."""
         parameters = optimizer.param_groups[0]["params"]
         flags = [flag for flag, _ in self.open] + ([] if norm is None else [~norm.isfinite()])
         self.batches += self.open
@@ -92,12 +84,6 @@ class NonFiniteGuard(pl.Callback):
         if len(self.judged) >= every:
             self.look(trainer, module)
 
-    def on_validation_start(self, trainer: pl.Trainer, module: Any) -> None:
-        self.look(trainer, module)
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
-        self.look(trainer, module)
-
     def on_train_end(self, trainer: pl.Trainer, module: Any) -> None:
         self.look(trainer, module)
         if self.steps and self.steps >= trainer.global_step:
@@ -106,7 +92,7 @@ class NonFiniteGuard(pl.Callback):
                 f"nothing was learned. {advice(trainer, module)}"
             )
 
-    def look(self, trainer: pl.Trainer, module: Any) -> None:
+    def look(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Reads the flags since the last call; raises ThawError for a bad step under "stop"."""
         judged, self.judged = self.judged, []
         batches, self.batches = self.batches, []
@@ -122,11 +108,13 @@ class NonFiniteGuard(pl.Callback):
         if self.action == "stop":
             raise ThawError(
                 f"{said}. The step was left out, so the weights are finite. "
-                f"{advice(trainer, module)} trainer.on_nonfinite=skip leaves such steps out, "
+                f"{advice(trainer, pl_module)} trainer.on_nonfinite=skip leaves such steps out, "
                 "counts them, and goes on."
             )
         if trainer.is_global_zero:
             log.warning("%s; left out, the %d. in this run", said, self.steps)
+
+    on_validation_start = on_train_epoch_end = look
 
     def state_dict(self) -> dict[str, int]:
         return {"steps": self.steps}

@@ -40,11 +40,7 @@ class LastLoss:
 
 
 class Scores(ProgressBar):
-    """Shows the loss and the last validation beside a bar.
-
-    Args:
-        options: options of Lightning's bar.
-    """
+    """Shows the loss and the last validation beside a bar of Lightning's, with its options."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -70,11 +66,7 @@ class NotebookBar(Scores, TQDMProgressBar):
 
 
 class Lines(ProgressBar):
-    """Prints step, loss and time left every few seconds, and a line for each validation.
-
-    Args:
-        seconds: time between two lines.
-    """
+    """Prints step, loss and time left every so many seconds, and a line for each validation."""
 
     def __init__(self, seconds: float = 10.0) -> None:
         super().__init__()

@@ -46,15 +46,12 @@ class Checkpoint(pl.callbacks.Checkpoint):
     Args:
         dirpath: directory of the checkpoints.
         every_n_train_steps: number of optimizer steps between further checkpoints; None: none.
-
-    Attributes:
-        rows: logged steps below this number are done; see `thaw.training.loggers.keep_rows`.
     """
 
     def __init__(self, dirpath: str, every_n_train_steps: PositiveInt | None = None) -> None:
         self.directory = Path(dirpath)
         self.every = every_n_train_steps
-        self.rows = 0
+        self.rows = 0  # logged steps below it are done; see `thaw.training.loggers.keep_rows`
         self.moment: Literal["batch", "validation", "end", ""] = ""
         self.due = self.restored = False
         self.step = 0

@@ -54,16 +54,12 @@ class Throughput(pl.Callback):
     def __init__(self) -> None:
         self.restart()
 
-    def restart(self) -> None:
+    def restart(self, *args: Any, **kwargs: Any) -> None:
         """Starts a new mean."""
         self.began = time.monotonic()
         self.tokens: Tensor | int = 0
 
-    def on_train_epoch_start(self, *args: Any) -> None:
-        self.restart()
-
-    def on_validation_end(self, *args: Any) -> None:
-        self.restart()
+    on_train_epoch_start = on_validation_end = restart
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, *_: Any

@@ -24,33 +24,27 @@ class TrainingTimer(pl.Callback):
         if stage == "fit":
             self.fit_began = time.monotonic()
 
-    def on_train_epoch_start(self, *args: Any) -> None:
-        self.go()
-
-    def on_train_batch_start(self, *args: Any) -> None:
-        self.go()  # after a checkpoint, or in a run that is resumed within an epoch
-
     def on_validation_start(self, trainer: pl.Trainer, *args: Any) -> None:
         if trainer.training or trainer.validating:
             self.pause()
-
-    def on_train_epoch_end(self, *args: Any) -> None:
-        self.pause()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self.samples += len(batch["row"]) * trainer.world_size
 
-    def go(self) -> None:
+    def go(self, *args: Any, **kwargs: Any) -> None:
         """Starts to count, unless it does already."""
         self.began = self.began or time.monotonic()
 
-    def pause(self) -> None:
+    def pause(self, *args: Any, **kwargs: Any) -> None:
         """Stops counting."""
         if self.began:
             self.seconds += time.monotonic() - self.began
         self.began = 0.0
+
+    on_train_epoch_start, on_train_epoch_end = go, pause
+    on_train_batch_start = go  # after a checkpoint, or in a run that is resumed within an epoch
 
     def state_dict(self) -> dict[str, float]:
         self.pause()

@@ -27,17 +27,12 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Sentences(Texts):
-    """Sentences of one split; `texts` holds the words of each, `labels` their tags in IOB2.
+    """Sentences of one split; `texts` holds the words of each, `labels` their tags in IOB2."""
 
-    Attributes:
-        originals: the text of each sentence.
-        places: where each word begins and ends in it.
-        from_spans: whether the words were made from text, see `spans.words_of`.
-    """
-
-    originals: list[str] = field(default_factory=list)
+    originals: list[str] = field(default_factory=list)  # the text of each sentence
+    # Where each word begins and ends in its text.
     places: list[list[tuple[int, int]]] = field(default_factory=list)
-    from_spans: bool = False
+    from_spans: bool = False  # whether the words were made from text, see `spans.words_of`
 
 
 def read_sentences(
@@ -63,15 +58,14 @@ def read_sentences(
     empty = total = overlapping = 0
     cut: list[str] = []
     groups = GroupReader(names["group"], origin) if "group" in names else None
-    spans = False
+    spans, needed = False, ("tokens", "tags")
     count = 0
     for number, row in numbered(rows):
         count += 1
         where = f"{origin}: line {row['line']}" if "line" in row else f"{origin}: row {number}"
         where += f" ({row['document']})" if "document" in row else ""
-        if count == 1:
-            spans = require_columns(row, names, origin)
-        needed = ("text", "spans") if spans else ("tokens", "tags")
+        if count == 1 and (spans := require_columns(row, names, origin)):
+            needed = ("text", "spans")
         if missing := [names[n] for n in (*needed, "group") if n in names and names[n] not in row]:
             raise ThawError(f"{where} has no {missing[0]!r}; it has {', '.join(map(repr, row))}.")
         if spans:
@@ -112,8 +106,7 @@ def read_sentences(
             "units?"
         )
     out.from_spans = spans
-    read = ("text", "spans") if spans else ("tokens", "tags")
-    columns = {option: [names[option]] for option in (*read, "group") if option in names}
+    columns = {option: [names[option]] for option in (*needed, "group") if option in names}
     out.source = Source(origin, columns, count, left_out, kept=len(texts))
     if not spans:
         convert(out, lines, scheme)

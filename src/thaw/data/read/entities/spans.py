@@ -49,12 +49,9 @@ def places_of(words: Sequence[str]) -> list[tuple[int, int]]:
 
 
 def read_spans(value: Any, text: str, where: str, overlaps: Overlaps = "error") -> list[Span]:
-    """Returns the spans of a text, in order, from a list as thaw or a tool writes it (`parts_of`).
-
-    Raises:
-        ThawError: a span is none, is empty, leaves the text, is not the text that it says, or
-            overlaps another, unless `overlaps` is "longest".
-    """
+    """Returns the spans of a text, in order, from a list as thaw or a tool writes it (`parts_of`);
+    raises ThawError if one is none, is empty, leaves the text, is not the text that it says, or
+    overlaps another, unless `overlaps` is "longest"."""
     spans = sorted(parse(value, text, where))
     for span in spans:
         if not 0 <= span.start < span.end <= len(text):

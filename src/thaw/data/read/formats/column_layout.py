@@ -19,20 +19,14 @@ NUMBER = re.compile(r"\d+([-.]\d+)?")
 
 @dataclass(frozen=True)
 class Layout:
-    """The columns of a file; without `tag_column` no tags are read.
-
-    Attributes:
-        width: how many columns a line has.
-        prefixed: whether tags have prefixes, so that one without is an error.
-        header: number of the line that names the columns, 0 where there is none.
-    """
+    """The columns of a file; without `tag_column` no tags are read."""
 
     path: Path
-    width: int
+    width: int  # number of columns of a line
     token_column: int
     tag_column: int | None
-    prefixed: bool = False
-    header: int = 0
+    prefixed: bool = False  # whether tags have prefixes, so that one without is an error
+    header: int = 0  # number of the line that names the columns, 0 where there is none
 
     def wrong(self, number: int, fields: Sequence[str], why: str) -> ThawError:
         """Returns the error for a line, which is shown with its columns numbered."""

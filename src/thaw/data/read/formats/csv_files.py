@@ -33,12 +33,8 @@ QUOTING: dict[str, dict[str, Any]] = {
 
 def csv_rows(path: Path, part: str | None, how: Reading, asked: str | None = None) -> Reader:
     """Yields rows of CSV; `asked` is what is between fields, which else the first line tells, or
-    says as `sep=;`.
-
-    Raises:
-        ThawError: a row has other fields than the header, a quote is not closed, or lines that
-            quotes join may as well be rows of their own.
-    """
+    says as `sep=;`. Raises ThawError if a row has other fields than the header, a quote is not
+    closed, or lines that quotes join may as well be rows of their own."""
     csv.field_size_limit(2**31 - 1)
     lines = open_lines(path, how.encoding, newline="")
     head = list(islice(lines, HEAD))

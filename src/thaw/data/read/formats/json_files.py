@@ -98,11 +98,8 @@ class Values:
 
 def json_records(path: Path, part: str | None, encoding: str) -> Reader:
     """Yields records of a JSON file, which are objects or lists; where the file is one object,
-    those under the key `part`, or under its only key with records.
-
-    Raises:
-        ThawError: the file is empty, is not JSON, or holds no records or several arrays of them.
-    """
+    those under the key `part`, or under its only key with records. Raises ThawError if it is empty,
+    is not JSON, or holds no records or several arrays of them."""
     values = Values(path, encoding)
     beside = 0
     first = values.peek()

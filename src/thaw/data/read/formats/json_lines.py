@@ -24,16 +24,8 @@ class Unread(dict[str, Any]):
 
 
 def json_lines(path: Path, lines: Iterable[str], skip: bool = False) -> Reader:
-    """Yields records of JSON Lines: an object a line, or a list a line.
-
-    Args:
-        path: path of the file, for messages.
-        lines: lines of the file.
-        skip: whether a line that is no record yields `Unread`; else it is an error.
-
-    Raises:
-        ThawError: a line is no JSON or no record, or there is none.
-    """
+    """Yields records of the lines of a file: an object a line, or a list a line; raises ThawError
+    if there is none, or a line is no JSON or no record, which with `skip` yields `Unread`."""
     kind: type | None = None
     blank = python = 0
     for number, line in enumerate(lines, start=1):

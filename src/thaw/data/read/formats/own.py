@@ -29,11 +29,8 @@ def require_reader(reader: str) -> None:
 
 
 def own_rows(reader: str, path: Path) -> Iterator[dict[str, Any]]:
-    """Yields rows of the user's own function, "module.function", which gets the path.
-
-    Raises:
-        ThawError: there is no such function, it fails, or what it gives are no rows.
-    """
+    """Yields rows of the user's own function, "module.function", which gets the path; raises
+    ThawError if there is none, it fails, or what it gives are no rows."""
     require_reader(reader)
     module, _, name = reader.rpartition(".")
     try:

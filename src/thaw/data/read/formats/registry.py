@@ -9,19 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from thaw.data.read.entities.word_rows import sentences_of_words
+from thaw.data.read.formats import content
 from thaw.data.read.formats.annotations.brat import brat_rows
 from thaw.data.read.formats.annotations.spacy_files import spacy_rows
 from thaw.data.read.formats.annotations.tools import json_rows
 from thaw.data.read.formats.arrow_files import parquet_rows, saved_rows
 from thaw.data.read.formats.column_files import COLUMN_SUFFIXES, column_rows
 from thaw.data.read.formats.conllu_files import conllu_rows
-from thaw.data.read.formats.content import (
-    has_classes,
-    is_fasttext,
-    is_saved,
-    looks_tagged,
-    suffix_of,
-)
 from thaw.data.read.formats.csv_files import csv_rows
 from thaw.data.read.formats.excel import excel_rows
 from thaw.data.read.formats.labelled_texts import class_folders, fasttext_rows, folder_rows
@@ -83,15 +77,13 @@ TABLE = "table"  # before 0.2: every format but column files
 
 
 def rows_of(path: Path, how: Reading) -> Rows:
-    """Returns rows of a file or directory in its format.
+    """Returns rows of a file or directory in its format; raises ThawError if there is no such file,
+    its format is not known, or it is not of its format.
 
     Args:
         path: of what is read; `:part` behind it names a key of a .json file, a sheet of a workbook
             or a split of a saved data set.
         how: the format, where it is not to be found from name and content, and its options.
-
-    Raises:
-        ThawError: there is no such file, its format is not known, or it is not of its format.
     """
     if how.reader is not None:
         rows = Rows(own_rows(how.reader, path), f"data.reader={how.reader}")
@@ -116,7 +108,7 @@ def rows_of(path: Path, how: Reading) -> Rows:
 
 def require_no_page(path: Path) -> None:
     """Raises ThawError if a file named as a table is a page of HTML."""
-    if suffix_of(path) not in (*TABLES, ".xls") or not path.is_file():
+    if content.suffix_of(path) not in (*TABLES, ".xls") or not path.is_file():
         return
     with open(path, "rb") as raw:
         head = raw.read(200).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
@@ -137,7 +129,7 @@ def require_kind(path: Path, name: str) -> None:
     if not form.files:
         raise ThawError(f"{path} is no directory, and what data.format={name} reads is one.")
     require_file(path)
-    suffix = suffix_of(path)
+    suffix = content.suffix_of(path)
     if name == "columns" and suffix in TABLES and suffix not in (".csv", ".tsv"):
         raise ThawError(
             f"{path} is a table, and data.format=columns is for a word a line: data.format=null, "
@@ -151,12 +143,12 @@ def found_format(path: Path, how: Reading) -> str:
         found = found_in_directory(path, how)
     else:
         require_file(path)
-        suffix = suffix_of(path)
+        suffix = content.suffix_of(path)
         name = BY_SUFFIX.get(suffix)
         if suffix in (".txt", ".tsv") or name is None:
-            if is_fasttext(path, how.encoding):
+            if content.is_fasttext(path, how.encoding):
                 name = "fasttext"
-            elif how.words and looks_tagged(path, how.encoding):
+            elif how.words and content.looks_tagged(path, how.encoding):
                 name = "columns"
             elif suffix == ".txt":
                 name = None
@@ -189,14 +181,14 @@ def unknown(path: Path, encoding: str) -> ThawError:
 
 def found_in_directory(path: Path, how: Reading) -> str:
     """Returns the format of what a directory holds; raises ThawError if it is not certain."""
-    if is_saved(path):
+    if content.is_saved(path):
         return "saved"
     if next(path.rglob("*.ann"), None) is not None:
         return "brat"
-    if not how.words and has_classes(path):
+    if not how.words and content.has_classes(path):
         return "folders"
     inside = ", ".join(sorted(p.name for p in path.iterdir())[:5]) or "nothing"
-    if below := [folder for folder in class_folders(path) if has_classes(folder)]:
+    if below := [folder for folder in class_folders(path) if content.has_classes(folder)]:
         inside += f" (is it data.train={below[-1]}?)"
     raise ThawError(
         f"{path} is a directory; name a file in it. It holds {inside}; as a whole thaw reads a "

@@ -5,7 +5,6 @@ import logging
 from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -65,33 +64,26 @@ def cut(
     return {name: work.rows_of(name, fractions) for name in names}
 
 
-@dataclass
 class Cut:
     """Rows that are being divided into splits.
 
-    Attributes:
+    Args:
+        data: all rows.
         labels: label of each row: a name, a list of names, or None.
-        split: split of each row, as an index of `SPLITS`.
-        text: a number for each row, the same for the same text.
-        rare: labels that stay in train, with how many texts they have.
-        unequal: labels that are cut at random, likewise.
-        lacking: labels for which groups, those of `moved`, were brought into train, likewise.
-        brought: rows that were brought into train.
     """
 
-    data: Texts
-    labels: Sequence[Any]
-    split: np.ndarray = field(init=False)
-    text: np.ndarray = field(init=False)
-    rare: dict[str, int] = field(default_factory=dict)
-    unequal: dict[str, int] = field(default_factory=dict)
-    lacking: dict[str, int] = field(default_factory=dict)
-    moved: list[str] = field(default_factory=list)
-    brought: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
-
-    def __post_init__(self) -> None:
-        self.split = np.full(len(self.data), TRAIN, dtype=np.int8)
-        self.text = np.unique(hashes(self.data.texts), return_inverse=True)[1]
+    def __init__(self, data: Texts, labels: Sequence[Any]) -> None:
+        self.data, self.labels = data, labels
+        # Split of each row, as an index of `SPLITS`.
+        self.split = np.full(len(data), TRAIN, dtype=np.int8)
+        # A number for each row, the same for the same text.
+        self.text = np.unique(hashes(data.texts), return_inverse=True)[1]
+        self.rare: dict[str, int] = {}  # labels that stay in train, with how many texts they have
+        self.unequal: dict[str, int] = {}  # labels that are cut at random, likewise
+        # Labels for which groups, those of `moved`, were brought into train, likewise.
+        self.lacking: dict[str, int] = {}
+        self.moved: list[str] = []
+        self.brought = np.empty(0, dtype=np.int64)  # rows that were brought into train
 
     def draw(
         self, rest: np.ndarray, fraction: float, whole: int, seed: int, name: str
