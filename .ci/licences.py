@@ -34,8 +34,8 @@ TEXTS = {
 PAGE = """# Licences of the dependencies
 
 To see which licences you accept with thaw, for example before you ship it with a product, read
-these tables. thaw itself is under [Apache-2.0](../LICENSE). Models and data that a run downloads have
-licences of their own.
+these tables. thaw itself is under [Apache-2.0](../LICENSE). Models and data that a run downloads
+have licences of their own.
 
 **Copyleft:** the Mozilla Public License (MPL-2.0) covers {weak}.
 It asks whoever passes on these packages with changes to publish the changed files; a program that
