@@ -31,9 +31,7 @@ lint: $(VENV)/.installed-test
 # docs/licences.md, of an environment with every extra.
 licences:
 	test -x $(VENV)-licences/bin/python || $(PYTHON) -m venv $(VENV)-licences
-	$(VENV)-licences/bin/python -m pip install --quiet uv
-	$(VENV)-licences/bin/uv pip install --quiet --python $(VENV)-licences/bin/python \
-		--editable '.[dev,mlflow,ray]'
+	$(VENV)-licences/bin/python -m pip install --quiet --editable '.[dev,mlflow,ray]' uv
 	$(VENV)-licences/bin/uvx --quiet pip-licenses@5.5.5 --python $(VENV)-licences/bin/python \
 		--from all --with-license-file --format json --with-system \
 		--ignore-packages pip setuptools uv >$(VENV)-licences/found.json
