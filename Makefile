@@ -34,7 +34,7 @@ licences:
 	$(VENV)-licences/bin/python -m pip install --quiet --editable '.[dev,mlflow,ray]' uv
 	$(VENV)-licences/bin/uvx --quiet pip-licenses@5.5.5 --python $(VENV)-licences/bin/python \
 		--from all --with-license-file --format json --with-system \
-		--ignore-packages pip setuptools uv >$(VENV)-licences/found.json
+		--ignore-packages pip uv >$(VENV)-licences/found.json
 	$(VENV)-licences/bin/python .ci/licences.py <$(VENV)-licences/found.json
 
 # A stamp a state: the second call installs nothing.
