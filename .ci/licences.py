@@ -40,8 +40,8 @@ have licences of their own.
 **Copyleft:** the Mozilla Public License (MPL-2.0) covers {weak}.
 It asks whoever passes on these packages with changes to publish the changed files; a program that
 imports them keeps its own licence. {strong}
-The wheels of numpy, scipy and scikit-learn hold runtime libraries of GCC, under the GPL with GCC's
-exception (and libquadmath, LGPL-2.1, in the former two), which lets programs of any licence use them.
+The wheels of numpy, scipy and scikit-learn hold runtime libraries of GCC under the GPL with GCC's
+exception, which lets programs of any licence use them; the former two also libquadmath (LGPL-2.1).
 
 The tables are written by `make licences` with
 [pip-licenses](https://github.com/raimon49/pip-licenses), from what each package declares, as
@@ -98,9 +98,8 @@ weak = [f"{name} ({found[name]})" for name in sorted(found) if "MPL" in found[na
 gpl = [name for name in sorted(found) if re.search(r"\bA?L?GPL", found[name])]
 offers = ", ".join(f"{name} ({found[name]})" for name in gpl)
 strong = f"The GPL, LGPL or AGPL is named by {offers or 'no package'}"
-strong += (
-    ", as one of two to choose from." if offers and all(" OR " in found[n] for n in gpl) else "."
-)
+either = bool(gpl) and all(" OR " in found[name] for name in gpl)
+strong += ", as one of two to choose from." if either else "."
 page = PAGE.format(
     weak=", ".join(weak),
     strong=strong,
