@@ -3,7 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3.11
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-slow test-lowest lint clean
+.PHONY: demo test test-slow test-lowest lint licences clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python train.py
@@ -28,6 +28,15 @@ lint: $(VENV)/.installed-test
 	$(BIN)/mypy
 	$(BIN)/deptry src
 
+# docs/licences.md, of an environment with every extra.
+licences:
+	test -x $(VENV)-licences/bin/python || $(PYTHON) -m venv $(VENV)-licences
+	$(VENV)-licences/bin/python -m pip install --quiet --editable '.[dev,mlflow,ray]' uv
+	$(VENV)-licences/bin/uvx --quiet pip-licenses@5.5.5 --python $(VENV)-licences/bin/python \
+		--from all --with-license-file --format json --with-system \
+		--ignore-packages pip uv >$(VENV)-licences/found.json
+	$(VENV)-licences/bin/python .ci/licences.py <$(VENV)-licences/found.json
+
 # A stamp a state: the second call installs nothing.
 $(VENV)/.installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -40,4 +49,4 @@ $(VENV)/.installed-test: pyproject.toml
 	touch $@ $(VENV)/.installed
 
 clean:
-	rm -rf $(VENV) $(VENV)-lowest outputs .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-lowest $(VENV)-licences outputs .pytest_cache .mypy_cache .ruff_cache

@@ -76,6 +76,11 @@ def test_links_and_named_files_exist(page):
     assert not missing
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_a_page_begins_with_a_sentence_and_not_with_a_heading_or_a_table(page):
+    assert re.match(r"# .+\n\n[A-Za-z][^|#]+\.\s", page.read_text(encoding="utf-8"))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("task", ["sequence", "ner", "mlm", "setfit"])
 def test_a_quick_look_at_each_task_runs_on_real_weights_and_data(task, tmp_path):

@@ -38,6 +38,13 @@ def card(tmp_path):
     return made
 
 
+def test_a_score_of_two_names_is_in_the_card_once(card):
+    metrics = {"test/f1": 0.75, "test/f1_binary": 0.75, "test/f1_macro": 0.5}
+    found = card("data=files", metrics=metrics)
+    assert [result.metric_type for result in found.data.eval_results] == ["f1", "f1_macro"]
+    assert "f1_binary" not in found.text
+
+
 def test_scores_are_in_the_model_index_with_the_data_that_they_are_of(card):
     metrics = {"test/f1": 0.75, "test/f1/pos": 0.5, "val/f1": 0.9, "test/perplexity": float("inf")}
     found = card("data=files", *HUB, metrics=metrics)

@@ -9,6 +9,8 @@ from helpers.wandb_file import Offline
 from thaw.cli.jobs import short
 from thaw.dashboard import main, workspace
 from thaw.errors import ThawError
+from thaw.report.sections import Table
+from thaw.report.wandb_upload import bars
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +40,12 @@ def test_a_run_logs_scores_speed_memory_and_a_learning_rate_for_each_group(class
     assert min(wandb.history["train/tokens_per_second"]) > 0
     assert wandb.history["train/memory_mib"][-1] > 50
     assert wandb.tags == ["sequence", "files", "/".join(tiny_bert.parts[-2:])]
+
+
+def test_a_label_without_a_text_in_the_test_has_no_bar():
+    rows = [["sales", "-", 0], ["billing", 0.5, 3]]
+    [chart] = bars(Table("per label", ("label", "f1", "support"), rows)).values()
+    assert chart.table.data == [["billing", 0.5]]
 
 
 def test_a_finished_run_logs_what_its_report_shows(classified):

@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import pytest
 import torch
 
 from thaw.training.callbacks.progress import Bar, LastLoss, Lines, progress
@@ -50,3 +51,41 @@ def test_lines_name_step_loss_and_time_left(capsys):
     trainer.global_step = 10
     lines.on_train_batch_end(trainer)
     assert capsys.readouterr().out == "epoch 0  step 10/40  loss 0.250  1:30 left\n"
+
+
+@pytest.mark.parametrize(
+    ("watched", "labels", "shown"),
+    [
+        ("val/f1", 2, "val/f1 0.5000  val/f1_macro 0.4000  val/loss 0.7000"),
+        ("val/f1_binary", 2, "val/f1_binary 0.5000  val/f1_macro 0.4000  val/loss 0.7000"),
+        ("val/loss", 2, "val/loss 0.7000  val/f1 0.5000  val/f1_macro 0.4000"),
+        ("val/f1", 3, "val/f1 0.5000  val/loss 0.7000"),
+    ],
+)
+def test_a_line_of_validation_has_each_score_once_and_the_watched_one_first(
+    watched, labels, shown, capsys
+):
+    two = {"val/f1_macro": 0.4, "val/f1_binary": 0.5}
+    metrics = {"val/loss": 0.7, "val/f1": 0.5, **(two if labels == 2 else {"val/f1_macro": 0.5})}
+    trainer = SimpleNamespace(
+        callback_metrics={"train/loss": 0.1, **metrics},
+        callbacks=[SimpleNamespace(), SimpleNamespace(monitor=watched)],
+        sanity_checking=False,
+        global_step=80,
+    )
+    Lines().on_validation_end(trainer, None)
+    assert capsys.readouterr().out == f"step 80  {shown}\n"
+
+
+def test_a_bar_shows_the_watched_score_and_the_loss():
+    trainer = SimpleNamespace(
+        callback_metrics={"val/loss": 0.7, "val/f1": 0.5, "val/mcc": 0.25},
+        callbacks=[SimpleNamespace(monitor="val/mcc")],
+        logged_metrics={},
+        global_step=1,
+        log_every_n_steps=1,
+        state=SimpleNamespace(fn="validate"),
+    )
+    bar = Bar()
+    bar.on_validation_end(trainer, None)
+    assert bar.get_metrics(trainer, None) == {"val/mcc": "0.250", "val/loss": "0.700"}

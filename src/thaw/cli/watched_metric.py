@@ -39,6 +39,18 @@ def better(monitor: str) -> str:
     return known.get(name, "min" if name.endswith("loss") else "max")
 
 
+def each_once(scores: Mapping[str, float], watched: str | None = None) -> dict[str, float]:
+    """Returns scores with F1 under one name: not as `f1_binary` of two classes, or `f1_macro`, too.
+
+    Args:
+        scores: values by name, without `val/`.
+        watched: name that stays where it is one of the two.
+    """
+    second = "f1_binary" if "f1_binary" in scores else "f1_macro"
+    twice = "f1" if watched == second else second
+    return {k: v for k, v in scores.items() if k != twice or not {"f1", second} <= set(scores)}
+
+
 def require_watched(cfg: Mapping[str, Any], metrics: Mapping[str, str] | None = None) -> None:
     """Raises ThawError if a metric is watched that will not exist, or whose worst value would win.
 

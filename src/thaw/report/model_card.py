@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from thaw.cli.watched_metric import each_once
 from thaw.data.read.rows import number_of, reasons
 from thaw.data.summary import DataSummary
 from thaw.report.model_dir import freeze_text, loading_code
@@ -26,7 +27,7 @@ def model_card(
 
     found = data.summary()
     title = f"{found.name}: {cfg['model']['name']}"
-    scores = part_scores(metrics, "test")
+    scores = each_once(part_scores(metrics, "test"))
     results = eval_results(cfg["data"], task.pipeline, scores)
     known = base_facts(cfg["model"]["checkpoint"], Path(data.tokenizer.name_or_path))
     labels = found.label_rows()

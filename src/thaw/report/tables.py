@@ -5,6 +5,7 @@ from logging import LogRecord
 from typing import Any
 
 from thaw.cli.secrets import redacted_text
+from thaw.cli.watched_metric import each_once
 from thaw.data.summary import READ_COLUMNS, SPLIT_COLUMNS, DataSummary
 from thaw.report.sections import Table, cell_text
 
@@ -60,10 +61,7 @@ def score_tables(metrics: Mapping[str, float]) -> list[Table]:
     """
     parts = {key.partition("/")[0] for key in metrics}
     part = next((p for p in ("test", "val", "train") if p in parts), "val")
-    scores = part_scores(metrics, part)
-    if "f1" in scores:  # is that of the second of two classes, else the mean over all
-        scores.pop("f1_binary" if "f1_binary" in scores else "f1_macro", None)
-    rows: Any = list(scores.items())
+    rows: Any = list(each_once(part_scores(metrics, part)).items())
     found = [Table(f"{part} metrics", ("metric", "value"), rows)] if rows else []
     if labels := [k.split("/", 2)[2] for k in metrics if k.startswith(f"{part}/f1/")]:
         names = [n for n in COLUMNS if f"{part}/{n}/{labels[0]}" in metrics]

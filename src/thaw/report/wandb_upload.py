@@ -60,11 +60,12 @@ def as_wandb(table: Table) -> Any:
 
 
 def bars(table: Table) -> dict[str, Any]:
-    """Returns a bar chart for each score of the table of labels."""
+    """Returns a bar chart for each score of the table of labels, without those that have none."""
     name, *scores = table.columns
+    known = [row for row in table.rows if all(isinstance(cell, int | float) for cell in row[1:])]
     return {
         f"{score} per label": wandb.plot.bar(
-            wandb.Table(columns=[name, score], data=[[row[0], row[n]] for row in table.rows]),
+            wandb.Table(columns=[name, score], data=[[row[0], row[n]] for row in known]),
             name,
             score,
             title=f"{score} per label",

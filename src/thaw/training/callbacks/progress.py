@@ -11,9 +11,8 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar, RichProgressBar, TQDMProgressBar
 
+from thaw.cli.watched_metric import each_once
 from thaw.training.libraries import in_notebook
-
-SHOWN = ("val/loss", "val/f1")
 
 
 def progress() -> ProgressBar:
@@ -21,6 +20,15 @@ def progress() -> ProgressBar:
     if in_notebook():
         return NotebookBar(leave=True)
     return Bar(leave=True) if sys.stdout.isatty() else Lines()
+
+
+def validation_scores(trainer: Trainer) -> dict[str, float]:
+    """Returns the scores of the last validation, each under one name, the watched one first."""
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    watched = next((c.monitor for c in callbacks if getattr(c, "monitor", None)), "val/f1")
+    found = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
+    own = {k.removeprefix("val/"): found[k] for k in sorted(found, key=lambda k: (k != watched, k))}
+    return {f"val/{k}": v for k, v in each_once(own, watched.removeprefix("val/")).items()}
 
 
 class LastLoss:
@@ -52,8 +60,9 @@ class Scores(ProgressBar):
         return ({} if loss is None else {"loss": f"{loss:.3f}"}) | self.validation
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        metrics = trainer.callback_metrics
-        self.validation = {k: f"{float(metrics[k]):.3f}" for k in SHOWN if k in metrics}
+        scores = list(validation_scores(trainer).items())
+        shown = dict(scores[:1]) | {k: v for k, v in scores if k == "val/loss"}
+        self.validation = {k: f"{v:.3f}" for k, v in shown.items()}
         super().on_validation_end(trainer, pl_module)
 
 
@@ -102,6 +111,5 @@ class Lines(ProgressBar):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.sanity_checking:
             return
-        metrics = {k: v for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
-        text = "  ".join(f"{k} {float(v):.4f}" for k, v in sorted(metrics.items()))
+        text = "  ".join(f"{k} {v:.4f}" for k, v in validation_scores(trainer).items())
         self.print(f"step {trainer.global_step}  {text}")

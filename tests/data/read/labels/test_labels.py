@@ -268,6 +268,15 @@ def test_names_that_look_alike_are_shown_side_by_side_with_counts(caplog):
     )
 
 
+def test_spellings_that_are_normalized_to_one_label_are_told(caplog):
+    caplog.set_level("INFO")
+    read(["Pos", "pos", "neg"], normalize_labels=True)
+    assert "normalized to one label each: 'Pos' and 'pos'" in caplog.text
+    caplog.clear()
+    read(["pos", "neg"], normalize_labels=True)
+    assert not caplog.text
+
+
 def test_labels_to_drop_and_names_are_normalized_too():
     found = read(["Pos", "NEG", "neg\u200b"], drop_labels=["Neg"], normalize_labels=True)
     assert found.labels == ["pos"]

@@ -41,7 +41,7 @@ class LabelReader:
         self.origin = origin
         self.separator = columns.label_separator
         self.names = columns.labels
-        self.normalize = columns.normalize_labels
+        self.spellings: dict[str, set[str]] | None = {} if columns.normalize_labels else None
         self.strings: dict[str, Label] = {}  # of values that are strings
         self.lists: dict[tuple[str, ...], list[str]] = {}
         self.unset: set[str] = set()  # names of mappings, until a row has them
@@ -143,7 +143,12 @@ class LabelReader:
 
     def name(self, text: str) -> str:
         """Returns a name as it is used: without spaces around it, and normalized if asked for."""
-        return normalized(text) if self.normalize else text.strip()
+        spelling = text.strip()
+        if self.spellings is None:
+            return spelling
+        name = normalized(text)
+        self.spellings.setdefault(name, set()).add(spelling)
+        return name
 
     def shared(self, names: Iterable[str]) -> list[str]:
         """Returns names without empty ones and repetitions, as one object for all rows."""
@@ -160,6 +165,11 @@ class LabelReader:
             names = {label for label in labels if isinstance(label, str)}
             if self.fraction or is_scores(names):
                 raise self.scores(names, len(labels))
+        several = [sorted(found) for found in (self.spellings or {}).values() if len(found) > 1]
+        if several:
+            shown = "; ".join(" and ".join(map(ascii, group)) for group in several[:SHOWN])
+            more = f"; and {len(several) - SHOWN} more" if len(several) > SHOWN else ""
+            log.info("%s: normalized to one label each: %s%s", self.origin, shown, more)
         if unset := sorted(self.unset - {name for key in self.lists for name in key}):
             log.warning("%s: no row has the label %s", self.origin, listed(unset))
 
