@@ -109,7 +109,7 @@ def test_entities_are_found_with_and_without_pretraining_on_the_words_of_the_sam
     assert kept.data.name == "conll"
     assert kept.task.frozen_score is None
     read = {run: json.loads((run / "data.json").read_text()) for run in (pretrained, root / "0")}
-    assert [found["splits"]["train"]["rows"] for found in read.values()] == [64, 16]
+    assert [found["splits"]["train"]["texts"] for found in read.values()] == [64, 16]
 
 
 def test_a_number_of_texts_that_the_task_does_not_read_is_answered_with_one_that_it_does():

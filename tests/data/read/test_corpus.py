@@ -316,7 +316,7 @@ def test_words_of_a_named_column_are_cut_as_for_entities(tiny_bert, tmp_path, ca
         expected = [" ".join(words) for words in sentences_of_split.texts]
         assert [text for (text,) in data.rows[split].texts] == expected
     assert "the words of 'words', joined by spaces, are the texts" in caplog.text
-    assert [str(path), "jsonl", "text: words", "40", ""] in data.summary().read_rows()
+    assert [str(path), "jsonl", "text: words", 40, "none"] in data.summary().read_rows()
 
 
 def test_a_column_of_texts_is_read_and_not_the_words_beside_it(tiny_bert, tmp_path):

@@ -36,9 +36,10 @@ class Layout:
 
     def wrong(self, number: int, fields: Sequence[str], why: str) -> ThawError:
         """Returns the error for a line, which is shown with its columns numbered."""
+        read = "is read" if self.tag_column is None else "are read"
         return ThawError(
-            f"{self.path} line {number}: {why} Its columns are {shown(fields)}, "
-            f"read with {options(self.token_column, self.tag_column)}."
+            f"{self.path} line {number}: {why} Its columns are {shown(fields)}; "
+            f"{options(self.token_column, self.tag_column)} {read}."
         )
 
     def fitted(self, number: int, fields: list[str]) -> list[str]:
