@@ -1,4 +1,6 @@
-"""experiment=chapter/adapt and adaptation_curve: classification with and without pretraining."""
+"""experiment=chapter/adapt and adaptation_curve: a task with and without pretraining."""
+
+import json
 
 import pytest
 from omegaconf import OmegaConf
@@ -8,8 +10,9 @@ from helpers.sweeps import rows_of
 from helpers.tiny import REPOSITORY
 from helpers.wandb_file import Offline
 from helpers.warm import python
-from thaw.adapt import labelled_texts
+from thaw.adapt import labelled_texts, require_read
 from thaw.cli.compose import compose
+from thaw.errors import ThawError
 from thaw.evaluate import main as evaluate
 from thaw.predict import main as predict
 
@@ -80,6 +83,40 @@ def test_the_curve_sweeps_labels_and_leaves_pretraining_without_what_is_the_clas
     assert pretrained.name == f"{classified.name} pretrain/seed-1"
     assert pretrained.group == classified.group == "sweep"
     assert len(pretrained.history["val/frozen_f1"]) > 1
+
+
+def test_entities_are_found_with_and_without_pretraining_on_the_words_of_the_same_data(
+    ner_overrides, tmp_path
+):
+    experiments = tmp_path / "conf" / "experiment"
+    experiments.mkdir(parents=True)
+    (experiments / "own.yaml").write_text(
+        "# @package _global_\ndefaults: [adaptation_curve, override /data: conll, _self_]\n"
+    )
+    options = [word for word in ner_overrides if word != "data=conll"]
+    words = [f"--config-dir={tmp_path / 'conf'}", "experiment=own", *options, "seed=1"]
+    words += ["data.train_size=16,null", "adapt.head=null"]
+    root = tmp_path / "sweep"
+    shown = sweep(*words, f"hydra.sweep.dir={root}", cwd=tmp_path)
+    assert [row["status"] for row in rows_of(root)] == ["done"] * 4
+    assert shown.count("probes, end") == 1
+    header = (root / "summary.md").read_text().splitlines()[0]
+    assert header.startswith("| data.train_size | adapt.pretrained | runs | val/f1 | test/f1")
+    assert "against data.train_size" in (root / "report.html").read_text()
+    pretrained = root / "pretrain" / "seed-1"
+    assert metrics_of(pretrained)["steps"] == 200  # 25 epochs of so few texts
+    kept = OmegaConf.load(pretrained / ".hydra" / "config.yaml")
+    assert kept.data.name == "conll"
+    assert kept.task.frozen_score is None
+    read = {run: json.loads((run / "data.json").read_text()) for run in (pretrained, root / "0")}
+    assert [found["splits"]["train"]["texts"] for found in read.values()] == [64, 16]
+
+
+def test_a_number_of_texts_that_the_task_does_not_read_is_answered_with_one_that_it_does():
+    cfg = compose(["task=ner", "data=conll", "run_dir=."])
+    with pytest.raises(ThawError, match=r"data\.shots=32: this .* data\.train_size=256,1024,null"):
+        require_read(cfg.data, ["data.shots=32"])
+    require_read(cfg.data, ["data.shots=null", "data.train_size=256"])
 
 
 def test_labels_of_words_or_no_validation_give_no_score(caplog):

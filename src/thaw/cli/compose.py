@@ -34,7 +34,13 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("thaw.name", run_name, replace=True)
     OmegaConf.register_new_resolver("thaw.task", lambda t: t.split(".")[-2], replace=True)
     OmegaConf.register_new_resolver("thaw.better", better, replace=True)
+    OmegaConf.register_new_resolver("thaw.if_in", chosen, replace=True)
     OmegaConf.register_new_resolver("thaw.direction", direction, replace=True)
+
+
+def chosen(value: str, values: Sequence[str], found: str, other: str) -> str:
+    """Returns one of two texts, the first if a value is among others: `${thaw.if_in:...}`."""
+    return found if value in values else other
 
 
 def options_of(*, _root_: DictConfig) -> str:

@@ -16,9 +16,10 @@ from thaw.data.encode.token_cache import Rows as Encodings
 from thaw.data.encode.words import word_numbers
 from thaw.data.loaders import rowwise
 from thaw.data.read.corpus import corpus_rows, joined
+from thaw.data.read.entities.word_rows import texts_of_words
 from thaw.data.read.row_values import Columns
 from thaw.data.read.rows import Rows
-from thaw.data.read.texts import Texts, read_texts
+from thaw.data.read.texts import Texts, origin_of, read_texts
 from thaw.data.streamed import StreamedData
 from thaw.errors import ThawError
 
@@ -37,11 +38,22 @@ class MaskedLanguageModelData(StreamedData):
         text: str | int = "text",
         group: str | None = None,
         pack: Literal["lines", "documents"] = "lines",
+        tokens: str = "tokens",
+        token_column: int = 0,
+        sentence: str | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
         self.text = str(text)
-        self.reading = replace(self.reading, text=self.text, annotated=False)
+        self.reading = replace(
+            self.reading,
+            text=self.text,
+            tokens=tokens,
+            token_column=token_column,
+            tag_column=None,
+            sentence=sentence,
+            annotated=False,
+        )
         self.group = group
         self.pack = pack
         if pack not in PACKS:
@@ -68,8 +80,10 @@ class MaskedLanguageModelData(StreamedData):
 
     def source_rows(self, root: Path | str | None, split: str) -> Rows:
         if isinstance(root, str):
-            return super().source_rows(root, split)
-        return corpus_rows((root or Path()) / split, self.reading, self.pack == "documents")
+            rows = super().source_rows(root, split)
+        else:
+            rows = corpus_rows((root or Path()) / split, self.reading, self.pack == "documents")
+        return texts_of_words(rows, self.reading, origin_of(root, split))
 
     def pick(self, rows: Iterable[Mapping[str, Any]], origin: str) -> Texts:
         if self.pack == "documents":
@@ -87,9 +101,12 @@ class MaskedLanguageModelData(StreamedData):
         return texts
 
     def columns(self, row: Mapping[str, Any]) -> Columns:
-        """Returns the columns to read; the files of a folder are groups."""
+        """Returns the columns to read, words where there is no text; the files of a folder are
+        groups."""
         group = "document" if isinstance(row.get("document"), str) else None
-        return Columns(text=[self.text], label=None, drop_empty=True, group=self.group or group)
+        words = self.text not in row and self.reading.tokens in row
+        text = [self.reading.tokens if words else self.text]
+        return Columns(text=text, label=None, drop_empty=True, group=self.group or group)
 
     def cache_key_parts(self, split: str) -> dict[str, Any]:
         return {

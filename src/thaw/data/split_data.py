@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import Field, NonNegativeInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from thaw.data.loaders import Loaders
 from thaw.data.read.formats.registry import rows_of
@@ -46,6 +46,7 @@ class SplitData(Loaders):
         validation: str | float | None = 0.1,
         test: str | float | None = None,
         cut_from: str | None = None,
+        train_size: PositiveInt | None = None,
         path: str | Mapping[str, Any] | None = None,
         config: str | None = None,
         revision: str | None = None,
@@ -65,6 +66,7 @@ class SplitData(Loaders):
         named = {"train": train, "validation": validation, "test": test}
         self.sources = {split: at_home(source) for split, source in named.items()}
         self.cut_from = at_home(cut_from) if train is None else self.sources["train"]
+        self.train_size = train_size
         require_fold(folds, fold, self.sources)
         self.folds, self.fold = folds, fold
         if folds is not None:
@@ -103,7 +105,19 @@ class SplitData(Loaders):
         if fractions and (only is None or only in fractions or only == "train"):
             whole = out["train"] if "train" in out else self.read_one(root, str(self.cut_from))
             out |= self.cut(whole, fractions)
+        if only is None and self.train_size is not None:
+            out["train"] = self.drawn(out["train"], self.train_size)
         return {s: out[s] for s in SPLITS if s in out and (only is None or s == only)}
+
+    def drawn(self, train: Any, size: int) -> Any:
+        """Returns `size` texts of train, drawn with the run's seed; raises ThawError if it has
+        fewer."""
+        if size > len(train):
+            raise ThawError(
+                f"data.train_size={size}: train has {len(train)} texts. null trains on all of them."
+            )
+        log.info("train: %d of %d texts, drawn with the seed", size, len(train))
+        return train.take(np.random.default_rng(self.seed).permutation(len(train))[:size].tolist())
 
     def fractions(self) -> dict[str, float]:
         """Returns the splits that are cut from train, with their shares."""

@@ -22,17 +22,16 @@ STREAMED = 2000  # texts at most of a split that is cut from a stream: they are 
 
 
 class StreamedData(EncoderData):
-    """Reads train while it trains, if asked to, from its column `text`."""
-
-    text: str
+    """Reads train while it trains, if asked to, from its column of texts."""
 
     def __init__(self, streaming: bool = False, **options: Any) -> None:
         super().__init__(**options)
         self.streaming = streaming
         self.hub["streaming"] = streaming
-        if streaming and self.folds is not None:
+        whole = {"data.folds": self.folds, "data.train_size": self.train_size}
+        for option in (name for name, value in whole.items() if streaming and value is not None):
             raise ThawError(
-                "data.folds needs all texts at once, and data.streaming=true reads them while it "
+                f"{option} needs all texts at once, and data.streaming=true reads them while it "
                 "trains: leave one of the two out."
             )
 
@@ -94,12 +93,12 @@ class StreamedData(EncoderData):
         source = str(self.sources["train"])
         rows = replace_surrogates(self.source_rows(self.root(), source), source)
         head = list(islice(rows, 1))
-        columns = self.columns(head[0]) if head else None
+        columns = self.columns(head[0] if head else {})
+        [column], group = columns.text, columns.group
         for number, row in enumerate(chain(head, rows)):
-            if number == 0 and columns is not None:
-                require_columns(row, columns, str(self.sources["train"]))
-            text = as_text(row[self.text], self.text, f"{self.sources['train']}: row {number + 1}")
-            group = columns.group if columns else None
+            if number == 0:
+                require_columns(row, columns, source)
+            text = as_text(row[column], column, f"{source}: row {number + 1}")
             key = text if group is None or is_missing(row[group]) else str(row[group])
             if text.strip() and split_of(key, fractions) == split:
                 yield text, row.get("document", number)

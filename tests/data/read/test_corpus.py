@@ -8,9 +8,10 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from helpers.tiny import sentences, write_csv
+from helpers.tiny import sentences, tagged_sentences, write_csv
 from thaw.data.encode.blocks import blocks
 from thaw.data.mlm import MaskedLanguageModelData
+from thaw.data.ner import TokenData
 from thaw.data.read import corpus
 from thaw.errors import ThawError
 
@@ -299,6 +300,51 @@ def test_options_that_do_not_fit_are_refused(options, message, streaming, tiny_b
     path = lines(tmp_path / "a.jsonl", [json.dumps({"text": t}) for t in TEXTS])
     with pytest.raises(ThawError, match=message):
         make_data(tiny_bert, path, streaming=streaming, **options)
+
+
+def test_words_of_a_named_column_are_cut_as_for_entities(tiny_bert, tmp_path, caplog):
+    caplog.set_level("INFO")
+    rows = [[word for word, _ in pairs] for pairs in tagged_sentences(40)]
+    records = [{"words": words, "ner": ["B-PER", *["O"] * (len(words) - 1)]} for words in rows]
+    path = lines(tmp_path / "a.jsonl", [json.dumps(record) for record in records])
+    options = {"tokens": "words", "validation": 0.2, "test": 0.3}
+    data = make_data(tiny_bert, path, **options)
+    entities = TokenData(
+        tokenizer=tiny_bert, name="files", train=str(path), max_tokens=32, tags="ner", **options
+    )
+    for split, sentences_of_split in entities.read_splits().items():
+        expected = [" ".join(words) for words in sentences_of_split.texts]
+        assert [text for (text,) in data.rows[split].texts] == expected
+    assert "the words of 'words', joined by spaces, are the texts" in caplog.text
+    assert [str(path), "jsonl", "text: words", 40, "none"] in data.summary().read_rows()
+
+
+def test_a_column_of_texts_is_read_and_not_the_words_beside_it(tiny_bert, tmp_path):
+    record = {"text": "a film.", "tokens": ["a", "film", "."], "sent_id": "1"}
+    path = lines(tmp_path / "a.jsonl", [json.dumps(record)] * 2)
+    assert [text for (text,) in make_data(tiny_bert, path).rows["train"].texts] == ["a film."] * 2
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([["a", "film"], ["a", 1]], r"a\.jsonl: row 2: token 1 is no text"),
+        ([["a", "film"], None], r"a\.jsonl: row 2: tokens are None; expected a list"),
+        (["a", "film"], r"row 1: tokens are 'a'; expected a list.*data\.sentence=<column>"),
+    ],
+)
+def test_what_is_no_list_of_words_is_refused(rows, message, tiny_bert, tmp_path):
+    path = lines(tmp_path / "a.jsonl", [json.dumps({"tokens": words}) for words in rows])
+    with pytest.raises(ThawError, match=message):
+        make_data(tiny_bert, path)
+
+
+def test_the_option_that_is_named_for_numbers_of_rows_works(tiny_bert, tmp_path):
+    path = lines(tmp_path / "a.conll", ["1\ta\tO", "2\tfilm\tB-ART", "", "1\tgood\tO"])
+    with pytest.raises(ThawError, match=r"Try .*in training data\.token_column=1\)"):
+        make_data(tiny_bert, path)
+    data = make_data(tiny_bert, path, token_column=1)
+    assert [text for (text,) in data.rows["train"].texts] == ["a film", "good"]
 
 
 def test_a_folder_without_texts_is_refused(tiny_bert, tmp_path):

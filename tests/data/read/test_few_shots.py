@@ -38,3 +38,20 @@ def test_labels_are_proposed_to_be_left_out_where_two_stay():
     texts = Texts([(str(i),) for i in range(9)], list("aaaabbbbc"), origin="a.csv")
     with pytest.raises(ThawError, match=r"fewer of 'c' \(1\)\. Try .*data\.drop_labels=\[c\]"):
         draw(texts, 4, seed=0)
+
+
+def test_a_number_of_texts_is_drawn_from_train_alone_with_the_seed(few, caplog):
+    caplog.set_level("INFO")
+
+    def texts(**options):
+        return {s: r.texts for s, r in few(validation=0.25, **options).read_splits().items()}
+
+    whole, drawn, again = texts(), texts(train_size=6, seed=1), texts(train_size=6, seed=1)
+    assert drawn == again
+    assert drawn["validation"] == whole["validation"]
+    assert len(drawn["train"]) == 6
+    assert set(drawn["train"]) < set(whole["train"])
+    assert drawn["train"] != texts(train_size=6, seed=2)["train"]
+    assert "train: 6 of 18 texts, drawn with the seed" in caplog.text
+    with pytest.raises(ThawError, match=r"data\.train_size=19: train has 18 texts\. null trains"):
+        texts(train_size=19)

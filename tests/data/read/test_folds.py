@@ -259,6 +259,8 @@ def test_files_of_a_folder_are_whole_in_pretraining_and_a_stream_has_no_folds(ti
     assert not set(found["test"].groups) & set(found["train"].groups)
     with pytest.raises(ThawError, match=r"data\.folds needs all texts at once"):
         splits(tiny_bert, kind, streaming=True, **options)
+    with pytest.raises(ThawError, match=r"data\.train_size needs all texts at once"):
+        splits(tiny_bert, kind, streaming=True, train=str(tmp_path), train_size=2)
 
 
 @pytest.mark.parametrize(

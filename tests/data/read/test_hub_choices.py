@@ -10,6 +10,7 @@ TEXT, LABEL = Value("string"), ClassLabel(names=["neg", "pos"])
 WORDS, TAGS = List(Value("string")), List(ClassLabel(names=["O", "B-PER"]))
 SEQUENCE = {"text": "auto", "label": "auto"}
 NER = {"text": "auto", "tokens": "auto", "tags": "auto"}
+MLM = {"text": "auto", "tokens": "auto"}
 
 
 @pytest.mark.parametrize(
@@ -29,6 +30,9 @@ NER = {"text": "auto", "tokens": "auto", "tags": "auto"}
         (NER, {"id": TEXT, "tokens": WORDS, "ner_tags": TAGS}, ["text", "tokens", "ner_tags"]),
         (NER, {"words": WORDS, "pos_tags": TAGS, "ner_tags": TAGS}, ["text", "words", "ner_tags"]),
         (NER, {"tokens": WORDS, "tags": WORDS}, ["text", "tokens", "tags"]),
+        (MLM, {"review": TEXT, "keywords": WORDS}, ["review", "tokens"]),
+        (MLM, {"text": TEXT, "tokens": WORDS}, ["text", "tokens"]),
+        (MLM, {"id": TEXT, "words": WORDS, "ner_tags": TAGS}, ["text", "words"]),
     ],
 )
 def test_columns_with_one_sensible_choice_are_found(asked, columns, found):

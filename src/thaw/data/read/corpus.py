@@ -1,13 +1,14 @@
-"""Running text: a text a line, tables with a column of texts, or a folder of .txt files."""
+"""Running text: a text a line, tables of texts or of words, or a folder of .txt files."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from thaw.data.read.formats.content import is_fasttext, is_saved, suffix_of
-from thaw.data.read.formats.registry import TABLES, rows_of
+from thaw.data.read.formats.content import is_fasttext, is_saved, looks_tagged, suffix_of
+from thaw.data.read.formats.registry import BY_SUFFIX, TABLES, rows_of
 from thaw.data.read.reading import Reading
 from thaw.data.read.rows import Reader, Remarks, Rows
 from thaw.data.read.text_files import COMPRESSED, open_lines, require_file, split_part
@@ -29,11 +30,15 @@ def corpus_rows(path: Path, how: Reading, documents: bool) -> Rows:
     whole, _ = split_part(path)
     if whole.is_dir():
         other |= is_saved(whole)
-    elif not other and whole.is_file() and suffix_of(whole) in TABLES:
-        other = True
     elif not other and whole.is_file():
-        require_text(path, how.encoding)
-        other = is_fasttext(whole, how.encoding)
+        suffix = suffix_of(whole)
+        other = suffix in BY_SUFFIX and suffix != ".txt"
+        if not other:
+            require_text(path, how.encoding)
+            other = is_fasttext(whole, how.encoding)
+        if suffix == ".tsv" or not other:  # where words with tags may be in lines of any name
+            how = replace(how, words=looks_tagged(whole, how.encoding))
+            other |= how.words
     if other:
         return rows_of(path, how)
     rows = (folder_rows if path.is_dir() else text_file_rows)(path, how.encoding, documents)

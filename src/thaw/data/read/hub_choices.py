@@ -12,6 +12,7 @@ log = logging.getLogger(__name__)
 AUTO = "auto"
 NAMELESS = "owner/name"  # of conf/data/hub.yaml
 VALIDATION = ("validation", "valid", "val", "dev")
+WORDS = ["tokens", "words"]  # what columns of words are called
 HELD_OUT = 0.1  # of train, where no split is for validation
 
 
@@ -76,16 +77,19 @@ def chosen_columns(
     kinds = {name: kind_of(feature) for name, feature in features.items()}
     taken = [str(data[key]) for key in ("text", "label", "tokens", "tags") if key in data]
     found = {}
+    # task=ner reads words where there are words, and task=mlm where there is no text beside them.
+    named = "text" not in kinds and any(kinds.get(name) == "list of texts" for name in WORDS)
+    words = "tokens" in data and ("tags" in data or named)
     for key, wanted, names in (
         ("label", ["labels"], ["label", "labels"]),
-        ("tokens", ["list of texts"], ["tokens", "words"]),
+        ("tokens", ["list of texts"], WORDS),
         ("tags", ["list of labels", "list of texts"], ["ner_tags", "tags", "ner", "labels"]),
         ("text", ["text"], ["text"]),
     ):
         if data.get(key) != AUTO:
             continue
-        if key == "text" and "tokens" in data:  # task=ner reads words where there are words
-            found[key] = "text"
+        if key == ("text" if words else "tokens"):
+            found[key] = key
             continue
         free = [name for name in kinds if name not in taken]
         fits = next((f for kind in wanted if (f := [n for n in free if kinds[n] == kind])), [])

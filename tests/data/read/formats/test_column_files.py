@@ -212,7 +212,7 @@ def test_numbers_of_rows_and_tags_are_not_taken_for_words(tmp_path):
     with pytest.raises(ThawError, match=rf"line 2: The words would be the numbers of rows.* {way}"):
         tagged(tmp_path, NUMBERED)
     assert tagged(tmp_path, NUMBERED, token_column=1, tag_column=2) == TWO
-    with pytest.raises(ThawError, match=r"numbers of rows.*Try token_column=1\."):
+    with pytest.raises(ThawError, match=r"numbers of rows.*Try token_column=1 \(in training data"):
         tagged(tmp_path, NUMBERED, tag_column=None)
     first = "B-PER\tIda\nO\tleft\n\nB-LOC\tOslo\n"
     with pytest.raises(
@@ -220,7 +220,7 @@ def test_numbers_of_rows_and_tags_are_not_taken_for_words(tmp_path):
     ):
         tagged(tmp_path, first)
     assert tagged(tmp_path, first, token_column=1, tag_column=0) == TWO
-    with pytest.raises(ThawError, match=r"would be tags\. Try token_column=1\."):
+    with pytest.raises(ThawError, match=r"would be tags\. Try token_column=1 \(in training data"):
         tagged(tmp_path, first, tag_column=None)
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 
 from thaw.data.entities import entities
+from thaw.data.mlm import MaskedLanguageModelData
 from thaw.data.read.entities.sentences import read_sentences
 from thaw.data.read.formats.registry import rows_of
 from thaw.data.read.reading import Reading
@@ -287,3 +288,18 @@ def test_words_and_entities_are_the_same(layout, tmp_path):
     got = [[(e.start, e.end - 1, e.type) for e in entities(tags)] for tags in read.labels]
     assert got == [found for _, found in SENTENCES]
     assert Counter(kind for found in got for _, _, kind in found) == FOUND
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda f: f.__name__)
+def test_words_are_the_texts_of_pretraining(layout, streaming, tiny_bert, tmp_path, caplog):
+    name, options = layout(tmp_path)
+    options.pop("tag_column", None)
+    given = {"validation": None, "max_tokens": 32, "streaming": streaming}
+    path = str(tmp_path / name)
+    data = MaskedLanguageModelData(tokenizer=tiny_bert, name="a", train=path, **given, **options)
+    read = data.streamed("train") if streaming else data.read_splits()["train"].texts
+    texts = [text.strip() for text, *_ in read]
+    texts = [text for text in texts if text != "x"]  # whose annotation was ignored is a text, too
+    assert texts == [" ".join(words) for words, _ in SENTENCES]
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]

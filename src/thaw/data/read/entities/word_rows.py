@@ -10,7 +10,7 @@ from thaw.data.read.entities.tag_schemes import is_tag
 from thaw.data.read.formats.own import OWN_READER
 from thaw.data.read.literals import literal
 from thaw.data.read.reading import Reading
-from thaw.data.read.rows import Placed, number_of, numbered
+from thaw.data.read.rows import Placed, Reader, Rows, number_of, numbered, replaced
 from thaw.errors import ThawError
 
 log = logging.getLogger(__name__)
@@ -132,23 +132,53 @@ def read_words(tokens: Any, tags: Any, where: str) -> tuple[list[str], list[str]
     """The words of a row and their tags, as many."""
     if isinstance(tokens, str) or isinstance(tags, str):
         tokens, tags = listed(tokens, tags)
-    for name, value in (("tokens", tokens), ("tags", tags)):
-        if not isinstance(value, list):
-            raise ThawError(
-                f"{where}: {name} are {value!r:.60}; expected a list. Where a row is a word, "
-                "data.sentence=<column> names the column that numbers the sentences, or each is "
-                "followed by a blank line."
-            )
+    tokens, tags = strings(tokens, "token", where), strings(tags, "tag", where)
     if len(tokens) != len(tags):
         raise ThawError(f"{where}: {len(tokens)} tokens and {len(tags)} tags.")
-    for name, value in (("token", tokens), ("tag", tags)):
-        if wrong := [v for v in value if not isinstance(v, str)]:
-            numbers = f" Where numbers stand for names, {OWN_READER}"
-            raise ThawError(
-                f"{where}: {name} {wrong[0]!r} is no text; tags are names such as B-PER."
-                + (numbers if isinstance(wrong[0], int) else "")
-            )
     return tokens, tags
+
+
+def strings(value: Any, name: str, where: str) -> list[str]:
+    """Returns the tokens or the tags of a row; raises ThawError unless they are a list of texts."""
+    if not isinstance(value, list):
+        raise ThawError(
+            f"{where}: {name}s are {value!r:.60}; expected a list. Where a row is a word, "
+            "data.sentence=<column> names the column that numbers the sentences, or each is "
+            "followed by a blank line."
+        )
+    if wrong := [v for v in value if not isinstance(v, str)]:
+        numbers = f" Where numbers stand for names, {OWN_READER}"
+        raise ThawError(
+            f"{where}: {name} {wrong[0]!r} is no text; tags are names such as B-PER."
+            + (numbers if isinstance(wrong[0], int) else "")
+        )
+    return value
+
+
+def texts_of_words(rows: Rows, how: Reading, origin: str) -> Rows:
+    """Returns rows whose words, of which `task=ner` finds the entities, are joined by spaces to a
+    text in their place. Rows that have a column of texts, or no words, are left as they are."""
+
+    def texts() -> Reader:
+        head = list(islice(rows, 1))
+        if not head or how.text in head[0] or how.tokens not in head[0]:
+            yield from chain(head, rows)
+            return rows.remarks
+        log.info("%s: the words of %r, joined by spaces, are the texts", origin, how.tokens)
+        for number, row in numbered(sentences_of_words(chain(head, rows), how, origin)):
+            text = joined_words(row.get(how.tokens), f"{origin}: row {number}")
+            yield replaced(row, {how.tokens: text})
+        return rows.remarks
+
+    return Rows(texts(), rows.remarks.format)
+
+
+def joined_words(value: Any, where: str) -> str:
+    """Returns the words of a row, joined by spaces, as a table may hold them already."""
+    if isinstance(value, str) and " " in value and value[:1] != "[":
+        return value
+    words = as_list(value)
+    return " ".join(strings(value if words is None else words, "token", where))
 
 
 def listed(tokens: Any, tags: Any) -> tuple[Any, Any]:

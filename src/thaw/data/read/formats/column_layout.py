@@ -30,9 +30,10 @@ class Layout:
 
     def wrong(self, number: int, fields: Sequence[str], why: str) -> ThawError:
         """Returns the error for a line, which is shown with its columns numbered."""
+        read = "is read" if self.tag_column is None else "are read"
         return ThawError(
             f"{self.path} line {number}: {why} Its columns are {shown(fields)}; "
-            f"{options(self.token_column, self.tag_column)} are read."
+            f"{options(self.token_column, self.tag_column)} {read}."
         )
 
     def fitted(self, number: int, fields: list[str]) -> list[str]:
@@ -143,7 +144,7 @@ def counts(rows: Sequence[tuple[int, list[str]]], place: int) -> bool:
 def options(token_column: int, tag_column: int | None) -> str:
     """Returns the options that choose columns as they are typed, in training or prediction."""
     if tag_column is None:
-        return f"token_column={token_column}"
+        return f"token_column={token_column} (in training data.token_column={token_column})"
     return f"data.token_column={token_column} and data.tag_column={tag_column}"
 
 

@@ -25,7 +25,7 @@ def suffix_of(path: Path) -> str:
 
 def looks_tagged(path: Path, encoding: str) -> bool:
     """Returns whether each of the first lines ends in a tag, as those of a column file do."""
-    head = map(split_fields, islice(open_lines(path, encoding), 200))
+    head = map(split_fields, islice(open_lines(path, encoding, 1 << 16), 200))
     fields = [f for f in head if is_word(f) and not f[0].startswith("#")]
     return bool(fields) and all(len(f) > 1 and (f[-1] == "O" or is_tag(f[-1])) for f in fields)
 
