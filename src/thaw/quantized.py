@@ -1,6 +1,7 @@
 """Checks a quantized export against the run's own predictions of its test split."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -60,8 +61,8 @@ def check_quantized(run: Path, found: Finished, points: float | None) -> Check:
             few = f", which is one of {check.texts} texts" * (points is None and limit > POINTS)
             raise ThawError(
                 f"quantize=int8: F1 falls by {check.loss:.2f} points; expected {limit:.3g} at most"
-                f"{few}. {check}. Nothing quantized was kept. tolerance=<points> accepts a larger "
-                "loss."
+                f"{few}. {check}. Nothing quantized was kept. "
+                f"tolerance={math.ceil(10 * check.loss) / 10:g} accepts this loss."
             )
     except BaseException:  # Ctrl-C too: what was not checked does not stay
         (directory / "model_int8.onnx").unlink(missing_ok=True)

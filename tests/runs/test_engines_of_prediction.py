@@ -1,6 +1,7 @@
 """Precisions and engines of prediction: faster ones, which must say the same."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -103,9 +104,21 @@ def test_a_masked_language_model_is_not_asked_for_an_export_that_would_not_help(
 
 def test_a_loss_above_the_tolerance_is_an_error_and_nothing_stays(exported_again):
     run, arguments = exported_again
-    with pytest.raises(thaw.ThawError, match=r"F1 falls by .* expected -101 at most"):
+    with pytest.raises(thaw.ThawError, match=r"F1 falls by .* expected -101 at most") as refused:
         export([*arguments, "tolerance=-101"])
     assert not (run / "model" / "onnx" / "model_int8.onnx").exists()
+    [accepted] = re.findall(r"tolerance=[\d.]+(?= accepts this loss)", str(refused.value))
+    export([*arguments, accepted])
+    assert (run / "model" / "onnx" / "model_int8.onnx").exists()
+
+
+def test_a_refused_loss_names_the_tolerance_that_accepts_it(exported_again, monkeypatch):
+    _, arguments = exported_again
+    check = Check(score=0.4319, int8=0.4070, changed=28, texts=479)
+    monkeypatch.setattr("thaw.quantized.compared", lambda *_: check)
+    with pytest.raises(thaw.ThawError, match=r"falls by 2\.49 .*tolerance=2\.5 accepts this loss"):
+        export(arguments)
+    export([*arguments, "tolerance=2.5"])
 
 
 def test_one_changed_text_of_few_is_no_loss_to_stop_at(exported_again, monkeypatch, capsys):
