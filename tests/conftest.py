@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import HealthCheck, settings
 
 from helpers.shared import Exported, SharedRuns, copy_of, export_of
@@ -20,6 +21,7 @@ from helpers.tiny import (
     write_columns,
     write_csv,
 )
+from helpers.warm import NO_FIGURES
 from thaw.storage.cache import cache_dir
 
 # Few cases and always the same in the suite; `--hypothesis-profile long` tries new ones.
@@ -49,6 +51,21 @@ def no_waiting_for_the_disk() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("os.fsync", lambda file: None)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def configs_parsed_in_c() -> Iterator[None]:
+    """Spares each `compose` a quarter of its time: OmegaConf takes PyYAML's parser in Python."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("yaml.SafeLoader", yaml.CSafeLoader)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has the forks of tests that are marked `no_figures` draw none."""
+    if "no_figures" in request.keywords:
+        monkeypatch.setenv(NO_FIGURES, "yes")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from helpers.warm import undrawn
+
 GOOD = ["good", "great", "fine", "lovely", "superb", "warm", "bright", "moving"]
 BAD = ["bad", "dull", "awful", "bland", "cold", "weak", "tired", "boring"]
 PLAIN = [
@@ -144,13 +146,6 @@ def tagged_overrides(checkpoint: Path, tagged: Path) -> list[str]:
     splits = [f"data.{name}={name}.conll" for name in ("train", "validation", "test")]
     task = ["task=ner", "data=conll", f"data.path={tagged}"]
     return [*task, *splits, *TINY_RUN, f"model.checkpoint={checkpoint}"]
-
-
-def undrawn(title: str, *args: Any, note: str = "", **options: Any) -> Any:
-    """What `thaw.report.figures.image` returns, of nothing."""
-    from thaw.report.sections import Image
-
-    return Image(title, note=note)
 
 
 def runner(overrides: list[str], tmp_path: Path, figures: bool = True) -> Callable[..., Path]:
