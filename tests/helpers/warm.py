@@ -274,6 +274,7 @@ def become(words: list[str], cwd: str, env: dict[str, str]) -> None:
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)
+    sys.path += env.get("PYTHONPATH", "").split(os.pathsep)
     if rank := env.get("LOCAL_RANK"):  # Lightning reads it when it is imported
         from lightning.pytorch.utilities import rank_zero_only
 
