@@ -15,6 +15,8 @@ from thaw.cli.secrets import Formatter, redacted
 from thaw.errors import ThawError
 from thaw.evaluate import main as evaluate
 
+pytestmark = pytest.mark.no_figures
+
 SECRET = "S3cr3tS3cr3tS3cr3t"
 TYPED = [
     f"+hf_token={SECRET}",

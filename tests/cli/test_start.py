@@ -5,6 +5,8 @@ import pytest
 from helpers.runs import loaded_after
 from helpers.watch import Watch
 
+pytestmark = pytest.mark.no_figures
+
 
 def test_wandb_starts_after_the_first_step(run, tmp_path):
     Watch.started.clear()

@@ -9,6 +9,8 @@ from thaw.cli.compose import compose
 from thaw.cli.watched_metric import METRICS, require_watched
 from thaw.errors import ThawError
 
+pytestmark = pytest.mark.no_figures
+
 
 def require(*overrides, metrics=None):
     require_watched(plain(compose([*overrides, "run_dir=/tmp/nowhere"])), metrics)

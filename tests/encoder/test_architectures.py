@@ -15,6 +15,8 @@ from thaw.encoder.blocks import encoder_parts, part_of_each_parameter
 from thaw.encoder.freeze import ByName, LastBlocks
 from thaw.errors import ThawError
 
+pytestmark = pytest.mark.no_figures
+
 NAMES = [*MULTILINGUAL, "electra", "modernbert"]
 
 

@@ -3,8 +3,6 @@
 import json
 import logging
 import socket
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 
@@ -20,12 +18,14 @@ from sklearn.linear_model import LogisticRegression
 from helpers.runs import overrides_of
 from helpers.sentence_models import load_sentence_model, save_sentence_model
 from helpers.tiny import REPOSITORY, runner, sentences
-from helpers.warm import new_python
+from helpers.warm import FOR_PREDICTIONS, python
 from thaw.encoder.sentence_modules import read_sentence_modules, settings_kept
 from thaw.errors import ThawError
 from thaw.evaluate import main as evaluate
 from thaw.export import main as export
 from thaw.model import load
+
+pytestmark = pytest.mark.no_figures
 
 TEXTS = [text for text, _ in sentences(12)]
 MODES = ["cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
@@ -338,7 +338,7 @@ def test_other_tasks_import_neither_library_and_task_setfit_leaves_no_settings_c
         "    print(task, before[1], found()[1])\n"
         "assert before[0] == found()[0], (before, found())\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    done = python("-c", script)
     assert done.returncode == 0, done.stderr
     said = [line for line in done.stdout.splitlines() if line.endswith("]") and "[" in line]
     assert [line for line in said if line.startswith(tuple(words))] == [
@@ -349,5 +349,5 @@ def test_other_tasks_import_neither_library_and_task_setfit_leaves_no_settings_c
 
 def test_importing_them_prints_nothing_where_predictions_go(tmp_path):
     code = "from thaw.encoder.sentence_modules import read_sentence_modules as read; read('.', 8)"
-    done = new_python("-c", code, cwd=tmp_path, env={"WANDB_MODE": "offline"})
+    done = python("-c", code, cwd=tmp_path, modules=FOR_PREDICTIONS)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr

@@ -1,14 +1,17 @@
 """Runs that are trained once for all tests that only read them."""
 
 import io
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from unittest import mock
 
 from helpers.tiny import runner
+from helpers.warm import NO_FIGURES
 
 
 class SharedRuns:
@@ -27,7 +30,9 @@ class SharedRuns:
     def get(self, *extra: str) -> Path:
         """Trains with further overrides unless that was done before; gives the run directory."""
         if extra not in self.directories:
-            self.directories[extra] = self.train(*extra, name=f"{next(self.numbers)}")
+            with mock.patch.dict(os.environ):
+                os.environ.pop(NO_FIGURES, None)  # another test may look at them
+                self.directories[extra] = self.train(*extra, name=f"{next(self.numbers)}")
         return self.directories[extra]
 
     @contextmanager

@@ -8,20 +8,27 @@ processes. tests/runs/test_wheel.py starts a true run with two devices.
 """
 
 import atexit
+import errno
 import gc
+import hashlib
 import importlib
 import json
 import os
 import runpy
+import select
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from functools import cache
 from pathlib import Path
 from typing import IO, Any, ClassVar
+
+import yaml
 
 REPOSITORY = Path(__file__).parents[2]
 # Loaded before a command line is checked, and by a run. Without W&B: its import makes a directory
@@ -42,6 +49,7 @@ FOR_PREDICTIONS = (
     *("thaw.predict", "thaw.model", "thaw.tasks.predictors.base", "thaw.encoder.load"),
     *("transformers.models.bert.modeling_bert", "transformers.models.bert.tokenization_bert"),
 )
+NO_FIGURES = "THAW_TEST_NO_FIGURES"
 SERVERS: dict[str, socket.socket] = {}
 
 
@@ -83,7 +91,7 @@ def side_by_side(
     """Runs several commands at once, each of words and variables as in `python`."""
     key = json.dumps([modules, before])
     if key not in SERVERS:
-        SERVERS[key] = start(modules, before)
+        SERVERS[key] = connect(key, modules, before)
     server = SERVERS[key]
     requests = [
         {"words": [*map(str, words)], "cwd": str(cwd), "env": {**(before or os.environ), **env}}
@@ -108,15 +116,56 @@ def text(file: IO[bytes]) -> str:
     return file.read().decode("utf-8").replace("\r\n", "\n")
 
 
-def start(modules: tuple[str, ...], env: dict[str, str] | None) -> socket.socket:
-    """Starts a server; it ends when this process does."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    command = [sys.executable, __file__, str(theirs.fileno()), *modules]
-    process = subprocess.Popen(command, cwd=REPOSITORY, env=env, pass_fds=[theirs.fileno()])
-    theirs.close()
-    atexit.register(process.wait)
-    atexit.register(ours.close)  # runs first
-    return ours
+def connect(key: str, modules: tuple[str, ...], env: dict[str, str] | None) -> socket.socket:
+    """Connects to the server of all workers of pytest; the first one that asks starts it."""
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
+    path = Path(tempfile.gettempdir(), f"thaw-{run}", hashlib.sha256(key.encode()).hexdigest()[:9])
+    for _ in range(100):
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+            try:
+                listener.bind(str(path))
+                start(listener, modules, env)
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with suppress(ConnectionError, FileNotFoundError):  # it has just been bound, or it ends
+            connection.connect(str(path))
+            if connection.recv(1):
+                return connection
+        connection.close()
+        time.sleep(0.05)
+    raise RuntimeError(f"nothing listens at {path}")
+
+
+def start(listener: socket.socket, modules: tuple[str, ...], env: dict[str, str] | None) -> None:
+    """Starts a server, which ends when all that are connected to it have ended."""
+    listener.listen()
+    command = [sys.executable, __file__, str(listener.fileno()), *modules]
+    subprocess.Popen(command, cwd=REPOSITORY, env=env, pass_fds=[listener.fileno()])
+
+
+def accept(listener: socket.socket) -> socket.socket:
+    """Forks for each worker that connects; returns in the forks alone, with the connection."""
+    forks: list[int] = []
+    while True:
+        ready = select.select([listener, *forks], [], [])[0]
+        if listener in ready:
+            connection, _ = listener.accept()
+            if not (pid := os.fork()):
+                listener.close()
+                connection.sendall(b"+")
+                return connection
+            connection.close()
+            forks.append(os.pidfd_open(pid))  # ready when it ends
+        forks = [fork for fork in forks if fork not in ready]
+        if not forks:
+            path = Path(listener.getsockname())
+            path.unlink()
+            with suppress(OSError):  # others have their sockets in it
+                path.parent.rmdir()
+            os._exit(0)
 
 
 def serve(connection: socket.socket) -> dict[str, Any]:
@@ -195,6 +244,24 @@ def rehearse() -> None:
         from thaw.report.figures import image
 
         image("rehearsal", {"a line": lambda axes: axes.plot([1, 2])})
+        spare_figures()
+
+
+@cache
+def spare_figures() -> None:
+    """Has figures drawn only where the variable `NO_FIGURES` is not set: they take a third of the
+    time of a tiny run."""
+    from thaw.report import figures
+    from thaw.report.sections import Image
+
+    draw = figures.image
+
+    def image(title: str, *args: Any, note: str = "", **options: Any) -> Image:
+        if NO_FIGURES in os.environ:
+            return Image(title, note=note)
+        return draw(title, *args, note=note, **options)
+
+    figures.image = image
 
 
 def become(words: list[str], cwd: str, env: dict[str, str]) -> None:
@@ -207,6 +274,7 @@ def become(words: list[str], cwd: str, env: dict[str, str]) -> None:
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)
+    sys.path += env.get("PYTHONPATH", "").split(os.pathsep)
     if rank := env.get("LOCAL_RANK"):  # Lightning reads it when it is imported
         from lightning.pytorch.utilities import rank_zero_only
 
@@ -244,6 +312,7 @@ def run(words: list[str], cwd: str) -> None:
 
 if __name__ == "__main__":
     sys.path[0] = str(REPOSITORY)
+    yaml.SafeLoader = yaml.CSafeLoader  # as in tests/conftest.py
     for name in sys.argv[2:]:
         importlib.import_module(name)
     if "thaw.start" in sys.modules:
@@ -251,4 +320,4 @@ if __name__ == "__main__":
     os.fsync = lambda fd: None  # as in tests/conftest.py
     gc.collect()
     gc.freeze()  # a fork's collections would touch, and so copy, all that is imported
-    become(**serve(socket.socket(fileno=int(sys.argv[1]))))
+    become(**serve(accept(socket.socket(fileno=int(sys.argv[1])))))

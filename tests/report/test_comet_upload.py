@@ -8,7 +8,7 @@ import pytest
 
 from helpers.runs import metrics_of
 from helpers.tiny import REPOSITORY
-from helpers.warm import new_python
+from helpers.warm import new_python, python
 
 comet_ml = pytest.importorskip("comet_ml")
 
@@ -41,7 +41,7 @@ def test_a_resumed_run_is_one_experiment_with_scores_figures_and_the_report(
     environ = {"PYTHONPATH": f"{REPOSITORY / 'src'}:{REPOSITORY / 'tests'}"}
     first = new_python(*words, env=environ)
     assert first.returncode == 130, first.stdout + first.stderr
-    again = new_python(*words, f"resume={directory}", env=environ)
+    again = python(*words, f"resume={directory}", env=environ)
     assert again.returncode == 0, again.stdout + again.stderr
     assert "import comet_ml before" not in first.stderr
     (one, before), (two, after) = archives(directory)

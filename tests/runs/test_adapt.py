@@ -16,6 +16,8 @@ from thaw.errors import ThawError
 from thaw.evaluate import main as evaluate
 from thaw.predict import main as predict
 
+pytestmark = pytest.mark.no_figures
+
 HEAD = 'adapt.head=["freeze=head","trainer.max_epochs=1","task.probes=[]"]'
 
 

@@ -18,6 +18,8 @@ from helpers.sweeps import sweep_of
 from helpers.tiny import REPOSITORY, save_tiny, tiny_config, write_csv
 from thaw.data.batch.by_length import LengthGroupedBatches
 
+pytestmark = pytest.mark.no_figures
+
 CALIBRATED = {task: ["task.calibrate=true"] for task in ("sequence", "setfit")}
 
 

@@ -19,6 +19,8 @@ from thaw.evaluate import main as evaluate
 from thaw.export import main as export
 from thaw.predict import main as predict
 
+pytestmark = pytest.mark.no_figures
+
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):

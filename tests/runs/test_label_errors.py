@@ -17,6 +17,8 @@ from thaw.data.write import RowWriter
 from thaw.errors import ThawError
 from thaw.label_errors import main
 
+pytestmark = pytest.mark.no_figures
+
 SOURCE = {"origin": "reviews.csv", "rows": 60, "kept": 60}
 
 

@@ -22,6 +22,8 @@ from helpers.warm import FOR_PREDICTIONS, python
 from thaw.evaluate import main as evaluate
 from thaw.predict import main as predict
 
+pytestmark = pytest.mark.no_figures
+
 
 @pytest.fixture
 def trained(finished):

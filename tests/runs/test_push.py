@@ -15,8 +15,8 @@ TOKEN = "hf_secret_of_the_test"
 
 
 @pytest.fixture
-def finished(run):
-    return run("trainer.max_epochs=1")
+def trained(finished):
+    return finished("trainer.max_epochs=1")
 
 
 @pytest.fixture
@@ -49,9 +49,9 @@ def files(directory):
 
 
 def test_a_run_is_pushed_whole_in_one_commit_and_a_failed_push_leaves_nothing(
-    finished, hub, tmp_path
+    trained, hub, tmp_path
 ):
-    words = [f"run={finished}", "repo=acme/reviews", "private=true"]
+    words = [f"run={trained}", "repo=acme/reviews", "private=true"]
     there = tmp_path / "served" / "models" / "acme" / "reviews"
     answers = (("blob", 400, "Nothing was pushed; the"), ("commit", 500, "all files or none; the"))
     for route, status, words_of_it in answers:
@@ -65,7 +65,7 @@ def test_a_run_is_pushed_whole_in_one_commit_and_a_failed_push_leaves_nothing(
     assert code == 0, said
     assert "pushed: " in said
     assert hub.private == {"acme/reviews"}
-    model = finished / "model"
+    model = trained / "model"
     assert files(there) == files(model)
     assert hub.commits == [(sorted(files(model)), [])]
     assert ModelCard.load(there / "README.md").data.pipeline_tag == "text-classification"
@@ -83,10 +83,11 @@ def test_a_run_is_pushed_whole_in_one_commit_and_a_failed_push_leaves_nothing(
     assert files(there) == files(model) | {"LICENSE": b"of the owner"}
 
 
-def test_a_branch_is_made_and_what_was_exported_to_onnx_goes_along(finished, hub, tmp_path):
-    (finished / "model" / "onnx").mkdir()
-    (finished / "model" / "onnx" / "model.onnx").write_bytes(b"graph")
-    code, said = push(hub, tmp_path, f"run={finished}", "repo=acme/reviews", "revision=v2")
+def test_a_branch_is_made_and_what_was_exported_to_onnx_goes_along(finished_copy, hub, tmp_path):
+    trained = finished_copy("trainer.max_epochs=1")
+    (trained / "model" / "onnx").mkdir()
+    (trained / "model" / "onnx" / "model.onnx").write_bytes(b"graph")
+    code, said = push(hub, tmp_path, f"run={trained}", "repo=acme/reviews", "revision=v2")
     assert code == 0, said
     assert files(tmp_path / "served" / "models" / "acme" / "reviews") == {}
     branch = files(tmp_path / "served" / "models" / "acme" / "reviews@v2")
@@ -103,24 +104,24 @@ def test_a_branch_is_made_and_what_was_exported_to_onnx_goes_along(finished, hub
         (TOKEN, "http://127.0.0.1:9", ["cannot be reached", "all files or none"]),
     ],
 )
-def test_a_refused_push_says_what_to_do(finished, hub, tmp_path, token, url, words):
-    code, said = push(hub, tmp_path, f"run={finished}", "repo=acme/a", token=token, url=url)
+def test_a_refused_push_says_what_to_do(trained, hub, tmp_path, token, url, words):
+    code, said = push(hub, tmp_path, f"run={trained}", "repo=acme/a", token=token, url=url)
     assert code == 2, said
     assert [word for word in words if word not in said] == []
     assert "Traceback" not in said
     assert not (tmp_path / "served" / "models" / "acme").exists()
 
 
-def test_what_cannot_be_pushed_is_refused_with_what_to_type(finished, tmp_path):
+def test_what_cannot_be_pushed_is_refused_with_what_to_type(trained, tmp_path):
     (sweep := tmp_path / "sweep").mkdir()
     (sweep / "multirun.yaml").touch()
     with pytest.raises(ThawError, match=r"directory of a sweep: name one of its runs"):
         main([f"run={sweep}", "repo=acme/a"])
     with pytest.raises(ThawError, match="expected owner/name, such as repo=acme/reviews"):
-        main([f"run={finished}", "repo=reviews"])
+        main([f"run={trained}", "repo=reviews"])
     with pytest.raises(ThawError, match="private=yes: expected true or false"):
-        main([f"run={finished}", "repo=acme/a", "private=yes"])
-    unfinished = shutil.copytree(finished, tmp_path / "unfinished")
+        main([f"run={trained}", "repo=acme/a", "private=yes"])
+    unfinished = shutil.copytree(trained, tmp_path / "unfinished")
     (unfinished / "metrics.json").unlink()
     with pytest.raises(ThawError, match=r"did not finish.*train\.py resume="):
         main([f"run={unfinished}", "repo=acme/a"])

@@ -13,6 +13,8 @@ from helpers.runs import curve, free_port, result
 from helpers.tiny import REPOSITORY
 from thaw.cli.processes import slurm_job
 
+pytestmark = pytest.mark.no_figures
+
 OPTIONS = ["callbacks.early_stopping=null"]
 SIGNAL = ["+callbacks.signal._target_=helpers.watch.Signal"]
 SIGNAL += [f"+callbacks.signal.number={int(signal.SIGUSR1)}", "+callbacks.signal.step=5"]

@@ -19,6 +19,8 @@ from thaw.report.figures import curves
 from thaw.tasks.sequence import SequenceClassification
 from thaw.training.callbacks.throughput import peak_memory_mib
 
+pytestmark = pytest.mark.no_figures
+
 SCORES = ("val/f1", "val/loss", "test/f1", "test/accuracy", "test/loss")
 
 

@@ -10,7 +10,7 @@ from huggingface_hub import ModelCard
 
 from helpers.hub import Hub
 from helpers.tiny import sentences, tagged_sentences
-from helpers.warm import python
+from helpers.warm import NO_FIGURES, python
 
 
 def serve(directory):
@@ -84,7 +84,7 @@ def typed(tiny_bert, tmp_path_factory):
         environment = hub.environment(place / "home")
 
         def run(*words):
-            done = python(*words, before=environment)
+            done = python(*words, env={NO_FIGURES: "yes"}, before=environment)
             assert done.returncode == 0, done.stdout + done.stderr
             return done.stdout + done.stderr
 

@@ -31,6 +31,8 @@ from thaw.evaluate import main as evaluate
 from thaw.predict import main as predict
 from thaw.tasks.mlm import MaskedLanguageModel
 
+pytestmark = pytest.mark.no_figures
+
 SIZE = {
     "vocab_size": 300,
     "hidden_size": 32,

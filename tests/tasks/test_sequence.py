@@ -15,6 +15,8 @@ from thaw.encoder.freeze import HeadOnly, LastBlocks
 from thaw.errors import ThawError
 from thaw.tasks.sequence import SequenceClassification
 
+pytestmark = pytest.mark.no_figures
+
 
 def make_data(tiny_bert, path=None, **options):
     defaults = {"name": "files", "train": "train.csv", "validation": 0.25, "max_tokens": 64}

@@ -28,6 +28,8 @@ from thaw.errors import ThawError
 from thaw.tasks.contrastive import LOSSES, all_pairs, pair_loss, shared_labels
 from thaw.tasks.setfit import SetFit
 
+pytestmark = pytest.mark.no_figures
+
 
 class Embedded(torch.nn.Module):
     """Stands for a sentence encoder: its features are embeddings already."""

@@ -17,6 +17,8 @@ from thaw.tasks.sequence import SequenceClassification
 from thaw.training.callbacks.nonfinite_guard import NonFiniteGuard
 from thaw.training.optim import build_optimizer, clip_in_step, gradient_norm
 
+pytestmark = pytest.mark.no_figures
+
 QUICK = ("trainer.max_epochs=1", "trainer.val_check_interval=1.0")
 
 

@@ -10,6 +10,8 @@ from thaw.training.callbacks.plan import early_stopping_plan
 from thaw.training.ended import trained, why_ended
 from thaw.training.trainer import Trainer
 
+pytestmark = pytest.mark.no_figures
+
 
 def trainer(callbacks=(), **found):
     """A Trainer that begins to train, as far as it is looked at."""

@@ -13,6 +13,8 @@ from thaw.training import trainer as thaw_trainer
 from thaw.training.optim import build_optimizer, clip_in_step
 from thaw.training.trainer import Trainer
 
+pytestmark = pytest.mark.no_figures
+
 PLAIN = "processor : 0\nflags : fpu avx512f\n\nprocessor : 1\nflags : fpu avx512f\n"
 AMX = PLAIN.replace("avx512f", "avx512f avx512_bf16 amx_bf16")
 MIXED = "flags : fpu amx_bf16\n\nflags : fpu\n"  # efficiency cores without it

@@ -12,6 +12,8 @@ from helpers.tiny import save_tiny, tiny_config
 from thaw.data.encode.positions import require_room, reserved, table_size
 from thaw.errors import ThawError
 
+pytestmark = pytest.mark.no_figures
+
 ENDLESS = int(1e30)  # of a tokenizer that does not know
 
 

@@ -22,6 +22,8 @@ from thaw.evaluate import main as evaluate
 from thaw.report.groups import axes, swept
 from thaw.report.sweep import summarize
 
+pytestmark = pytest.mark.no_figures
+
 
 def texts(labels, groups=(), names=None):
     names = names or [f"text {i}" for i in range(len(labels))]
