@@ -96,6 +96,25 @@ def test_optuna_searches_over_the_watched_metric(overrides, tmp_path):
     assert "this search has no seed, so its trials cannot be drawn again" in done.stderr
 
 
+@pytest.mark.slow
+def test_a_failed_trial_does_not_end_a_search(overrides, tmp_path):
+    done, sweep = sweep_of(
+        *overrides,
+        "hparams_search=optuna",
+        "hydra.sweeper.n_trials=4",
+        "trainer.max_epochs=1",
+        "freeze=last",
+        "hydra.sweeper.params={freeze.blocks: 'choice(1, 9)'}",
+        cwd=tmp_path,
+        start=new_python,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "of 4 jobs did not finish" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert {r["status"] for r in rows_of(sweep)} == {"done", "failed"}
+    assert (sweep / "summary.md").exists()
+
+
 @pytest.mark.parametrize(
     ("word", "message"),
     [

@@ -111,7 +111,11 @@ def require_own(own: Sequence[str], argv: Sequence[str], origin: Path) -> None:
     ]
     replaced = {key_of(w) for w in argv if group_of(w) == "hydra"}
     if code := [w for w in code if w not in argv and key_of(w) not in replaced]:
-        raise ThawError(f"resume={origin} names code to run: type {shlex.join(code)} again.")
+        raise ThawError(
+            f"resume={origin} names code to run: type {shlex.join(code)} again. Options that can "
+            "name code, as all of hydra. can, are not taken from a directory, which may come from "
+            "anywhere."
+        )
 
 
 def sweep_overrides(sweep: Path) -> list[str]:

@@ -76,8 +76,8 @@ class Summary(Callback):
         directory = Path(config.hydra.runtime.output_dir)
         write_atomic(directory / FAILED, json.dumps({"reason": redacted_text(reason)}) + "\n")
         log.error("failed: %s", reason, exc_info=None if isinstance(error, ThawError) else error)
-        # Hydra would raise the error after all jobs, and would not call on_multirun_end.
-        job_return.status, job_return.return_value = JobStatus.COMPLETED, float("nan")
+        # Hydra would raise the error without on_multirun_end; None fails a trial, NaN a search.
+        job_return.status, job_return.return_value = JobStatus.COMPLETED, None
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         sweep = Path(config.hydra.sweep.dir)
