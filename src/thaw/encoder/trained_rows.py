@@ -88,7 +88,7 @@ def train_rows(model: PreTrainedModel, texts: Dataset, special: list[int]) -> Tr
         texts: encoded training texts, with the column `input_ids`.
         special: ids of the tokens that a batch may have besides, such as padding.
     """
-    embedding = model.get_input_embeddings()
+    embedding: Any = model.get_input_embeddings()
     users = [m for m in model.modules() if getattr(m, "weight", None) is embedding.weight]
     plain = type(embedding) is nn.Embedding and embedding.max_norm is None
     if not plain or len(users) > 1 or not embedding.weight.requires_grad:
