@@ -1,8 +1,11 @@
 """Sweeps of four jobs on other engines than Hydra's own; each is an extra."""
 
+import re
+
 import pytest
 
 from helpers.sweeps import rows_of, sweep_of
+from helpers.tiny import REPOSITORY
 from helpers.warm import new_python
 from thaw.cli.compose import explain
 
@@ -113,6 +116,21 @@ def test_a_failed_trial_does_not_end_a_search(overrides, tmp_path):
     assert "Traceback" not in done.stdout + done.stderr
     assert {r["status"] for r in rows_of(sweep)} == {"done", "failed"}
     assert (sweep / "summary.md").exists()
+
+
+@pytest.mark.parametrize("page", ["docs/freezing.md", "conf/hparams_search/optuna.yaml"])
+def test_a_range_is_searched_as_the_documentation_types_it(page):
+    plugin = pytest.importorskip("hydra_plugins.hydra_optuna_sweeper._impl")
+    typed = re.findall(r"'(\S+=(?:interval|range)\(.*?\))'", (REPOSITORY / page).read_text())
+    ranges, fixed = plugin.create_params_from_overrides(typed)
+    assert list(ranges) == ["task.warmup_ratio"]
+    assert not fixed
+
+
+def test_a_search_needs_no_further_flag():
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    shown = new_python("-m", "thaw.start", "hparams_search=optuna", "--cfg", "hydra")
+    assert "mode: MULTIRUN" in shown.stdout, shown.stderr
 
 
 @pytest.mark.parametrize(

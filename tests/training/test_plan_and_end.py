@@ -1,5 +1,6 @@
 """Early stopping is announced before training, and why training ended is said after it."""
 
+import json
 import re
 from types import SimpleNamespace
 
@@ -61,6 +62,21 @@ def test_a_short_epoch_has_fewer_than_four_validations(batches, between):
     trainer.fit_loop.max_batches = batches
     trainer.val_check_batch = max(1, batches // 4)  # as Lightning does before training
     assert trainer.val_check_batch == between
+
+
+@pytest.mark.parametrize(("steps", "between"), [(4, 8), (12, 24), (20, 30), (-1, 30)])
+def test_a_run_that_ends_before_its_first_validation_has_one_at_the_end(steps, between):
+    options = {"max_steps": steps, "accumulate_grad_batches": 2}
+    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, **options)
+    trainer.fit_loop.max_batches = 30
+    trainer.val_check_batch = 7  # as Lightning does before training
+    assert trainer.val_check_batch == between
+
+
+def test_weights_of_a_run_of_few_steps_are_validated(run):
+    metrics = json.loads((run("trainer.max_steps=2") / "metrics.json").read_text())
+    assert metrics["best_step"] == 2
+    assert "val/f1" in metrics
 
 
 def test_a_run_of_few_steps_is_warned_with_what_to_type(run, caplog):

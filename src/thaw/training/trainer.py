@@ -57,7 +57,7 @@ class Trainer(pl.Trainer):
         compile: whether `torch.compile` compiles the blocks that train.
         val_check_interval: one of Lightning's, or "auto": four validations an epoch, fewer where
             there would be less than 25 batches between them: those take longer than training, and
-            their scores say little.
+            their scores say little. Where `max_steps` comes before the first, it is there.
         on_nonfinite: reaction to a step whose loss or gradient is not finite: "stop" ends the run
             with a message, "skip" skips and counts the step.
         options: options of `lightning.pytorch.Trainer`.
@@ -126,4 +126,6 @@ class Trainer(pl.Trainer):
         if batches is not None and math.isfinite(batches) and self.places_validations:
             total = int(self.num_training_batches)
             batches = total // max(1, min(4, total // FEWEST_BATCHES))
+            if self.max_steps > 0:  # without a validation no weights could be chosen
+                batches = min(batches, self.max_steps * self.accumulate_grad_batches)
         self.batches_between_validations = batches
