@@ -16,7 +16,6 @@ from thaw.errors import ThawError
 from thaw.evaluate import main as evaluate
 from thaw.predict import main as predict
 
-pytestmark = pytest.mark.no_figures
 
 HEAD = 'adapt.head=["freeze=head","trainer.max_epochs=1","task.probes=[]"]'
 
@@ -27,6 +26,7 @@ def sweep(*words, cwd):
     return done.stdout
 
 
+@pytest.mark.no_figures
 def test_each_seed_pretrains_once_and_classifies_with_and_without(overrides, tmp_path):
     options = [w for w in overrides if not w.startswith("trainer.max_epochs")]
     words = ["experiment=chapter/adapt", *options, "seed=1,2", "trainer.max_epochs=1", HEAD]
@@ -65,6 +65,7 @@ def test_each_seed_pretrains_once_and_classifies_with_and_without(overrides, tmp
     assert predict([f"run={root / '3'}", f"input={tmp_path / 'new.txt'}", "accelerator=cpu"]) == 1
 
 
+@pytest.mark.no_figures
 def test_the_curve_sweeps_labels_and_leaves_pretraining_without_what_is_the_classifiers(
     overrides, tmp_path
 ):
