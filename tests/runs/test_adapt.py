@@ -16,7 +16,6 @@ from thaw.errors import ThawError
 from thaw.evaluate import main as evaluate
 from thaw.predict import main as predict
 
-
 HEAD = 'adapt.head=["freeze=head","trainer.max_epochs=1","task.probes=[]"]'
 
 
