@@ -91,6 +91,14 @@ def test_the_best_by_validation_is_marked_with_its_test_score_and_a_command(tmp_
     assert page.count("★ <b>best</b>") == 1
 
 
+def test_the_best_of_repeated_runs_is_one_of_those_with_the_best_mean(tmp_path):
+    for number, (x, seed, val) in enumerate([(0, 1, 0.9), (0, 2, 0.1), (1, 1, 0.6), (1, 2, 0.7)]):
+        job(tmp_path, str(number), f"x={x}", f"seed={seed}", metrics={"val/f1": val})
+        (tmp_path / str(number) / "model").mkdir()
+    told = summarize(tmp_path, read_jobs(tmp_path), "val/f1")
+    assert "Of the runs whose mean val/f1 is the best, the best is job 3: val/f1 0.7000." in told
+
+
 def test_folds_are_not_compared_and_without_validation_nothing_is_chosen(tmp_path):
     for number in range(2):
         job(tmp_path / "folds", str(number), f"data.fold={number}", metrics=scores(0.5))

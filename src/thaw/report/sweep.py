@@ -186,7 +186,10 @@ def use_of(
     if best is not None and (sweep / best[1].name / "model").is_dir():
         job = best[1]
         found = ", ".join(f"{key} {job.metrics[key]:.4f}" for key in scores if key in job.metrics)
-        said = f"The best by {scores[0]} is job {job.name}: {found}. To use it:"
+        repeated = {key in AVERAGED for key in keys} == {True, False}
+        means = f"Of the runs whose mean {scores[0]} is the best, the best"
+        said = f"{means if repeated else f'The best by {scores[0]}'} is job {job.name}: {found}. "
+        said += "To use it:"
         uses.append((said, predict(sweep / job.name)))
     if keys and set(keys) <= set(AVERAGED):
         with suppress(ThawError):
