@@ -27,8 +27,13 @@ def test_a_run_ends_like_one_that_trains_the_whole_embedding(run, monkeypatch):
     torch.testing.assert_close(moments, others, atol=1e-5, rtol=1e-3)
 
 
-@pytest.mark.parametrize("options", [["callbacks=ema"], ["optimizer=adafactor"]])
-def test_an_average_and_other_optimizers_train_the_whole_embedding(run, monkeypatch, options):
+@pytest.mark.parametrize(
+    "options",
+    [["callbacks=ema"], ["optimizer=adafactor"], ["freeze=gradual", "freeze.embeddings=false"]],
+)
+def test_an_average_gradual_unfreezing_and_other_optimizers_train_the_whole_embedding(
+    run, monkeypatch, options
+):
     asked = []
     monkeypatch.setattr("thaw.training.callbacks.word_embedding.train_rows", asked.append)
     run(*options, "trainer.max_steps=1")

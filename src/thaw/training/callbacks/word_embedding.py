@@ -28,6 +28,7 @@ class WordEmbedding(pl.Callback):
         fits = stage == "fit" and made is torch.optim.AdamW and texts is not None
         fits &= trainer.strategy.root_device.type == "cpu"
         fits &= not isinstance(trainer.strategy, ModelParallelStrategy)
+        fits &= not pl_module.unfreeze_stages  # which hold modules that are frozen by and by
         fits &= not any(isinstance(c, WeightAveraging) for c in trainer.callbacks)  # type: ignore[attr-defined]
         if fits:
             self.rows = train_rows(pl_module.model, texts, data.tokenizer.all_special_ids)
