@@ -23,6 +23,7 @@ peak memory. A classifier's last block counts whole, though thaw computes its fi
 """
 
 import argparse
+import gc
 import json
 import sys
 import tempfile
@@ -34,14 +35,14 @@ from string import ascii_lowercase
 from typing import Any
 
 import numpy as np
-from peers import compare, make_data, run_trainer
+from peers import Worker, compare, make_data, run_trainer
 
 # Of NVIDIA's data sheets, without sparsity, in operations a second.
 PEAKS = {"H100 PCIe": 756e12, "H100 NVL": 835e12, "H100": 989e12, "H200": 989e12, "A100": 312e12}
 SHAPES: dict[str, dict[str, Any]] = {
-    "base": {"texts": 40_000, "epochs": 4, "vocab_size": 30_522},
+    "base": {"tokens": 1_200_000, "epochs": 4, "vocab_size": 30_522},
     "tiny": {
-        "texts": 64,
+        "tokens": 1_700,
         "epochs": 2,
         "vocab_size": 200,
         "hidden_size": 32,
@@ -50,6 +51,7 @@ SHAPES: dict[str, dict[str, Any]] = {
         "intermediate_size": 64,
     },
 }
+MEAN = {"rotten_tomatoes": 27, "conll2003": 20, "full": 128}  # tokens of a text
 DRAWN: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
     "rotten_tomatoes": lambda rng, n: rng.normal(27, 12, n),
     "conll2003": lambda rng, n: rng.lognormal(np.log(20) - 0.55**2 / 2, 0.55, n),
@@ -64,9 +66,10 @@ def prepare(args: argparse.Namespace, directory: Path) -> list[str]:
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, set_seed
 
     shape = dict(SHAPES[args.shape])
-    count, epochs = shape.pop("texts"), shape.pop("epochs")
+    count, epochs = shape.pop("tokens") // MEAN[args.lengths], shape.pop("epochs")
     words = ["".join(w) for w in islice(product(ascii_lowercase, repeat=4), shape["vocab_size"])]
     words = words[len(SPECIAL) :]
+    drawn_from = np.array(words)  # once: `choice` makes an array of a list in each call
     model = directory / "model"
     model.mkdir()
     (model / "vocab.txt").write_text("\n".join([*SPECIAL, *words]))
@@ -83,7 +86,7 @@ def prepare(args: argparse.Namespace, directory: Path) -> list[str]:
     tags = args.lengths != "rotten_tomatoes"
     with open(directory / "train.txt", "w", encoding="utf-8") as file:
         for length in lengths:
-            text = rng.choice(words, length)
+            text = rng.choice(drawn_from, length)
             if tags:
                 labels = rng.choice(["O", "B-PER"], length)
                 file.writelines(f"{w}\t{t}\n" for w, t in zip(text, labels, strict=True))
@@ -120,6 +123,20 @@ def prepare(args: argparse.Namespace, directory: Path) -> list[str]:
         "callbacks=none",
         "logger=none",
     ]
+
+
+MADE: dict[str, tuple[Any, ...]] = {}
+
+
+def prepared(args: argparse.Namespace) -> tuple[Any, Path, Any]:
+    """`make_data` of a random model and texts, which the peers share; see `prepare`."""
+    of_peers = {key: value for key, value in vars(args).items() if key not in ("worker", "peers")}
+    if str(of_peers) not in MADE:
+        MADE.clear()
+        held = tempfile.TemporaryDirectory()
+        found = make_data(prepare(args, Path(held.name)), args.seeds[0])
+        MADE[str(of_peers)] = held, *found
+    return MADE[str(of_peers)][1:]
 
 
 class Clock:
@@ -200,18 +217,13 @@ def thaw(args: argparse.Namespace) -> dict[str, float]:
             clock.tick()
 
     silence_libraries()
-    with tempfile.TemporaryDirectory() as directory:
-        data, checkpoint, cfg = make_data(prepare(args, Path(directory)), args.seeds[0])
-        pl.seed_everything(args.seeds[0], verbose=False)
-        task = instantiate(cfg.task, checkpoint=checkpoint, _convert_="all", **data.task_kwargs())
-        trainer = instantiate(
-            cfg.trainer,
-            logger=False,
-            callbacks=[Epochs()],
-            enable_checkpointing=False,
-            _convert_="all",
-        )
-        trainer.fit(task, datamodule=data)
+    data, checkpoint, cfg = prepared(args)
+    pl.seed_everything(args.seeds[0], verbose=False)
+    task = instantiate(cfg.task, checkpoint=checkpoint, _convert_="all", **data.task_kwargs())
+    trainer = instantiate(
+        cfg.trainer, logger=False, callbacks=[Epochs()], enable_checkpointing=False, _convert_="all"
+    )
+    trainer.fit(task, datamodule=data)
     if args.device == "cuda" and not task.packs:
         raise SystemExit("thaw did not pack its batches: see the reason above.")
     lengths = np.asarray(data.encoded["train"].data.column("length"))
@@ -233,16 +245,15 @@ def trainer(args: argparse.Namespace) -> dict[str, float]:
         def on_train_end(self, *_: Any, **__: Any) -> None:
             clock.tick()
 
-    with tempfile.TemporaryDirectory() as directory:
-        data, checkpoint, cfg = make_data(prepare(args, Path(directory)), args.seeds[0])
-        tags = args.lengths != "rotten_tomatoes"
-        auto: Any = (
-            hf.AutoModelForTokenClassification if tags else hf.AutoModelForSequenceClassification
-        )
-        hf.set_seed(args.seeds[0])
-        model = auto.from_pretrained(
-            checkpoint, num_labels=len(data.labels), dtype=torch.float32, attn_implementation="sdpa"
-        )
+    data, checkpoint, cfg = prepared(args)
+    tags = args.lengths != "rotten_tomatoes"
+    auto: Any = (
+        hf.AutoModelForTokenClassification if tags else hf.AutoModelForSequenceClassification
+    )
+    hf.set_seed(args.seeds[0])
+    model = auto.from_pretrained(
+        checkpoint, num_labels=len(data.labels), dtype=torch.float32, attn_implementation="sdpa"
+    )
     rows = data.encoded["train"]
     keys = ("input_ids", "attention_mask", "labels")
     if tags:  # a window is a text here
@@ -281,6 +292,21 @@ def parser(lengths: str) -> argparse.ArgumentParser:
     return made
 
 
+def here(peer: Worker) -> Worker:
+    """Returns a peer whose peak memory is its own though others ran in this process before."""
+
+    def run(args: argparse.Namespace) -> dict[str, float]:
+        import torch
+
+        gc.collect()
+        if args.device == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+        return peer(args)
+
+    return run
+
+
 def main() -> None:
     """Compares the peers for each choice of lengths."""
     import torch
@@ -291,14 +317,14 @@ def main() -> None:
             "benchmarks/gpu.py: torch sees no CUDA GPU, and this benchmark is of one. To run its "
             "code on a CPU, without a word on speed: --device cpu --shape tiny."
         )
-    if device == "cuda" and "--worker" not in sys.argv:
+    if device == "cuda":
         print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}", flush=True)
     for lengths in DRAWN:
         if "--lengths" in sys.argv and parser("full").parse_known_args()[0].lengths != lengths:
             continue
         print(f"--- {lengths}", flush=True)
-        peers = {"thaw": thaw, "default": trainer, "grouped": trainer}
-        compare(parser(lengths), __file__, peers, "share of peak", "tokens_per_second")
+        peers = {"thaw": here(thaw), "default": here(trainer), "grouped": here(trainer)}
+        compare(parser(lengths), "", peers, "share of peak", "tokens_per_second")
 
 
 if __name__ == "__main__":

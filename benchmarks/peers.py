@@ -3,6 +3,7 @@
 import argparse
 import csv
 import json
+import math
 import os
 import platform
 import random
@@ -167,7 +168,8 @@ def in_a_process(script: str, peer: str, seed: int, words: list[str]) -> dict[st
 
 def spread(values: list[float], digits: int) -> str:
     """Mean and standard deviation."""
-    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+    known = len(values) > 1 and math.isfinite(sum(values))
+    deviation = statistics.stdev(values) if known else 0.0
     return f"{statistics.mean(values):.{digits}f} ± {deviation:.{digits}f}"
 
 
@@ -184,8 +186,8 @@ def compare(
 
     Args:
         parser: with the benchmark's own options.
-        script: the benchmark's file.
-        workers: what runs a peer in a process of its own.
+        script: the benchmark's file, to run each peer in a process of its own; "": in this one.
+        workers: what runs a peer.
         score: what the quality is called.
         measure: what is compared besides memory, by its key in a run's result.
     """
@@ -203,7 +205,11 @@ def compare(
     results: dict[str, list[dict[str, Any]]] = {peer: [] for peer in args.peers}
     for seed in args.seeds:
         for peer in args.peers:
-            result = in_a_process(script, peer, seed, words)
+            if script:
+                result = in_a_process(script, peer, seed, words)
+            else:
+                own_args = argparse.Namespace(**vars(args) | {"worker": peer, "seeds": [seed]})
+                result = workers[peer](own_args)
             results[peer].append(result)
             line = "  ".join(f"{key} {value:.4g}" for key, value in result.items())
             print(f"seed {seed}  {peer:8} {line}", flush=True)

@@ -353,8 +353,9 @@ def test_overfitting_sees_the_same_batches_in_every_epoch(run, monkeypatch):
     assert seen == seen[:2] * 3
 
 
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 @pytest.mark.parametrize("algorithm", ["norm", "value"])
-def test_gradients_are_clipped(run, monkeypatch, algorithm):
+def test_gradients_are_clipped(run, monkeypatch, algorithm, precision):
     left = []
 
     def look(task, *args):
@@ -363,5 +364,6 @@ def test_gradients_are_clipped(run, monkeypatch, algorithm):
         left.append(norm if algorithm == "norm" else max(g.abs().max().item() for g in grads))
 
     monkeypatch.setattr(SequenceClassification, "on_train_batch_end", look)
-    run("trainer.gradient_clip_val=1e-3", f"trainer.gradient_clip_algorithm={algorithm}")
+    clip = ["trainer.gradient_clip_val=1e-3", f"trainer.gradient_clip_algorithm={algorithm}"]
+    run(*clip, f"trainer.precision={precision}")
     assert left == pytest.approx([1e-3] * len(left), rel=1e-3)

@@ -118,14 +118,20 @@ class OptimizedModule(EncoderModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
-        in_step = self.device.type == "cpu" or scaler is not None  # Lightning refuses the latter
-        in_step &= optim.scales_gradients(optimizer)
-        in_step &= not sharded(self)  # a norm over all processes
-        if gradient_clip_val and gradient_clip_algorithm == "norm" and in_step:
+        precision = self.trainer.precision_plugin
+        scaler = getattr(precision, "scaler", None)
+        by_norm = gradient_clip_algorithm == "norm"
+        # Sharded: a norm over all processes.
+        in_step = optim.scales_gradients(optimizer) and not sharded(self)
+        if gradient_clip_val and by_norm and in_step:
             norm = optim.clip_in_step(optimizer, gradient_clip_val, scaler)
         else:
             norm = optim.gradient_norm(optimizer)  # before they are clipped
-            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+            if gradient_clip_val and scaler is None:
+                # Not `clip_gradients`, which refuses a fused optimizer without a scaler, too.
+                clip = precision.clip_grad_by_norm if by_norm else precision.clip_grad_by_value
+                clip(optimizer, gradient_clip_val)
+            else:
+                self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
         if guard := guard_of(self.trainer):
             guard.judge(self.global_step + 1, optimizer, norm if scaler is None else None)
