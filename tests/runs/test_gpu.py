@@ -1,4 +1,4 @@
-"""Runs on a GPU: `THAW_TEST_GPU=1 python -m pytest tests/runs/test_gpu.py` on a machine with one."""
+"""Runs on a GPU: `THAW_TEST_GPU=1 python -m pytest tests/runs/test_gpu.py` where there is one."""
 
 import logging
 from math import isfinite
