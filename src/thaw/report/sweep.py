@@ -19,18 +19,20 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from thaw.cli.compose import fail
+from thaw.cli.compose import fail, register_resolvers
 from thaw.cli.finished_run import finished, require_same
 from thaw.cli.jobs import FAILED, Job, read_jobs
 from thaw.cli.processes import launch
 from thaw.cli.secrets import redacted_text
+from thaw.data.write import RowWriter
 from thaw.errors import ThawError
 from thaw.report import groups
 from thaw.report.groups import AVERAGED, SECONDS, Group, axes
+from thaw.report.html_page import page
 from thaw.report.search import importance_table, require_repeatable, search_space
 from thaw.report.sections import Image, Section, Table
 from thaw.report.tables import markdown_table
-from thaw.storage.files import atomic, write_atomic
+from thaw.storage.files import write_atomic
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +47,6 @@ class Summary(Callback):
     """
 
     def __init__(self) -> None:
-        from thaw.cli.compose import register_resolvers
-
         register_resolvers()
 
     def __reduce__(self) -> Any:
@@ -110,8 +110,6 @@ def summarize(
         space: distribution of each parameter of a search; None: the sweep is none.
         further: sections of the report below the figures.
     """
-    from thaw.report.html_page import page
-
     keys, scores = groups.swept(jobs), groups.scores_of(jobs, monitor)
     write_csv(sweep / "summary.csv", jobs, keys)
     table = groups.groups(jobs, keys, scores)
@@ -203,12 +201,11 @@ def write_csv(path: Path, jobs: Sequence[Job], keys: Sequence[str]) -> None:
     """Writes a row for each job: status, swept values, metrics, and why it failed."""
     metrics = dict.fromkeys(key for job in jobs for key in job.metrics)
     columns = ["job", "status", *keys, *metrics, "reason"]
-    with atomic(path) as aside, open(aside, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, restval="", extrasaction="ignore")
-        writer.writeheader()
+    with RowWriter(path, columns) as writer:
         for job in jobs:
             about = {"job": job.name, "status": job.status, "reason": job.reason}
-            writer.writerow(job.values | job.metrics | about)
+            row = job.values | job.metrics | about
+            writer.write({name: row.get(name, "") for name in columns})
 
 
 def markdown(jobs: Sequence[Job], keys: Sequence[str], summary: Table) -> str:
