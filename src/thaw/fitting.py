@@ -1,6 +1,5 @@
 """Training from Python: `thaw.fit`, which does what `python train.py` does, and its `Run`."""
 
-import json
 import logging
 import os
 import signal
@@ -23,7 +22,7 @@ from thaw.cli.secrets import Formatter
 from thaw.data.python_tables import keep_table
 from thaw.errors import ThawError
 from thaw.start import run_composed
-from thaw.storage.files import remove
+from thaw.storage.files import read_json, remove
 
 if TYPE_CHECKING:
     from thaw.model import Model
@@ -47,10 +46,9 @@ class Run:
     def __init__(self, directory: str | os.PathLike) -> None:
         self.directory = Path(directory).expanduser().absolute()
         self.report = self.directory / "report.html"
-        path = self.directory / "metrics.json"
-        if not path.is_file():
+        self.metrics: dict[str, float] = read_json(self.directory / "metrics.json")
+        if not self.metrics:
             raise ThawError(f"{self.directory}: no run finished there, as it has no metrics.json.")
-        self.metrics: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
 
     def load(self, **options: Any) -> "Model":
         """Returns the run's model, which predicts; for the options see `thaw.load`."""

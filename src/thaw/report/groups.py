@@ -11,7 +11,6 @@ from typing import Any
 
 from thaw.cli.jobs import Job
 from thaw.report.sections import Table, readable
-from thaw.report.tables import headline
 
 SECONDS = "fit_seconds"
 AVERAGED = ("seed", "data.fold")  # keys that mean and standard deviation are taken over
@@ -42,12 +41,12 @@ def axes(keys: Sequence[str]) -> list[str]:
 
 def scores_of(jobs: Sequence[Job], monitor: str) -> list[str]:
     """Returns the metrics of the summary: the watched one, by which one chooses, and then that of
-    the test; without both, `headline` of the first finished job, else `monitor`."""
+    the test; without both, the first metric of the first finished job, else `monitor`."""
     wanted = dict.fromkeys((monitor, monitor.replace("val/", "test/")))
     if found := [key for key in wanted if any(key in job.metrics for job in jobs)]:
         return found
     first = next((job.metrics for job in jobs if job.metrics), {})
-    return [headline(first, monitor) or monitor]
+    return [next(iter(first), monitor)]
 
 
 def groups(jobs: Sequence[Job], keys: Sequence[str], scores: Sequence[str]) -> list[Group]:
