@@ -27,6 +27,8 @@ from thaw.storage.files import read_json, remove
 if TYPE_CHECKING:
     from thaw.model import Model
 
+NAMED = str | os.PathLike | int | float | None  # a split that is a file, a fraction, or none
+
 
 class Run:
     """A finished run.
@@ -105,7 +107,7 @@ def fit(
     given = {"train": train, "validation": validation, "test": test}
     tables: dict[str, Path] = {}
     try:
-        tables = {s: keep_table(v, s) for s, v in given.items() if is_held(v)}
+        tables = {s: keep_table(v, s) for s, v in given.items() if not isinstance(v, NAMED)}
         words = [*overrides, *words_of(options)]
         words = [*data_words({**given, **tables}, words), *words]
         if resume is not None:
@@ -122,11 +124,6 @@ def fit(
         for path in tables.values():
             if not keep_data:
                 remove(path.parent)
-
-
-def is_held(value: Any) -> bool:
-    """Returns whether a split is data of this program, and not a file or a fraction."""
-    return value is not None and not isinstance(value, str | os.PathLike | int | float)
 
 
 def data_words(given: Mapping[str, Any], words: Sequence[str]) -> list[str]:
