@@ -107,7 +107,7 @@ def summary_table(
     ]
     note = ""
     if best:
-        row = rows[next(i for i, group in enumerate(table) if group is best[0])]
+        row = rows[table.index(best[0])]
         row[len(axes(keys)) + 1] += " ★"
         note = f"★ is the best by {scores[0]}."
     several = any(len(group.jobs) > 1 for group in table)

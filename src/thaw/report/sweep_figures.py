@@ -89,7 +89,7 @@ def search_panels(
         y = [float(np.mean(group.numbers(score))) for group in table]
         panel.scatter(x, y, alpha=0.7)
         if best is not None:
-            n = next(i for i, group in enumerate(table) if group is best)
+            n = table.index(best)
             panel.scatter(x[n], y[n], marker="*", s=160, color="#c8553d")
         if axes[place] in logarithmic:
             panel.set_xscale("log")
