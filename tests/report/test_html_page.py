@@ -10,12 +10,11 @@ import pytest
 
 from helpers.sweeps import job
 from helpers.tiny import TINY_RUN, runner, write_csv
-from thaw.cli.jobs import read_jobs
 from thaw.evaluate import main as evaluate
 from thaw.report.figures import image
 from thaw.report.html_page import page as rendered
 from thaw.report.sections import Counts, Findings, Sentences, Table, cell_text, pieces
-from thaw.report.sweep import summarize
+from thaw.report.sweep import Sweep
 from thaw.report.tables import score_tables, warning_table
 from thaw.training.run_dir import kept_warnings
 
@@ -315,7 +314,7 @@ def sweep_in(directory):
         )
         (directory / str(number) / "report.html").touch()
     job(directory, "4", "freeze.blocks=99", "seed=0", reason="<b>no</b> such block")
-    summarize(directory, read_jobs(directory), "val/f1")
+    Sweep(directory, "val/f1").write()
     return directory / "report.html"
 
 
