@@ -15,8 +15,9 @@ from thaw.cli.jobs import Job, is_done, job_dir, read_jobs
 from thaw.predict import main as predict
 from thaw.report.groups import Group, axes, swept
 from thaw.report.search import importance_table
-from thaw.report.sweep import Sweep, log_summary_to_wandb
+from thaw.report.sweep import Sweep
 from thaw.report.sweep_figures import search_panels, sweep_panels
+from thaw.report.wandb_upload import log_sweep_to_wandb
 from thaw.start import run_composed
 
 
@@ -221,7 +222,7 @@ def test_table_and_figure_are_logged_to_wandb_as_a_run_of_the_sweeps_group(tmp_p
     for number in range(2):
         job(sweep, str(number), f"freeze.blocks={number}", metrics=scores(0.5))
     Sweep(sweep, "val/f1").write()
-    log_summary_to_wandb(OmegaConf.create({"logger": {"wandb": {"project": "curves"}}}), sweep)
+    log_sweep_to_wandb("curves", sweep)
     [run] = sweep.glob("wandb/offline-run-*")
     [table] = run.glob("files/media/table/summary*.json")
     assert json.loads(table.read_text())["data"][1][:3] == ["1", "done", "1"]

@@ -3,7 +3,6 @@
 This module does not import torch, because Hydra loads it with every command.
 """
 
-import csv
 import json
 import logging
 import shlex
@@ -27,10 +26,10 @@ from thaw.cli.secrets import redacted_text
 from thaw.data.write import RowWriter
 from thaw.errors import ThawError
 from thaw.report import groups
-from thaw.report.groups import AVERAGED, SECONDS, axes
+from thaw.report.groups import AVERAGED, SECONDS, Group, spread
 from thaw.report.html_page import page
 from thaw.report.search import importance_table, require_repeatable, search_space
-from thaw.report.sections import Image, Section, Table
+from thaw.report.sections import Image, Section, Table, readable
 from thaw.report.tables import markdown_table
 from thaw.storage.files import write_atomic
 
@@ -84,7 +83,11 @@ class Summary(Callback):
         directory, space = Path(config.hydra.sweep.dir), search_space(config)
         sweep = Sweep(directory, str(config.monitor), str(config.monitor_mode), space)
         print("\n" + sweep.write())
-        log_summary_to_wandb(config, directory)
+        wandb = config.logger.get("wandb") if config.logger else None
+        if wandb and sweep.table:
+            from thaw.report.wandb_upload import log_sweep_to_wandb
+
+            log_sweep_to_wandb(wandb["project"], directory)
         print(f"sweep directory: {directory}")
         if bad := [job for job in sweep.jobs if job.status != "done"]:
             print(f"thaw: {len(bad)} of {len(sweep.jobs)} jobs did not finish", file=sys.stderr)
@@ -107,9 +110,10 @@ class Sweep:
         self.directory, self.mode, self.space = directory, mode, space
         self.jobs = read_jobs(directory)
         self.keys, self.scores = groups.swept(self.jobs), groups.scores_of(self.jobs, monitor)
-        self.table = groups.groups(self.jobs, self.keys, self.scores)
+        self.axes = groups.axes(self.keys)
+        self.table = groups.groups(self.jobs, self.axes, self.scores)
         # Folds validate on different texts: none of them is better for its score.
-        folds, score = "data.fold" in axes(self.keys), self.scores[0]
+        folds, score = "data.fold" in self.axes, self.scores[0]
         self.best = None if folds else groups.best_of(self.table, score, mode)
         if space is not None:  # the trials of a search, the best first
             self.table = [group for group in self.table if group.numbers(score)]
@@ -119,7 +123,7 @@ class Sweep:
         """Writes the summary as CSV, Markdown, PNG and report.html, where `further` sections stand
         below the figures; returns the Markdown."""
         self.write_csv()
-        summary = groups.summary_table(self.keys, self.table, self.scores, self.best)
+        summary = self.summary()
         usage = self.usage()
         figures = self.figures() if self.table else []
         for image in (s for s in figures if isinstance(s, Image)):
@@ -140,6 +144,32 @@ class Sweep:
         write_atomic(self.directory / "summary.md", told)
         return told
 
+    def summary(self) -> Table:
+        """Returns a table with mean and standard deviation of each group's scores, that of the
+        choice first, the best marked.
+
+        If only seeds or folds were swept, each run has a row, and the row "all" has their mean.
+        """
+        table, note = list(self.table), ""
+        if len(table) > 1 and set(self.keys) <= set(AVERAGED):
+            every = ("all", *[""] * (len(self.axes) - 1))
+            table.append(Group(every, [job for group in table for job in group.jobs]))
+        rows: list[list[Any]] = [
+            [
+                *map(readable, group.values),
+                len(group.jobs),
+                *(spread(group.numbers(score), 4) for score in self.scores),
+                spread(group.numbers(SECONDS), 1),
+            ]
+            for group in table
+        ]
+        if self.best:
+            rows[table.index(self.best[0])][len(self.axes) + 1] += " ★"
+            note = f"★ is the best by {self.scores[0]}."
+        several = any(len(group.jobs) > 1 for group in table)
+        title = "mean and standard deviation" if several else "scores"
+        return Table(title, (*self.axes, "runs", *self.scores, "seconds"), rows, note)
+
     def figures(self) -> list[Section]:
         """Returns the figure, and of a search also the importance of its parameters."""
         from thaw.report.figures import image
@@ -147,12 +177,12 @@ class Sweep:
 
         if self.space is None:
             titles = {score: score for score in self.scores} | {SECONDS: "seconds of training"}
-            panels, lines = sweep_panels(self.table, axes(self.keys), titles)
+            panels, lines = sweep_panels(self.table, self.axes, titles)
             note = "Mean and standard deviation, where a point is of several runs."
             return [image("summary", panels, (5, 3.6 + 0.2 * lines), note=note)]
         score, best = self.scores[0], self.best and self.best[0]
         logarithmic = {key for key, found in self.space.items() if "Log" in type(found).__name__}
-        panels = search_panels(self.table, axes(self.keys), score, logarithmic, best)
+        panels = search_panels(self.table, self.axes, score, logarithmic, best)
         importance = importance_table(self.jobs, self.space, score, self.mode)
         note = "Each point is a trial, ★ the best."
         return [
@@ -201,26 +231,3 @@ class Sweep:
         bad = [[j.name, *row, j.status, j.reason] for j, row in zip(left, values, strict=True)]
         tables = [(summary.columns, summary.rows), (("job", *self.keys, "status", "reason"), bad)]
         return "\n\n".join(markdown_table(*table) for table in tables if table[1]) + "\n"
-
-
-def log_summary_to_wandb(config: DictConfig, sweep: Path) -> None:
-    """Logs table, figure and report to W&B as a run of the sweep's group, if the jobs log there."""
-    node: Mapping[str, Any] | None = config.logger.get("wandb") if config.logger else None
-    if not node or not (sweep / "summary.png").exists():
-        return
-    import wandb
-
-    from thaw.training.loggers import wandb_logger
-
-    options = {"project": node["project"], "group": sweep.name, "name": "summary"}
-    run = wandb_logger(str(sweep), job_type="summary", **options).start()
-    with open(sweep / "summary.csv", newline="", encoding="utf-8") as file:
-        header, *rows = csv.reader(file)
-    run.log(
-        {
-            "summary": wandb.Table(columns=[*header], data=rows),
-            "figure": wandb.Image(str(sweep / "summary.png")),
-            "report": wandb.Html(str(sweep / "report.html"), inject=False),
-        }
-    )
-    run.finish()
