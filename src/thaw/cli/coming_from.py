@@ -69,9 +69,10 @@ def coming_from() -> list[Row]:
     path = Path(__file__).with_name("coming_from.yaml")
     tables = yaml.safe_load(path.read_text(encoding="utf-8"))
     return [
-        Row(tool, *there.partition("=")[::2], here)
+        Row(tool, key, value, here)
         for tool, table in tables.items()
         for there, here in table.items()
+        for key, _, value in [there.partition("=")]
     ]
 
 

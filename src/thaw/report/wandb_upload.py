@@ -52,7 +52,7 @@ def log_run_to_wandb(
 
 def log_sweep_to_wandb(project: str, sweep: Path) -> None:
     """Sends table, figure and report of a sweep as a run of its group."""
-    options = {"project": project, "group": sweep.name, "name": "summary"}
+    options: dict[str, Any] = {"project": project, "group": sweep.name, "name": "summary"}
     run = wandb_logger(str(sweep), job_type="summary", **options).start()
     with open(sweep / "summary.csv", newline="", encoding="utf-8") as file:
         header, *rows = csv.reader(file)
