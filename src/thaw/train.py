@@ -61,7 +61,7 @@ def train(cfg: DictConfig, typed: Sequence[str] | None = None) -> float | None:
         announce(run, data, task, trainer)
         start_run_dir(run, cfg)
         with explained(cfg, run.dir):
-            fit(trainer, task, data, run)
+            fit(trainer, task, data, run, validated)
             best = load_best(trainer, task) | fit_metrics(trainer, task) | task.decide(data)
             tests = "test" in data.rows and trainer.limit_test_batches != 0
             test = run_test(trainer, task, data) if tests else None
@@ -147,10 +147,9 @@ def announce(run: Run, data: Any, task: Any, trainer: Trainer) -> None:
         logger.log_hyperparams(dict(run.config))
 
 
-def fit(trainer: Trainer, task: Any, data: Any, run: Run) -> None:
+def fit(trainer: Trainer, task: Any, data: Any, run: Run, validated: bool) -> None:
     """Trains, after a validation where the task asks for one, and says why training ended."""
-    watched = "validation" in data.rows and trainer.limit_val_batches != 0
-    if watched and task.validates_first and run.ckpt_path is None:
+    if validated and task.validates_first and run.ckpt_path is None:
         # Tensors made in inference mode, such as a metric's, could not be used in training.
         trainer.validate_loop.inference_mode = False
         trainer.validate(task, datamodule=data, verbose=False, weights_only=True)

@@ -1,4 +1,4 @@
-"""Groups the jobs of a sweep that differ in seed or fold alone: the best of them, and a table.
+"""Groups the jobs of a sweep that differ in seed or fold alone, and finds the best of them.
 
 This module does not import torch, because a sweep's report is written without it.
 """
@@ -7,11 +7,8 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from thaw.cli.jobs import Job
-from thaw.report.sections import Table, readable
-from thaw.report.tables import headline
 
 SECONDS = "fit_seconds"
 AVERAGED = ("seed", "data.fold")  # keys that mean and standard deviation are taken over
@@ -42,20 +39,20 @@ def axes(keys: Sequence[str]) -> list[str]:
 
 def scores_of(jobs: Sequence[Job], monitor: str) -> list[str]:
     """Returns the metrics of the summary: the watched one, by which one chooses, and then that of
-    the test; without both, `headline` of the first finished job, else `monitor`."""
+    the test; without both, the first metric of the first finished job, else `monitor`."""
     wanted = dict.fromkeys((monitor, monitor.replace("val/", "test/")))
     if found := [key for key in wanted if any(key in job.metrics for job in jobs)]:
         return found
     first = next((job.metrics for job in jobs if job.metrics), {})
-    return [headline(first, monitor) or monitor]
+    return [next(iter(first), monitor)]
 
 
-def groups(jobs: Sequence[Job], keys: Sequence[str], scores: Sequence[str]) -> list[Group]:
-    """Returns the finished jobs with one of `scores`, grouped by the values of `axes(keys)`."""
+def groups(jobs: Sequence[Job], axes: Sequence[str], scores: Sequence[str]) -> list[Group]:
+    """Returns the finished jobs with one of `scores`, grouped by the values of `axes`."""
     found: dict[tuple[str, ...], list[Job]] = {}
     for job in jobs:
         if any(score in job.metrics for score in scores):
-            values = tuple(job.values.get(key, "") for key in axes(keys))
+            values = tuple(job.values.get(key, "") for key in axes)
             found.setdefault(values, []).append(job)
     order = sorted(found, key=lambda group: [sortable(value) for value in group])
     return [Group(values, found[values]) for values in order]
@@ -81,39 +78,6 @@ def best_of(table: Sequence[Group], score: str, mode: str) -> tuple[Group, Job] 
         return None
     group = max(known, key=lambda g: sign * statistics.mean(g.numbers(score)))
     return group, max(group.jobs, key=lambda job: sign * job.metrics[score])
-
-
-def summary_table(
-    keys: Sequence[str],
-    table: Sequence[Group],
-    scores: Sequence[str],
-    best: tuple[Group, Job] | None,
-) -> Table:
-    """Returns a table with mean and standard deviation of each group's `scores`, that of the choice
-    first, the best marked.
-
-    If only seeds or folds were swept, each run has a row, and the row "all" has their mean.
-    """
-    if len(table) > 1 and set(keys) <= set(AVERAGED):
-        every = ("all", *[""] * (len(axes(keys)) - 1))
-        table = [*table, Group(every, [job for group in table for job in group.jobs])]
-    rows: list[list[Any]] = [
-        [
-            *map(readable, group.values),
-            len(group.jobs),
-            *(spread(group.numbers(score), 4) for score in scores),
-            spread(group.numbers(SECONDS), 1),
-        ]
-        for group in table
-    ]
-    note = ""
-    if best:
-        row = rows[next(i for i, group in enumerate(table) if group is best[0])]
-        row[len(axes(keys)) + 1] += " ★"
-        note = f"★ is the best by {scores[0]}."
-    several = any(len(group.jobs) > 1 for group in table)
-    title = "mean and standard deviation" if several else "scores"
-    return Table(title, (*axes(keys), "runs", *scores, "seconds"), rows, note)
 
 
 def spread(values: Sequence[float], digits: int) -> str:
