@@ -5,8 +5,6 @@ from typing import Any
 
 import lightning.pytorch as pl
 
-from thaw.encoder.freeze import interval
-
 log = logging.getLogger(__name__)
 
 
@@ -31,7 +29,8 @@ class Unfreezing(pl.Callback):
         self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int
     ) -> None:
         stages = len(pl_module.unfreeze_stages)
-        every = interval(self.every, int(trainer.estimated_stepping_batches))
+        steps = int(trainer.estimated_stepping_batches)
+        every = max(1, round(self.every * steps if self.every < 1 else self.every))
         due = min(trainer.global_step // every, stages)
         if due == self.done:
             return
