@@ -3,6 +3,7 @@ later. The task keeps frozen modules in eval mode, without dropout."""
 
 import fnmatch
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -16,6 +17,7 @@ from thaw.errors import ThawError
 Count = Annotated[NonNegativeInt, Field(strict=True)]
 
 
+@dataclass(eq=False)
 class FreezeStrategy:
     """Which modules of a model train; the base class freezes nothing.
 
@@ -26,11 +28,10 @@ class FreezeStrategy:
             which are then computed once; False: frozen blocks run in every step.
     """
 
-    unfreeze_every: float = 1  # steps between two stages; below 1, a fraction of all steps
-    why_not_sharded: ClassVar[str] = ""  # why it does not work under `trainer=fsdp`; "" if it does
+    cache: Any = field(default=False, kw_only=True)
 
-    def __init__(self, cache: Any = False) -> None:
-        self.cache = cache or None
+    unfreeze_every = 1.0  # steps between two stages; below 1, a fraction of all steps
+    why_not_sharded: ClassVar[str] = ""  # why it does not work under `trainer=fsdp`; "" if it does
 
     def __call__(self, model: PreTrainedModel) -> None:
         """Freezes modules of `model`; raises ThawError if the options do not fit it."""
@@ -62,6 +63,7 @@ class HeadOnly(FreezeStrategy):
         freeze(encoder(model))
 
 
+@dataclass(eq=False)
 class LastBlocks(FreezeStrategy):
     """The last blocks and the head train.
 
@@ -70,10 +72,8 @@ class LastBlocks(FreezeStrategy):
         embeddings: whether the embeddings are frozen.
     """
 
-    def __init__(self, blocks: Count, embeddings: bool = True, **options: Any) -> None:
-        super().__init__(**options)
-        self.blocks = blocks
-        self.embeddings = embeddings
+    blocks: Count
+    embeddings: bool = True
 
     def __call__(self, model: PreTrainedModel) -> None:
         parts = encoder_parts(model)
@@ -87,6 +87,7 @@ class LastBlocks(FreezeStrategy):
             freeze(parts.embeddings)
 
 
+@dataclass(eq=False)
 class GradualUnfreezing(FreezeStrategy):
     """The head trains first, then one block more at a time, from the last block down (Howard and
     Ruder 2018, section 3.3).
@@ -100,17 +101,12 @@ class GradualUnfreezing(FreezeStrategy):
             block.
     """
 
-    def __init__(
-        self,
-        every: PositiveFloat = 0.1,
-        blocks: Count | None = None,
-        embeddings: bool = True,
-        **options: Any,
-    ) -> None:
-        super().__init__(**options)
-        self.unfreeze_every = every
-        self.blocks = blocks
-        self.embeddings = embeddings
+    every: PositiveFloat = 0.1
+    blocks: Count | None = None
+    embeddings: bool = True
+
+    def __post_init__(self) -> None:
+        self.unfreeze_every = self.every
 
     def __call__(self, model: PreTrainedModel) -> None:
         LastBlocks(self.count(model), self.embeddings)(model)
@@ -125,6 +121,7 @@ class GradualUnfreezing(FreezeStrategy):
         return found if self.embeddings else [*found, parts.embeddings]
 
 
+@dataclass(eq=False)
 class ByName(FreezeStrategy):
     """The parameters whose names match a pattern train.
 
@@ -132,9 +129,7 @@ class ByName(FreezeStrategy):
         train: patterns of names, with `*`, as `python -m thaw.parameters` prints them.
     """
 
-    def __init__(self, train: Sequence[str], **options: Any) -> None:
-        super().__init__(**options)
-        self.train = list(train)
+    train: Sequence[str]
 
     def __call__(self, model: PreTrainedModel) -> None:
         names = [name for name, _ in model.named_parameters()]
