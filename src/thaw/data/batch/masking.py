@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from thaw.errors import ThawError
+from thaw.errors import ThawError, require_choice
 
 LONGEST_WORD = 16  # tokens; a longer run (an address, a script without spaces) is cut into several
 MASKINGS = ("token", "whole_word")
@@ -36,8 +36,7 @@ class Masking:
     split: Sequence[float] = (0.8, 0.1, 0.1)
 
     def __post_init__(self) -> None:
-        if self.masking not in MASKINGS:
-            raise ThawError(f"task.masking={self.masking}: expected {' or '.join(MASKINGS)}.")
+        require_choice("task.masking", self.masking, MASKINGS)
         if not 0 < self.probability < 1:
             raise ThawError(
                 f"task.mask_probability={self.probability}: expected a number between 0 and 1, "
