@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 import torch
 
+from thaw.data.batch.masking import word_numbers
 from thaw.data.encode.blocks import Row, blocks, padded, portions
 from thaw.data.encode.token_cache import Rows as Encodings
-from thaw.data.encode.words import word_numbers
 from thaw.data.loaders import rowwise
 from thaw.data.read.corpus import corpus_rows, joined
 from thaw.data.read.entities.word_rows import texts_of_words

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from thaw.data.batch.masking import LONGEST_WORD, Masking, choose, uniform
-from thaw.data.encode.words import word_numbers
+from thaw.data.batch.masking import LONGEST_WORD, Masking, choose, uniform, word_numbers
 from thaw.errors import ThawError
 
 MASK, FREE = 4, np.arange(10, 100)
