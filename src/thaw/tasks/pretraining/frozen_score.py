@@ -87,7 +87,6 @@ class FrozenScore:
         values = scores.compute()
         return {f"frozen_{name}": values[name] for name in ("f1", "accuracy")}
 
-    @torch.no_grad()
     def embedded(
         self, model: PreTrainedModel, split: str, context: Context
     ) -> tuple[Tensor, Tensor]:
