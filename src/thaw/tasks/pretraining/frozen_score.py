@@ -67,7 +67,6 @@ class FrozenScore:
         self.rows = {split: rng.permutation(size)[: self.texts] for split, size in sizes.items()}
         self.checkpoint = checkpoint
 
-    @torch.no_grad()
     def __call__(self, model: PreTrainedModel, context: Context) -> dict[str, Tensor]:
         """Returns `frozen_f1` and `frozen_accuracy`, each a scalar, of the encoder as it is: of a
         model with any head, in eval mode."""
@@ -87,6 +86,7 @@ class FrozenScore:
         values = scores.compute()
         return {f"frozen_{name}": values[name] for name in ("f1", "accuracy")}
 
+    @torch.no_grad()
     def embedded(
         self, model: PreTrainedModel, split: str, context: Context
     ) -> tuple[Tensor, Tensor]:
