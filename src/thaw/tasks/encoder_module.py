@@ -20,8 +20,7 @@ from thaw.encoder.frozen_prefix.prefix import Prefix
 from thaw.encoder.packed_attention import packed, pinned, why_not_packed
 from thaw.encoder.sharding import shard
 from thaw.errors import ThawError
-from thaw.training.callbacks.frozen_blocks import FrozenBlocks
-from thaw.training.callbacks.unfreezing import Unfreezing
+from thaw.training.callbacks.freezing import FrozenBlocks, Unfreezing
 
 log = logging.getLogger(__name__)
 
