@@ -25,8 +25,7 @@ from thaw.report.sections import Section, Table, TestResults
 from thaw.tasks.base import EncoderTask
 from thaw.tasks.losses import Distillation, WeightedMean, scale_for_ddp
 from thaw.tasks.predictors.mlm import MaskedPredictor
-from thaw.tasks.pretraining.frozen_score import FrozenScore, frozen_tables
-from thaw.tasks.pretraining.probes import Probes
+from thaw.tasks.pretraining import FrozenScore, Probes, frozen_tables
 
 log = logging.getLogger(__name__)
 
