@@ -3,7 +3,6 @@ later. The task keeps frozen modules in eval mode, without dropout."""
 
 import fnmatch
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -17,7 +16,6 @@ from thaw.errors import ThawError
 Count = Annotated[NonNegativeInt, Field(strict=True)]
 
 
-@dataclass(eq=False)
 class FreezeStrategy:
     """Which modules of a model train; the base class freezes nothing.
 
@@ -28,10 +26,11 @@ class FreezeStrategy:
             which are then computed once; False: frozen blocks run in every step.
     """
 
-    cache: Any = field(default=False, kw_only=True)
-
-    unfreeze_every = 1.0  # steps between two stages; below 1, a fraction of all steps
+    unfreeze_every: float = 1  # steps between two stages; below 1, a fraction of all steps
     why_not_sharded: ClassVar[str] = ""  # why it does not work under `trainer=fsdp`; "" if it does
+
+    def __init__(self, cache: Any = False) -> None:
+        self.cache = cache or None
 
     def __call__(self, model: PreTrainedModel) -> None:
         """Freezes modules of `model`; raises ThawError if the options do not fit it."""
@@ -63,7 +62,6 @@ class HeadOnly(FreezeStrategy):
         freeze(encoder(model))
 
 
-@dataclass(eq=False)
 class LastBlocks(FreezeStrategy):
     """The last blocks and the head train.
 
@@ -72,8 +70,10 @@ class LastBlocks(FreezeStrategy):
         embeddings: whether the embeddings are frozen.
     """
 
-    blocks: Count
-    embeddings: bool = True
+    def __init__(self, blocks: Count, embeddings: bool = True, **options: Any) -> None:
+        super().__init__(**options)
+        self.blocks = blocks
+        self.embeddings = embeddings
 
     def __call__(self, model: PreTrainedModel) -> None:
         parts = encoder_parts(model)
@@ -87,7 +87,6 @@ class LastBlocks(FreezeStrategy):
             freeze(parts.embeddings)
 
 
-@dataclass(eq=False)
 class GradualUnfreezing(FreezeStrategy):
     """The head trains first, then one block more at a time, from the last block down (Howard and
     Ruder 2018, section 3.3).
@@ -101,12 +100,17 @@ class GradualUnfreezing(FreezeStrategy):
             block.
     """
 
-    every: PositiveFloat = 0.1
-    blocks: Count | None = None
-    embeddings: bool = True
-
-    def __post_init__(self) -> None:
-        self.unfreeze_every = self.every
+    def __init__(
+        self,
+        every: PositiveFloat = 0.1,
+        blocks: Count | None = None,
+        embeddings: bool = True,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        self.unfreeze_every = every
+        self.blocks = blocks
+        self.embeddings = embeddings
 
     def __call__(self, model: PreTrainedModel) -> None:
         LastBlocks(self.count(model), self.embeddings)(model)
@@ -121,7 +125,6 @@ class GradualUnfreezing(FreezeStrategy):
         return found if self.embeddings else [*found, parts.embeddings]
 
 
-@dataclass(eq=False)
 class ByName(FreezeStrategy):
     """The parameters whose names match a pattern train.
 
@@ -129,7 +132,9 @@ class ByName(FreezeStrategy):
         train: patterns of names, with `*`, as `python -m thaw.parameters` prints them.
     """
 
-    train: Sequence[str]
+    def __init__(self, train: Sequence[str], **options: Any) -> None:
+        super().__init__(**options)
+        self.train = list(train)
 
     def __call__(self, model: PreTrainedModel) -> None:
         names = [name for name, _ in model.named_parameters()]

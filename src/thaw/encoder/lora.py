@@ -9,7 +9,6 @@ import hashlib
 import logging
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,7 +35,6 @@ ALL = "all-linear"  # peft's word
 BASE = "base_sha256"  # of the weights that a checkpoint leaves out
 
 
-@dataclass(eq=False)
 class LoRA(FreezeStrategy):
     """Adapters of low rank and the head train.
 
@@ -51,14 +49,21 @@ class LoRA(FreezeStrategy):
             "all-linear" for all of the encoder; None: those of queries and values.
     """
 
-    rank: PositiveInt = 8
-    alpha: PositiveFloat = 16
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    target_modules: Sequence[str] | str | None = None
-    cache: Any = field(default=False, init=False)
-    tuner: Any = field(default=None, init=False)  # peft's model, once adapters are in place
-
     why_not_sharded = "freeze=lora trains layers within the frozen ones that fsdp would split"
+
+    def __init__(
+        self,
+        rank: PositiveInt = 8,
+        alpha: PositiveFloat = 16,
+        dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1,
+        target_modules: Sequence[str] | str | None = None,
+    ) -> None:
+        super().__init__()
+        self.rank = rank
+        self.alpha = alpha
+        self.dropout = dropout
+        self.target_modules = target_modules
+        self.tuner: Any = None
 
     def __call__(self, model: PreTrainedModel) -> None:
         try:

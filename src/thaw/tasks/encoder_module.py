@@ -46,7 +46,7 @@ class EncoderModule(LightningModule):
         self.frozen = strategy.without_dropout(model)  # modules that stay in eval mode
         self.unfreeze_stages = strategy.stages(model)  # in the order in which they are unfrozen
         self.unfrozen_stages = 0  # number of stages that train by now
-        self.frozen_blocks = FrozenBlocks(strategy.cache or None)
+        self.frozen_blocks = FrozenBlocks(strategy.cache)
         self.unfreezing = Unfreezing(strategy.unfreeze_every)
         self.packs = False  # whether batches run without padding
         self.gradient_checkpointing = gradient_checkpointing
