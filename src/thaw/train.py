@@ -22,9 +22,9 @@ from thaw.evaluate import run_test
 from thaw.report.tracker_upload import log_run_to_comet, log_run_to_mlflow
 from thaw.storage.checkpoints import fetch_model
 from thaw.training.callbacks.nonfinite_guard import NonFiniteGuard
+from thaw.training.callbacks.plan import trained, why_ended
 from thaw.training.callbacks.throughput import peak_memory_mib, restart_peak
 from thaw.training.callbacks.timer import TrainingTimer
-from thaw.training.ended import trained, why_ended
 from thaw.training.libraries import keep_freed_memory, silence_libraries
 from thaw.training.machine_errors import explained
 from thaw.training.run_dir import Run, open_run, start_run_dir

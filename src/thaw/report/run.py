@@ -23,7 +23,7 @@ from thaw.report.model_dir import export, freeze_text, loading_code
 from thaw.report.sections import Findings, Image, Section, Table, TestResults
 from thaw.report.tables import data_tables, headline, score_tables, warning_table
 from thaw.storage.files import read_json, write_atomic
-from thaw.training.ended import epochs_of, trained, why_ended
+from thaw.training.callbacks.plan import epochs_of, trained, why_ended
 from thaw.training.run_dir import Run
 
 log = logging.getLogger(__name__)
