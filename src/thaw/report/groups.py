@@ -1,17 +1,21 @@
-"""Groups the jobs of a sweep that differ in seed or fold alone: the best of them, and a table.
+"""Groups the jobs of a sweep that differ in seed or fold alone: the best of them, and tables.
 
 This module does not import torch, because a sweep's report is written without it.
 """
 
+import csv
 import math
+import shlex
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from thaw.cli.jobs import Job
 from thaw.report.sections import Table, readable
-from thaw.report.tables import headline
+from thaw.report.tables import headline, markdown_table
+from thaw.storage.files import atomic
 
 SECONDS = "fit_seconds"
 AVERAGED = ("seed", "data.fold")  # keys that mean and standard deviation are taken over
@@ -59,6 +63,19 @@ def groups(jobs: Sequence[Job], keys: Sequence[str], scores: Sequence[str]) -> l
             found.setdefault(values, []).append(job)
     order = sorted(found, key=lambda group: [sortable(value) for value in group])
     return [Group(values, found[values]) for values in order]
+
+
+def left_out(jobs: Sequence[Job], table: Sequence[Group], score: str) -> dict[str, str]:
+    """Returns why jobs are in no group of a table, by their names."""
+    shown = {job.name for group in table for job in group.jobs}
+    return {job.name: reason(job, score) for job in jobs if job.name not in shown}
+
+
+def reason(job: Job, score: str) -> str:
+    """Returns why a job has no finite `score`."""
+    if job.status == "done":
+        return f"{score} is {job.metrics[score]}" if score in job.metrics else f"no {score}"
+    return job.reason or "it was stopped before its end"
 
 
 def sortable(value: str) -> tuple[bool, float, str]:
@@ -122,3 +139,46 @@ def spread(values: Sequence[float], digits: int) -> str:
         return ""
     mean = f"{statistics.mean(values):.{digits}f}"
     return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
+
+
+def write_csv(path: Path, jobs: Sequence[Job], keys: Sequence[str]) -> None:
+    """Writes a row for each job: status, swept values, metrics, and why it failed."""
+    metrics = dict.fromkeys(key for job in jobs for key in job.metrics)
+    columns = ["job", "status", *keys, *metrics, "reason"]
+    with atomic(path) as aside, open(aside, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, restval="", extrasaction="ignore")
+        writer.writeheader()
+        for job in jobs:
+            about = {"job": job.name, "status": job.status, "reason": job.reason}
+            writer.writerow(job.values | job.metrics | about)
+
+
+def markdown(
+    jobs: Sequence[Job], keys: Sequence[str], summary: Table, left: Mapping[str, str]
+) -> str:
+    """Returns the summary in Markdown: a row for each group, and the jobs that are `left` out, with
+    the reasons."""
+    told = markdown_table(summary.columns, summary.rows)
+    if not left:
+        return f"{told}\n"
+    rows = [
+        [j.name, *(j.values.get(key, "") for key in keys), j.status, left[j.name]]
+        for j in jobs
+        if j.name in left
+    ]
+    counted = f"Without a score: {len(left)} of {len(jobs)} jobs."
+    parts = (told, counted, markdown_table(("job", *keys, "status", "reason"), rows))
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def unfinished(sweep: Path, jobs: Sequence[Job]) -> str:
+    """Returns how many jobs of a sweep did not finish, why the first did not, and what to type."""
+    first, *others = [job for job in jobs if job.status != "done"]
+    why = reason(first, "").rstrip(".")
+    told = (
+        f"{1 + len(others)} of {len(jobs)} jobs did not finish. The first, job {first.name}: {why}."
+    )
+    if (path := sweep / first.name / "train.log").is_file():
+        told += f" Its log is {path}."
+    again = shlex.quote(f"resume={sweep}")
+    return f"{told} `python train.py {again}` runs them again when the cause is mended."

@@ -6,13 +6,14 @@ This module does not import torch, because Hydra loads it with every command.
 import csv
 import json
 import logging
+import math
 import shlex
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
@@ -27,10 +28,9 @@ from thaw.cli.secrets import redacted_text
 from thaw.errors import ThawError
 from thaw.report import groups
 from thaw.report.groups import AVERAGED, SECONDS, Group, axes
-from thaw.report.search import importance_table, require_repeatable, search_space
-from thaw.report.sections import Image, Section, Table
-from thaw.report.tables import markdown_table
-from thaw.storage.files import atomic, write_atomic
+from thaw.report.search import importance_table, require_options, require_repeatable, search_space
+from thaw.report.sections import Image, Section
+from thaw.storage.files import write_atomic
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +43,8 @@ class Summary(Callback):
     A failed job does not stop the others. A launcher that runs jobs in other processes pickles this
     callback; unpickling constructs it again, which registers the resolvers in that process.
     """
+
+    search: ClassVar[DictConfig | None] = None  # config of the search that this process runs
 
     def __init__(self) -> None:
         from thaw.cli.compose import register_resolvers
@@ -62,21 +64,27 @@ class Summary(Callback):
             fail(f"resume={config.resume}: no sweep there, such as multirun/<date>/<time>.")
         if search_space(config) is not None:
             require_repeatable(config)
+            require_options(config)
+            Summary.search = config
             notes = Path(config.hydra.sweep.dir) / "multirun.yaml"
             notes.parent.mkdir(parents=True, exist_ok=True)
             OmegaConf.save(config, notes)  # as Hydra's own sweeper does, and Optuna's does not
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
-        if config.hydra.mode != RunMode.MULTIRUN or job_return.status != JobStatus.FAILED:
+        if config.hydra.mode != RunMode.MULTIRUN:
             return
         error = job_return._return_value
+        if job_return.status != JobStatus.FAILED:
+            if isinstance(error, float) and math.isnan(error):
+                job_return.return_value = None  # None fails a trial, NaN ends a search
+            return
         if isinstance(error.__cause__, ThawError):  # Hydra wraps what a constructor raises
             error = error.__cause__
         reason = str(error) if isinstance(error, ThawError) else f"{type(error).__name__}: {error}"
         directory = Path(config.hydra.runtime.output_dir)
         write_atomic(directory / FAILED, json.dumps({"reason": redacted_text(reason)}) + "\n")
         log.error("failed: %s", reason, exc_info=None if isinstance(error, ThawError) else error)
-        # Hydra would raise the error without on_multirun_end; None fails a trial, NaN a search.
+        # Hydra would raise the error without on_multirun_end.
         job_return.status, job_return.return_value = JobStatus.COMPLETED, None
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
@@ -87,9 +95,20 @@ class Summary(Callback):
         print("\n" + told)
         log_summary_to_wandb(config, sweep)
         print(f"sweep directory: {sweep}")
-        if bad := [job for job in jobs if job.status != "done"]:
-            print(f"thaw: {len(bad)} of {len(jobs)} jobs did not finish", file=sys.stderr)
+        if any(job.status != "done" for job in jobs):
+            print(f"thaw: {groups.unfinished(sweep, jobs)}", file=sys.stderr)
             sys.exit(1)  # an Exception would become a warning here
+
+
+def end_without_score(error: ValueError) -> None:
+    """Ends a search in which no trial has a score, with its summary and exit code 1: Optuna raises
+    an error then, after which Hydra does not call `on_multirun_end`. Other errors it leaves."""
+    config = Summary.search
+    if config is None or "No trials are completed" not in str(error):
+        return
+    Summary().on_multirun_end(config)
+    print(f"thaw: no trial of this search has measured {config.monitor}.", file=sys.stderr)
+    sys.exit(1)
 
 
 def summarize(
@@ -113,13 +132,14 @@ def summarize(
     from thaw.report.html_page import page
 
     keys, scores = groups.swept(jobs), groups.scores_of(jobs, monitor)
-    write_csv(sweep / "summary.csv", jobs, keys)
+    groups.write_csv(sweep / "summary.csv", jobs, keys)
     table = groups.groups(jobs, keys, scores)
     # Folds validate on different texts: none of them is better for its score.
     best = None if "data.fold" in axes(keys) else groups.best_of(table, scores[0], mode)
     if space is not None:  # the trials of a search, the best first
-        table = [group for group in table if group.numbers(scores[0])]
+        table = [g for g in table if any(map(math.isfinite, g.numbers(scores[0])))]
         table.sort(key=lambda g: statistics.mean(g.numbers(scores[0])), reverse=mode == "max")
+    left = groups.left_out(jobs, table, scores[0])
     summary = groups.summary_table(keys, table, scores, best)
     usage = use_of(sweep, keys, best, scores)
     sections = list[Section]()
@@ -133,6 +153,7 @@ def summarize(
         jobs=jobs,
         keys=keys,
         scores=scores,
+        left=left,
         same={k: v for k, v in first.items() if k in SHARED and k not in keys},
         sections=[summary, *sections, *further],
         reports={job.name for job in jobs if (sweep / job.name / "report.html").exists()},
@@ -140,7 +161,7 @@ def summarize(
         usage=usage,
     )
     write_atomic(sweep / "report.html", html)
-    told = markdown(jobs, keys, summary)
+    told = groups.markdown(jobs, keys, summary, left)
     told += "".join(f"\n{what}\n\n    {command}\n" for what, command in usage)
     write_atomic(sweep / "summary.md", told)
     return told
@@ -160,7 +181,7 @@ def figures(
     from thaw.report.figures import image
     from thaw.report.sweep_figures import search_panels, sweep_panels
 
-    if space is None:
+    if space is None or not keys:  # such as a search of one trial
         titles = {score: score for score in scores} | {SECONDS: "seconds of training"}
         panels, lines = sweep_panels(table, axes(keys), titles)
         note = "Mean and standard deviation, where a point is of several runs."
@@ -197,26 +218,6 @@ def use_of(
             said = f"The {len(models)} models as one, which averages what they predict:"
             uses.append((said, predict(sweep)))
     return uses
-
-
-def write_csv(path: Path, jobs: Sequence[Job], keys: Sequence[str]) -> None:
-    """Writes a row for each job: status, swept values, metrics, and why it failed."""
-    metrics = dict.fromkeys(key for job in jobs for key in job.metrics)
-    columns = ["job", "status", *keys, *metrics, "reason"]
-    with atomic(path) as aside, open(aside, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, restval="", extrasaction="ignore")
-        writer.writeheader()
-        for job in jobs:
-            about = {"job": job.name, "status": job.status, "reason": job.reason}
-            writer.writerow(job.values | job.metrics | about)
-
-
-def markdown(jobs: Sequence[Job], keys: Sequence[str], summary: Table) -> str:
-    """Returns the summary in Markdown: a row for each group, and the jobs that did not finish."""
-    left = [job for job in jobs if job.status != "done"]
-    bad = [[j.name, *(j.values.get(key, "") for key in keys), j.status, j.reason] for j in left]
-    tables = [(summary.columns, summary.rows), (("job", *keys, "status", "reason"), bad)]
-    return "\n\n".join(markdown_table(*table) for table in tables if table[1]) + "\n"
 
 
 def log_summary_to_wandb(config: DictConfig, sweep: Path) -> None:
