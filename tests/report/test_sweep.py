@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.types import RunMode
 from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 
@@ -15,7 +17,7 @@ from thaw.cli.jobs import Job, is_done, job_dir, read_jobs
 from thaw.predict import main as predict
 from thaw.report.groups import Group, axes, swept
 from thaw.report.search import importance_table
-from thaw.report.sweep import log_summary_to_wandb, summarize
+from thaw.report.sweep import Summary, log_summary_to_wandb, summarize
 from thaw.report.sweep_figures import search_panels, sweep_panels
 from thaw.start import run_composed
 
@@ -204,6 +206,15 @@ def test_trials_without_a_score_are_counted_and_listed_with_the_reason(tmp_path)
     page = (tmp_path / "report.html").read_text()
     assert "<li>without a score <b>4</b></li>" in page
     assert all(said in page for said in ("no val/f1", "val/f1 is nan", "stopped before its end"))
+
+
+def test_a_score_that_is_no_number_fails_its_trial_and_does_not_end_the_search():
+    config = OmegaConf.create({"hydra": {"mode": RunMode.MULTIRUN}})
+    for score, told in ((float("nan"), None), (0.5, 0.5)):
+        done = JobReturn(status=JobStatus.COMPLETED)
+        done.return_value = score
+        Summary().on_job_end(config, done)
+        assert done.return_value == told
 
 
 def test_trials_stand_on_the_axis_of_their_distribution_without_a_line():
