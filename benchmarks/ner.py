@@ -85,7 +85,7 @@ def write(path: Path, sentences: Any) -> None:
 
 def thaw(args: argparse.Namespace) -> dict[str, float]:
     """A run of thaw; a window of one batch is not sorted."""
-    from thaw.data.batch.by_length import LengthGroupedBatches
+    from thaw.data.batch.samplers import LengthGroupedBatches
 
     window = 1 if args.worker == "shuffled" else args.window
     batches = partial(LengthGroupedBatches, window=window)

@@ -11,7 +11,7 @@ from hydra.utils import instantiate
 from peers import make_data
 from torch.nn.utils import clip_grad_norm_
 
-from thaw.data.batch.by_length import LengthGroupedBatches
+from thaw.data.batch.samplers import LengthGroupedBatches
 from thaw.encoder.trained_rows import train_rows
 from thaw.train import build_task
 from thaw.training.optim import build_optimizer, clip_in_step

@@ -10,20 +10,17 @@ from thaw.errors import ThawError
 
 # Each module is a command of its own: `thaw predict ...` is `python -m thaw.predict ...`.
 COMMANDS = {
-    "train": ("start", "trains; GROUP=CHOICE KEY=VALUE, as python train.py"),
-    "predict": ("predict", "predicts for the rows of a file with a finished run"),
-    "evaluate": ("evaluate", "scores a finished run on any data set"),
-    "export": ("export", "writes a finished run as ONNX"),
-    "push": ("push", "uploads the model of a finished run to the Hub"),
-    "label_errors": (
-        "label_errors",
-        "ranks texts of a cross-validation whose label is likely wrong",
-    ),
-    "parameters": ("parameters", "lists what would train"),
-    "dashboard": ("dashboard", "makes a workspace on W&B"),
+    "train": "trains; GROUP=CHOICE KEY=VALUE, as python train.py",
+    "predict": "predicts for the rows of a file with a finished run",
+    "evaluate": "scores a finished run on any data set",
+    "export": "writes a finished run as ONNX",
+    "push": "uploads the model of a finished run to the Hub",
+    "label_errors": "ranks texts of a cross-validation whose label is likely wrong",
+    "parameters": "lists what would train",
+    "dashboard": "makes a workspace on W&B",
 }
 USAGE = "usage: thaw <command> [...]; thaw <command> --help says more\n\n" + "\n".join(
-    f"  {name:<12} {about}" for name, (_, about) in COMMANDS.items()
+    f"  {name:<12} {about}" for name, about in COMMANDS.items()
 )
 
 
@@ -42,7 +39,8 @@ def main() -> None:
             raise ThawError(f"there is no command {name!r}.{hint}\n{USAGE}")
     del sys.argv[1]
     # As `python -m` runs it, so that the processes of a run with several devices start alike.
-    runpy.run_module(f"thaw.{COMMANDS[name][0]}", run_name="__main__", alter_sys=True)
+    module = "start" if name == "train" else name
+    runpy.run_module(f"thaw.{module}", run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """The error that a user can mend."""
 
 import errno
+from collections.abc import Iterable
+from typing import Any
 
 # Of the operating system, where a path cannot be written.
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
@@ -8,6 +10,13 @@ UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM
 
 class ThawError(Exception):
     """A user's mistake: the message says what was got, what was expected and what to type."""
+
+
+def require_choice(option: str, value: Any, known: Iterable[Any]) -> None:
+    """Raises ThawError unless the value of an option is one of those known; None is null."""
+    if value not in (known := list(known)):
+        choices = ", ".join("null" if choice is None else str(choice) for choice in known)
+        raise ThawError(f"{option}={value}: expected one of {choices}.")
 
 
 def is_disk_error(error: BaseException) -> bool:

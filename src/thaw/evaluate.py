@@ -78,9 +78,8 @@ def main(argv: list[str]) -> dict[str, float]:
 
     import lightning.pytorch  # noqa: F401  # first: it sets the levels of its loggers
     from hydra.utils import instantiate
-    from rich.console import Console
 
-    from thaw.cli.check import GIVEN, check, find_on_hub, leave_unread
+    from thaw.cli.check import check, find_on_hub, leave_unread
     from thaw.report.figures import metrics_table
     from thaw.storage.files import read_json, write_atomic
     from thaw.training.libraries import silence_libraries
@@ -88,7 +87,7 @@ def main(argv: list[str]) -> dict[str, float]:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     silence_libraries()
     leave_unread(cfg, typed)
-    check(cfg, GIVEN, parts=("data", "task"))
+    check(cfg, ("data", "task"))
     find_on_hub(cfg)
     off = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar"), False)
     trainer = instantiate(cfg.trainer, callbacks=[], _convert_="all", **off)
@@ -110,7 +109,7 @@ def main(argv: list[str]) -> dict[str, float]:
     part = "val/" if split == "validation" else f"{split}/"
     metrics = {k.replace("test/", part, 1): v for k, v in metrics.items()}
     if trainer.is_global_zero:
-        metrics_table(metrics, Console())
+        metrics_table(metrics)
         if given["output"]:
             write_atomic(Path(given["output"]), json.dumps(metrics, indent=2) + "\n")
     return metrics

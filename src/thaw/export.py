@@ -47,7 +47,7 @@ def main(argv: list[str]) -> float:
 
     silence_libraries()
     if small and measured:
-        from thaw.quantized import check_quantized, require_predictions
+        from thaw.quantized import quantize_checked, require_predictions
 
         require_predictions(run, found)  # before the export, which takes longer
     predictor = predictor_class(found.task)
@@ -56,11 +56,12 @@ def main(argv: list[str]) -> float:
     difference = export_onnx(predictor, model, directory, found.data["max_tokens"], limit)
     print(f"{directory / 'model.onnx'}: logits differ from torch's by {difference:.2g} at most")
     if small:
-        path = quantize(directory)
-        check = (
-            check_quantized(run, found, tolerance) if measured else "what it costs is not measured"
-        )
-        print(f"{path}: {check}")
+        if measured:
+            said = str(quantize_checked(run, found, tolerance))
+        else:
+            quantize(directory)
+            said = "what it costs is not measured"
+        print(f"{directory / 'model_int8.onnx'}: {said}")
     return difference
 
 

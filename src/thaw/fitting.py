@@ -1,6 +1,5 @@
 """Training from Python: `thaw.fit`, which does what `python train.py` does, and its `Run`."""
 
-import json
 import logging
 import os
 import shlex
@@ -25,7 +24,7 @@ from thaw.cli.secrets import Formatter
 from thaw.data.python_tables import keep_table
 from thaw.errors import ThawError
 from thaw.start import run_composed
-from thaw.storage.files import remove
+from thaw.storage.files import read_json, remove
 
 if TYPE_CHECKING:
     from thaw.model import Model
@@ -34,6 +33,7 @@ SEVERAL = (
     "these options start several runs, and thaw.fit trains one. On the command line: "
     "`python train.py {}`."
 )
+NAMED = str | os.PathLike | int | float | None  # a split that is a file, a fraction, or none
 
 
 class Run:
@@ -54,10 +54,9 @@ class Run:
     def __init__(self, directory: str | os.PathLike) -> None:
         self.directory = Path(directory).expanduser().absolute()
         self.report = self.directory / "report.html"
-        path = self.directory / "metrics.json"
-        if not path.is_file():
+        self.metrics: dict[str, float] = read_json(self.directory / "metrics.json")
+        if not self.metrics:
             raise ThawError(f"{self.directory}: no run finished there, as it has no metrics.json.")
-        self.metrics: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
 
     def load(self, **options: Any) -> "Model":
         """Returns the run's model, which predicts; for the options see `thaw.load`."""
@@ -114,7 +113,7 @@ def fit(
     given = {"train": train, "validation": validation, "test": test}
     tables: dict[str, Path] = {}
     try:
-        tables = {s: keep_table(v, s) for s, v in given.items() if is_held(v)}
+        tables = {s: keep_table(v, s) for s, v in given.items() if not isinstance(v, NAMED)}
         words = [*overrides, *words_of(options)]
         words = [*data_words({**given, **tables}, words), *words]
         if resume is not None:
@@ -131,11 +130,6 @@ def fit(
         for path in tables.values():
             if not keep_data:
                 remove(path.parent)
-
-
-def is_held(value: Any) -> bool:
-    """Returns whether a split is data of this program, and not a file or a fraction."""
-    return value is not None and not isinstance(value, str | os.PathLike | int | float)
 
 
 def data_words(given: Mapping[str, Any], words: Sequence[str]) -> list[str]:

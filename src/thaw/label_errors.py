@@ -20,7 +20,7 @@ from thaw.data.read.reading import Reading
 from thaw.data.write import AddedColumns, RowWriter
 from thaw.errors import ThawError
 from thaw.report.sections import ERRORS, Table, shortened
-from thaw.report.sweep import summarize
+from thaw.report.sweep import Sweep
 from thaw.storage.files import read_json
 
 KNOWN = {"sweep": None, "output": "", "top": "10"}
@@ -55,7 +55,7 @@ def main(argv: Sequence[str]) -> int:
     table = likeliest(rows, places, quality, order[:count], path)
     config: Any = OmegaConf.load(sweep / runs[0].name / ".hydra" / "config.yaml")
     monitor = str(config.monitor)
-    summarize(sweep, read_jobs(sweep), monitor, better(monitor), further=[table])
+    Sweep(sweep, monitor, better(monitor)).write([table])
     for number, label, prediction, *texts, _ in table.rows[: int(given["top"])]:
         text = " ".join(" | ".join(texts).split())
         print(f"{number:.4f}  {label}, predicted {prediction}: {shortened(text, 120)}")

@@ -16,7 +16,7 @@ def frozen_task(overrides: list[str]) -> Any:
     is wrong, or the checkpoint does not fit the task."""
     from hydra.utils import instantiate
 
-    from thaw.cli.check import GIVEN, check, leave_unread, plain
+    from thaw.cli.check import check, leave_unread, plain
     from thaw.cli.schema import definition
     from thaw.storage.checkpoints import fetch_model
     from thaw.training.libraries import silence_libraries
@@ -24,7 +24,7 @@ def frozen_task(overrides: list[str]) -> Any:
     silence_libraries()
     cfg = compose([*overrides, "run_dir=."])
     leave_unread(cfg)
-    check(cfg, GIVEN, parts=("model", "data", "task", "freeze"))
+    check(cfg, ("model", "data", "task", "freeze"))
     checkpoint = fetch_model(plain(cfg.model).get("checkpoint"), cfg.model.revision)
     takes = definition(cfg.task._target_)["properties"]
     # The head's size follows from the labels: two where only the data would say.

@@ -84,7 +84,9 @@ def predict(argv: list[str]) -> Counts:
     found = finished(given["run"], given["trust"])
     asked = [c for c in given["text"].strip("[]").split(",") if c]
     data = found[0].data
-    refuse_reader(data.get("reader"), Path(given["run"]), given["trust"], given)
+    if not given["reader"] and given["format"] in ("", "auto"):
+        way = " Or name the input's format, format=..., which reads without it."
+        refuse_reader(data.get("reader"), Path(given["run"]), given["trust"], way)
     column = data.get("text")
     text = asked[0] if asked else str(column) if isinstance(column, str | int) else "text"
     words = str(data.get("_target_")).startswith("thaw.data.ner.")

@@ -22,9 +22,9 @@ from thaw.evaluate import run_test
 from thaw.report.tracker_upload import log_run_to_comet, log_run_to_mlflow
 from thaw.storage.checkpoints import fetch_model
 from thaw.training.callbacks.nonfinite_guard import NonFiniteGuard
+from thaw.training.callbacks.plan import trained, why_ended
 from thaw.training.callbacks.throughput import peak_memory_mib, restart_peak
 from thaw.training.callbacks.timer import TrainingTimer
-from thaw.training.ended import trained, why_ended
 from thaw.training.libraries import keep_freed_memory, silence_libraries
 from thaw.training.machine_errors import explained
 from thaw.training.run_dir import Run, open_run, start_run_dir
@@ -61,7 +61,7 @@ def train(cfg: DictConfig, typed: Sequence[str] | None = None) -> float | None:
         announce(run, data, task, trainer)
         start_run_dir(run, cfg)
         with explained(cfg, run.dir):
-            fit(trainer, task, data, run)
+            fit(trainer, task, data, run, validated)
             best = load_best(trainer, task) | fit_metrics(trainer, task) | task.decide(data)
             tests = "test" in data.rows and trainer.limit_test_batches != 0
             test = run_test(trainer, task, data) if tests else None
@@ -147,10 +147,9 @@ def announce(run: Run, data: Any, task: Any, trainer: Trainer) -> None:
         logger.log_hyperparams(dict(run.config))
 
 
-def fit(trainer: Trainer, task: Any, data: Any, run: Run) -> None:
+def fit(trainer: Trainer, task: Any, data: Any, run: Run, validated: bool) -> None:
     """Trains, after a validation where the task asks for one, and says why training ended."""
-    watched = "validation" in data.rows and trainer.limit_val_batches != 0
-    if watched and task.validates_first and run.ckpt_path is None:
+    if validated and task.validates_first and run.ckpt_path is None:
         # Tensors made in inference mode, such as a metric's, could not be used in training.
         trainer.validate_loop.inference_mode = False
         trainer.validate(task, datamodule=data, verbose=False, weights_only=True)

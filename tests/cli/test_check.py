@@ -8,7 +8,7 @@ import lightning.pytorch as pl
 import pytest
 
 from helpers.warm import FOR_CHECKS, python
-from thaw.cli.check import GIVEN, check, leave_unread, model_text, name_data, plain, verify
+from thaw.cli.check import check, leave_unread, model_text, name_data, plain, verify
 from thaw.cli.compose import compose
 from thaw.cli.conf import conf_dir
 from thaw.errors import ThawError
@@ -29,7 +29,7 @@ def checked(*overrides):
     """What `thaw.train` does before anything else."""
     cfg = composed(*overrides)
     leave_unread(cfg)
-    check(cfg, GIVEN)
+    check(cfg)
 
 
 def option(choice):

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from helpers.tiny import REPOSITORY
-from thaw.cli.check import GIVEN, check, leave_unread
+from thaw.cli.check import check, leave_unread
 from thaw.cli.coming_from import NOT_NEEDED, coming_from
 from thaw.cli.compose import compose, refuse_options_of_others
 from thaw.errors import ThawError
@@ -31,7 +31,7 @@ def test_an_answer_is_accepted_when_it_is_typed(row, tmp_path):
         return
     cfg = compose([*row.here.split(), f"run_dir={tmp_path}"])
     leave_unread(cfg, row.here.split())
-    check(cfg, GIVEN, parts=("task", "trainer", "callbacks", "optimizer", "schedule", "model"))
+    check(cfg, ("task", "trainer", "callbacks", "optimizer", "schedule", "model"))
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[row.there for row in ROWS])

@@ -12,8 +12,7 @@ import transformers
 import thaw
 from helpers.encoders import CONFIGS
 from helpers.tiny import REPOSITORY, save_tiny, sentences, tiny_config
-from thaw.data.encode.long_texts import text_windows
-from thaw.data.encode.windows import windows
+from thaw.data.encode.windows import text_windows, windows
 from thaw.encoder.onnx import graph as onnx
 from thaw.encoder.onnx.tokenizer import ExportedTokenizer
 from thaw.errors import ThawError

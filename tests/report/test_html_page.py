@@ -10,12 +10,11 @@ import pytest
 
 from helpers.sweeps import job
 from helpers.tiny import TINY_RUN, runner, write_csv
-from thaw.cli.jobs import read_jobs
 from thaw.evaluate import main as evaluate
 from thaw.report.figures import image
-from thaw.report.html_page import run_page
+from thaw.report.html_page import page as rendered
 from thaw.report.sections import Counts, Findings, Sentences, Table, cell_text, pieces
-from thaw.report.sweep import summarize
+from thaw.report.sweep import Sweep
 from thaw.report.tables import score_tables, warning_table
 from thaw.training.run_dir import kept_warnings
 
@@ -157,7 +156,7 @@ def test_invisible_characters_of_a_text_are_made_visible(tmp_path):
             Sentences(EVIL, [tuple(sentence)], EVIL),
         ],
     )
-    (tmp_path / "report.html").write_text(run_page(found), encoding="utf-8")
+    (tmp_path / "report.html").write_text(rendered("run.html", run=found), encoding="utf-8")
     page = read(tmp_path / "report.html")
     assert page.text.count("<script>alert(1)</script> & \"quotes\" 'too'") >= 12
     for unseen, shown in (
@@ -233,14 +232,15 @@ def test_a_report_of_many_errors_long_texts_and_many_labels_stays_small():
     counts = [[(i * j) % 7 for j in range(150)] for i in range(150)]
     scores = {f"test/f1/{name}": 0.5 for name in names} | {"test/f1": 0.5}
     rows = [["word " * 200, "a", "b", 0.9] for _ in range(200)]
-    html = run_page(
-        findings(
+    html = rendered(
+        "run.html",
+        run=findings(
             scores=score_tables(scores),
             sections=[
                 Counts("confusion matrix", "gold", "predicted", names, names, counts),
                 Table("errors", ("text", "gold", "predicted", "probability"), rows),
             ],
-        )
+        ),
     )
     assert len(html) < 1_000_000
     assert "The 50 largest of" in Page(html).text
@@ -262,7 +262,7 @@ def test_what_a_run_warned_of_is_said_once_and_without_secrets():
 def test_a_figure_that_a_task_returns_is_shown_with_its_alternative_text():
     drawn = image("my figure", {"a line": lambda axes: axes.plot([1, 2])})
     kept = image("kept", {"a dot": lambda axes: axes.plot([1])}, shown=False)
-    page = run_page(findings(sections=[drawn, kept]))
+    page = rendered("run.html", run=findings(sections=[drawn, kept]))
     assert (drawn.file, kept.file) == ("my_figure.png", "kept.png")
     assert drawn.png.startswith(b"\x89PNG")
     assert page.count("<img") == page.count('alt="a line"') == 1
@@ -280,7 +280,7 @@ def test_long_sentences_are_shortened_and_keep_their_entities():
 
 def test_a_column_of_empty_cells_is_left_out():
     table = Table("splits", ("split", "longest", "cut"), [["train", "", 0], ["test", None, 2]])
-    page = Page(run_page(findings(sections=[table])))
+    page = Page(rendered("run.html", run=findings(sections=[table])))
     assert "split cut train 0 test 2" in page.text
 
 
@@ -314,7 +314,7 @@ def sweep_in(directory):
         )
         (directory / str(number) / "report.html").touch()
     job(directory, "4", "freeze.blocks=99", "seed=0", reason="<b>no</b> such block")
-    summarize(directory, read_jobs(directory), "val/f1")
+    Sweep(directory, "val/f1").write()
     return directory / "report.html"
 
 

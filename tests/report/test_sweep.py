@@ -17,8 +17,9 @@ from thaw.cli.jobs import Job, is_done, job_dir, read_jobs
 from thaw.predict import main as predict
 from thaw.report.groups import Group, axes, swept
 from thaw.report.search import importance_table
-from thaw.report.sweep import Summary, log_summary_to_wandb, summarize
+from thaw.report.sweep import Summary, Sweep
 from thaw.report.sweep_figures import search_panels, sweep_panels
+from thaw.report.wandb_upload import log_sweep_to_wandb
 from thaw.start import run_composed
 
 
@@ -35,7 +36,7 @@ def test_any_swept_key_is_an_axis_and_seeds_are_averaged(tmp_path):
     jobs = read_jobs(tmp_path)
     assert swept(jobs) == ["task.learning_rate", "seed"]
     assert axes(swept(jobs)) == ["task.learning_rate"]
-    summarize(tmp_path, jobs, "val/f1")
+    Sweep(tmp_path, "val/f1").write()
     table = (tmp_path / "summary.md").read_text().splitlines()
     assert table[0] == "| task.learning_rate | runs | val/f1 | test/f1 | seconds |"
     assert table[2:] == [
@@ -54,7 +55,7 @@ def test_sweeps_of_names_of_two_keys_and_of_seeds_alone_are_drawn(tmp_path):
     }.items():
         for number, typed in enumerate(overrides):
             job(tmp_path / name, str(number), *typed, metrics=scores(0.5))
-        summarize(tmp_path / name, read_jobs(tmp_path / name), "val/f1")
+        Sweep(tmp_path / name, "val/f1").write()
         assert (tmp_path / name / "summary.png").exists()
 
 
@@ -83,7 +84,7 @@ def test_the_best_by_validation_is_marked_with_its_test_score_and_a_command(tmp_
     for number, (val, test) in enumerate([(0.5, 0.9), (0.8, 0.6), (0.4, 0.7)]):
         job(tmp_path, str(number), f"x={number}", metrics={"val/f1": val, "test/f1": test})
         (tmp_path / str(number) / "model").mkdir()
-    summarize(tmp_path, read_jobs(tmp_path), "val/f1", mode)
+    Sweep(tmp_path, "val/f1", mode).write()
     told, page = (tmp_path / "summary.md").read_text(), (tmp_path / "report.html").read_text()
     marked = [line for line in told.splitlines() if "★ |" in line]
     assert [line.split(" | ")[0] for line in marked] == [f"| {chosen}"]
@@ -97,7 +98,7 @@ def test_the_best_of_repeated_runs_is_one_of_those_with_the_best_mean(tmp_path):
     for number, (x, seed, val) in enumerate([(0, 1, 0.9), (0, 2, 0.1), (1, 1, 0.6), (1, 2, 0.7)]):
         job(tmp_path, str(number), f"x={x}", f"seed={seed}", metrics={"val/f1": val})
         (tmp_path / str(number) / "model").mkdir()
-    told = summarize(tmp_path, read_jobs(tmp_path), "val/f1")
+    told = Sweep(tmp_path, "val/f1").write()
     assert "Of the runs whose mean val/f1 is the best, the best is job 3: val/f1 0.7000." in told
 
 
@@ -106,7 +107,7 @@ def test_folds_are_not_compared_and_without_validation_nothing_is_chosen(tmp_pat
         job(tmp_path / "folds", str(number), f"data.fold={number}", metrics=scores(0.5))
         job(tmp_path / "test", str(number), f"x={number}", metrics={"test/f1": 0.5})
     for name in ("folds", "test"):
-        summarize(tmp_path / name, read_jobs(tmp_path / name), "val/f1")
+        Sweep(tmp_path / name, "val/f1").write()
         assert "★" not in (tmp_path / name / "summary.md").read_text()
 
 
@@ -130,7 +131,7 @@ def test_seeds_and_folds_are_offered_as_one_model(finished, tmp_path, key, shown
         copied = copy_of(finished(), sweep / str(number))
         (copied / ".hydra" / "overrides.yaml").write_text(f"- {key}={number}\n")
     (sweep / "multirun.yaml").write_text("hydra: {}")
-    told = summarize(sweep, read_jobs(sweep), "val/f1")
+    told = Sweep(sweep, "val/f1").write()
     command = f"python -m thaw.predict run={sweep} input=new.csv output=out.csv"
     assert (command in told) == (command in (sweep / "report.html").read_text()) == shown
     if shown:
@@ -144,14 +145,14 @@ def test_models_that_cannot_be_averaged_are_not_offered_as_one(finished, tmp_pat
         copied = copy_of(finished("task=mlm", "task.probes=[]"), tmp_path / "s" / str(number))
         (copied / ".hydra" / "overrides.yaml").write_text(f"- seed={number}\n")
     (tmp_path / "s" / "multirun.yaml").write_text("hydra: {}")
-    told = summarize(tmp_path / "s", read_jobs(tmp_path / "s"), "val/loss", "min")
+    told = Sweep(tmp_path / "s", "val/loss", "min").write()
     assert "as one" not in told
 
 
 def test_a_job_without_validation_stays_in_the_summary_and_is_not_chosen(tmp_path):
     job(tmp_path, "0", "x=1", metrics={"test/f1": 0.9})
     job(tmp_path, "1", "x=2", metrics={"val/f1": 0.5, "test/f1": 0.4})
-    summarize(tmp_path, read_jobs(tmp_path), "val/f1")
+    Sweep(tmp_path, "val/f1").write()
     rows = (tmp_path / "summary.md").read_text().splitlines()[2:]
     assert rows == ["| 1 | 1 |  | 0.9000 |  |", "| 2 | 1 | 0.5000 ★ | 0.4000 |  |"]
 
@@ -167,7 +168,7 @@ def test_a_search_draws_its_trials_and_the_importance_of_its_parameters(tmp_path
         typed = (f"task.learning_rate={rate}", f"data.batch_size={size}")
         metrics = {"val/f1": number / 10, "test/f1": 0.5, "fit_seconds": 2.0}
         job(tmp_path, str(number), *typed, metrics=metrics)
-    summarize(tmp_path, read_jobs(tmp_path), "val/f1", "max", space)
+    Sweep(tmp_path, "val/f1", "max", space).write()
     page = (tmp_path / "report.html").read_text()
     rows = importance_table(read_jobs(tmp_path), space, "val/f1", "max").rows
     assert rows[0][0] == "task.learning_rate"
@@ -179,8 +180,6 @@ def test_a_search_draws_its_trials_and_the_importance_of_its_parameters(tmp_path
     assert best == "| 0.000507 | 32 | 1 | 0.7000 ★ | 0.5000 | 2.0 |"
     assert importance_table(read_jobs(tmp_path)[:4], space, "val/f1", "max") is None
     assert importance_table([], space, "val/f1", "max") is None
-    summarize(tmp_path, read_jobs(tmp_path)[:1], "val/f1", "max", space)
-    assert "jobs done <b>1 of 1</b>" in (tmp_path / "report.html").read_text()
 
 
 def test_trials_without_a_score_are_counted_and_listed_with_the_reason(tmp_path):
@@ -190,7 +189,7 @@ def test_trials_without_a_score_are_counted_and_listed_with_the_reason(tmp_path)
     job(tmp_path, "2", "x=3", metrics={"val/f1": float("nan")})
     job(tmp_path, "3", "x=4", reason="no room")
     job(tmp_path, "4", "x=5")
-    told = summarize(tmp_path, read_jobs(tmp_path), "val/f1", "max", {})
+    told = Sweep(tmp_path, "val/f1", "max", {}).write()
     assert told.splitlines()[2:12] == [
         "| 1 | 1 | 0.1000 ★ | 0.5000 | 2.0 |",
         "",
@@ -244,7 +243,7 @@ def test_a_failed_job_and_a_killed_one_are_in_the_summary(tmp_path):
     job(tmp_path, "0", "x=1", metrics=scores(0.5))
     job(tmp_path, "1", "x=2", reason="no\nroom | left")
     job(tmp_path, "2", "x=3")
-    summarize(tmp_path, read_jobs(tmp_path), "val/f1")
+    Sweep(tmp_path, "val/f1").write()
     assert [(r["x"], r["status"]) for r in rows_of(tmp_path)] == [
         ("1", "done"),
         ("2", "failed"),
@@ -258,8 +257,8 @@ def test_table_and_figure_are_logged_to_wandb_as_a_run_of_the_sweeps_group(tmp_p
     sweep = tmp_path / "12-30-00"
     for number in range(2):
         job(sweep, str(number), f"freeze.blocks={number}", metrics=scores(0.5))
-    summarize(sweep, read_jobs(sweep), "val/f1")
-    log_summary_to_wandb(OmegaConf.create({"logger": {"wandb": {"project": "curves"}}}), sweep)
+    Sweep(sweep, "val/f1").write()
+    log_sweep_to_wandb("curves", sweep)
     [run] = sweep.glob("wandb/offline-run-*")
     [table] = run.glob("files/media/table/summary*.json")
     assert json.loads(table.read_text())["data"][1][:3] == ["1", "done", "1"]
@@ -272,7 +271,7 @@ def test_table_and_figure_are_logged_to_wandb_as_a_run_of_the_sweeps_group(tmp_p
 
 def test_a_sweep_without_a_finished_job_has_a_summary_too(tmp_path):
     job(tmp_path, "0", "x=1", reason="no")
-    summarize(tmp_path, read_jobs(tmp_path), "val/f1")
+    Sweep(tmp_path, "val/f1").write()
     assert not (tmp_path / "summary.png").exists()
 
 

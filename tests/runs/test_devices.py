@@ -16,7 +16,7 @@ from helpers.runs import curve, files_of, metrics_of, overrides_of, result, type
 from helpers.sweeps import rows_of as summary_of
 from helpers.sweeps import sweep_of
 from helpers.tiny import REPOSITORY, save_tiny, tiny_config, write_csv
-from thaw.data.batch.by_length import LengthGroupedBatches
+from thaw.data.batch.samplers import LengthGroupedBatches
 
 pytestmark = pytest.mark.no_figures
 

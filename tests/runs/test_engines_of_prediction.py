@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import numpy as np
+import onnx
 import pytest
 
 import thaw
@@ -108,7 +109,7 @@ def test_a_loss_above_the_tolerance_is_an_error_and_nothing_stays(exported_again
     with pytest.raises(thaw.ThawError, match=r"F1 falls by .* expected -101 at most") as refused:
         export([*arguments, "tolerance=-101"])
     assert not (run / "model" / "onnx" / "model_int8.onnx").exists()
-    [accepted] = re.findall(r"tolerance=[\d.]+(?= accepts this loss)", str(refused.value))
+    [accepted] = re.findall(r"tolerance=[\d.]+(?= accepts the smaller loss)", str(refused.value))
     export([*arguments, accepted])
     assert (run / "model" / "onnx" / "model_int8.onnx").exists()
 
@@ -117,9 +118,28 @@ def test_a_refused_loss_names_the_tolerance_that_accepts_it(exported_again, monk
     _, arguments = exported_again
     check = Check(score=0.4319, int8=0.4070, changed=28, texts=479)
     monkeypatch.setattr("thaw.quantized.compared", lambda *_: check)
-    with pytest.raises(thaw.ThawError, match=r"falls by 2\.49 .*tolerance=2\.5 accepts this loss"):
+    with pytest.raises(thaw.ThawError, match=r"falls by 2\.49 .*tolerance=2\.5 accepts"):
         export(arguments)
     export([*arguments, "tolerance=2.5"])
+
+
+def test_a_large_loss_is_tried_again_with_the_feed_forward_layers_in_blocks(
+    exported_again, monkeypatch, capsys
+):
+    run, arguments = exported_again
+    losses = iter([Check(score=0.43, int8=0.41, changed=28, texts=479)])
+    compare = thaw.quantized.compared
+    monkeypatch.setattr("thaw.quantized.compared", lambda *args: next(losses, compare(*args)))
+    torch = thaw.load(run, accelerator="cpu").predict_proba(TEXTS)
+    export(arguments)
+    assert "with one for all, F1 fell by 2.00 points" in capsys.readouterr().out
+    graph = onnx.load(run / "model" / "onnx" / "model_int8.onnx").graph
+    blocks = [node for node in graph.node if node.op_type == "MatMulNBits"]
+    assert len(blocks) == 2 * 2, "both feed-forward layers of both blocks"
+    assert any(node.op_type == "MatMulInteger" for node in graph.node), "the rest is as before"
+    kept = json.loads((run / "model" / "onnx" / "int8.json").read_text())
+    assert kept["one_scale"] == pytest.approx(2.0)
+    assert thaw.load(run, engine="int8").predict_proba(TEXTS) == pytest.approx(torch, abs=0.2)
 
 
 def test_one_changed_text_of_few_is_no_loss_to_stop_at(exported_again, monkeypatch, capsys):

@@ -11,7 +11,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from helpers.tiny import sentences, write_csv
 from thaw.errors import ThawError
-from thaw.tasks.pretraining.frozen_score import FrozenScore
+from thaw.tasks.pretraining import FrozenScore
 
 ROWS = sentences(120)
 

@@ -19,8 +19,7 @@ from thaw.data.regression import RegressionData
 from thaw.errors import ThawError
 from thaw.evaluate import main as evaluate
 from thaw.predict import main as predict
-from thaw.tasks.metrics.correlation import Spearman
-from thaw.tasks.regression import Regression
+from thaw.tasks.regression import Regression, Spearman
 
 MEAN, SPREAD = 1000.0, 40.0  # of stars below: a unit that no fresh head predicts by chance
 

@@ -19,8 +19,8 @@ from transformers import AutoTokenizer
 from helpers.sentence_models import load_sentence_model, save_sentence_model
 from helpers.tables import read_rows
 from helpers.tiny import runner, save_tiny, sentences, tiny_config, write_csv
-from thaw.data.batch.balanced import BalancedBatches
 from thaw.data.batch.pairs import PairBatches, sample_pairs
+from thaw.data.batch.samplers import BalancedBatches
 from thaw.data.read.sampling.few_shots import distinct, draw
 from thaw.data.read.texts import Texts
 from thaw.encoder.linear_heads import differentiable_head

@@ -7,8 +7,7 @@ from types import SimpleNamespace
 import pytest
 from lightning.pytorch.callbacks import EarlyStopping, Timer
 
-from thaw.training.callbacks.plan import early_stopping_plan
-from thaw.training.ended import trained, why_ended
+from thaw.training.callbacks.plan import early_stopping_plan, trained, why_ended
 from thaw.training.trainer import Trainer
 
 pytestmark = pytest.mark.no_figures

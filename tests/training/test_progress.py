@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from thaw.training.callbacks.progress import Bar, LastLoss, Lines, progress
+from thaw.training.callbacks.progress import Bar, Lines, progress
 
 
 class Counted:
@@ -23,10 +23,10 @@ def test_the_loss_is_read_once_per_logging_step():
     trainer = SimpleNamespace(
         logged_metrics={"train/loss": loss}, global_step=0, log_every_n_steps=10
     )
-    last = LastLoss()
+    lines = Lines()
     for step in range(30):
         trainer.global_step = step
-        assert last.read(trainer) == 0.5
+        assert lines.loss(trainer) == 0.5
     assert loss.reads == 3
 
 

@@ -55,7 +55,7 @@ def test_only_a_trial_takes_the_id_of_its_environment(tmp_path, monkeypatch):
 
     monkeypatch.setenv("WANDB_RUN_ID", "mine")
     monkeypatch.delenv("WANDB_SWEEP_ID", raising=False)
-    logger = LateWandb("offline", save_dir=str(tmp_path))
+    logger = LateWandb(str(tmp_path))
     assert logger.kept_id() != "mine", "the jobs of -m would all be one run"
     monkeypatch.setenv("WANDB_SWEEP_ID", "sweep123")
     assert logger.kept_id() != "mine", "a resumed run goes on as itself"

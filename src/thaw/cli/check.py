@@ -64,7 +64,7 @@ def verify(cfg: DictConfig, typed: Sequence[str] | None = None) -> None:
         typed = HydraConfig.get().overrides.task if alone else []
     name_model(cfg)
     leave_unread(cfg, typed)
-    check(cfg, GIVEN)
+    check(cfg)
     require_watched(plain(cfg))
     if {cfg.data.get("folds"), cfg.data.get("fold")} != {None}:
         from thaw.data.read.sampling.folds import require_fold  # NumPy: a tenth of a second
@@ -121,20 +121,20 @@ def require_sources(cfg: DictConfig, typed: Sequence[str] = ()) -> None:
     require_model(plain(cfg.model).get("checkpoint"))
     data = {key: at_home(value) for key, value in plain(cfg.data).items()}
     path = data.get("path")
+    on_disk = path is None or (isinstance(path, str) and Path(path).is_dir())
     own = any(key_of(override) == "data.train" for override in typed)
-    if own and path is not None and data["train"] and Path(data["train"]).is_file():
+    if own and not on_disk and data["train"] and Path(data["train"]).is_file():
         form = "data=conll" if data.get("format") == "columns" else "data=files"
-        if not (isinstance(path, str) and Path(path).is_dir()):
-            raise ThawError(
-                f"data.train={data['train']} is a file of your own, and data={data['name']} has "
-                f"other ones: add {form}, and the columns to read."
-            )
+        raise ThawError(
+            f"data.train={data['train']} is a file of your own, and data={data['name']} has other "
+            f"ones: add {form}, and the columns to read."
+        )
     if "train" in data and data["train"] is None and not data.get("zero_shot"):
         raise ThawError(
             f"data={data['name']} needs data.train=<file>, of a table also the columns to read: "
             "conf/data/files.yaml describes every option."
         )
-    if "train" not in data or not (path is None or (isinstance(path, str) and Path(path).is_dir())):
+    if "train" not in data or not on_disk:
         return
     for split in ("train", "validation", "test"):
         if isinstance(data[split], str):
@@ -143,15 +143,10 @@ def require_sources(cfg: DictConfig, typed: Sequence[str] = ()) -> None:
                 require_file(file)
 
 
-def check(cfg: DictConfig, given: Mapping[str, set[str]], parts: Sequence[str] = ()) -> None:
+def check(cfg: DictConfig, parts: Sequence[str] = ()) -> None:
     """Raises ThawError unless the keys of every node with a `_target_` are arguments, and its
-    values of their types; it names the nearest right ones.
-
-    Args:
-        cfg: the composed config.
-        given: arguments that the code adds, by dotted path of the node.
-        parts: keys of the top level to check; (): all.
-    """
+    values of their types; it names the nearest right ones. `parts` are the keys of the top level to
+    check, (): all."""
     chosen = {key: plain(cfg[key]) for key in parts} if parts else plain(cfg)
     for path, fragment in plain_options().items():
         group, _, key = path.rpartition(".")
@@ -159,7 +154,7 @@ def check(cfg: DictConfig, given: Mapping[str, set[str]], parts: Sequence[str] =
         if key in node:
             check_type(path, node[key], fragment)
     for path, node in targets(chosen):
-        check_arguments(path, node, given.get(path, set()))
+        check_arguments(path, node, GIVEN.get(path, set()))
 
 
 def plain_options() -> dict[str, dict[str, Any]]:

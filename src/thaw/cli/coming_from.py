@@ -27,7 +27,7 @@ class Row(NamedTuple):
     tool: str
     key: str
     value: str
-    here: str
+    template: str  # what does the same here, with {} for the value
 
     @property
     def there(self) -> str:
@@ -35,41 +35,32 @@ class Row(NamedTuple):
         return f"{self.key}={self.value}" if self.value else self.key
 
     @property
+    def here(self) -> str:
+        """What does the same here."""
+        words = []
+        for word in self.template.split():
+            key, _, value = word.partition("=")
+            # transformers calls its metrics eval_f1 and f1.
+            filled = value.replace("{}", self.value).replace("val/eval_", "val/")
+            words.append(override(key, filled) if "{}" in value else word)
+        return " ".join(words)
+
+    @property
     def answer(self) -> str:
         """What does the same here, for a page: quoted unless it is a sentence."""
         return self.here if self.here.startswith(NOT_NEEDED) else f"`{self.here}`"
 
-    @property
-    def repeats(self) -> bool:
-        """Whether the value of the example stands in the answer as it is."""
-        return bool(self.value) and self.example().search(self.here) is not None
-
-    def example(self) -> re.Pattern[str]:
-        """Returns a pattern that finds the value of the example."""
-        return re.compile(rf"(?<![\w.-]){re.escape(self.value)}(?![\w.-])")
-
-    def filled(self, value: str) -> "Row":
-        """Returns the row with another value in the place of the example."""
-        words = []
-        for word in self.here.split():
-            key, _, old = word.partition("=")
-            new = self.example().sub(lambda _: value, old)
-            # transformers calls its metrics eval_f1 and f1.
-            words.append(word if new == old else override(key, new.replace("val/eval_", "val/")))
-        return self._replace(value=value, here=" ".join(words))
-
     def __str__(self) -> str:
         """Returns the row as a sentence without its end."""
-        there = self.there
         for word in self.here.split():
             group, equals, choice = word.partition("=")
             if equals and is_group(group) and choice not in choices(group):
                 offered = ", ".join(choices(group))
-                return f"{there} of {self.tool} is `{group}=CHOICE` here, of {offered}"
+                return f"{self.there} of {self.tool} is `{group}=CHOICE` here, of {offered}"
         answer = f"{self.answer} here"
         if self.here.startswith(NOT_NEEDED):
             answer = f"{NOT_NEEDED} here{self.here.removeprefix(NOT_NEEDED)}"
-        return f"{there} of {self.tool} is {answer}"
+        return f"{self.there} of {self.tool} is {answer}"
 
 
 @cache
@@ -77,10 +68,11 @@ def coming_from() -> list[Row]:
     """Returns the rows of `coming_from.yaml`."""
     path = Path(__file__).with_name("coming_from.yaml")
     tables = yaml.safe_load(path.read_text(encoding="utf-8"))
-    typed = [(t, *row) for t, table in tables.items() for row in table.items()]
     return [
-        Row(tool, there.partition("=")[0], there.partition("=")[2], here)
-        for tool, there, here in typed
+        Row(tool, key, value, here)
+        for tool, table in tables.items()
+        for there, here in table.items()
+        for key, _, value in [there.partition("=")]
     ]
 
 
@@ -110,10 +102,10 @@ def said_here(typed: str) -> str:
     if not rows or (is_group(key) and not found):  # another choice of a group is a mistake of thaw
         return ""
     if value and not found:
-        found = [row.filled(value) for row in rows if row.repeats]
+        found = [row._replace(value=value) for row in rows if "{}" in row.template]
     first = (found or rows)[0]
     # Where values are translated, the others say what is possible.
-    fixed = is_group(key) or any(row.repeats for row in rows)
+    fixed = is_group(key) or any("{}" in row.template for row in rows)
     others = [row for row in rows if row is not first and not fixed]
     return "; ".join([str(first), *(f"{row.there} is `{row.here}`" for row in others)]) + "."
 

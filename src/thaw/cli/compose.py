@@ -22,7 +22,7 @@ from thaw.storage.standard_output import go_on_without_readers
 
 def register_resolvers() -> None:
     """Registers `${thaw.stamp:}`, which keeps run directories apart, and the others."""
-    from thaw.cli.jobs import direction, group, job_dir, run_name
+    from thaw.cli.jobs import direction, job_dir, run_name, running_sweep
     from thaw.cli.processes import first_only, stamp
     from thaw.cli.watched_metric import better
 
@@ -31,7 +31,9 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("thaw.sweep", lambda resume, new: resume or new, replace=True)
     OmegaConf.register_new_resolver("thaw.job", job_dir, replace=True)
     OmegaConf.register_new_resolver("thaw.options", options_of, replace=True)
-    OmegaConf.register_new_resolver("thaw.group", group, replace=True)
+    OmegaConf.register_new_resolver(
+        "thaw.group", lambda: getattr(running_sweep(), "name", None), replace=True
+    )
     OmegaConf.register_new_resolver("thaw.name", run_name, replace=True)
     OmegaConf.register_new_resolver("thaw.task", lambda t: t.split(".")[-2], replace=True)
     OmegaConf.register_new_resolver("thaw.better", better, replace=True)

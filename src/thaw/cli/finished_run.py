@@ -14,8 +14,6 @@ from thaw.storage.checkpoints import checked_model, fetch_model
 from thaw.storage.files import read_json
 
 OWN = {"data": "thaw.data.", "task": "thaw.tasks.", "trainer": "thaw.training.trainer."}
-
-
 # What a model directory without a run holds: end of its architecture's name, task, data module.
 KINDS = (
     ("ForSequenceClassification", "sequence.SequenceClassification", "sequence.SequenceData"),
@@ -159,17 +157,11 @@ def refuse_code(cfg: Any, run: Path, parts: Sequence[str], trust: str) -> None:
                 )
 
 
-def refuse_reader(
-    reader: str | None, run: Path, trust: str, given: Mapping[str, str] | None = None
-) -> None:
+def refuse_reader(reader: str | None, run: Path, trust: str, way: str = "") -> None:
     """Raises ThawError where a run directory names a function that reads files, unless the user
-    trusts its module, or the options `given` for a prediction name another reader or a format."""
-    own = given is not None and (given["reader"] or given["format"] not in ("", "auto"))
-    if reader is None or own or (trust and f"{reader}.".startswith(f"{trust}.")):
+    trusts its module; `way` is another way out."""
+    if reader is None or (trust and f"{reader}.".startswith(f"{trust}.")):
         return
-    way = (
-        "" if given is None else " Or name the input's format, format=..., which reads without it."
-    )
     raise ThawError(
         f"{run} names code to read files with, data.reader={reader}: it may come from anywhere. "
         f"trust={reader.rpartition('.')[0]} runs it.{way}"

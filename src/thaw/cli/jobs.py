@@ -86,12 +86,6 @@ def running_sweep() -> Path | None:
     return parent if (parent / "multirun.yaml").is_file() else None
 
 
-def group() -> str | None:
-    """Returns the name of the running sweep, None outside of one: `${thaw.group:}`."""
-    sweep = running_sweep()
-    return None if sweep is None else sweep.name
-
-
 def run_name(run_dir: str) -> str | None:
     """Returns a short name for a run, None where nothing was typed: `${thaw.name:...}`.
 

@@ -54,17 +54,20 @@ PRINTS = re.compile(r"--(?:cfg|info)(?:=[\w-]+)?|-[ci](?:job|hydra|all)?")
 FROM_OUTSIDE = re.compile(r"[\"']?\$\{oc\.env:\w+(?:,null)?\}[\"']?")
 
 
-def redacted(node: Any) -> Any:
+def redacted(node: Any, secret: bool = False) -> Any:
     """Returns plain containers, or a text, which may be a `key=value` word or hold some, with `***`
     for every secret.
 
     A secret is the value of a key that is called one (`api_key`, `hf_token`, `password`), the user
-    and password in a URL, and what has the shape of a well-known token. `${oc.env:NAME}` stays.
+    and password in a URL, and what has the shape of a well-known token. `${oc.env:NAME}` stays. In
+    a node that is `secret`, every value is one.
     """
     if isinstance(node, Mapping):
-        return {k: hidden(v) if is_secret(k) else redacted(v) for k, v in node.items()}
+        return {key: redacted(value, secret or is_secret(key)) for key, value in node.items()}
     if isinstance(node, (list, tuple)):
-        return [redacted(value) for value in node]
+        return [redacted(value, secret) for value in node]
+    if secret:
+        return hidden(node)
     if not isinstance(node, str):
         return node
     word = WORD.fullmatch(node)
@@ -78,15 +81,11 @@ def is_secret(key: Any) -> bool:
     return isinstance(key, str) and SECRET_KEY.fullmatch(key) is not None
 
 
-def hidden(node: Any) -> Any:
-    """Returns a node with `***` for every value in it."""
-    if isinstance(node, Mapping):
-        return {key: hidden(value) for key, value in node.items()}
-    if isinstance(node, (list, tuple)):
-        return [hidden(value) for value in node]
-    if node is None or isinstance(node, bool) or node in ("", "null"):
-        return node
-    return node if FROM_OUTSIDE.fullmatch(str(node)) else HIDDEN
+def hidden(value: Any) -> Any:
+    """Returns `***` for a value, unless it is none, true or false, or names a variable."""
+    if value is None or isinstance(value, bool) or value in ("", "null"):
+        return value
+    return value if FROM_OUTSIDE.fullmatch(str(value)) else HIDDEN
 
 
 def redacted_text(text: str) -> str:

@@ -4,7 +4,6 @@ Lightning starts the other processes of a run with the command line of the first
 each of them would sweep again (lightning#11300).
 """
 
-import json
 import os
 import signal
 import subprocess
@@ -21,6 +20,7 @@ from omegaconf import DictConfig
 from thaw.cli.conf import own_dirs, search_path
 from thaw.cli.overrides import key_of, quote
 from thaw.errors import ThawError
+from thaw.storage.files import read_json
 
 
 def takes_processes(cfg: DictConfig) -> bool:
@@ -53,8 +53,7 @@ def run_apart(cfg: DictConfig) -> float | None:
         raise SystemExit(128 + received[0])
     if process.returncode:
         raise ThawError(failure_of(list(last_lines), process.returncode))
-    metrics = json.loads((directory / "metrics.json").read_text(encoding="utf-8"))
-    return metrics.get(cfg.monitor)
+    return read_json(directory / "metrics.json").get(cfg.monitor)
 
 
 @contextmanager

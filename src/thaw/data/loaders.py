@@ -8,7 +8,7 @@ from lightning.pytorch import LightningDataModule
 from pydantic import NonNegativeInt, PositiveInt
 from torch.utils.data import DataLoader, Sampler
 
-from thaw.data.batch.by_length import LengthGroupedBatches
+from thaw.data.batch.samplers import LengthGroupedBatches
 from thaw.errors import ThawError
 
 

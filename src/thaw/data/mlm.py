@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 import torch
 
+from thaw.data.batch.masking import word_numbers
 from thaw.data.encode.blocks import Row, blocks, padded, portions
 from thaw.data.encode.token_cache import Rows as Encodings
-from thaw.data.encode.words import word_numbers
 from thaw.data.loaders import rowwise
 from thaw.data.read.corpus import corpus_rows, joined
 from thaw.data.read.entities.word_rows import texts_of_words
@@ -21,9 +21,8 @@ from thaw.data.read.row_values import Columns
 from thaw.data.read.rows import Rows
 from thaw.data.read.texts import Texts, origin_of, read_texts
 from thaw.data.streamed import StreamedData
-from thaw.errors import ThawError
+from thaw.errors import ThawError, require_choice
 
-PACKS = ("lines", "documents")
 ENDLESS = 10_000  # characters of a corpus that is one line
 
 
@@ -56,8 +55,7 @@ class MaskedLanguageModelData(StreamedData):
         )
         self.group = group
         self.pack = pack
-        if pack not in PACKS:
-            raise ThawError(f"data.pack={pack}: expected {' or '.join(PACKS)}.")
+        require_choice("data.pack", pack, ("lines", "documents"))
         if self.tokenizer.mask_token_id is None:
             raise ThawError(
                 f"{options['tokenizer']} has a tokenizer without a mask token; task=mlm needs one, "

@@ -8,7 +8,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
@@ -20,11 +20,11 @@ from thaw.data.encode.windows import align, firsts, prefix_spaces, windows
 from thaw.data.entities import entities
 from thaw.data.loaders import rowwise
 from thaw.data.read.entities.sentences import Sentences, read_sentences
-from thaw.data.read.entities.spans import OVERLAPS, Overlaps
+from thaw.data.read.entities.spans import Overlaps
 from thaw.data.read.entities.tag_schemes import SCHEMES, Scheme, split_tag
 from thaw.data.read.labels.names import names_of
 from thaw.data.read.rows import Row, number_of
-from thaw.errors import ThawError
+from thaw.errors import ThawError, require_choice
 
 log = logging.getLogger(__name__)
 
@@ -72,14 +72,9 @@ class TokenData(EncoderData):
         self.overlaps: Overlaps = overlaps
         self.stride = self.window_stride(stride)
         self.label_subwords = label_subwords
-        for name, value, known in (
-            ("data.scheme", scheme, (None, *SCHEMES)),
-            ("data.overlaps", overlaps, OVERLAPS),
-            ("task.label_subwords", label_subwords, ("all", "first")),
-        ):
-            if value not in known:
-                choices = ", ".join("null" if k is None else k for k in known)
-                raise ThawError(f"{name}={value}: expected one of {choices}.")
+        require_choice("data.scheme", scheme, (None, *SCHEMES))
+        require_choice("data.overlaps", overlaps, get_args(Overlaps))
+        require_choice("task.label_subwords", label_subwords, ("all", "first"))
 
     def find_labels(self) -> None:
         found = {split: types_of(rows.labels) for split, rows in self.rows.items()}

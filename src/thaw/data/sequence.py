@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import PositiveInt
 from torch.utils.data import Sampler
 
-from thaw.data.batch.balanced import BalancedBatches
+from thaw.data.batch.samplers import BalancedBatches
 from thaw.data.read.labels.names import (
     counted,
     label_counts,

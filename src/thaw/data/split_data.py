@@ -96,18 +96,15 @@ class SplitData(Loaders):
         if source is None and (only is None or only in fractions):
             raise ThawError(f"the data {self.name} needs data.train=<file>{self.example}")
         root = self.root()
-        out: dict[str, Any] = {}
-        for split in SPLITS:
-            named = self.sources[split]
-            if named is None or split in fractions or (only is not None and only != split):
-                continue
-            out[split] = self.read_one(root, str(named))
-        if fractions and (only is None or only in fractions or only == "train"):
+        wanted = SPLITS if only is None else (only,)
+        named = [s for s in wanted if self.sources[s] is not None and s not in fractions]
+        out = {split: self.read_one(root, str(self.sources[split])) for split in named}
+        if fractions and (only in (None, "train") or only in fractions):
             whole = out["train"] if "train" in out else self.read_one(root, str(self.cut_from))
             out |= self.cut(whole, fractions)
         if only is None and self.train_size is not None:
             out["train"] = self.drawn(out["train"], self.train_size)
-        return {s: out[s] for s in SPLITS if s in out and (only is None or s == only)}
+        return {split: out[split] for split in wanted if split in out}
 
     def drawn(self, train: Any, size: int) -> Any:
         """Returns `size` texts of train, drawn with the run's seed; raises ThawError if it has

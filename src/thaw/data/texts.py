@@ -13,8 +13,8 @@ from pydantic import NonNegativeInt
 
 from thaw.data.base import EncoderData
 from thaw.data.encode.blocks import portions
-from thaw.data.encode.long_texts import cut_texts, text_windows
 from thaw.data.encode.token_cache import Rows
+from thaw.data.encode.windows import cut_texts, text_windows
 from thaw.data.loaders import rowwise
 from thaw.data.read.row_values import Columns
 from thaw.data.read.rows import Row

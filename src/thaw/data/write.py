@@ -5,7 +5,7 @@ import errno
 import json
 import logging
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -25,21 +25,21 @@ class RowWriter:
     The file is written aside and renamed on success, so a failure leaves what was there before.
 
     Args:
-        path: ends in .csv, .tsv, .jsonl, .ndjson or .parquet, or is `-`.
-        columns: of CSV and Parquet; by default those of the first 4096 rows.
+        path: ends in .csv, .tsv, .jsonl, .ndjson or .parquet, or is `-`. The columns of CSV and
+            Parquet are those of the first 4096 rows.
 
     Raises:
         ThawError: an unknown format, a row that does not fit, or the disk is full.
     """
 
-    def __init__(self, path: str | Path, columns: Sequence[str] | None = None) -> None:
+    def __init__(self, path: str | Path) -> None:
         self.stdout = str(path) == "-"
         self.path = Path(path)
         self.suffix = ".jsonl" if self.stdout else self.path.suffix.lower()
         if self.suffix not in FORMATS:
             raise ThawError(f"{path}: unknown format; thaw writes {', '.join(FORMATS)}, or -.")
         self.aside = partial_name(self.path)
-        self.columns = None if columns is None else list(columns)
+        self.columns: list[str] | None = None
         self.file: IO[Any] | None = None
         self.table: Any = None
         self.rows: list[dict[str, Any]] = []
@@ -100,9 +100,7 @@ class RowWriter:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        assert self.columns is not None
-        nulls = pa.schema([(name, pa.null()) for name in self.columns])
-        table = pa.Table.from_pylist(rows) if rows else nulls.empty_table()
+        table = pa.Table.from_pylist(rows)
         if self.table is None:
             # A column so far without a value may get one later: most likely text.
             known = {pa.null(): pa.string(), pa.list_(pa.null()): pa.list_(pa.string())}

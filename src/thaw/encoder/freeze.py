@@ -163,9 +163,3 @@ def frozen_modules(module: nn.Module) -> list[nn.Module]:
     if not any(p.requires_grad for p in module.parameters()):
         return [module]
     return [found for child in module.children() for found in frozen_modules(child)]
-
-
-def interval(every: float, steps: int) -> int:
-    """Returns the number of steps between two stages, at least 1; below 1, `every` is a fraction of
-    the `steps` of the whole training."""
-    return max(1, round(every * steps if every < 1 else every))

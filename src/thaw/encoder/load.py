@@ -49,9 +49,8 @@ def load_fresh(
         raise ThawError(f"{checkpoint} cannot be loaded: {error}") from error
     prefix = "" if model.base_model is model else f"{model.base_model_prefix}."
     encoder = {prefix + name for name, _ in model.base_model.named_parameters()}
-    # mismatched keys come with both shapes: (name, in the checkpoint, in the model)
-    mismatched = [k[0] if isinstance(k, tuple) else k for k in info["mismatched_keys"]]
-    fresh = sorted({*info["missing_keys"], *mismatched})
+    mismatched = {name for name, *_ in info["mismatched_keys"]}  # with both shapes
+    fresh = sorted(mismatched | info["missing_keys"])
     if lost := [name for name in fresh if name in encoder and "pooler." not in name]:
         raise ThawError(
             f"{checkpoint} lacks {len(lost)} weights of the encoder, {', '.join(lost[:3])}, ...: "

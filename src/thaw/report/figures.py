@@ -219,9 +219,9 @@ def scatter(points: Sequence[tuple[float, float]]) -> Panel:
     return draw
 
 
-def metrics_table(metrics: Mapping[str, float], console: Console | None = None) -> None:
+def metrics_table(metrics: Mapping[str, float]) -> None:
     """Prints the scores of the test, and below them those of each class (50 classes at most)."""
-    console = console or Console()
+    console = Console()
     for scores in score_tables(metrics):
         table = Table(title=scores.title, title_justify="left")
         for number, name in enumerate(scores.columns):

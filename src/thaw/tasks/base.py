@@ -51,7 +51,7 @@ class EncoderTask(OptimizedModule):
         super().__init__(model, **options)
         self.pipeline_options: dict[str, Any] = {}  # further options of loading the export
         self.eval_loss = WeightedMean()
-        self.scores: Any = None  # metrics that `evaluate` updates; None: the task logs its own
+        self.scores: Any  # metrics that `evaluate` updates
         self.test_scores: Mapping[str, Any] = {}
         self.test_outputs: list[Any] = []
         # Of the validation before the first step, as `start/<name>`.
@@ -107,12 +107,10 @@ class EncoderTask(OptimizedModule):
     test_step = validation_step
 
     def on_validation_epoch_end(self) -> None:
-        if self.scores is not None:
-            self.log_scores("val", self.scores)
+        self.log_scores("val", self.scores)
 
     def on_test_epoch_end(self) -> None:
-        if self.scores is not None:
-            self.test_scores = self.log_scores("test", self.scores)
+        self.test_scores = self.log_scores("test", self.scores)
 
     def average_with(self, others: Sequence["EncoderTask"]) -> None:
         """Makes this task evaluate the mean of its probabilities and of those of other tasks."""

@@ -150,15 +150,13 @@ def best_threshold(found: np.ndarray, gold: np.ndarray) -> tuple[float, float]:
     precision, recall, highs = precision_recall_curve(gold, found)  # predicted where p >= high
     lows = np.concatenate([[0.0], highs[:-1]]).astype(np.float32)
     exists = lows < highs  # none is below a probability of 0
-    if not exists.any():
-        return HALF, 0.0
     precision, recall, lows, highs = (x[exists] for x in (precision[:-1], recall[:-1], lows, highs))
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+    if not f1.any():
+        return HALF, 0.0
     middles = (lows + highs) / 2
     middles = np.where(middles < highs, middles, lows)  # neighbours in float32
     middles = np.where((lows <= HALF) & (highs > HALF), HALF, middles)
-    if not f1.any():
-        return HALF, 0.0
     best = np.flatnonzero(f1 >= f1.max() - 1e-12)
     at = min(best, key=lambda i: (abs(middles[i] - HALF), middles[i]))
     return float(np.float32(middles[at])), float(f1[at])

@@ -20,8 +20,7 @@ from thaw.encoder.frozen_prefix.prefix import Prefix
 from thaw.encoder.packed_attention import packed, pinned, why_not_packed
 from thaw.encoder.sharding import shard
 from thaw.errors import ThawError
-from thaw.training.callbacks.frozen_blocks import FrozenBlocks
-from thaw.training.callbacks.unfreezing import Unfreezing
+from thaw.training.callbacks.freezing import FrozenBlocks, Unfreezing
 
 log = logging.getLogger(__name__)
 
@@ -179,9 +178,8 @@ class EncoderModule(LightningModule):
 def checkpoint_blocks(model: PreTrainedModel) -> None:
     """Makes a model compute its blocks again in the backward pass; raises ThawError if transformers
     does not do it for this architecture."""
-    older = model.gradient_checkpointing_enable  # its name before transformers 5.23
     try:
-        getattr(model, "activation_checkpointing_enable", older)({"use_reentrant": False})
+        model.activation_checkpointing_enable({"use_reentrant": False})
     except ValueError as error:
         raise ThawError(
             f"model.gradient_checkpointing=true: transformers has none for "

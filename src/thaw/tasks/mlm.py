@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from pydantic import NonNegativeFloat
 from torch import Tensor
+from torchmetrics import MetricCollection
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from thaw.cli.watched_metric import MASKED
@@ -24,8 +25,7 @@ from thaw.report.sections import Section, Table, TestResults
 from thaw.tasks.base import EncoderTask
 from thaw.tasks.losses import Distillation, WeightedMean, scale_for_ddp
 from thaw.tasks.predictors.mlm import MaskedPredictor
-from thaw.tasks.pretraining.frozen_score import FrozenScore, frozen_tables
-from thaw.tasks.pretraining.probes import Probes
+from thaw.tasks.pretraining import FrozenScore, Probes, frozen_tables
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ class MaskedLanguageModel(EncoderTask):
         self.max_tokens = max_tokens
         self.masking = self_masking
         self.probes = asked
-        self.eval_accuracy = WeightedMean()
+        self.scores = MetricCollection({"accuracy": WeightedMean()})
         self.distill = distill
         self.distillation = Distillation(checkpoint) if distill else None
         self.frozen_score = FrozenScore(frozen_score) if frozen_score else None
@@ -166,23 +166,15 @@ class MaskedLanguageModel(EncoderTask):
         loss, right = self.loss(batch)
         if count := len(batch["labels"]):
             self.eval_loss.update(loss, count)
-            self.eval_accuracy.update(right / count, count)
+            self.scores["accuracy"].update(right / count, count)
 
-    def log_evaluation(self, split: str) -> None:
-        """Logs loss, perplexity and accuracy over the masked tokens of a split."""
-        loss = self.eval_loss.compute()
-        self.log_dict(
-            {
-                f"{split}/loss": loss,
-                f"{split}/perplexity": loss.exp(),
-                f"{split}/accuracy": self.eval_accuracy.compute(),
-            }
-        )
-        self.eval_loss.reset()
-        self.eval_accuracy.reset()
+    def log_scores(self, stage: str, metrics: Any) -> dict[str, Any]:
+        """Logs the perplexity too."""
+        self.log(f"{stage}/perplexity", self.eval_loss.compute().exp())
+        return super().log_scores(stage, metrics)
 
     def on_validation_epoch_end(self) -> None:
-        self.log_evaluation("val")
+        super().on_validation_epoch_end()
         if self.frozen_score is not None:
             found = self.frozen_score(self.model, self.trainer.precision_plugin.forward_context)
             self.log_dict({f"val/{name}": value for name, value in found.items()})
@@ -191,9 +183,6 @@ class MaskedLanguageModel(EncoderTask):
         """Returns the metrics of a validation: which there are depends on `frozen_score`."""
         scored = self.frozen_score is not None
         return {n: mode for n, mode in self.metrics.items() if scored or not n.startswith("frozen")}
-
-    def on_test_epoch_end(self) -> None:
-        self.log_evaluation("test")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the results of the probes so far."""

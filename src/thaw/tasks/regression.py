@@ -1,6 +1,6 @@
 """Regression: a number for a whole text, or for a pair of texts.
 
-Shapes: B batch.
+Shapes: B batch, N texts.
 """
 
 import heapq
@@ -13,6 +13,9 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import MeanAbsoluteError, MeanSquaredError, MetricCollection, PearsonCorrCoef
+from torchmetrics.functional.regression import pearson_corrcoef
+from torchmetrics.regression import SpearmanCorrCoef
+from torchmetrics.utilities import dim_zero_cat
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from thaw.cli.watched_metric import NUMBERS
@@ -21,7 +24,6 @@ from thaw.encoder.load import load_fresh
 from thaw.errors import ThawError
 from thaw.report.sections import ERRORS, Section, Table, TestResults, shortened
 from thaw.tasks.losses import labels_and_inputs
-from thaw.tasks.metrics.correlation import Spearman
 from thaw.tasks.predictors.regression import RegressionPredictor
 from thaw.tasks.text_task import Pooling, TextTask
 
@@ -156,3 +158,21 @@ def rescale(layer: nn.Linear, scale: float, shift: float) -> None:
     with torch.no_grad():
         layer.weight.mul_(scale)
         layer.bias.mul_(scale).add_(shift)
+
+
+class Spearman(SpearmanCorrCoef):
+    """Spearman's rank correlation; NaN where all predictions or all labels are equal.
+
+    torchmetrics 1.9 sums ranks in int32, which 100,000 equal numbers exceed, and returns 0 for NaN.
+    """
+
+    def compute(self) -> Tensor:
+        """Returns the correlation, computed in float64."""
+        ranks = [average_ranks(dim_zero_cat(part).cpu()) for part in (self.preds, self.target)]
+        return pearson_corrcoef(*ranks).float().to(self.device)
+
+
+def average_ranks(numbers: Tensor) -> Tensor:
+    """Returns the rank of each number (N,) in float64, of equal ones their mean rank."""
+    _, place, counts = numbers.unique(return_inverse=True, return_counts=True)
+    return (counts.cumsum(0) - (counts - 1) / 2).double()[place]

@@ -64,4 +64,5 @@ def silence_libraries() -> None:
     warnings.filterwarnings("ignore", ".*recommended to use `self.log.*sync_dist.*")
     warnings.filterwarnings("ignore", ".*exists and is not empty.*")
     warnings.filterwarnings("ignore", ".*across ranks is zero.*")  # of a split that is not there
+    warnings.filterwarnings("ignore", "Metric `SpearmanCorrcoef` will save all targets.*")
     warnings.filterwarnings("ignore", ".*overridden `on_before_batch_transfer`.*")

@@ -107,35 +107,24 @@ class MLFlow(MLFlowLogger):
             write_atomic(self.kept_id, str(self.run_id))
 
 
-def wandb_logger(save_dir: str, log_model: bool = False, **kwargs: Any) -> "LateWandb":
-    """Returns a logger to Weights & Biases, offline without `WANDB_MODE`, an API key or a login.
-
-    Args:
-        save_dir: run directory.
-        log_model: whether the exported model is uploaded as an artifact at the end.
-        kwargs: options of `lightning.pytorch.loggers.WandbLogger`.
-    """
-    mode = os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
-    Path(save_dir).mkdir(parents=True, exist_ok=True)
-    offline = mode == "offline"
-    return LateWandb(mode, log_model, save_dir=save_dir, offline=offline, **kwargs)
-
-
 class LateWandb(WandbLogger):
-    """Starts its W&B run with the first numbers, as importing and starting W&B takes 1.5 seconds.
+    """Lightning's WandbLogger, offline without `WANDB_MODE`, an API key or a login.
+
+    It starts its W&B run with the first numbers, as importing and starting W&B takes 1.5 seconds.
     The run directory keeps its id, with which a resumed run continues it.
 
     Args:
-        mode: mode of W&B: online, offline, disabled.
-        log_exported_model: whether the run's model/ is uploaded; Lightning's `log_model` would
-            upload checkpoints.
+        save_dir: run directory.
+        log_model: whether the run's model/ is uploaded as an artifact at the end; Lightning's
+            `log_model` would upload checkpoints.
         options: options of `lightning.pytorch.loggers.WandbLogger`.
     """
 
-    def __init__(self, mode: str, log_exported_model: bool = False, **options: Any) -> None:
-        super().__init__(**options)
-        self.mode = mode
-        self.log_exported_model = log_exported_model
+    def __init__(self, save_dir: str, log_model: bool = False, **options: Any) -> None:
+        self.mode = os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
+        Path(save_dir).mkdir(parents=True, exist_ok=True)
+        super().__init__(save_dir=save_dir, offline=self.mode == "offline", **options)
+        self.log_exported_model = log_model
         self.waiting: list[Any] = []
         self.wanted = False
 
@@ -207,6 +196,9 @@ class LateWandb(WandbLogger):
             trial = os.environ.get("WANDB_RUN_ID") if os.environ.get("WANDB_SWEEP_ID") else None
             write_atomic(kept, (not new and trial) or secrets.token_hex(4))
         return kept.read_text(encoding="utf-8")
+
+
+wandb_logger = LateWandb  # its name in configs
 
 
 def wandb_settings(mode: str) -> Any:

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from thaw.data.batch.masking import LONGEST_WORD, Masking, choose, uniform
-from thaw.data.encode.words import word_numbers
+from thaw.data.batch.masking import LONGEST_WORD, Masking, choose, uniform, word_numbers
 from thaw.errors import ThawError
 
 MASK, FREE = 4, np.arange(10, 100)
@@ -128,7 +127,7 @@ def test_draws_are_uniform_and_without_visible_order():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"masking": "words"}, "task.masking=words: expected token or whole_word"),
+        ({"masking": "words"}, "task.masking=words: expected one of token, whole_word"),
         ({"probability": 0.0}, "task.mask_probability=0.0: expected a number between 0 and 1"),
         ({"probability": 15}, "task.mask_probability=15: expected a number between 0 and 1"),
         ({"split": [0.8, 0.2]}, r"task.mask_split=\[0.8, 0.2\]: expected the shares"),

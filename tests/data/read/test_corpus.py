@@ -290,7 +290,7 @@ def test_a_corpus_of_one_line_is_refused(tiny_bert, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"pack": "rows"}, "data.pack=rows: expected lines or documents"),
+        ({"pack": "rows"}, "data.pack=rows: expected one of lines, documents"),
         ({"text": "body"}, r"no column 'body'; it has 'text'.*Set data.text="),
         ({"group": "movie"}, r"no column 'movie'.*Set data.group="),
     ],

@@ -20,7 +20,7 @@ from thaw.data.read.texts import Texts
 from thaw.errors import ThawError
 from thaw.evaluate import main as evaluate
 from thaw.report.groups import axes, swept
-from thaw.report.sweep import summarize
+from thaw.report.sweep import Sweep
 
 pytestmark = pytest.mark.no_figures
 
@@ -305,7 +305,7 @@ def test_a_sweep_averages_over_folds_and_over_seeds_and_folds(tmp_path):
         )
     jobs = read_jobs(tmp_path)
     assert axes(swept(jobs)) == ["task.learning_rate"]
-    summarize(tmp_path, jobs, "val/f1")
+    Sweep(tmp_path, "val/f1").write()
     table = (tmp_path / "summary.md").read_text().splitlines()
     assert table[2:] == [
         "| 1e-4 | 4 | 0.1000 ± 0.0000 ★ | 1.0500 ± 0.1291 | 2.0 ± 0.0 |",
@@ -322,7 +322,7 @@ def test_folds_or_seeds_alone_end_with_their_mean(tmp_path):
             f"data.fold={fold}",
             metrics=scores(0.5 + fold / 10),
         )
-    summarize(tmp_path, read_jobs(tmp_path), "val/f1")
+    Sweep(tmp_path, "val/f1").write()
     table = (tmp_path / "summary.md").read_text().splitlines()
     assert table[0] == "| data.fold | runs | val/f1 | test/f1 | seconds |"
     assert table[2] == "| 0 | 1 | 0.1000 | 0.5000 | 2.0 |"

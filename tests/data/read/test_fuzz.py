@@ -21,10 +21,9 @@ from hypothesis import strategies as st
 from helpers.tables import read_rows
 from thaw.cli.check import verify
 from thaw.cli.compose import compose, exit_clearly
-from thaw.data.batch.balanced import BalancedBatches
-from thaw.data.batch.by_length import LengthGroupedBatches
 from thaw.data.batch.masking import MASKINGS, Masking
 from thaw.data.batch.pairs import PairBatches, sample_pairs
+from thaw.data.batch.samplers import BalancedBatches, LengthGroupedBatches
 from thaw.data.encode.blocks import blocks
 from thaw.data.encode.windows import windows
 from thaw.data.entities import entities

@@ -80,7 +80,7 @@ def test_the_format_is_told_by_name_run_and_content(tmp_path, name, text, words,
     [
         ({"format": "cvs"}, r"format=cvs: expected one of auto, table, csv"),
         ({"header": "no"}, r"header=no: expected true or false"),
-        ({"quoting": "off"}, r"quoting=off: expected csv or backslash or none"),
+        ({"quoting": "off"}, r"quoting=off: expected one of csv, backslash, none"),
         ({"token_column": "x"}, r"token_column=x: expected a whole number"),
         ({"input": "-", "format": "csv"}, r"format=csv: standard input is read as a text a line"),
     ],

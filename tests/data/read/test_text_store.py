@@ -26,10 +26,9 @@ def test_texts_and_pairs_come_back_in_any_order():
     for pair in PAIRS[2:]:
         spool.append(pair)
     assert (len(spool), list(spool)) == (5, PAIRS)
-    assert spool[1:4] == PAIRS[1:4]
     assert spool[-1] == PAIRS[-1]
     picked = Picked(spool, [4, 0])
-    assert (len(picked), list(picked), picked[1:]) == (2, [PAIRS[4], PAIRS[0]], [PAIRS[0]])
+    assert (len(picked), list(picked)) == (2, [PAIRS[4], PAIRS[0]])
     with pytest.raises(IndexError):
         spool[5]
 

@@ -1,4 +1,5 @@
-"""Which tokens a masked language model has to guess (Devlin et al. 2019, section 3.1).
+"""Which tokens a masked language model has to guess (Devlin et al. 2019, section 3.1), and which of
+them are one word.
 
 Random numbers are a hash of (seed, epoch, row, position), not a generator's state: a row's masks
 depend neither on its batch, nor on workers and ranks, nor on where a run was resumed.
@@ -6,12 +7,14 @@ depend neither on its batch, nor on workers and ranks, nor on where a run was re
 Shapes: B batch, T tokens, N masked tokens of the batch.
 """
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
-from thaw.errors import ThawError
+from thaw.errors import ThawError, require_choice
 
 LONGEST_WORD = 16  # tokens; a longer run (an address, a script without spaces) is cut into several
 MASKINGS = ("token", "whole_word")
@@ -36,8 +39,7 @@ class Masking:
     split: Sequence[float] = (0.8, 0.1, 0.1)
 
     def __post_init__(self) -> None:
-        if self.masking not in MASKINGS:
-            raise ThawError(f"task.masking={self.masking}: expected {' or '.join(MASKINGS)}.")
+        require_choice("task.masking", self.masking, MASKINGS)
         if not 0 < self.probability < 1:
             raise ThawError(
                 f"task.mask_probability={self.probability}: expected a number between 0 and 1, "
@@ -117,3 +119,48 @@ def splitmix(x: np.ndarray) -> np.ndarray:
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
+
+
+def word_numbers(
+    text: str, offsets: Sequence[tuple[int, int]], word_ids: Sequence[int | None]
+) -> list[int]:
+    """The number of each token's word, -1 of special tokens; the same notion for every tokenizer.
+
+    The tokenizer's own words are not enough: SentencePiece's hold punctuation ("film."), or all of
+    a sentence where it does not split at spaces. So a word also ends where its text does: at a
+    space, at punctuation (a word of its own, as in BERT's) and between ideographs.
+    """
+    words: list[int] = []
+    word, size, before = -1, 0, None
+    begin_before = end = 0
+    for (begin, stop), word_id in zip(offsets, word_ids, strict=True):
+        if word_id is None:
+            words.append(-1)
+            before = None
+            continue
+        joined = (
+            before is not None
+            and (
+                begin < end  # bytes of one character
+                or (word_id == before and not text[begin_before:end].strip())  # a lone "▁" before
+                or (word_id == before and inner(text[begin - 1]) and inner(text[begin : begin + 1]))
+            )
+        )
+        if joined and size < LONGEST_WORD:
+            size += 1
+        else:
+            word, size = word + 1, 1
+        words.append(word)
+        before, begin_before, end = word_id, begin, max(stop, begin)
+    return words
+
+
+@lru_cache(4096)
+def inner(character: str) -> bool:
+    """Whether a word goes on over a character: letters, marks and digits, but no ideographs."""
+    if not character or unicodedata.category(character)[0] not in "LMN":
+        return False
+    point = ord(character)
+    return not (
+        0x3400 <= point <= 0x9FFF or 0xF900 <= point <= 0xFAFF or 0x20000 <= point <= 0x323AF
+    )

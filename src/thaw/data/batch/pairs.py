@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from thaw.data.batch.base import Batches
+from thaw.data.batch.samplers import Batches
 
 Sampling = Literal["oversampling", "undersampling", "unique"]
 LISTED = 2**22  # pairs: all those of 2,895 texts

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from thaw.data.batch.by_length import LengthGroupedBatches
+from thaw.data.batch.samplers import LengthGroupedBatches
 from thaw.data.encode.blocks import padded
 
 

@@ -1,12 +1,12 @@
 """What a model's files say of the texts that it reads: how many tokens it takes, as a tokenizer may
 not know, or say more, and what sentence-transformers does with each."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from thaw.errors import ThawError
+from thaw.storage.files import read_json
 
 # Their positions begin after that of padding, as fairseq's do: RoBERTa's 514 are for 512 tokens.
 AFTER_PADDING = (
@@ -22,7 +22,7 @@ def require_room(max_tokens: int, model_max_length: int, model: Path) -> None:
 
     `model_max_length` is what its tokenizer states; 1e30 where it states nothing.
     """
-    config = config_of(model)
+    config = read_json(model / "config.json")
     table = table_size(config)
     # What a tokenizer states may be no more than how long the texts of an earlier training were.
     stated = max(model_max_length, *(int(config.get(key) or 0) for key in KEYS))
@@ -39,16 +39,10 @@ def require_room(max_tokens: int, model_max_length: int, model: Path) -> None:
 def most_tokens(model_max_length: int, model: Path) -> int:
     """Returns how long texts may be for a model whose training is not known; see `require_room`.
     Where thaw exported the model, its tokenizer states the training's `max_tokens`."""
-    config = config_of(model)
+    config = read_json(model / "config.json")
     table = table_size(config)
     limit = model_max_length if table is None else min(model_max_length, table - reserved(config))
     return min(limit, UNLIMITED)
-
-
-def config_of(model: Path, name: str = "config.json") -> dict[str, Any]:
-    """Returns what a JSON file of a model directory says, {} where there is none."""
-    path = model / name
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def table_size(config: Mapping[str, Any]) -> int | None:
@@ -69,7 +63,7 @@ def reserved(config: Mapping[str, Any]) -> int:
 
 def sentence_config(model: Path) -> dict[str, Any]:
     """Returns the options of a sentence-transformers model's directory, {} of a plain encoder."""
-    return config_of(model, "config_sentence_transformers.json")
+    return read_json(model / "config_sentence_transformers.json")
 
 
 def default_prompt(model: Path) -> str:
@@ -80,4 +74,4 @@ def default_prompt(model: Path) -> str:
 
 def lowercases(model: Path) -> bool:
     """Returns whether sentence-transformers makes the letters of each text small."""
-    return bool(config_of(model, "sentence_bert_config.json").get("do_lower_case"))
+    return bool(read_json(model / "sentence_bert_config.json").get("do_lower_case"))

@@ -8,7 +8,7 @@ from thaw.data.read.formats.content import is_fasttext, looks_tagged, suffix_of
 from thaw.data.read.formats.registry import BY_SUFFIX
 from thaw.data.read.reading import FormatName, Quoting, Reading
 from thaw.data.read.text_files import split_part
-from thaw.errors import ThawError
+from thaw.errors import ThawError, require_choice
 
 FREE = ("", ".txt", ".tsv")  # suffixes of files of any format
 
@@ -28,8 +28,8 @@ def reading_of(given: Mapping[str, str], run: Mapping[str, Any], words: bool, te
     header = {"": run.get("header"), "true": True, "false": False}
     if given["header"].lower() not in header:
         raise ThawError(f"header={given['header']}: expected true or false.")
-    if given["quoting"] not in ("", *get_args(Quoting)):
-        raise ThawError(f"quoting={given['quoting']}: expected {' or '.join(get_args(Quoting))}.")
+    if given["quoting"]:
+        require_choice("quoting", given["quoting"], get_args(Quoting))
     names = [name.strip() for name in given["columns"].strip("[]").split(",") if name.strip()]
     return Reading(
         format=input_format(given, run, words),
@@ -59,9 +59,7 @@ def input_encoding(given: Mapping[str, str], run: Mapping[str, Any]) -> str:
 def input_format(given: Mapping[str, str], run: Mapping[str, Any], words: bool) -> str | None:
     """Returns the format of an input: as typed, or by its name, the run, or its content."""
     form, name = given["format"], given["input"]
-    known = get_args(FormatName)
-    if form not in ("", "auto", *known):
-        raise ThawError(f"format={form}: expected one of auto, {', '.join(known)}.")
+    require_choice("format", form or "auto", ("auto", *get_args(FormatName)))
     if name == "-":
         if form not in ("", "auto", "text", "jsonl"):
             raise ThawError(

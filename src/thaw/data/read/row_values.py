@@ -167,5 +167,5 @@ def near_column(option: str, column: str, there: Iterable[str]) -> str:
     """Returns an override, for a shell, with the column that differs in case and spaces only."""
     for name in there:
         if name.strip().casefold() == column.strip().casefold():
-            return shlex.quote(f"data.{option}={next(quoted([name]))}")
+            return shlex.quote(f"data.{option}={quoted(name)}")
     return f"data.{option}=<column>"

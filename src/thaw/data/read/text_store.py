@@ -18,19 +18,7 @@ BATCH = 1000  # texts written at a time
 READS = 100_000  # after which pages are given back
 
 
-class TextSequence(Sequence[Text]):
-    """Texts of which `text` gives one."""
-
-    def text(self, row: int) -> Text:
-        """Returns the text of a row, from 0."""
-        raise NotImplementedError
-
-    def __getitem__(self, key: Any) -> Any:
-        rows = range(len(self))[key]
-        return self.text(rows) if isinstance(rows, int) else [self.text(row) for row in rows]
-
-
-class Spool(TextSequence):
+class Spool(Sequence[Text]):
     """Texts, or pairs of them, in a memory-mapped Arrow file that is gone with the process.
 
     None can be added once one was read.
@@ -81,7 +69,7 @@ class Spool(TextSequence):
     def __len__(self) -> int:
         return self.written + len(self.unwritten)
 
-    def text(self, row: int) -> Text:
+    def __getitem__(self, row: Any) -> Any:
         columns = self.columns
         self.reads += 1
         if self.reads % READS == 0:  # the system keeps the pages, and this process does not
@@ -89,7 +77,7 @@ class Spool(TextSequence):
         return tuple(column[row].as_py().decode("utf-8", "surrogatepass") for column in columns)
 
 
-class Picked(TextSequence):
+class Picked(Sequence[Text]):
     """Some of the texts, by their indices in all of them, in an order of their own."""
 
     def __init__(self, texts: Sequence[Text], rows: Iterable[int]) -> None:
@@ -99,7 +87,7 @@ class Picked(TextSequence):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def text(self, row: int) -> Text:
+    def __getitem__(self, row: Any) -> Any:
         return self.texts[self.rows[row]]
 
 

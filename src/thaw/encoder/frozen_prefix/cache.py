@@ -1,14 +1,15 @@
-"""The states of frozen blocks on disk: options of the cache, and the files of an entry.
+"""The states of frozen blocks on disk: options of the cache, the files of an entry, and the texts
+that it is of.
 
 The states of all texts lie in one file, one text after the other and without padding, and are
 memory-mapped. A text is found by the hash of its tokens.
 
-Shapes: H width, M texts, N tokens of all texts.
+Shapes: B batch, H width, M texts, N tokens of all texts, T tokens.
 """
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -18,10 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from thaw.encoder.frozen_prefix.texts import DIGEST
 from thaw.storage.cache import DiskCache, NoRoom, cache_dir, gib
 
 VERSION = 3  # of the format, part of the key
+TOKENS = 8192  # of a batch
+DIGEST = 16  # bytes of a text's hash
+INPUTS = ("input_ids", "token_type_ids")  # all that decides a text's states
 
 
 class PrefixUnavailable(Exception):
@@ -115,3 +118,40 @@ def entry_key(prefix: str, texts: Mapping[bytes, Any]) -> str:
     """Returns the key of the states of some texts."""
     data = hashlib.sha256(b"".join(sorted(texts))).hexdigest()
     return hashlib.sha256(f"{VERSION} {prefix} {data}".encode()).hexdigest()[:32]
+
+
+def digest(columns: Iterable[Any]) -> bytes:
+    """Returns the hash of a text's token ids, and of its token types where it has them."""
+    parts = (np.asarray(column, dtype=np.int64).tobytes() for column in columns)
+    return hashlib.blake2b(b"".join(parts), digest_size=DIGEST).digest()
+
+
+def encoder_inputs(rows: Any) -> Iterator[dict[str, Sequence[int]]]:
+    """Yields the encoder's inputs for each text of a split, windows one by one."""
+    keys = [key for key in INPUTS if key in rows.column_names]
+    for row in zip(*(rows[key] for key in keys), strict=True):
+        nested = isinstance(row[0][0], list)
+        for text in zip(*row, strict=True) if nested else [row]:
+            yield dict(zip(keys, text, strict=True))
+
+
+def batches(
+    order: Sequence[bytes], texts: Mapping[bytes, Mapping[str, Sequence[int]]]
+) -> Iterator[list[bytes]]:
+    """Yields texts, longest first, in batches of about `TOKENS` tokens."""
+    begin = 0
+    while begin < len(order):
+        count = max(1, TOKENS // len(texts[order[begin]]["input_ids"]))
+        yield list(order[begin : begin + count])
+        begin += count
+
+
+def pad(texts: Sequence[Mapping[str, Sequence[int]]]) -> dict[str, Tensor]:
+    """Returns a batch of texts, padded on the right: (B, T) each."""
+    width = max(len(text["input_ids"]) for text in texts)
+    out = {
+        key: torch.tensor([[*text[key], *[0] * (width - len(text[key]))] for text in texts])
+        for key in texts[0]
+    }
+    lengths = torch.tensor([len(text["input_ids"]) for text in texts])
+    return out | {"attention_mask": (torch.arange(width) < lengths[:, None]).long()}

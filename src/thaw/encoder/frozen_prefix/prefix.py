@@ -25,14 +25,18 @@ from thaw.data.read.rows import number_of
 from thaw.encoder.blocks import encoder_parts
 from thaw.encoder.first_token import FirstTokenLayer
 from thaw.encoder.frozen_prefix.cache import (
+    INPUTS,
     Cache,
     MappedStates,
     PrefixUnavailable,
+    batches,
+    digest,
+    encoder_inputs,
     entry_key,
     map_states,
+    pad,
     write_states,
 )
-from thaw.encoder.frozen_prefix.texts import INPUTS, batches, digest, encoder_inputs, pad
 from thaw.encoder.replaced_forwards import replaced_forwards
 from thaw.errors import is_disk_error
 

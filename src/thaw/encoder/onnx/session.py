@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from thaw.data.encode.positions import config_of
 from thaw.errors import ThawError
+from thaw.storage.files import read_json
 
 FILES = {"onnx": "model.onnx", "int8": "model_int8.onnx"}  # in <run>/model/onnx, by engine
 
@@ -57,7 +57,7 @@ class OnnxModel:
         self.precision = "32-true" if engine == "onnx" else "int8"
         # transformers does not write names that are its own.
         self.config: dict[str, Any] = {"id2label": {"0": "LABEL_0", "1": "LABEL_1"}}
-        self.config |= config_of(model)
+        self.config |= read_json(model / "config.json")
 
     def __call__(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
         """Returns the logits (B, C), or of tokens (B, T, C), of padded tokens (B, T) of int64."""

@@ -18,7 +18,7 @@ from thaw.data.read.row_values import as_text
 from thaw.data.read.rows import Row, numbered
 from thaw.encoder.onnx.session import FILES, OnnxModel
 from thaw.encoder.onnx.tokenizer import ExportedTokenizer
-from thaw.errors import ThawError
+from thaw.errors import ThawError, require_choice
 from thaw.training.libraries import silence_libraries
 
 if TYPE_CHECKING:
@@ -41,12 +41,8 @@ def read_tokenizer(model: Path, engine: str) -> Any:
 
 def require_fit(precision: str, engine: str) -> None:
     """Raises ThawError for a precision or an engine that there is not, or not together."""
-    for name, value, known in (
-        ("precision", precision, PRECISIONS),
-        ("engine", engine, ("torch", *FILES)),
-    ):
-        if value not in known:
-            raise ThawError(f"{name}={value}: expected one of {', '.join(known)}.")
+    require_choice("precision", precision, PRECISIONS)
+    require_choice("engine", engine, ("torch", *FILES))
     if engine != "torch" and precision == "bf16-true":
         raise ThawError("precision=bf16-true is for engine=torch.")
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thaw.data.encode.long_texts import text_windows
+from thaw.data.encode.windows import text_windows
 from thaw.data.read.row_values import as_text, input_lacks
 from thaw.data.read.rows import Row
 from thaw.tasks.predictors.base import Predictor

@@ -31,32 +31,26 @@ def validation_scores(trainer: Trainer) -> dict[str, float]:
     return {f"val/{k}": v for k, v in each_once(own, watched.removeprefix("val/")).items()}
 
 
-class LastLoss:
-    """Reads the training loss from the device once for each time that it is logged."""
-
-    def __init__(self) -> None:
-        self.step = -1
-        self.value: float | None = None
-
-    def read(self, trainer: Trainer) -> float | None:
-        loss = trainer.logged_metrics.get("train/loss")
-        # After a step that logs nothing, logged_metrics has the values of an earlier one.
-        step = trainer.global_step // max(1, trainer.log_every_n_steps)  # type: ignore[attr-defined]
-        if loss is not None and step != self.step:
-            self.step, self.value = step, float(loss)
-        return self.value
-
-
 class Scores(ProgressBar):
     """Shows the loss and the last validation beside a bar of Lightning's, with its options."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.loss = LastLoss()
+        self.read_at = -1
+        self.last_loss: float | None = None
         self.validation: dict[str, str] = {}
 
+    def loss(self, trainer: Trainer) -> float | None:
+        """Reads the training loss from the device once for each time that it is logged."""
+        loss = trainer.logged_metrics.get("train/loss")
+        # After a step that logs nothing, logged_metrics has the values of an earlier one.
+        step = trainer.global_step // max(1, trainer.log_every_n_steps)  # type: ignore[attr-defined]
+        if loss is not None and step != self.read_at:
+            self.read_at, self.last_loss = step, float(loss)
+        return self.last_loss
+
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        loss = self.loss.read(trainer)
+        loss = self.loss(trainer)
         return ({} if loss is None else {"loss": f"{loss:.3f}"}) | self.validation
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -74,13 +68,12 @@ class NotebookBar(Scores, TQDMProgressBar):
     """Lightning's bar for notebooks, with the loss and the last validation beside it."""
 
 
-class Lines(ProgressBar):
+class Lines(Scores):
     """Prints step, loss and time left every so many seconds, and a line for each validation."""
 
     def __init__(self, seconds: float = 10.0) -> None:
         super().__init__()
         self.seconds = seconds
-        self.loss = LastLoss()
         self.enabled = True
 
     def disable(self) -> None:
@@ -98,7 +91,7 @@ class Lines(ProgressBar):
         self.first = trainer.global_step
 
     def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
-        loss, now, step = self.loss.read(trainer), time.monotonic(), trainer.global_step
+        loss, now, step = self.loss(trainer), time.monotonic(), trainer.global_step
         if now - self.said < self.seconds or step <= self.first:
             return
         self.said = now

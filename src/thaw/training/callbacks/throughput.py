@@ -4,7 +4,6 @@ import re
 import resource
 import sys
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -37,12 +36,6 @@ def restart_peak() -> None:
             RESTART.write_text("5", encoding="utf-8")
 
 
-def real_tokens(batch: Mapping[str, Tensor]) -> Tensor | int:
-    """Returns the number of tokens of a batch that are not padding; a packed batch has none."""
-    mask = batch.get("attention_mask")
-    return batch["input_ids"].numel() if mask is None else mask.sum()
-
-
 class Throughput(pl.Callback):
     """Logs `train/tokens_per_second`, without padding, and `train/memory_mib`, the peak so far,
     with the loss.
@@ -66,7 +59,8 @@ class Throughput(pl.Callback):
     ) -> None:
         if not trainer.loggers:
             return
-        self.tokens = self.tokens + real_tokens(batch)
+        mask = batch.get("attention_mask")  # none where there is no padding
+        self.tokens = self.tokens + (batch["input_ids"].numel() if mask is None else mask.sum())
         if not trainer._logger_connector.should_update_logs:
             return
         rate = trainer.world_size / max(time.monotonic() - self.began, 1e-9)

@@ -3,7 +3,7 @@
 from bisect import bisect
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import regex
 
@@ -20,7 +20,6 @@ TOKEN = regex.compile(
     rf"|{RUN}(?:[-'’.,&/:_]{RUN})*|(?!\s)\X"
 )
 Overlaps = Literal["error", "longest"]
-OVERLAPS = get_args(Overlaps)
 
 
 class Span(NamedTuple):

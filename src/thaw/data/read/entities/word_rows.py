@@ -89,7 +89,7 @@ def joined(
     row: dict[str, Any] = {}
     seen: set[Any] = set()
     empty = again = 0
-    begins = first = True
+    begins = True
     for number, word_row in numbered(rows):
         if not word_row or (column is None and is_break(word_row)):
             begins |= column is None
@@ -97,12 +97,11 @@ def joined(
         if missing := [c for c in (column, how.tokens) if c is not None and c not in word_row]:
             raise ThawError(f"{origin}: row {number} has no {missing[0]!r}.")
         value = None if column is None else word_row[column]
-        if first and column is not None and is_blank(value):
+        if not row and column is not None and is_blank(value):
             raise ThawError(
                 f"{origin}: row {number} has no {column!r}, and a sentence begins where it has a "
                 "value."
             )
-        first = False
         if begins or (not is_blank(value) and value != current):
             begins = False
             if row:

@@ -24,7 +24,7 @@ from thaw.data.read.header import shown
 from thaw.data.read.reading import Reading
 from thaw.data.read.rows import Reader, Rows
 from thaw.data.read.text_files import COMPRESSED, open_lines, require_file, split_part
-from thaw.errors import ThawError
+from thaw.errors import ThawError, require_choice
 
 log = logging.getLogger(__name__)
 
@@ -91,8 +91,7 @@ def rows_of(path: Path, how: Reading) -> Rows:
         path, part = split_part(path)
         require_no_page(path)
         found = found_format(path, how) if how.format in (None, TABLE) else str(how.format)
-        if found not in FORMATS:
-            raise ThawError(f"data.format={how.format}: expected one of {', '.join(FORMATS)}.")
+        require_choice("data.format", found, FORMATS)
         require_kind(path, found)
         asked = None if how.format == TABLE else how.format
         rows = Rows(FORMATS[found].rows(path, part, replace(how, format=asked)), found, path)

@@ -6,7 +6,7 @@ import re
 import shlex
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from thaw.errors import ThawError
@@ -167,16 +167,14 @@ def distinct_name(name: str) -> str:
 
 def bracketed(names: Sequence[str]) -> str:
     """Returns a list as Hydra reads it."""
-    return f"[{','.join(quoted(names))}]"
+    return f"[{','.join(map(quoted, names))}]"
 
 
-def quoted(names: Sequence[str]) -> Iterator[str]:
-    """Yields names as Hydra reads them as strings."""
-    for name in names:
-        if SIMPLE.fullmatch(name) and name.lower() not in ("true", "false", "null", "nan", "inf"):
-            yield name
-        else:
-            yield '"' + re.sub(r'(\\*)("|\Z)', lambda m: 2 * m[1] + (m[2] and '\\"'), name) + '"'
+def quoted(name: str) -> str:
+    """Returns a name as Hydra reads it as a string."""
+    if SIMPLE.fullmatch(name) and name.lower() not in ("true", "false", "null", "nan", "inf"):
+        return name
+    return '"' + re.sub(r'(\\*)("|\Z)', lambda m: 2 * m[1] + (m[2] and '\\"'), name) + '"'
 
 
 def option(key: str, names: Sequence[str]) -> str:

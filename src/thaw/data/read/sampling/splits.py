@@ -78,6 +78,8 @@ class Cut:
         self.split = np.full(len(data), TRAIN, dtype=np.int8)
         # A number for each row, the same for the same text.
         self.text = np.unique(hashes(data.texts), return_inverse=True)[1]
+        # A number for each row, the same for rows that are brought into train together.
+        self.unit = numbered(data.groups) if data.groups else self.text
         self.rare: dict[str, int] = {}  # labels that stay in train, with how many texts they have
         self.unequal: dict[str, int] = {}  # labels that are cut at random, likewise
         # Labels for which groups, those of `moved`, were brought into train, likewise.
@@ -164,19 +166,12 @@ class Cut:
             for code, row in zip(missing, rows[lost][first], strict=True):
                 found = self.lacking if self.data.groups else self.rare
                 found[names[code]] = len(np.unique(self.text[rows[codes == code]]))
-                if self.split[row] != TRAIN:
-                    self.bring(row)
-
-    def bring(self, row: int) -> None:
-        """Brings a row into train, with all rows of its group, or else of its text."""
-        if self.data.groups:
-            groups = numbered(self.data.groups)
-            unit = np.flatnonzero(groups == groups[row])
-            self.moved.append(self.data.groups[row])
-        else:
-            unit = np.flatnonzero(self.text == self.text[row])
-        self.split[unit] = TRAIN
-        self.brought = np.concatenate([self.brought, unit])
+                if self.split[row] == TRAIN:
+                    continue
+                self.moved += [self.data.groups[row]] if self.data.groups else []
+                brought = np.flatnonzero(self.unit == self.unit[row])
+                self.split[brought] = TRAIN
+                self.brought = np.concatenate([self.brought, brought])
 
     def warn(self, names: Sequence[str]) -> None:
         """Warns, once, of labels that could not be cut in equal shares."""

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from thaw.data.batch.by_length import LengthGroupedBatches
+from thaw.data.batch.samplers import LengthGroupedBatches
 
 LENGTHS = np.random.default_rng(0).integers(3, 60, size=1003)
 

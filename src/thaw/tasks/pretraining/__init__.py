@@ -1,1 +1,0 @@
-"""What task=mlm shows of the model while it is pretrained."""
