@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from thaw.cli.compose import explained_overrides, refuse_options_of_others, register_resolvers
 from thaw.cli.conf import conf_dir, search_path
-from thaw.cli.overrides import key_of, literal, quote, words_of
+from thaw.cli.overrides import key_of, literal, quote, swept, words_of
 from thaw.cli.resume import command_to_resume
 from thaw.cli.secrets import Formatter
 from thaw.data.python_tables import keep_table
@@ -27,6 +29,10 @@ from thaw.storage.files import read_json, remove
 if TYPE_CHECKING:
     from thaw.model import Model
 
+SEVERAL = (
+    "these options start several runs, and thaw.fit trains one. On the command line: "
+    "`python train.py {}`."
+)
 NAMED = str | os.PathLike | int | float | None  # a split that is a file, a fraction, or none
 
 
@@ -155,6 +161,7 @@ def start(words: Sequence[str]) -> Path:
                 errors.append(error)
 
     refuse_options_of_others(words)
+    refuse_sweeps(words)
     register_resolvers()
     try:
         with (
@@ -164,6 +171,8 @@ def start(words: Sequence[str]) -> Path:
         ):
             hydra = GlobalHydra.instance().hydra
             assert hydra is not None
+            if hydra.get_mode("train", list(words)) == RunMode.MULTIRUN:
+                raise ThawError(SEVERAL.format(shlex.join(words)))
             hydra.run("train", job, list(words), with_log_configuration=False)
             if errors:
                 raise errors[0]
@@ -175,6 +184,23 @@ def start(words: Sequence[str]) -> Path:
         why = names.get(str(stop.code), f"exit code {stop.code}")
         raise ThawError(f"the run was ended by {why}; {way or 'it had not begun'}.") from stop
     return place[0]
+
+
+def refuse_sweeps(words: Sequence[str]) -> None:
+    """Raises ThawError for an override with several values, or a sweep that is resumed, as a call
+    trains one run."""
+    if "-m" in words:
+        raise ThawError(SEVERAL.format(shlex.join(words)))
+    for word in words:
+        jobs, key = swept(word), key_of(word)
+        if jobs and len(jobs) == 1:  # the start of a range
+            raise ThawError(SEVERAL.format(f"hparams_search=optuna {shlex.quote(word)}"))
+        if jobs is not None:
+            raise ThawError(
+                f"{word}: thaw.fit trains one run, so call it for each value, with your other "
+                f"arguments: `runs = [thaw.fit(word) for word in {jobs}]`. A list is "
+                f"'{key}=[...]', and a text with a comma is quoted for Hydra: \"{key}='...'\"."
+            )
 
 
 @contextmanager

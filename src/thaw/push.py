@@ -1,22 +1,26 @@
 """Uploads a finished run's model to the Hub: `python -m thaw.push run=<dir> repo=owner/name`."""
 
+import os
 import re
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from thaw.cli.compose import exit_clearly
 from thaw.cli.finished_run import finished_model
 from thaw.cli.overrides import read_arguments
 from thaw.errors import ThawError
+from thaw.report.model_dir import HERE
 
 KNOWN = {"run": None, "repo": None, "private": "", "revision": ""}
 USAGE = """usage: python -m thaw.push run=<run directory> repo=<owner/name> [private=true]
        [revision=<branch>]
-Uploads <run>/model, with its card and with what thaw.export wrote there, in one commit, and nothing
-else of the run. The repository is made if it does not exist. The token is that of `hf auth login`,
-or of the environment variable HF_TOKEN."""
+Uploads <run>/model, with its card, which then says how to load it from the Hub, and with what
+thaw.export wrote there, in one commit, and nothing else of the run. The repository is made if it
+does not exist. The token is that of `hf auth login`, or of the environment variable HF_TOKEN."""
 # Files of an earlier model in the repository, which would be read with those of this one.
 STALE = ["*.safetensors", "*.json", "*.model", "*.pkl", "*vocab.txt", "*merges.txt", "onnx/*"]
 
@@ -56,17 +60,30 @@ def main(argv: list[str]) -> str:
             )
         if branch is not None:
             api.create_branch(repo, branch=branch, exist_ok=True)
-        commit = api.upload_folder(
-            repo_id=repo,
-            folder_path=model,
-            revision=branch,
-            delete_patterns=STALE,
-            commit_message="Upload a model of thaw",
-        )
+        with TemporaryDirectory() as place:
+            commit = api.upload_folder(
+                repo_id=repo,
+                folder_path=linked(model, Path(place) / "model", repo, branch),
+                revision=branch,
+                delete_patterns=STALE,
+                commit_message="Upload a model of thaw",
+            )
     for path in sorted(p for p in model.rglob("*") if p.is_file()):
         print(f"  {path.relative_to(model)} ({path.stat().st_size:,} bytes)")
     print(f"pushed: {commit.commit_url}")
     return str(commit.commit_url)
+
+
+def linked(model: Path, place: Path, repo: str, branch: str | None) -> Path:
+    """Returns a directory of links to a model's files, with a card that loads it from the Hub."""
+    shutil.copytree(model.absolute(), place, copy_function=os.symlink)
+    path = place / "README.md"
+    if path.exists():  # its owner may have taken it away
+        named = f'"{repo}", revision="{branch}"' if branch else f'"{repo}"'
+        card = path.read_text(encoding="utf-8").replace(f'"{HERE}"', named).replace(HERE, repo)
+        path.unlink()
+        path.write_text(card, encoding="utf-8")
+    return place
 
 
 @contextmanager

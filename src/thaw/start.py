@@ -80,7 +80,13 @@ def main() -> None:
         sys.argv[1:] = command_to_resume(sys.argv[1:])
         decorate = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")
         with redacted_config(sys.argv[1:]):
-            decorate(run_job)()
+            try:
+                decorate(run_job)()
+            except ValueError as error:
+                from thaw.report.sweep import end_without_score  # loaded already in a search
+
+                end_without_score(error)
+                raise
         show_blocks(sys.argv[1:])
 
 

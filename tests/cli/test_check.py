@@ -8,7 +8,7 @@ import lightning.pytorch as pl
 import pytest
 
 from helpers.warm import FOR_CHECKS, python
-from thaw.cli.check import check, leave_unread, model_text, plain, verify
+from thaw.cli.check import check, leave_unread, model_text, name_data, plain, verify
 from thaw.cli.compose import compose
 from thaw.cli.conf import conf_dir
 from thaw.errors import ThawError
@@ -223,6 +223,33 @@ def test_a_model_is_called_by_the_checkpoint_that_an_override_names(model, tiny_
     verify(cfg)
     assert cfg.model.name == "/".join(tiny_bert.parts[-2:])
     assert model_text(plain(cfg.model)) == f"{cfg.model.name} ({tiny_bert})"
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["data=files", "data.train=tickets.csv"], "tickets"),
+        (["data=files", "data.train=tickets/train.csv"], "tickets"),
+        (["data=files", "data.train=notes.v2.jsonl.gz"], "notes.v2"),
+        (["data=files", "data.train=v1.2.csv"], "v1.2"),
+        (["data=files", "data.path=tickets", "data.train=a.csv"], "tickets"),
+        (["data=files", "data.train=tickets"], "tickets"),
+        (["data=files", "data.path=acme/reviews", "data.train=train"], "acme/reviews"),
+        (["data=files", "data.train=train.csv"], "files"),
+        (["data=files", "data.train=tickets.csv", "data.name=letters"], "letters"),
+        (["data=files", "data.train=tickets.csv", "data.name=files"], "files"),
+        (["data=files", "data.train=cache/tables/0f/train.jsonl"], "files"),
+        (["task=ner", "data=conll", "data.train=names.txt"], "names"),
+        (["data=movie_reviews"], "movie_reviews"),
+    ],
+)
+def test_own_files_are_called_as_their_file_or_directory_is(words, name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("THAW_CACHE", "cache")
+    (tmp_path / "tickets").mkdir()
+    cfg = composed(*words)
+    name_data(cfg, words)
+    assert cfg.data.name == name
 
 
 def test_a_model_of_a_file_keeps_its_name():

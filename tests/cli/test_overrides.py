@@ -2,7 +2,14 @@
 
 import pytest
 
-from thaw.cli.overrides import quote, read_arguments, replace, split_override, value_of
+from thaw.cli.overrides import (
+    override_words,
+    quote,
+    read_arguments,
+    replace,
+    split_override,
+    value_of,
+)
 from thaw.errors import ThawError
 
 USAGE = "usage: command run=<directory>"
@@ -21,6 +28,14 @@ def test_a_quoted_value_is_read_back():
 
 def test_an_override_replaces_that_of_the_same_key():
     assert replace(["seed=1", "+a.b=2"], ["a.b=3"]) == ["seed=1", "a.b=3"]
+
+
+def test_a_sweep_is_one_job_after_another_and_of_a_searched_range_its_start():
+    words = ["-m", "freeze=none,last", "seed=7", "x=tag(log, interval(1e-5, 1e-3))", "y=range(3,9)"]
+    rest = ["seed=7", "x=1e-05", "y=3"]
+    assert override_words(words) == ["freeze=none", *rest]
+    assert override_words(words, 1) == ["freeze=last", *rest[:2], "y=4"]
+    assert override_words(words, 2)[0] == "freeze=last"
 
 
 def test_arguments_have_defaults_and_overrides_are_passed_on():

@@ -3,6 +3,7 @@
 import pytest
 
 from helpers.tiny import REPOSITORY
+from thaw.__main__ import COMMANDS
 from thaw.cli.compose import compose, keys
 from thaw.cli.conf import choices, conf_dir
 from thaw.cli.reference.constructors import fragment
@@ -22,6 +23,12 @@ WRITE = f"conf/ or a constructor has changed: write both files again with `{COMM
 def test_the_page_is_up_to_date():
     page = (REPOSITORY / "docs" / "options.md").read_text(encoding="utf-8")
     assert page == page_text(), WRITE
+
+
+def test_the_page_shows_how_every_command_is_typed():
+    page = page_text()
+    others = [name for name in COMMANDS if name != "train"]
+    assert [m for m in others if f"usage: python -m thaw.{m} " not in page] == []
 
 
 def test_the_schema_is_up_to_date():

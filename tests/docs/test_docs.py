@@ -102,10 +102,10 @@ def test_the_page_on_data_sets_can_be_followed(follow):
     assert "| all | 3 |" in summary
 
 
-def test_the_page_on_models_can_be_followed(follow):
+def test_the_page_on_models_can_be_followed(follow, reviews):
     place = follow("adding-a-model")
     assert "test/f1" in metrics_of(place / "runs" / "own")
-    assert "# files: own" in (place / "runs" / "own" / "model" / "README.md").read_text()
+    assert f"# {reviews.name}: own" in (place / "runs" / "own" / "model" / "README.md").read_text()
 
 
 def test_the_page_on_freeze_strategies_can_be_followed(follow):

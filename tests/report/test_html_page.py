@@ -80,7 +80,7 @@ def findings(**changes):
     return Findings(**base | changes)
 
 
-def test_a_run_leaves_a_report_with_its_scores_figures_errors_and_config(finished):
+def test_a_run_leaves_a_report_with_its_scores_figures_errors_and_config(finished, reviews):
     directory = finished()
     page, metrics = (
         read(directory / "report.html"),
@@ -91,7 +91,7 @@ def test_a_run_leaves_a_report_with_its_scores_figures_errors_and_config(finishe
         if key.startswith("test/"):
             assert cell_text(value) in page.text, key
     for part in (
-        "sequence on files",
+        f"sequence on {reviews.name}",
         "test/f1",
         "Learning rate"[1:],
         "confusion matrix",

@@ -125,7 +125,7 @@ def test_a_model_of_another_run_is_named_beside_what_that_run_began_with(card, t
     assert "| base model | acme/bert, by way of mlm/model |" in found.text
 
 
-def test_a_run_writes_its_card(run, tiny_bert):
+def test_a_run_writes_its_card(run, tiny_bert, reviews):
     directory = run("trainer.max_epochs=1")
     found = ModelCard.load(directory / "model" / "README.md")
     assert found.data.pipeline_tag == "text-classification"
@@ -135,7 +135,7 @@ def test_a_run_writes_its_card(run, tiny_bert):
     assert values["f1"] == pytest.approx(scores["test/f1"], abs=1e-6)
     name = "/".join(tiny_bert.parts[-2:])
     for part in (
-        "| data | files |",
+        f"| data | {reviews.name} |",
         f"| base model | {name}, a directory |",
         "| learning rate | 0.003 |",
         "train 64",

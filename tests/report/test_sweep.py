@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.types import RunMode
 from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 
@@ -15,7 +17,7 @@ from thaw.cli.jobs import Job, is_done, job_dir, read_jobs
 from thaw.predict import main as predict
 from thaw.report.groups import Group, axes, swept
 from thaw.report.search import importance_table
-from thaw.report.sweep import Sweep
+from thaw.report.sweep import Summary, Sweep
 from thaw.report.sweep_figures import search_panels, sweep_panels
 from thaw.report.wandb_upload import log_sweep_to_wandb
 from thaw.start import run_composed
@@ -178,6 +180,40 @@ def test_a_search_draws_its_trials_and_the_importance_of_its_parameters(tmp_path
     assert best == "| 0.000507 | 32 | 1 | 0.7000 ★ | 0.5000 | 2.0 |"
     assert importance_table(read_jobs(tmp_path)[:4], space, "val/f1", "max") is None
     assert importance_table([], space, "val/f1", "max") is None
+
+
+def test_trials_without_a_score_are_counted_and_listed_with_the_reason(tmp_path):
+    pytest.importorskip("optuna")
+    job(tmp_path, "0", "x=1", metrics=scores(0.5))
+    job(tmp_path, "1", "x=2", metrics={"test/f1": 0.9})
+    job(tmp_path, "2", "x=3", metrics={"val/f1": float("nan")})
+    job(tmp_path, "3", "x=4", reason="no room")
+    job(tmp_path, "4", "x=5")
+    told = Sweep(tmp_path, "val/f1", "max", {}).write()
+    assert told.splitlines()[2:12] == [
+        "| 1 | 1 | 0.1000 ★ | 0.5000 | 2.0 |",
+        "",
+        "Without a score: 4 of 5 jobs.",
+        "",
+        "| job | x | status | reason |",
+        "| --- | --- | --- | --- |",
+        "| 1 | 2 | done | no val/f1 |",
+        "| 2 | 3 | done | val/f1 is nan |",
+        "| 3 | 4 | failed | no room |",
+        "| 4 | 5 | unfinished | it was stopped before its end |",
+    ]
+    page = (tmp_path / "report.html").read_text()
+    assert "<li>without a score <b>4</b></li>" in page
+    assert all(said in page for said in ("no val/f1", "val/f1 is nan", "stopped before its end"))
+
+
+def test_a_score_that_is_no_number_fails_its_trial_and_does_not_end_the_search():
+    config = OmegaConf.create({"hydra": {"mode": RunMode.MULTIRUN}})
+    for score, told in ((float("nan"), None), (0.5, 0.5)):
+        done = JobReturn(status=JobStatus.COMPLETED)
+        done.return_value = score
+        Summary().on_job_end(config, done)
+        assert done.return_value == told
 
 
 def test_trials_stand_on_the_axis_of_their_distribution_without_a_line():

@@ -22,7 +22,9 @@ def classified(tiny_bert, reviews, tmp_path_factory):
     return directory, Offline(directory)
 
 
-def test_a_run_logs_scores_speed_memory_and_a_learning_rate_for_each_group(classified, tiny_bert):
+def test_a_run_logs_scores_speed_memory_and_a_learning_rate_for_each_group(
+    classified, tiny_bert, reviews
+):
     _, wandb = classified
     for key in (
         "train/loss",
@@ -39,7 +41,7 @@ def test_a_run_logs_scores_speed_memory_and_a_learning_rate_for_each_group(class
     assert below == pytest.approx(top / 2)
     assert min(wandb.history["train/tokens_per_second"]) > 0
     assert wandb.history["train/memory_mib"][-1] > 50
-    assert wandb.tags == ["sequence", "files", "/".join(tiny_bert.parts[-2:])]
+    assert wandb.tags == ["sequence", reviews.name, "/".join(tiny_bert.parts[-2:])]
 
 
 def test_a_label_without_a_text_in_the_test_has_no_bar():

@@ -107,7 +107,7 @@ def test_a_failed_trial_does_not_end_a_search(overrides, tmp_path):
         "hydra.sweeper.n_trials=4",
         "trainer.max_epochs=1",
         "freeze=last",
-        "hydra.sweeper.params={freeze.blocks: 'choice(1, 9)'}",
+        "+hydra.sweeper.params={freeze.blocks: 'choice(1, 9)'}",
         cwd=tmp_path,
         start=new_python,
     )
@@ -116,6 +116,60 @@ def test_a_failed_trial_does_not_end_a_search(overrides, tmp_path):
     assert "Traceback" not in done.stdout + done.stderr
     assert {r["status"] for r in rows_of(sweep)} == {"done", "failed"}
     assert (sweep / "summary.md").exists()
+
+
+@pytest.mark.slow
+def test_a_search_all_of_whose_trials_fail_says_why_and_what_to_type(overrides, tmp_path):
+    done, sweep = sweep_of(
+        *overrides,
+        "hparams_search=optuna",
+        "hydra.sweeper.n_trials=2",
+        "freeze=last",
+        "+hydra.sweeper.params={freeze.blocks: 'choice(8, 9)'}",
+        cwd=tmp_path,
+        start=new_python,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "thaw: 2 of 2 jobs did not finish. The first, job 0: freeze.blocks=" in done.stderr
+    place = sweep.relative_to(tmp_path)
+    assert f"Its log is {place}/0/train.log. `python train.py resume={place}` runs" in done.stderr
+    assert "Without a score: 2 of 2 jobs." in (sweep / "summary.md").read_text()
+    assert "this model has 2 blocks" in (sweep / "report.html").read_text()
+    done, _ = sweep_of(f"resume={place}", cwd=tmp_path, start=new_python)
+    assert "2 of 2 jobs did not finish" in done.stderr, "what it says to type works"
+
+
+@pytest.mark.slow
+def test_a_search_without_a_validation_ends_in_a_message(overrides, tmp_path):
+    options = ["hparams_search=optuna", "hydra.sweeper.n_trials=1", "trainer.max_epochs=1"]
+    unseen = ["data.validation=null", "task.warmup_ratio=interval(0.0,0.2)"]
+    done, _ = sweep_of(*overrides, *options, *unseen, cwd=tmp_path, start=new_python)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "thaw: no trial of this search has measured val/f1." in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("task.lerning_rate=interval(1e-5,1e-3)", "Did you mean task.learning_rate"),
+        ("+hydra.sweeper.params={task.lerning_rate: 'choice(1, 2)'}", "Did you mean task.learning"),
+        (
+            "hydra.sweeper.params={freeze.blocks: 'choice(1, 2)'}",
+            "write it as '+hydra.sweeper.params",
+        ),
+        ("freeze=none,lasst", "Did you mean last"),
+    ],
+)
+def test_a_misspelt_option_is_answered_before_a_search_begins(word, message, tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    done, sweep = sweep_of("hparams_search=optuna", word, cwd=tmp_path, start=new_python)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Study name" not in done.stdout + done.stderr
+    assert sweep is None
 
 
 @pytest.mark.parametrize("page", ["docs/freezing.md", "conf/hparams_search/optuna.yaml"])

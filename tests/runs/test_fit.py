@@ -153,6 +153,24 @@ def test_a_mistake_is_an_exception(place, options, given, message):
         thaw.fit(**{"train": rows(), **options, **given})
 
 
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("seed=1,2", r"for word in \['seed=1', 'seed=2'\]\]`"),
+        ("seed=range(1,3)", r"for word in \['seed=1', 'seed=2'\]\]`"),
+        (
+            "task.warmup_ratio=interval(0,0.2)",
+            r"train\.py hparams_search=optuna 'task\.warmup_ratio",
+        ),
+        ("experiment=few_shot_curve", r"On the command line: `python train\.py experiment=few"),
+    ],
+)
+def test_several_runs_are_answered_with_what_to_write_in_python(place, word, message):
+    with pytest.raises(thaw.ThawError, match=message) as said:
+        thaw.fit(word)
+    assert "--multirun" not in str(said.value)
+
+
 def test_the_programs_hydra_and_its_logging_stay_as_they_were(place, options):
     from hydra import compose, initialize_config_dir
     from hydra.core.hydra_config import HydraConfig

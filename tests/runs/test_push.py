@@ -66,7 +66,10 @@ def test_a_run_is_pushed_whole_in_one_commit_and_a_failed_push_leaves_nothing(
     assert "pushed: " in said
     assert hub.private == {"acme/reviews"}
     model = trained / "model"
-    assert files(there) == files(model)
+    pushed = files(model)
+    assert b'model="<this directory>"' in pushed["README.md"], "the run's own card stays as it is"
+    pushed["README.md"] = pushed["README.md"].replace(b"<this directory>", b"acme/reviews")
+    assert files(there) == pushed
     assert hub.commits == [(sorted(files(model)), [])]
     assert ModelCard.load(there / "README.md").data.pipeline_tag == "text-classification"
 
@@ -80,7 +83,7 @@ def test_a_run_is_pushed_whole_in_one_commit_and_a_failed_push_leaves_nothing(
     code, said = push(hub, tmp_path, *words)
     assert code == 0, said
     assert hub.commits[-1][1] == ["onnx/model.onnx"]
-    assert files(there) == files(model) | {"LICENSE": b"of the owner"}
+    assert files(there) == pushed | {"LICENSE": b"of the owner"}
 
 
 def test_a_branch_is_made_and_what_was_exported_to_onnx_goes_along(finished_copy, hub, tmp_path):
@@ -92,6 +95,7 @@ def test_a_branch_is_made_and_what_was_exported_to_onnx_goes_along(finished_copy
     assert files(tmp_path / "served" / "models" / "acme" / "reviews") == {}
     branch = files(tmp_path / "served" / "models" / "acme" / "reviews@v2")
     assert branch["onnx/model.onnx"] == b"graph"
+    assert b'model="acme/reviews", revision="v2", truncation' in branch["README.md"]
     assert not [name for name in branch if "checkpoint" in name or "metrics" in name]
 
 

@@ -375,7 +375,11 @@ def test_a_resumed_sweep_keeps_its_overrides_unless_others_are_typed(tmp_path):
     assert command_to_resume(["-m", "data=files", "seed=1,2", resume])[2:] == goes_on[2:]
     more = command_to_resume(["--multirun", resume, "seed=1,2,3", "logger=none"])
     assert more == ["--multirun", *goes_on[1:3], "seed=1,2,3", "logger=none", goes_on[-1]]
-    for word in ("task._target_=a.b", "hydra.launcher.setup=[ls]", "++hydra.launcher.setup=[ls]"):
+    for word in (
+        *("task._target_=a.b", "hydra.launcher.setup=[ls]", "++hydra.launcher.setup=[ls]"),
+        *("hydra.sweeper.storage=redis://1.2", "hydra.launcher.nodes=9"),
+        *("hydra.sweeper.custom_search_space=a.b", "hydra.sweeper.params={program: 'choice(a.b)'}"),
+    ):
         hydra[:] = [word]
         (tmp_path / "multirun.yaml").write_text(json.dumps(notes))
         with pytest.raises(
@@ -383,6 +387,14 @@ def test_a_resumed_sweep_keeps_its_overrides_unless_others_are_typed(tmp_path):
         ):
             command_to_resume([resume])
         assert word in command_to_resume([resume, word])
+    for word in (
+        "hydra.sweeper.n_trials=5",
+        "hydra.sweeper.sampler.seed=null",
+        "hydra.sweeper.params={task.learning_rate: 'tag(log, interval(1e-4, 1e-2))'}",
+    ):
+        hydra[:] = [word]
+        (tmp_path / "multirun.yaml").write_text(json.dumps(notes))
+        assert word in command_to_resume([resume])
     (tmp_path / "multirun.yaml").write_text("")
     with pytest.raises(ThawError, match="type the sweep's overrides again"):
         command_to_resume([resume])

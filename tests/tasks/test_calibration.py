@@ -31,6 +31,8 @@ from thaw.tasks.calibration import (
     tune,
 )
 from thaw.tasks.predictors.decision import Decision, mean_decision, read_decision
+from thaw.tasks.sequence import SequenceClassification
+from thaw.tasks.setfit import SetFit
 
 TUNED = ["task.thresholds=tuned", "data.label_separator='|'", "data.batch_size=16"]
 
@@ -115,9 +117,22 @@ def test_temperature_never_raises_the_nll(multi_label):
         temperature = best_temperature(logits, gold, multi_label)
         now, was = (float(nll(x, gold, multi_label)) for x in (logits / temperature, logits))
         assert now <= was
-    sure = torch.nn.functional.one_hot(torch.arange(3)).float() * 10
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_without_a_best_temperature_it_stays_1_and_a_warning_says_why(multi_label, caplog):
+    sure = torch.nn.functional.one_hot(torch.arange(3)).float() * 10 - 5
     right = torch.eye(3) if multi_label else torch.arange(3)
-    assert 0.01 <= best_temperature(sure - 5, right, multi_label) <= 1
+    assert best_temperature(sure, right, multi_label) == 1
+    assert "all 3 texts of validation are predicted right" in caplog.text
+    caplog.clear()
+    assert best_temperature(-sure, right, multi_label) == 1
+    assert "on the 3 texts of validation, right labels have no higher logits" in caplog.text
+    caplog.clear()
+    mixed = torch.cat([sure] * 5 + [-sure])
+    gold = torch.cat([right] * 6)
+    assert 1 < best_temperature(mixed, gold, multi_label) < 100
+    assert not caplog.records
 
 
 def test_averaged_models_decide_by_the_mean_of_their_thresholds(caplog):
@@ -236,6 +251,12 @@ def test_what_does_not_combine_is_refused_before_training(run, several, reviews)
         with pytest.raises(Exception, match=message) as caught:
             run(*extra, name=f"refused{len(extra)}{extra[-1][:8]}")
         assert "ThawError" in repr(caught.value) or isinstance(caught.value.__cause__, ThawError)
+
+
+@pytest.mark.parametrize("task", [SequenceClassification, SetFit])
+def test_thresholds_of_one_label_a_text_are_refused_before_a_model_is_read(task, tmp_path):
+    with pytest.raises(ThawError, match="is for several labels a text"):
+        task(tmp_path / "nothing", ["a", "b"], thresholds="tuned")
 
 
 def test_averaged_runs_and_onnx_decide_by_the_kept_thresholds(several, tmp_path, caplog):

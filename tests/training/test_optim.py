@@ -192,7 +192,7 @@ def test_an_optimizer_that_cannot_do_it_is_refused(target, message):
             ["torch.optim.lr_scheduler.CosineAnnealingLR"],
             9,
             2,
-            "has no warm-up: task.warmup_ratio=0",
+            "has no warm-up: task.warmup_steps=0",
         ),
         (["torch.optim.lr_scheduler.ReduceLROnPlateau"], 9, 0, "follows a metric"),
         (["torch.optim.lr_scheduler.StepLR"], 9, 0, "StepLR: .*step_size"),

@@ -51,9 +51,8 @@ def find_on_hub(cfg: DictConfig) -> None:
     """Puts what the Hub has in the place of options of data that are `auto`, as data=hub says."""
     from thaw.data.read.hub_choices import choices_on_hub
 
-    found = choices_on_hub(plain(cfg.data))
     with read_write(cfg):
-        cfg.data.update(found)
+        cfg.data.update(choices_on_hub(plain(cfg.data)))
 
 
 def verify(cfg: DictConfig, typed: Sequence[str] | None = None) -> None:
@@ -72,6 +71,7 @@ def verify(cfg: DictConfig, typed: Sequence[str] | None = None) -> None:
 
         require_fold(cfg.data.get("folds"), cfg.data.get("fold"), cfg.data)
     require_sources(cfg, typed)
+    name_data(cfg, typed)
 
 
 def name_model(cfg: DictConfig) -> None:
@@ -83,6 +83,22 @@ def name_model(cfg: DictConfig) -> None:
         return
     if checkpoint != OmegaConf.load(file).checkpoint:
         cfg.model.name = "/".join(Path(checkpoint).parts[-2:])[-64:]
+
+
+def name_data(cfg: DictConfig, typed: Sequence[str] = ()) -> None:
+    """Names files of the user's own after the file or directory of train, unless an override names
+    them; those of a Python program have no name. W&B takes 64 characters."""
+    from thaw.data.read.text_files import called
+    from thaw.storage.cache import cache_dir
+
+    data, named = cfg.data, any(key_of(override) == "data.name" for override in typed)
+    source = data.get("path") or data.get("train")
+    if named or data.name not in ("files", "conll") or not isinstance(source, str):
+        return
+    path, tables = Path(source).expanduser(), cache_dir() / "tables"
+    hub = source == data.get("path") and not path.is_dir()
+    if (name := source if hub else called(path)) and tables not in path.absolute().parents:
+        data.name = name[-64:]
 
 
 def model_text(model: Mapping[str, Any]) -> str:

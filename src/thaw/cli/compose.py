@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -200,6 +201,8 @@ def wrong_key(word: str, grouped: bool, words: Sequence[str]) -> str:
         words: command line, which has the value.
     """
     typed = next((w for w in words if key_of(w) == word), word)
+    if word == "hydra.sweeper.params":
+        return f"{word} has none of these: write it as {shlex.quote(f'+{typed}')}, which adds them."
     if said := said_here(typed):
         return f"there is no option {word}. {said}"
     groups = [p.name for p in conf_dir().iterdir() if p.is_dir()]

@@ -38,26 +38,36 @@ def group_of(override: str) -> str:
     return key_of(override).partition(".")[0]
 
 
-def override_words(words: Sequence[str]) -> list[str]:
-    """Returns the overrides of a command line as those of one job: of a sweep's values the first,
-    and no flags."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import OverrideParseException
-
-    found, parser = [], OverridesParser.create()
+def override_words(words: Sequence[str], index: int = 0) -> list[str]:
+    """Returns the overrides of a command line as those of one job, and no flags: of the values of a
+    sweep the one at `index`, or the last."""
+    found = []
     for word in words:
         if word.startswith("-") or ("=" not in word and not word.startswith("~")):
             continue
-        try:
-            parsed = parser.parse_override(word)
-        except OverrideParseException:  # one of the mistakes to explain
-            found.append(word)
-            continue
-        if not parsed.is_sweep_override():
-            found.append(word)
-        elif parsed.is_discrete_sweep():
-            found.append(f"{parsed.get_key_element()}={next(parsed.sweep_string_iterator())}")
+        jobs = swept(word)
+        found += [word] if jobs is None else jobs[index : index + 1] or jobs[-1:]
     return found
+
+
+def swept(word: str) -> list[str] | None:
+    """Returns the overrides of the jobs of an override that sweeps, the start of a range that is
+    searched; None if it does not sweep."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import OverrideParseException
+
+    try:
+        parsed = OverridesParser.create().parse_override(word)
+    except OverrideParseException:  # one of the mistakes to explain
+        return None
+    if not parsed.is_sweep_override():
+        return None
+    values: Any = parsed.value()
+    if parsed.is_discrete_sweep():
+        found = [*parsed.sweep_string_iterator()]
+    else:
+        found = [str(values.start)] if parsed.is_interval_sweep() else []
+    return [f"{parsed.get_key_element()}={value}" for value in found]
 
 
 def replace(own: Sequence[str], new: Sequence[str]) -> list[str]:

@@ -3,6 +3,7 @@
 No torch here: mistakes are answered at once.
 """
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from thaw.cli.compose import compose
 from thaw.cli.kept_config import load_yaml
-from thaw.cli.overrides import group_of, key_of, literal, quote, replace, value_of
+from thaw.cli.overrides import group_of, key_of, literal, quote, replace, split_override, value_of
 from thaw.cli.secrets import require_whole
 from thaw.errors import ThawError
 
@@ -105,7 +106,7 @@ def require_own(own: Sequence[str], argv: Sequence[str], origin: Path) -> None:
         w
         for w in own
         if "_target_" in w
-        or group_of(w) in ("program", "hydra")
+        or (group_of(w) in ("program", "hydra") and not is_search(w))
         or "data.reader=" in w  # also within the overrides that a program of several runs is given
         or (key_of(w) == "data" and "reader" in w)
     ]
@@ -113,9 +114,18 @@ def require_own(own: Sequence[str], argv: Sequence[str], origin: Path) -> None:
     if code := [w for w in code if w not in argv and key_of(w) not in replaced]:
         raise ThawError(
             f"resume={origin} names code to run: type {shlex.join(code)} again. Options that can "
-            "name code, as all of hydra. can, are not taken from a directory, which may come from "
-            "anywhere."
+            "name code, as those of hydra. can, are not taken from a directory, which may come "
+            "from anywhere."
         )
+
+
+def is_search(word: str) -> bool:
+    """Returns whether an override of a search is made of numbers alone, which name no code, such as
+    its number of trials, or its parameters with their ranges."""
+    key, value = split_override(word)
+    names = r"(?<=[{,])\s*[\w.]+\s*:|" if key == "hydra.sweeper.params" else ""
+    rest = re.sub(rf"{names}\b(?:choice|interval|range|tag|log|null)\b|\d[eE]", "", value)
+    return key.startswith("hydra.sweeper.") and re.search(r"[^\W\d]", rest) is None
 
 
 def sweep_overrides(sweep: Path) -> list[str]:

@@ -88,13 +88,13 @@ class SplitData(Loaders):
         if only is not None and self.sources[only] is None:
             there = [s for s, v in self.sources.items() if v is not None]
             raise ThawError(
-                f"data={self.name} has no {only} split; it has {', '.join(there)}: "
+                f"the data {self.name} has no {only} split; it has {', '.join(there)}: "
                 f"{' or '.join(f'split={s}' for s in there)} evaluates it. Other data is named "
                 f"with data.{only}=<file>."
             )
         source = train if only is None else self.cut_from
         if source is None and (only is None or only in fractions):
-            raise ThawError(f"data={self.name} needs data.train=<file>{self.example}")
+            raise ThawError(f"the data {self.name} needs data.train=<file>{self.example}")
         root = self.root()
         wanted = SPLITS if only is None else (only,)
         named = [s for s in wanted if self.sources[s] is not None and s not in fractions]

@@ -64,7 +64,7 @@ class StreamedData(EncoderData):
         """Returns the splits that are evaluated, fractions from the beginning of the stream."""
         fractions = self.fractions()
         if self.sources["train"] is None:
-            raise ThawError(f"data={self.name} needs data.train=<file>{self.example}")
+            raise ThawError(f"the data {self.name} needs data.train=<file>{self.example}")
         if next(self.streamed("train"), None) is None:
             raise ThawError(f"{self.sources['train']} holds no text: an empty corpus.")
         out: dict[str, Texts] = {}

@@ -55,7 +55,7 @@ class TextData(EncoderData):
         if not 1 <= len(self.columns.text) <= 2:
             raise ThawError(f"data.text={text}: one column, or two for pairs.")
         self.stride = self.checked_stride(long, stride)  # of windows; None: long texts are cut
-        if self.has_windows and len(names) == 1:
+        if self.has_windows and len(names) == 1 and self.tokenizer.is_fast:
             self.cut_hint = ". data.long=windows reads all of them"
 
     def checked_stride(self, long: str, stride: int | None) -> int | None:

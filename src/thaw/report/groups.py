@@ -58,6 +58,13 @@ def groups(jobs: Sequence[Job], axes: Sequence[str], scores: Sequence[str]) -> l
     return [Group(values, found[values]) for values in order]
 
 
+def reason(job: Job, score: str) -> str:
+    """Returns why a job has no finite `score`."""
+    if job.status == "done":
+        return f"{score} is {job.metrics[score]}" if score in job.metrics else f"no {score}"
+    return job.reason or "it was stopped before its end"
+
+
 def sortable(value: str) -> tuple[bool, float, str]:
     """Returns a sort key that orders numbers by value and puts other values after them."""
     try:

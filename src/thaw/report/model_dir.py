@@ -16,6 +16,7 @@ STRATEGIES = {  # the name of a strategy's file in conf/freeze, by its class
     "ByName": "names",
     "LoRA": "lora",
 }
+HERE = "<this directory>"  # where a model card says that the model lies, until it is pushed
 LOADING = {
     "transformers": """from transformers import pipeline
 
@@ -26,7 +27,7 @@ SetFitModel.from_pretrained({place}{options})""",
 }
 
 
-def loading_code(task: Any, data: Any, place: str = "<this directory>") -> str:
+def loading_code(task: Any, data: Any, place: str = HERE) -> str:
     """Returns Python that loads the exported model of a task from a directory without thaw, and
     takes texts of any length."""
     options = task.pipeline_options | data.pipeline_options

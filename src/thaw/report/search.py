@@ -11,8 +11,12 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from thaw.cli.compose import fail
+from thaw.cli.coming_from import is_group
+from thaw.cli.compose import compose, fail
+from thaw.cli.conf import search_path
 from thaw.cli.jobs import Job, direction
+from thaw.cli.overrides import override_words, replace
+from thaw.errors import ThawError
 from thaw.report.sections import Table
 
 ENOUGH = 5  # trials; of fewer no importance is computed
@@ -25,10 +29,29 @@ def search_space(config: DictConfig) -> dict[str, Any] | None:
         return None
     from hydra_plugins.hydra_optuna_sweeper._impl import create_params_from_overrides
 
-    given = [f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()]
-    typed = list(config.hydra.overrides.task)
-    found, fixed = create_params_from_overrides([*given, *typed])
+    found, fixed = create_params_from_overrides([*params(config), *config.hydra.overrides.task])
     return {key: found[key] for key in found if key not in fixed}  # what is typed is not searched
+
+
+def params(config: DictConfig) -> list[str]:
+    """Returns the parameters that the config of a search names, as overrides."""
+    return [f"{k}={v}" for k, v in (config.hydra.sweeper.get("params") or {}).items()]
+
+
+def require_options(config: DictConfig) -> None:
+    """Ends the process if no run has an option, or a choice, that is searched or typed.
+
+    Hydra's own sweeper composes its jobs before the first one starts, and Optuna's does not.
+    """
+    words = replace(params(config), config.hydra.overrides.task)
+    space = search_space(config) or {}
+    choices = [len(getattr(space[key], "choices", ())) for key in space if is_group(key)]
+    sources = [s.path for s in config.hydra.runtime.config_sources if s.schema == "file"]
+    try:
+        for index in range(max(choices, default=1)):
+            compose([*override_words(words, index), *search_path(sources)])
+    except ThawError as error:
+        fail(str(error))
 
 
 def require_repeatable(config: DictConfig) -> None:

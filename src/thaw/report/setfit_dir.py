@@ -10,6 +10,7 @@ from torch import nn
 
 from thaw.encoder.linear_heads import as_sklearn
 from thaw.encoder.sentence_modules import SentenceModules, settings_kept
+from thaw.report.model_dir import HERE
 
 NAME = "owner/name"  # stands for the directory, which has no name on the Hub yet
 
@@ -65,6 +66,6 @@ def join_cards(path: Path, other: Path) -> None:
     about = {k: v for k, v in theirs.data.to_dict().items() if v} | own.data.to_dict()
     about["tags"] = list(dict.fromkeys([*(theirs.data.tags or []), *(own.data.tags or [])]))
     text = own.text.lstrip().replace("# ", "## ", 1)
-    told = re.sub(r"# Download from the .*\n", "", theirs.text).replace(NAME, "<this directory>")
+    told = re.sub(r"# Download from the .*\n", "", theirs.text).replace(NAME, HERE)
     front = CardData(**about).to_yaml()
     path.write_text(f"---\n{front}\n---\n{told}\n\n{text}", encoding="utf-8")

@@ -5,13 +5,14 @@ This module does not import torch, because Hydra loads it with every command.
 
 import json
 import logging
+import math
 import shlex
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
@@ -28,7 +29,7 @@ from thaw.errors import ThawError
 from thaw.report import groups
 from thaw.report.groups import AVERAGED, SECONDS, Group, spread
 from thaw.report.html_page import page
-from thaw.report.search import importance_table, require_repeatable, search_space
+from thaw.report.search import importance_table, require_options, require_repeatable, search_space
 from thaw.report.sections import Image, Section, Table, readable
 from thaw.report.tables import markdown_table
 from thaw.storage.files import write_atomic
@@ -46,6 +47,8 @@ class Summary(Callback):
     callback; unpickling constructs it again, which registers the resolvers in that process.
     """
 
+    search: ClassVar[DictConfig | None] = None  # config of the search that this process runs
+
     def __init__(self) -> None:
         register_resolvers()
 
@@ -62,21 +65,27 @@ class Summary(Callback):
             fail(f"resume={config.resume}: no sweep there, such as multirun/<date>/<time>.")
         if search_space(config) is not None:
             require_repeatable(config)
+            require_options(config)
+            Summary.search = config
             notes = Path(config.hydra.sweep.dir) / "multirun.yaml"
             notes.parent.mkdir(parents=True, exist_ok=True)
             OmegaConf.save(config, notes)  # as Hydra's own sweeper does, and Optuna's does not
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
-        if config.hydra.mode != RunMode.MULTIRUN or job_return.status != JobStatus.FAILED:
+        if config.hydra.mode != RunMode.MULTIRUN:
             return
         error = job_return._return_value
+        if job_return.status != JobStatus.FAILED:
+            if isinstance(error, float) and math.isnan(error):
+                job_return.return_value = None  # None fails a trial, NaN ends a search
+            return
         if isinstance(error.__cause__, ThawError):  # Hydra wraps what a constructor raises
             error = error.__cause__
         reason = str(error) if isinstance(error, ThawError) else f"{type(error).__name__}: {error}"
         directory = Path(config.hydra.runtime.output_dir)
         write_atomic(directory / FAILED, json.dumps({"reason": redacted_text(reason)}) + "\n")
         log.error("failed: %s", reason, exc_info=None if isinstance(error, ThawError) else error)
-        # Hydra would raise the error without on_multirun_end; None fails a trial, NaN a search.
+        # Hydra would raise the error without on_multirun_end.
         job_return.status, job_return.return_value = JobStatus.COMPLETED, None
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
@@ -89,9 +98,20 @@ class Summary(Callback):
 
             log_sweep_to_wandb(wandb["project"], directory)
         print(f"sweep directory: {directory}")
-        if bad := [job for job in sweep.jobs if job.status != "done"]:
-            print(f"thaw: {len(bad)} of {len(sweep.jobs)} jobs did not finish", file=sys.stderr)
+        if any(job.status != "done" for job in sweep.jobs):
+            print(f"thaw: {sweep.unfinished()}", file=sys.stderr)
             sys.exit(1)  # an Exception would become a warning here
+
+
+def end_without_score(error: ValueError) -> None:
+    """Ends a search in which no trial has a score, with its summary and exit code 1: Optuna raises
+    an error then, after which Hydra does not call `on_multirun_end`. Other errors it leaves."""
+    config = Summary.search
+    if config is None or "No trials are completed" not in str(error):
+        return
+    Summary().on_multirun_end(config)
+    print(f"thaw: no trial of this search has measured {config.monitor}.", file=sys.stderr)
+    sys.exit(1)
 
 
 class Sweep:
@@ -116,8 +136,11 @@ class Sweep:
         folds, score = "data.fold" in self.axes, self.scores[0]
         self.best = None if folds else groups.best_of(self.table, score, mode)
         if space is not None:  # the trials of a search, the best first
-            self.table = [group for group in self.table if group.numbers(score)]
+            self.table = [g for g in self.table if any(map(math.isfinite, g.numbers(score)))]
             self.table.sort(key=lambda g: statistics.mean(g.numbers(score)), reverse=mode == "max")
+        shown = {job.name for group in self.table for job in group.jobs}
+        left = [job for job in self.jobs if job.name not in shown]
+        self.left = {job.name: groups.reason(job, score) for job in left}  # without a score
 
     def write(self, further: Sequence[Section] = ()) -> str:
         """Writes the summary as CSV, Markdown, PNG and report.html, where `further` sections stand
@@ -175,7 +198,7 @@ class Sweep:
         from thaw.report.figures import image
         from thaw.report.sweep_figures import search_panels, sweep_panels
 
-        if self.space is None:
+        if self.space is None or not self.keys:  # such as a search of one trial
             titles = {score: score for score in self.scores} | {SECONDS: "seconds of training"}
             panels, lines = sweep_panels(self.table, self.axes, titles)
             note = "Mean and standard deviation, where a point is of several runs."
@@ -217,17 +240,32 @@ class Sweep:
         """Writes a row for each job: status, swept values, metrics, and why it failed."""
         metrics = dict.fromkeys(key for job in self.jobs for key in job.metrics)
         columns = ["job", "status", *self.keys, *metrics, "reason"]
-        with RowWriter(self.directory / "summary.csv", columns) as writer:
+        with RowWriter(self.directory / "summary.csv") as writer:
             for job in self.jobs:
                 about = {"job": job.name, "status": job.status, "reason": job.reason}
                 row = job.values | job.metrics | about
                 writer.write({name: row.get(name, "") for name in columns})
 
     def markdown(self, summary: Table) -> str:
-        """Returns the summary in Markdown: a row for each group, and the jobs that did not
-        finish."""
-        left = [job for job in self.jobs if job.status != "done"]
-        values = [[job.values.get(key, "") for key in self.keys] for job in left]
-        bad = [[j.name, *row, j.status, j.reason] for j, row in zip(left, values, strict=True)]
-        tables = [(summary.columns, summary.rows), (("job", *self.keys, "status", "reason"), bad)]
-        return "\n\n".join(markdown_table(*table) for table in tables if table[1]) + "\n"
+        """Returns the summary in Markdown: a row for each group, and the jobs without a score, with
+        the reasons."""
+        told = [markdown_table(summary.columns, summary.rows)]
+        if self.left:
+            told.append(f"Without a score: {len(self.left)} of {len(self.jobs)} jobs.")
+            rows = [
+                [j.name, *(j.values.get(k, "") for k in self.keys), j.status, self.left[j.name]]
+                for j in self.jobs
+                if j.name in self.left
+            ]
+            told.append(markdown_table(("job", *self.keys, "status", "reason"), rows))
+        return "\n\n".join(filter(None, told)) + "\n"
+
+    def unfinished(self) -> str:
+        """Returns how many jobs did not finish, why the first did not, and what to type."""
+        first, *others = [job for job in self.jobs if job.status != "done"]
+        told = f"{1 + len(others)} of {len(self.jobs)} jobs did not finish. "
+        told += f"The first, job {first.name}: {groups.reason(first, '').rstrip('.')}."
+        if (path := self.directory / first.name / "train.log").is_file():
+            told += f" Its log is {path}."
+        again = shlex.quote(f"resume={self.directory}")
+        return f"{told} `python train.py {again}` runs them again when the cause is mended."

@@ -34,11 +34,12 @@ def nll(logits: Tensor, gold: Tensor, multi_label: bool) -> Tensor:
 
 
 def best_temperature(logits: Tensor, gold: Tensor, multi_label: bool) -> float:
-    """Returns the temperature of the least NLL (Guo et al. 2017), 1 where none is less than 1's.
-
-    It lies between 0.01 and 100: of logits that are always right, the best would be 0.
-    """
+    """Returns the temperature of the least NLL (Guo et al. 2017); 1, with a warning, where there is
+    none."""
     logits = logits.double()
+    if why := no_best_temperature(logits, gold, multi_label):
+        log.warning("task.calibrate=true: %s. The temperature is 1: nothing is calibrated", why)
+        return 1.0
     log_t = torch.zeros((), dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS([log_t], max_iter=100, line_search_fn="strong_wolfe")
 
@@ -49,9 +50,34 @@ def best_temperature(logits: Tensor, gold: Tensor, multi_label: bool) -> float:
         return loss
 
     optimizer.step(closure)
-    found = float(log_t.detach().exp().clamp(0.01, 100))
+    found = float(log_t.detach().exp())
     better = nll(logits / found, gold, multi_label) < nll(logits, gold, multi_label)
     return found if better else 1.0
+
+
+def no_best_temperature(logits: Tensor, gold: Tensor, multi_label: bool) -> str:
+    """Returns why no temperature has the least NLL, "" if one has; for the arguments see `nll`.
+
+    The NLL is convex in the inverse of the temperature: without a wrong prediction it falls without
+    end, and it rises from 0 on if right labels have no higher logits than others.
+    """
+    if multi_label:
+        wrong, gain = (logits > 0) != (gold > 0), (gold.double() - 0.5) * logits
+    else:
+        wrong = logits.argmax(dim=-1) != gold
+        gain = (logits - logits.mean(dim=-1, keepdim=True)).gather(1, gold.long()[:, None])
+    if not wrong.any():
+        return (
+            f"all {len(gold)} texts of validation are predicted right, so that each lower "
+            "temperature has a lower NLL; a larger validation, such as data.validation=0.2, may "
+            "have errors to calibrate with"
+        )
+    if gain.sum() <= 0:
+        return (
+            f"on the {len(gold)} texts of validation, right labels have no higher logits than "
+            "others, so that each higher temperature has a lower NLL; train for longer, or on more"
+        )
+    return ""
 
 
 def temperature_metrics(

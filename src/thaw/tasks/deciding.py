@@ -46,11 +46,7 @@ class DecidingTask(TextTask):
         **options: Any,
     ) -> None:
         super().__init__(model, **options)
-        if thresholds and not multi_label:
-            raise ThawError(
-                "task.thresholds=tuned is for several labels a text; of one label a text the "
-                "likeliest is predicted, without a threshold."
-            )
+        require_several_labels(multi_label, thresholds)
         self.labels = list(labels)
         self.multi_label = multi_label
         self.tunes, self.calibrates = thresholds == "tuned", calibrate
@@ -78,7 +74,10 @@ class DecidingTask(TextTask):
                 f"{asked[0]} needs labels of validation, and task.zero_shot=true is without labels."
             )
         if asked and not validates:
-            raise ThawError(f"{asked[0]} needs a validation split: data.validation=0.1, or a file.")
+            raise ThawError(
+                f"{asked[0]} needs a validation split, data.validation=0.1 or a file, and "
+                "trainer.limit_val_batches that is not 0."
+            )
         if self.calibrates:
             self.last_layer()
 
@@ -158,3 +157,12 @@ class DecidingTask(TextTask):
         """Returns the thresholds, and what calibration changed."""
         tables = [calibration.threshold_table(metrics)] if self.decision.thresholds else []
         return [*tables, *calibration.calibration_sections(metrics, self.curves)]
+
+
+def require_several_labels(multi_label: bool, thresholds: str | None = None) -> None:
+    """Raises ThawError if thresholds are tuned for one label a text."""
+    if thresholds and not multi_label:
+        raise ThawError(
+            "task.thresholds=tuned is for several labels a text; of one label a text the likeliest "
+            "is predicted, without a threshold."
+        )

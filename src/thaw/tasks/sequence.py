@@ -62,12 +62,13 @@ class SequenceClassification(TextClassifier):
         window_stride: int | None = None,
         **options: Any,
     ) -> None:
-        model = load_classifier(AutoModelForSequenceClassification, checkpoint, labels, multi_label)
         if multi_label and class_weights == "balanced":
             raise ThawError("task.class_weights=balanced is for one label a text.")
         if multi_label and label_smoothing:
             raise ThawError("task.label_smoothing is for one label a text.")
         weights = class_weight_tensor(class_weights, labels, label_counts)
+        auto, tuned = AutoModelForSequenceClassification, options.get("thresholds")
+        model = load_classifier(auto, checkpoint, labels, multi_label, tuned)
         first_token_only(model)  # replaces a block, so before blocks are frozen
         super().__init__(model, labels, multi_label, weights, **options)
         self.label_smoothing = label_smoothing

@@ -76,11 +76,12 @@ class SetFit(TextClassifier):
         head_learning_rate: PositiveFloat = 1e-2,
         **options: Any,
     ) -> None:
-        model = load_classifier(AutoModel, checkpoint, labels, multi_label)
         if pairs == "sampled" and loss != "cosine":
             raise ThawError(f"task.loss={loss} is over all pairs: leave task.pairs=sampled out.")
         if joint_ratio and head != "differentiable":
             raise ThawError("task.joint_ratio needs task.head=differentiable.")
+        tuned = options.get("thresholds")
+        model = load_classifier(AutoModel, checkpoint, labels, multi_label, tuned)
         super().__init__(model, labels, multi_label, **options)
         if multi_label:
             self.pipeline_options["multi_target_strategy"] = "one-vs-rest"

@@ -150,7 +150,7 @@ def build_schedule(
     if "num_warmup_steps" in takes:
         given["num_warmup_steps"] = warmup
     elif warmup:
-        raise ThawError(f"schedule={name} has no warm-up: task.warmup_ratio=0.")
+        raise ThawError(f"schedule={name} has no warm-up: task.warmup_steps=0.")
     if math.inf in given.values():
         raise ThawError(
             f"schedule={name} needs the number of steps: set trainer.max_epochs or "

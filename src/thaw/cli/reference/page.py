@@ -19,7 +19,7 @@ GROUPS = (
     *("trainer", "callbacks", "logger"),
     *("experiment", "hparams_search", "debug"),
 )
-COMMANDS = ("predict", "evaluate", "export", "label_errors", "parameters")
+COMMANDS = ("predict", "evaluate", "export", "push", "label_errors", "parameters", "dashboard")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import gzip
 import io
 import logging
 import lzma
+import re
 import sys
 import zlib
 from collections.abc import Callable, Iterator
@@ -182,6 +183,15 @@ def split_part(path: Path) -> tuple[Path, str | None]:
     if not colon or path.exists() or not path.with_name(name or " ").exists():
         return path, None
     return path.with_name(name), part
+
+
+def called(path: Path) -> str:
+    """Returns what people call a data set: the name of its directory, or that of its file without
+    suffixes, of a file called train that of the directory it is in."""
+    if path.is_dir():
+        return path.name
+    name = re.sub(r"(\.[A-Za-z]\w*){1,2}$", "", split_part(path)[0].name)
+    return path.parent.name if name == "train" else name
 
 
 class CountedBytes(io.RawIOBase):
