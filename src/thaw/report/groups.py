@@ -4,11 +4,14 @@ This module does not import torch, because a sweep's report is written without i
 """
 
 import math
+import shlex
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from thaw.cli.jobs import Job
+from thaw.data.write import RowWriter
 
 SECONDS = "fit_seconds"
 AVERAGED = ("seed", "data.fold")  # keys that mean and standard deviation are taken over
@@ -93,3 +96,25 @@ def spread(values: Sequence[float], digits: int) -> str:
         return ""
     mean = f"{statistics.mean(values):.{digits}f}"
     return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
+
+
+def write_csv(path: Path, jobs: Sequence[Job], keys: Sequence[str]) -> None:
+    """Writes a row for each job: status, values of the swept keys, metrics, and why it failed."""
+    metrics = dict.fromkeys(key for job in jobs for key in job.metrics)
+    columns = ["job", "status", *keys, *metrics, "reason"]
+    with RowWriter(path) as writer:
+        for job in jobs:
+            about = {"job": job.name, "status": job.status, "reason": job.reason}
+            row = job.values | job.metrics | about
+            writer.write({name: row.get(name, "") for name in columns})
+
+
+def unfinished(jobs: Sequence[Job], directory: Path) -> str:
+    """Returns how many jobs of a sweep did not finish, why the first did not, and what to type."""
+    first, *others = [job for job in jobs if job.status != "done"]
+    told = f"{1 + len(others)} of {len(jobs)} jobs did not finish. "
+    told += f"The first, job {first.name}: {reason(first, '').rstrip('.')}."
+    if (path := directory / first.name / "train.log").is_file():
+        told += f" Its log is {path}."
+    again = shlex.quote(f"resume={directory}")
+    return f"{told} `python train.py {again}` runs them again when the cause is mended."

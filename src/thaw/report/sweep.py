@@ -24,7 +24,6 @@ from thaw.cli.finished_run import finished, require_same
 from thaw.cli.jobs import FAILED, read_jobs
 from thaw.cli.processes import launch
 from thaw.cli.secrets import redacted_text
-from thaw.data.write import RowWriter
 from thaw.errors import ThawError
 from thaw.report import groups
 from thaw.report.groups import AVERAGED, SECONDS, Group, spread
@@ -99,7 +98,7 @@ class Summary(Callback):
             log_sweep_to_wandb(wandb["project"], directory)
         print(f"sweep directory: {directory}")
         if any(job.status != "done" for job in sweep.jobs):
-            print(f"thaw: {sweep.unfinished()}", file=sys.stderr)
+            print(f"thaw: {groups.unfinished(sweep.jobs, directory)}", file=sys.stderr)
             sys.exit(1)  # an Exception would become a warning here
 
 
@@ -145,7 +144,7 @@ class Sweep:
     def write(self, further: Sequence[Section] = ()) -> str:
         """Writes the summary as CSV, Markdown, PNG and report.html, where `further` sections stand
         below the figures; returns the Markdown."""
-        self.write_csv()
+        groups.write_csv(self.directory / "summary.csv", self.jobs, self.keys)
         summary = self.summary()
         usage = self.usage()
         figures = self.figures() if self.table else []
@@ -236,16 +235,6 @@ class Sweep:
                 uses.append((said, predict(self.directory)))
         return uses
 
-    def write_csv(self) -> None:
-        """Writes a row for each job: status, swept values, metrics, and why it failed."""
-        metrics = dict.fromkeys(key for job in self.jobs for key in job.metrics)
-        columns = ["job", "status", *self.keys, *metrics, "reason"]
-        with RowWriter(self.directory / "summary.csv") as writer:
-            for job in self.jobs:
-                about = {"job": job.name, "status": job.status, "reason": job.reason}
-                row = job.values | job.metrics | about
-                writer.write({name: row.get(name, "") for name in columns})
-
     def markdown(self, summary: Table) -> str:
         """Returns the summary in Markdown: a row for each group, and the jobs without a score, with
         the reasons."""
@@ -259,13 +248,3 @@ class Sweep:
             ]
             told.append(markdown_table(("job", *self.keys, "status", "reason"), rows))
         return "\n\n".join(filter(None, told)) + "\n"
-
-    def unfinished(self) -> str:
-        """Returns how many jobs did not finish, why the first did not, and what to type."""
-        first, *others = [job for job in self.jobs if job.status != "done"]
-        told = f"{1 + len(others)} of {len(self.jobs)} jobs did not finish. "
-        told += f"The first, job {first.name}: {groups.reason(first, '').rstrip('.')}."
-        if (path := self.directory / first.name / "train.log").is_file():
-            told += f" Its log is {path}."
-        again = shlex.quote(f"resume={self.directory}")
-        return f"{told} `python train.py {again}` runs them again when the cause is mended."
