@@ -721,7 +721,7 @@ def test_in_a_sweep_the_command_lines_data_wins_over_the_tasks(ner_overrides, tm
     assert done.returncode == 0, done.stdout + done.stderr
     jobs = sorted(sweep.glob("?"))
     assert [metrics_of(job)["test/support/PER"] > 0 for job in jobs] == [True, True]
-    assert done.stdout.count("data conll: 64 train") == 2
+    assert done.stdout.count("data tagged0: 64 train") == 2, "and not wnut16"
 
 
 @pytest.mark.slow
