@@ -1,6 +1,7 @@
 """Sweeps of four jobs on other engines than Hydra's own; each is an extra."""
 
 import re
+from functools import partial
 
 import pytest
 
@@ -8,6 +9,12 @@ from helpers.sweeps import rows_of, sweep_of
 from helpers.tiny import REPOSITORY
 from helpers.warm import new_python
 from thaw.cli.compose import explain
+
+
+@pytest.fixture
+def start_sweep(tmp_path):
+    """`sweep_of` in a new process, in this test's directory."""
+    return partial(sweep_of, cwd=tmp_path, start=new_python)
 
 
 @pytest.mark.slow
@@ -20,17 +27,13 @@ from thaw.cli.compose import explain
     ],
     ids=["joblib", "submitit", "ray"],
 )
-def test_a_launcher_runs_every_job_and_names_the_one_that_fails(engine, overrides, tmp_path):
+def test_a_launcher_runs_every_job_and_names_the_one_that_fails(
+    engine, overrides, tmp_path, start_sweep
+):
     plugin = engine[0].partition("=")[2].removesuffix("_local")
     pytest.importorskip(f"hydra_plugins.hydra_{plugin}_launcher")
-    done, sweep = sweep_of(
-        *overrides,
-        *engine,
-        "trainer.max_epochs=1",
-        "freeze=last",
-        "freeze.blocks=0,1,9,2",
-        cwd=tmp_path,
-        start=new_python,
+    done, sweep = start_sweep(
+        *overrides, *engine, "trainer.max_epochs=1", "freeze=last", "freeze.blocks=0,1,9,2"
     )
     assert done.returncode == 1, done.stdout + done.stderr
     assert [r["status"] for r in rows_of(sweep)] == ["done", "done", "failed", "done"]
@@ -40,37 +43,29 @@ def test_a_launcher_runs_every_job_and_names_the_one_that_fails(engine, override
 
 
 @pytest.mark.slow
-def test_a_launchers_jobs_may_have_processes_of_their_own(overrides, tmp_path):
-    done, sweep = sweep_of(
+def test_a_launchers_jobs_may_have_processes_of_their_own(overrides, start_sweep):
+    done, sweep = start_sweep(
         *overrides,
         "hydra/launcher=joblib",
         "hydra.launcher.n_jobs=2",
         "trainer.max_epochs=1",
         "seed=1,2",
         "trainer.devices=2",
-        cwd=tmp_path,
-        start=new_python,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert [r["status"] for r in rows_of(sweep)] == ["done", "done"]
 
 
 @pytest.mark.slow
-def test_optuna_searches_over_the_watched_metric(overrides, tmp_path):
+def test_optuna_searches_over_the_watched_metric(overrides, start_sweep):
     searched = ("data.batch_size=", "task.learning_rate=")  # what is typed is not searched
     options = [w for w in overrides if not w.startswith(searched)]
     space = (
         "hydra.sweeper.params={task.learning_rate: 'tag(log, interval(1e-4, 1e-2))', "
         "data.batch_size: 'choice(8, 16)'}"
     )
-    done, sweep = sweep_of(
-        *options,
-        "hparams_search=optuna",
-        "hydra.sweeper.n_trials=4",
-        "trainer.max_epochs=1",
-        space,
-        cwd=tmp_path,
-        start=new_python,
+    done, sweep = start_sweep(
+        *options, "hparams_search=optuna", "hydra.sweeper.n_trials=4", "trainer.max_epochs=1", space
     )
     assert done.returncode == 0, done.stdout + done.stderr
     rows = rows_of(sweep)
@@ -86,7 +81,7 @@ def test_optuna_searches_over_the_watched_metric(overrides, tmp_path):
     # A killed search goes on: its trials are drawn again, and those that are done are not repeated.
     (sweep / "3" / "metrics.json").unlink()
     search = (f"resume={sweep}", "hydra.sweeper.n_trials=5", space)
-    done, again = sweep_of(*search, cwd=tmp_path, start=new_python)
+    done, again = start_sweep(*search)
     assert done.returncode == 0, done.stdout + done.stderr
     assert again == sweep
     assert done.stdout.count("done before") == 3
@@ -94,22 +89,20 @@ def test_optuna_searches_over_the_watched_metric(overrides, tmp_path):
     assert rows_of(sweep)[:3] == rows[:3]
     for key in ("task.learning_rate", "data.batch_size", "val/f1"):  # the same trial, run again
         assert rows_of(sweep)[3][key] == rows[3][key]
-    done, _ = sweep_of(*search, "hydra.sweeper.sampler.seed=null", cwd=tmp_path, start=new_python)
+    done, _ = start_sweep(*search, "hydra.sweeper.sampler.seed=null")
     assert done.returncode == 2
     assert "this search has no seed, so its trials cannot be drawn again" in done.stderr
 
 
 @pytest.mark.slow
-def test_a_failed_trial_does_not_end_a_search(overrides, tmp_path):
-    done, sweep = sweep_of(
+def test_a_failed_trial_does_not_end_a_search(overrides, start_sweep):
+    done, sweep = start_sweep(
         *overrides,
         "hparams_search=optuna",
         "hydra.sweeper.n_trials=4",
         "trainer.max_epochs=1",
         "freeze=last",
         "+hydra.sweeper.params={freeze.blocks: 'choice(1, 9)'}",
-        cwd=tmp_path,
-        start=new_python,
     )
     assert done.returncode == 1, done.stdout + done.stderr
     assert "of 4 jobs did not finish" in done.stderr
@@ -119,15 +112,15 @@ def test_a_failed_trial_does_not_end_a_search(overrides, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_search_all_of_whose_trials_fail_says_why_and_what_to_type(overrides, tmp_path):
-    done, sweep = sweep_of(
+def test_a_search_all_of_whose_trials_fail_says_why_and_what_to_type(
+    overrides, tmp_path, start_sweep
+):
+    done, sweep = start_sweep(
         *overrides,
         "hparams_search=optuna",
         "hydra.sweeper.n_trials=2",
         "freeze=last",
         "+hydra.sweeper.params={freeze.blocks: 'choice(8, 9)'}",
-        cwd=tmp_path,
-        start=new_python,
     )
     assert done.returncode == 1, done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
@@ -136,15 +129,15 @@ def test_a_search_all_of_whose_trials_fail_says_why_and_what_to_type(overrides, 
     assert f"Its log is {place}/0/train.log. `python train.py resume={place}` runs" in done.stderr
     assert "Without a score: 2 of 2 jobs." in (sweep / "summary.md").read_text()
     assert "this model has 2 blocks" in (sweep / "report.html").read_text()
-    done, _ = sweep_of(f"resume={place}", cwd=tmp_path, start=new_python)
+    done, _ = start_sweep(f"resume={place}")
     assert "2 of 2 jobs did not finish" in done.stderr, "what it says to type works"
 
 
 @pytest.mark.slow
-def test_a_search_without_a_validation_ends_in_a_message(overrides, tmp_path):
+def test_a_search_without_a_validation_ends_in_a_message(overrides, start_sweep):
     options = ["hparams_search=optuna", "hydra.sweeper.n_trials=1", "trainer.max_epochs=1"]
     unseen = ["data.validation=null", "task.warmup_ratio=interval(0.0,0.2)"]
-    done, _ = sweep_of(*overrides, *options, *unseen, cwd=tmp_path, start=new_python)
+    done, _ = start_sweep(*overrides, *options, *unseen)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     assert "thaw: no trial of this search has measured val/f1." in done.stderr
@@ -162,9 +155,9 @@ def test_a_search_without_a_validation_ends_in_a_message(overrides, tmp_path):
         ("freeze=none,lasst", "Did you mean last"),
     ],
 )
-def test_a_misspelt_option_is_answered_before_a_search_begins(word, message, tmp_path):
+def test_a_misspelt_option_is_answered_before_a_search_begins(word, message, start_sweep):
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
-    done, sweep = sweep_of("hparams_search=optuna", word, cwd=tmp_path, start=new_python)
+    done, sweep = start_sweep("hparams_search=optuna", word)
     assert done.returncode == 2, done.stdout + done.stderr
     assert message in done.stderr
     assert "Traceback" not in done.stderr

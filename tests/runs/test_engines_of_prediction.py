@@ -170,6 +170,7 @@ def test_a_run_without_a_test_has_nothing_to_measure_on(exported_again, capsys):
         export(arguments)
     export([*arguments, "tolerance=null"])
     assert "model_int8.onnx: what it costs is not measured" in capsys.readouterr().out
+    assert not (run / "model" / "onnx" / "int8.json").exists(), "that of an earlier export"
     assert (run / "model" / "onnx" / "model_int8.onnx").is_file()
 
 

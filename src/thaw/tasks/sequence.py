@@ -16,6 +16,7 @@ from thaw.encoder.blocks import encoder
 from thaw.encoder.first_token import first_token_only
 from thaw.errors import ThawError
 from thaw.tasks.base import Smoothing
+from thaw.tasks.deciding import require_several_labels
 from thaw.tasks.losses import class_weight_tensor
 from thaw.tasks.predictors.sequence import SequencePredictor
 from thaw.tasks.text_classifier import TextClassifier, load_classifier
@@ -67,8 +68,8 @@ class SequenceClassification(TextClassifier):
         if multi_label and label_smoothing:
             raise ThawError("task.label_smoothing is for one label a text.")
         weights = class_weight_tensor(class_weights, labels, label_counts)
-        auto, tuned = AutoModelForSequenceClassification, options.get("thresholds")
-        model = load_classifier(auto, checkpoint, labels, multi_label, tuned)
+        require_several_labels(multi_label, options.get("thresholds"))  # before a model is read
+        model = load_classifier(AutoModelForSequenceClassification, checkpoint, labels, multi_label)
         first_token_only(model)  # replaces a block, so before blocks are frozen
         super().__init__(model, labels, multi_label, weights, **options)
         self.label_smoothing = label_smoothing

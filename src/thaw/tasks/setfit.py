@@ -19,6 +19,7 @@ from thaw.encoder.sentence_modules import read_sentence_modules
 from thaw.errors import ThawError
 from thaw.report.setfit_dir import complete_setfit
 from thaw.tasks.contrastive import LOSSES, all_pairs, pair_loss, shared_labels
+from thaw.tasks.deciding import require_several_labels
 from thaw.tasks.losses import labels_and_inputs, scale_for_ddp
 from thaw.tasks.optimized_module import Fraction
 from thaw.tasks.predictors.setfit import SetFitPredictor
@@ -80,8 +81,8 @@ class SetFit(TextClassifier):
             raise ThawError(f"task.loss={loss} is over all pairs: leave task.pairs=sampled out.")
         if joint_ratio and head != "differentiable":
             raise ThawError("task.joint_ratio needs task.head=differentiable.")
-        tuned = options.get("thresholds")
-        model = load_classifier(AutoModel, checkpoint, labels, multi_label, tuned)
+        require_several_labels(multi_label, options.get("thresholds"))  # before a model is read
+        model = load_classifier(AutoModel, checkpoint, labels, multi_label)
         super().__init__(model, labels, multi_label, **options)
         if multi_label:
             self.pipeline_options["multi_target_strategy"] = "one-vs-rest"

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from thaw.cli.watched_metric import CLASSIFICATION
 from thaw.encoder.load import load_labelled
 from thaw.report.sections import ERRORS, Counts, Section, Table, TestResults, shortened
-from thaw.tasks.deciding import DecidingTask, require_several_labels
+from thaw.tasks.deciding import DecidingTask
 from thaw.tasks.losses import labels_and_inputs
 from thaw.tasks.metrics.classification import (
     MetricName,
@@ -140,15 +140,9 @@ class TextClassifier(DecidingTask):
 
 
 def load_classifier(
-    auto_class: type,
-    checkpoint: str | Path,
-    labels: Sequence[str],
-    multi_label: bool,
-    thresholds: str | None = None,
+    auto_class: type, checkpoint: str | Path, labels: Sequence[str], multi_label: bool
 ) -> PreTrainedModel:
-    """Loads a checkpoint whose config says what is classified; see `thaw.encoder.load.load`. Raises
-    ThawError before it is read if thresholds are tuned for one label a text."""
-    require_several_labels(multi_label, thresholds)
+    """Loads a checkpoint whose config says what is classified; see `thaw.encoder.load.load`."""
     problem = f"{'multi' if multi_label else 'single'}_label_classification"
     return load_labelled(auto_class, checkpoint, labels, problem_type=problem)
 

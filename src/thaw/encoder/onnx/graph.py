@@ -195,6 +195,7 @@ def quantize(directory: Path, in_blocks: bool = False) -> Path:
     from onnxruntime.quantization import QuantType, matmul_nbits_quantizer, quantize_dynamic
 
     path, whole = directory / "model_int8.onnx", directory / "model.onnx"
+    (directory / "int8.json").unlink(missing_ok=True)  # scores of an earlier graph
     excluded = feed_forward(onnx.load(whole).graph) if in_blocks else []
     with atomic(path) as partial, silence():
         quantize_dynamic(
