@@ -10,10 +10,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from thaw.cli.coming_from import override
 from thaw.cli.compose import exit_clearly, refuse_options_of_others, register_resolvers
 from thaw.cli.conf import conf_dir
 from thaw.cli.resume import command_to_resume
 from thaw.cli.secrets import redacted_config
+from thaw.errors import ThawError
 from thaw.training.libraries import garbage_kept
 
 
@@ -35,6 +37,7 @@ def run_composed(cfg: DictConfig, apart: bool = False) -> float | None:
     from thaw.cli.subprocess_job import run_apart, takes_processes
     from thaw.storage.files import read_json
 
+    require_run_dir(cfg)
     if is_done(cfg):
         # A search goes on from the values of its trials.
         return read_json(Path(cfg.run_dir) / "metrics.json").get(cfg.monitor)
@@ -51,6 +54,18 @@ def run_composed(cfg: DictConfig, apart: bool = False) -> float | None:
     value = program(cfg)
     finish_process_group()
     return value
+
+
+def require_run_dir(cfg: DictConfig) -> None:
+    """Raises ThawError if a job's `run_dir` is not where Hydra keeps its config and its log: no
+    command could read a run that is in two places."""
+    job = HydraConfig.get()
+    if cfg.run_dir != job.runtime.output_dir:
+        kind = "run" if job.mode == RunMode.RUN else "sweep"
+        raise ThawError(
+            f"run_dir={cfg.run_dir}: a run directory is named by "
+            f"{override(f'hydra.{kind}.dir', cfg.run_dir)}."
+        )
 
 
 def run_job(cfg: DictConfig) -> float | None:

@@ -44,6 +44,7 @@ def test_help_loads_nothing_heavy():
         (["data=files", "data.train=a.csv", "data.reader=nowhere.rows"], "no module 'nowhere'"),
         (["data=files", "data.format=cvs"], "data.format='cvs' does not fit"),
         (["model.checkpoint=bert-base-cased"], "on the Hub a name is owner/name"),
+        (["run_dir=other"], "named by hydra.run.dir=other"),
         (["resume=nowhere"], "nowhere: no such directory"),
         (["resume=tests"], "tests: no run began there"),
         (["freeze=last", "freeze.blocks=-1"], "freeze.blocks=-1 does not fit"),
