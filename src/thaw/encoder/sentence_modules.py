@@ -120,7 +120,8 @@ def keep_sentence_files(checkpoint: str | Path, directory: Path) -> None:
             if not source.is_relative_to(root):
                 raise ValueError(f"{entry['path']} is not in the directory")
             entry["path"] = f"{number}_{entry['type'].rpartition('.')[2]}"
-            shutil.copytree(source, directory / entry["path"], dirs_exist_ok=True)
+            if source.exists():  # published checkpoints have no directory of Normalize
+                shutil.copytree(source, directory / entry["path"], dirs_exist_ok=True)
     except FAULTS as error:
         log.warning(
             "the export is no sentence-transformers directory: %s/modules.json: %s", root, error
