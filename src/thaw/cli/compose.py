@@ -230,13 +230,12 @@ def wrong_key(word: str, grouped: bool, words: Sequence[str]) -> str:
     if word in groups:
         offered = ", ".join(choices(word))
         return f"{word} is a group: {word}=CHOICE, of {offered}; or {word}.KEY=VALUE."
-    if not grouped and word in all_keys():
-        others = " or ".join(f"task={task}" for task in all_keys()[word])
-        return f"{word} is an option of {others}: this is another task."
-    group = word.split(".")[0]
-    if group in groups and (having := [c for c in choices(group) if has_key(group, c, word)]):
+    tasks = [] if grouped else all_keys().get(word, [])
+    group = "task" if tasks and tasks != choices("task") else word.split(".")[0]
+    having = tasks if group == "task" else choices(group) if group in groups else []
+    if having := [c for c in having if c in tasks or has_key(group, c, word)]:
         others = " or ".join(f"{group}={choice}" for choice in having)
-        return f"{word} is an option of {others}, which is another {group}: type that too."
+        return f"{word} is an option of {others}: this is another {group}."
     known = groups + keys(compose([])) if grouped else list(all_keys())
     # A key is often right in its last part and wrong in its group: learning_rate=1e-4.
     hint = did_you_mean(word, known) or did_you_mean(

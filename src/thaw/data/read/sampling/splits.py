@@ -43,7 +43,11 @@ def cut(
             or None; by default the labels of `data`.
     """
     if not all(0 < f < 1 for f in fractions.values()) or sum(fractions.values()) >= 1:
-        raise ThawError(f"cannot cut {dict(fractions)} of train: fractions lie between 0 and 1.")
+        zero = "".join(f" data.{name}=null goes without." for name, f in fractions.items() if not f)
+        raise ThawError(
+            f"cannot cut {cut_options(fractions)} of train: fractions lie between 0 and 1, their "
+            f"sum too.{zero}"
+        )
     work = Cut(data, data.labels if labels is None else labels)
     for name, rows in (held or {}).items():
         work.split[rows] = SPLITS.index(name)
@@ -176,10 +180,12 @@ class Cut:
     def warn(self, names: Sequence[str]) -> None:
         """Warns, once, of labels that could not be cut in equal shares."""
         said = []
+        repeated = self.text.max(initial=-1) + 1 < len(self.data)
+        texts = "different texts" if repeated else "texts"
         if self.rare:
             splits = " and ".join(names[::-1])
             said.append(
-                f"{number_of(len(self.rare), 'labels have')} too few texts for {splits}, train "
+                f"{number_of(len(self.rare), 'labels have')} too few {texts} for {splits}, train "
                 f"has them all: {few(self.rare)}"
             )
         if self.moved:
@@ -202,14 +208,22 @@ class Cut:
         rows = np.flatnonzero(here & self.kept())
         if not len(rows):
             way = f": data.{name}=null goes without." if name != "train" else "."
-            what = f"nothing is left for {name} ({dict(fractions)}) of {len(self.data)} rows{way}"
-            raise ThawError(f"{self.data.origin}: {what}")
+            cut_off, texts = cut_options(fractions), self.text.max(initial=-1) + 1
+            raise ThawError(
+                f"{self.data.origin}: nothing is left for {name} ({cut_off}) of {len(self.data)} "
+                f"rows with {number_of(int(texts), 'different texts')}{way}"
+            )
         out = self.data.take(rows)
         out.repeats = int(here.sum()) - len(rows)
         if out.repeats:
             why = "whose text is in another split, cut from the same rows"
             log.info("%s: %s left out, %s", name, number_of(out.repeats, "rows"), why)
         return out
+
+
+def cut_options(fractions: Mapping[str, float]) -> str:
+    """Returns fractions of splits as the options that set them."""
+    return ", ".join(f"data.{name}={fraction:g}" for name, fraction in fractions.items())
 
 
 def few(counts: Mapping[str, int]) -> str:
