@@ -133,9 +133,11 @@ def test_a_fraction_of_0_is_answered_with_the_option_that_goes_without():
 
 def test_repeated_texts_are_told_where_too_few_different_ones_are_left(caplog):
     data = Texts([(f"text {i % 2}",) for i in range(100)], ["a", "b"] * 50, [], "some.csv")
-    with pytest.raises(ThawError, match=r"data\.validation=0\.1.* 100 rows with 2 different texts"):
+    with pytest.raises(ThawError, match=r"data\.validation=0\.1.* 100 rows with 2 distinct texts"):
         cut(data, {"validation": 0.1}, 0, labels=[["a"], ["b"]] * 50)
-    assert "2 labels have too few different texts for validation" in caplog.text
+    with pytest.raises(ThawError, match="2 of 2 labels have one distinct text, and"):
+        cut(data, {"validation": 0.1}, 0)
+    assert "2 labels have too few distinct texts for validation" in caplog.text
 
 
 def test_too_few_rows_to_cut_is_an_error():

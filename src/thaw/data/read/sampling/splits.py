@@ -82,6 +82,9 @@ class Cut:
         self.split = np.full(len(data), TRAIN, dtype=np.int8)
         # A number for each row, the same for the same text.
         self.text = np.unique(hashes(data.texts), return_inverse=True)[1]
+        self.distinct = int(self.text.max(initial=-1)) + 1
+        # What messages count: equal texts once.
+        self.of_these = "distinct text" if self.distinct < len(data) else "text"
         # A number for each row, the same for rows that are brought into train together.
         self.unit = numbered(data.groups) if data.groups else self.text
         self.rare: dict[str, int] = {}  # labels that stay in train, with how many texts they have
@@ -121,8 +124,8 @@ class Cut:
         size = min(size, len(rows) - 1)
         if size < 1:
             raise ThawError(
-                f"{self.data.origin}: {len(rare)} of {len(texts)} labels have one text, and a "
-                f"text in {name} needs another one with its label in train. Put rare labels "
+                f"{self.data.origin}: {len(rare)} of {len(texts)} labels have one {self.of_these}, "
+                f"and a text in {name} needs another one with its label in train. Put rare labels "
                 f"together, or go without: data.{name}=null."
             )
         strata = self.strata(keys, size)
@@ -143,7 +146,7 @@ class Cut:
 
     def kept(self) -> np.ndarray:
         """Returns which rows stay: a text in the split evaluated last, or in train if brought."""
-        last = np.full(self.text.max(initial=-1) + 1, TRAIN, dtype=np.int8)
+        last = np.full(self.distinct, TRAIN, dtype=np.int8)
         np.maximum.at(last, self.text, self.split)
         last[self.text[self.brought]] = TRAIN
         return self.split == last[self.text]
@@ -180,13 +183,11 @@ class Cut:
     def warn(self, names: Sequence[str]) -> None:
         """Warns, once, of labels that could not be cut in equal shares."""
         said = []
-        repeated = self.text.max(initial=-1) + 1 < len(self.data)
-        texts = "different texts" if repeated else "texts"
         if self.rare:
             splits = " and ".join(names[::-1])
             said.append(
-                f"{number_of(len(self.rare), 'labels have')} too few {texts} for {splits}, train "
-                f"has them all: {few(self.rare)}"
+                f"{number_of(len(self.rare), 'labels have')} too few {self.of_these}s for {splits}, "
+                f"train has them all: {few(self.rare)}"
             )
         if self.moved:
             groups = number_of(len(self.moved), "groups")
@@ -208,10 +209,9 @@ class Cut:
         rows = np.flatnonzero(here & self.kept())
         if not len(rows):
             way = f": data.{name}=null goes without." if name != "train" else "."
-            cut_off, texts = cut_options(fractions), self.text.max(initial=-1) + 1
             raise ThawError(
-                f"{self.data.origin}: nothing is left for {name} ({cut_off}) of {len(self.data)} "
-                f"rows with {number_of(int(texts), 'different texts')}{way}"
+                f"{self.data.origin}: nothing is left for {name} ({cut_options(fractions)}) of "
+                f"{len(self.data)} rows with {number_of(self.distinct, 'distinct texts')}{way}"
             )
         out = self.data.take(rows)
         out.repeats = int(here.sum()) - len(rows)
