@@ -186,8 +186,8 @@ class Cut:
         if self.rare:
             splits = " and ".join(names[::-1])
             said.append(
-                f"{number_of(len(self.rare), 'labels have')} too few {self.of_these}s for {splits}, "
-                f"train has them all: {few(self.rare)}"
+                f"{number_of(len(self.rare), 'labels have')} too few {self.of_these}s for "
+                f"{splits}, train has them all: {few(self.rare)}"
             )
         if self.moved:
             groups = number_of(len(self.moved), "groups")
