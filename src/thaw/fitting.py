@@ -110,6 +110,11 @@ def fit(
     Raises:
         ThawError: an option, the data or the checkpoint does not fit, or the machine gives up.
     """
+    if wrong := [word for word in overrides if not isinstance(word, str)]:
+        raise ThawError(
+            f"got a {type(wrong[0]).__name__} without a name; expected an override, such as "
+            "'task=ner'. Name data: thaw.fit(train=...)."
+        )
     given = {"train": train, "validation": validation, "test": test}
     tables: dict[str, Path] = {}
     try:

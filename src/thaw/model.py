@@ -1,5 +1,6 @@
 """A finished run, or any model directory, as an object that predicts: `thaw.load`."""
 
+import logging
 import os
 import sys
 import warnings
@@ -14,9 +15,11 @@ from thaw.data.python_tables import is_table, table_rows, text_rows
 from thaw.data.read.rows import Row, number_of
 from thaw.data.read.surrogates import replace_surrogates
 from thaw.errors import ThawError
-from thaw.tasks.predictors.base import Predictor
+from thaw.tasks.predictors.base import Predictor, empty_told, is_empty
 from thaw.tasks.predictors.by_task import predictor_class
 from thaw.training.libraries import in_notebook
+
+log = logging.getLogger(__name__)
 
 PATIENCE = 2.0  # seconds before a progress bar appears
 Place = str | os.PathLike
@@ -157,10 +160,15 @@ class Model:
         return replace_surrogates(rows, "the texts"), columns, count
 
     def checked(self, rows: Iterable[Row], columns: Sequence[str]) -> Iterator[Row]:
-        """Yields rows; raises ThawError where the task can predict nothing for one."""
+        """Yields rows, and warns of empty texts; raises ThawError where the task can predict
+        nothing for one."""
+        number, empty = -1, 0
         for number, row in enumerate(rows):
             self.predictor.check(row, columns, f"text {number}, counted from 0")
+            empty += is_empty(row, columns)
             yield row
+        if empty:
+            log.warning(empty_told(empty, number + 1))
 
     def names(self) -> list[str]:
         """Returns the columns that plain texts become: two for a model of pairs."""

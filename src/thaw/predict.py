@@ -59,10 +59,9 @@ class Counts:
         """Prints what a user should know to standard error, with what no row was made of."""
         said = [f"of the input are left out: {reasons(left_out)}"] if left_out else []
         if self.empty:
-            said.append(
-                f"{self.empty} of {self.rows} texts are empty; what is predicted for them says "
-                "nothing"
-            )
+            from thaw.tasks.predictors.base import empty_told
+
+            said.append(empty_told(self.empty, self.rows))
         if self.skipped:
             said.append(f"{self.skipped} of {self.rows} rows are skipped; the first: {self.first}")
         for line in said:

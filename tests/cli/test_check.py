@@ -117,9 +117,14 @@ def test_an_option_that_the_task_does_not_read_is_refused():
         ("max_epochs=3", "Did you mean trainer.max_epochs"),
         ("task.lr=1", r"Did you mean task.learning_rate\?"),
         ("lr=1", "Did you mean model.learning_rate or task.learning_rate"),
-        ("task.probes=[a]", "task.probes is an option of task=mlm"),
+        ("task.probes=[a]", "task.probes is an option of task=mlm: this is another task"),
         ("epochs=3", "Did you mean trainer.max_epochs"),
         ("bs=8", r"Did you mean data.batch_size\?"),
+        ("patience=3", r"Did you mean callbacks.early_stopping.patience\?"),
+        ("freeze.blocks=2", "is an option of freeze=gradual or freeze=last: this is another"),
+        ("schedule.power=2", "an option of schedule=polynomial: this is another"),
+        ("logger=null", "logger=null does not exist; logger is one of .*none"),
+        ("freeze=2", "freeze=2 does not exist; freeze is one of"),
         ("data.train=~/a b.csv", r"""Quote the value .*: "data.train='~/a b.csv'";"""),
         ("data.drop_labels=[café, x]", r"""in the list: 'data\.drop_labels=\["café",x\]'"""),
     ],
@@ -127,6 +132,11 @@ def test_an_option_that_the_task_does_not_read_is_refused():
 def test_a_mistyped_option_names_the_nearest(override, message):
     with pytest.raises(ThawError, match=message):
         composed(override)
+
+
+def test_an_option_that_another_choice_replaced_names_the_choices_that_have_it():
+    with pytest.raises(ThawError, match="of logger=default or logger=wandb: this is another logg"):
+        composed("logger=csv", "logger.wandb.project=x")
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,8 @@ def test_a_metric_that_only_a_callback_watches_needs_task_metrics(run):
     [
         (["monitor=val/F1"], r"^monitor=val/F1: .* Did you mean val/f1.*val/f1_macro.*val/loss"),
         (["monitor=val_loss"], r"Did you mean val/loss"),
+        (["monitor=f1"], r"^monitor=f1: there is no such metric\. Did you mean val/f1\?"),
+        (["monitor=eval_accuracy"], r"Did you mean val/accuracy\?"),
         (["task=ner", "monitor=val/accuracy"], r"It is one of val/f1, val/precision, val/recall"),
         (["callbacks.early_stopping.monitor=val/x"], r"^callbacks\.early_stopping\.monitor=val/x"),
         (["monitor=val/loss", "monitor_mode=max"], r"smaller value is .* Add monitor_mode=min"),

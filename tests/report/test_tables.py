@@ -1,6 +1,19 @@
 """Tables of the scores of a run."""
 
-from thaw.report.tables import score_tables
+import pytest
+
+from thaw.data.summary import DataSummary, SplitSummary
+from thaw.report.tables import data_tables, score_tables
+
+
+@pytest.mark.parametrize(
+    ("texts", "column"), [(4, "share of train"), (3, "share of labels in train")]
+)
+def test_the_share_of_a_label_says_what_it_is_of(texts, column):
+    summary = DataSummary("own", 64, [], {"train": SplitSummary(texts, 0, {"a": 3, "b": 1})})
+    labels = data_tables(summary)[-1]
+    assert labels.columns[-1] == column
+    assert [row[-1] for row in labels.rows] == ["75.0%", "25.0%"]
 
 
 def test_a_score_of_two_names_is_shown_once():

@@ -153,6 +153,13 @@ def test_a_mistake_is_an_exception(place, options, given, message):
         thaw.fit(**{"train": rows(), **options, **given})
 
 
+def test_data_without_a_name_is_answered_with_the_name():
+    with pytest.raises(
+        thaw.ThawError, match=r"got a DataFrame without a name.*fit\(train=\.\.\.\)"
+    ):
+        thaw.fit(pd.DataFrame(rows()))
+
+
 @pytest.mark.parametrize(
     ("word", "message"),
     [

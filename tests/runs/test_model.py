@@ -68,6 +68,15 @@ def test_a_model_directory_predicts_as_its_run_does(trained, tmp_path):
     assert inside.predict_proba(texts) == pytest.approx(whole, abs=1e-6)
 
 
+def test_empty_texts_are_warned_of(trained, caplog):
+    model = thaw.load(trained, accelerator="cpu")
+    assert len(model.predict(["", "a film", "  "])) == 3
+    assert "2 of 3 texts are empty; what is predicted for them says nothing" in caplog.text
+    caplog.clear()
+    model.predict(["a film"])
+    assert not caplog.text
+
+
 def test_pairs_are_read_as_pairs(run, tmp_path):
     rows = [(a, b, y) for (a, y), (b, _) in zip(sentences(40), sentences(40, seed=8), strict=True)]
     path = write_csv(tmp_path / "pairs.csv", rows, ["one", "two", "label"])

@@ -200,6 +200,7 @@ def test_several_labels_a_text_train(run, tmp_path, form):
     assert {"test/f1/long", "test/f1_micro", "test/accuracy"} <= set(metrics)
     config = json.loads((out / "model" / "config.json").read_text())
     assert config["problem_type"] == "multi_label_classification"
+    assert "top_k=None" in (out / "model" / "README.md").read_text()  # else the first label alone
 
 
 def test_text_pairs_are_encoded_as_two_segments(tiny_bert, tmp_path):

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.no_figures
 def trainer(callbacks=(), **found):
     """A Trainer that begins to train, as far as it is looked at."""
     base = {"num_training_batches": 40, "val_check_batch": 10, "check_val_every_n_epoch": 1}
+    base |= {"max_steps": -1, "accumulate_grad_batches": 1}
     return SimpleNamespace(**base | {"early_stopping_callbacks": [*callbacks]} | found)
 
 
@@ -35,9 +36,15 @@ def trainer(callbacks=(), **found):
             {"max_epochs": 10, "val_check_batch": 40, "check_val_every_n_epoch": 2},
             "3 validations (6 epochs)",
         ),
-        (3, {"max_epochs": -1, "val_check_batch": 40}, "3 validations (3 epochs)"),
+        (3, {"max_epochs": -1, "val_check_batch": 40}, "early stopping: training ends when val/f1"),
         (3, {"max_epochs": 10, "num_training_batches": float("inf")}, "3 validations; "),
         (5, {"max_epochs": 1}, None),
+        (5, {"max_epochs": -1, "max_steps": 40}, None),
+        (
+            5,
+            {"max_epochs": -1, "max_steps": 120},
+            "training ends before trainer.max_steps=120 when",
+        ),
         (4, {"max_epochs": 4, "val_check_batch": 40}, None),
     ],
 )
@@ -48,7 +55,7 @@ def test_how_early_stopping_may_end_a_run_is_said_before_it(patience, found, sai
     for sentence in sentences:
         assert "val/f1 has not improved in" in sentence
         assert said in sentence
-        assert f"trainer.max_epochs={found['max_epochs']}" in sentence
+        assert ("before trainer.max_epochs=" in sentence) == (found["max_epochs"] > 0)
         assert "callbacks.early_stopping=null" in sentence
     assert early_stopping_plan(trainer(**found)) == []
 

@@ -12,7 +12,14 @@ from functools import cache
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from thaw.cli.coming_from import MORE, flagged, said_here, unreadable, wrong_choice
+from thaw.cli.coming_from import (
+    MORE,
+    flagged,
+    is_group,
+    said_here,
+    unreadable,
+    wrong_choice,
+)
 from thaw.cli.conf import choices, conf_dir, own_dirs, search_path
 from thaw.cli.overrides import did_you_mean, key_of, override_words
 from thaw.cli.secrets import redacted_text
@@ -101,6 +108,10 @@ def explained_overrides(overrides: Sequence[str]) -> Iterator[None]:
         if package not in ("hydra", "omegaconf", "antlr4"):
             raise
         reason = str(error).splitlines() or [type(error).__name__]
+        if reason[0].startswith("Config group override must be"):  # logger=null, freeze=2
+            for key, _, value in (override.partition("=") for override in overrides):
+                if is_group(key) and re.fullmatch(r"null|true|false|[\d.]+", value, re.I):
+                    raise ThawError(wrong_choice(key, value)) from error
         raise ThawError(
             f"cannot read {' '.join(map(repr, overrides))}: {reason[0]}. Expected GROUP=CHOICE or "
             "KEY=VALUE; `python train.py --help` lists every choice and option."
@@ -164,6 +175,16 @@ def keys(cfg: Mapping, prefix: str = "") -> list[str]:
     return found
 
 
+def has_key(group: str, choice: str, key: str) -> bool:
+    """Returns whether a config has a key with a choice of a group; False if it does not compose."""
+    from hydra.errors import HydraException
+
+    try:
+        return key in keys(composed([f"{group}={choice}"]))
+    except (HydraException, OmegaConfBaseException):
+        return False
+
+
 @cache
 def all_keys() -> dict[str, list[str]]:
     """Returns all dotted keys with the tasks that have them."""
@@ -209,15 +230,18 @@ def wrong_key(word: str, grouped: bool, words: Sequence[str]) -> str:
     if word in groups:
         offered = ", ".join(choices(word))
         return f"{word} is a group: {word}=CHOICE, of {offered}; or {word}.KEY=VALUE."
-    if not grouped and word in all_keys():
-        others = " or ".join(f"task={task}" for task in all_keys()[word])
-        return f"{word} is an option of {others}: this is another task."
+    tasks = [] if grouped else all_keys().get(word, [])
+    group = "task" if tasks and tasks != choices("task") else word.split(".")[0]
+    having = tasks if group == "task" else choices(group) if group in groups else []
+    if having := [c for c in having if c in tasks or has_key(group, c, word)]:
+        others = " or ".join(f"{group}={choice}" for choice in having)
+        return f"{word} is an option of {others}: this is another {group}."
     known = groups + keys(compose([])) if grouped else list(all_keys())
     # A key is often right in its last part and wrong in its group: learning_rate=1e-4.
     hint = did_you_mean(word, known) or did_you_mean(
         word.split(".")[-1], [k.split(".")[-1] for k in known]
     )
-    same = [k for k in known if k.split(".")[-1] == word and not k.startswith("callbacks.")]
-    if same:
+    same = [k for k in known if k.split(".")[-1] == word]
+    if same := [k for k in same if not k.startswith("callbacks.")] or same:
         hint = f" Did you mean {' or '.join(same)}?"
     return f"there is no option {word}.{hint} `python train.py --help` lists every option."

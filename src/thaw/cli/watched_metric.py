@@ -1,6 +1,7 @@
 """The watched metric, checked before a run trains for it in vain."""
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -68,10 +69,10 @@ def require_watched(cfg: Mapping[str, Any], metrics: Mapping[str, str] | None = 
     for option, name, key, mode in watched(cfg):
         if name not in known:
             there = ", ".join(known)
-            meant = name.replace("val_", "val/").lower()
+            meant = re.sub(r"^((val|eval)[_/])?", "val/", name.lower())
             close = difflib.get_close_matches(meant, known, n=1)
             hint = f" Did you mean {close[0]}?" if close else ""
-            if name.removeprefix("val/") in METRICS.get(cfg["task"]["_target_"], {}):
+            if name in {f"val/{other}" for other in METRICS.get(cfg["task"]["_target_"], {})}:
                 hint = " Data of other labels has it, or task.metrics leaves it out."
             raise ThawError(
                 f"{option}={name}: there is no such metric.{hint} It is one of {there}."

@@ -69,6 +69,11 @@ class SequenceData(TextData):
         if flags == []:
             raise ThawError("data.label=[]: expected a column, or several of zeros and ones.")
 
+    @property
+    def pipeline_options(self) -> dict[str, Any]:
+        """Options of transformers' pipeline: that of several labels a text gives them all."""
+        return super().pipeline_options | ({"top_k": None} if self.multi_label else {})
+
     def find_labels(self) -> None:
         train = next(iter(self.rows.values())) if self.only else self.rows["train"]
         self.multi_label = has_lists(train)

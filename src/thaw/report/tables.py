@@ -30,7 +30,10 @@ def data_tables(summary: DataSummary) -> list[Table]:
     ]
     if labels := summary.label_rows():
         total = sum(row[1] for row in labels) or 1
-        columns = ("label", *summary.splits, f"share of {next(iter(summary.splits))}")
+        first, split = next(iter(summary.splits.items()))
+        # Of several labels a text, and of entities, shares are not those of texts.
+        share = f"share of {first}" if total == split.texts else f"share of labels in {first}"
+        columns = ("label", *summary.splits, share)
         found.append(Table("labels", columns, [[*r, f"{r[1] / total:.1%}"] for r in labels]))
     return found
 

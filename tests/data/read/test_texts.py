@@ -123,6 +123,23 @@ def test_a_fraction_outside_0_and_1_is_an_error(fraction):
         cut(many(10), {"test": fraction}, seed=0)
 
 
+def test_a_fraction_of_0_is_answered_with_the_option_that_goes_without():
+    message = (
+        r"^cannot cut data\.validation=0, data\.test=0\.2 .* data\.validation=null goes without"
+    )
+    with pytest.raises(ThawError, match=message):
+        cut(many(10), {"validation": 0.0, "test": 0.2}, seed=0)
+
+
+def test_repeated_texts_are_told_where_too_few_different_ones_are_left(caplog):
+    data = Texts([(f"text {i % 2}",) for i in range(100)], ["a", "b"] * 50, [], "some.csv")
+    with pytest.raises(ThawError, match=r"data\.validation=0\.1.* 100 rows with 2 distinct texts"):
+        cut(data, {"validation": 0.1}, 0, labels=[["a"], ["b"]] * 50)
+    with pytest.raises(ThawError, match="2 of 2 labels have one distinct text, and"):
+        cut(data, {"validation": 0.1}, 0)
+    assert "2 labels have too few distinct texts for validation" in caplog.text
+
+
 def test_too_few_rows_to_cut_is_an_error():
     with pytest.raises(ThawError, match="too few"):
         cut(many(3), {"validation": 0.1}, seed=0)

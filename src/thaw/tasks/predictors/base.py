@@ -59,6 +59,11 @@ def is_empty(row: Row, columns: Sequence[str]) -> bool:
     return not any(str(part).strip() for parts in texts for part in parts)
 
 
+def empty_told(empty: int, texts: int) -> str:
+    """Returns a warning of texts with nothing in them, among so many."""
+    return f"{empty} of {texts} texts are empty; what is predicted for them says nothing"
+
+
 class Predictor:
     """Predicts with an exported model over a stream of rows.
 

@@ -33,16 +33,19 @@ class TrainingPlan(pl.Callback):
 def early_stopping_plan(trainer: Any) -> list[str]:
     """Returns how early stopping may end training that starts, as sentences; none if it cannot."""
     found = []
+    limits = {name: getattr(trainer, name) or -1 for name in ("max_epochs", "max_steps")}
+    ends = " and ".join(f"trainer.{name}={limit}" for name, limit in limits.items() if limit > 0)
+    planned = (trainer.max_epochs or -1, epochs_of(trainer, trainer.max_steps))
+    epochs = min((count for count in planned if count > 0), default=math.inf)
     for stopping in trainer.early_stopping_callbacks:
         patience, each_epoch = stopping.patience, stopping._check_on_train_epoch_end
         per_epoch = 1.0 if each_epoch else validations_per_epoch(trainer)
-        known = per_epoch and trainer.max_epochs is not None and trainer.max_epochs > 0
-        if known and patience >= trainer.max_epochs * per_epoch:
+        if per_epoch and patience >= epochs * per_epoch:
             continue
         time = number_of(patience, "epochs" if each_epoch else "validations")
         time += f" ({patience / per_epoch:.3g} epochs)" if per_epoch and not each_epoch else ""
         found.append(
-            f"early stopping: training ends before trainer.max_epochs={trainer.max_epochs} when "
+            f"early stopping: training ends{f' before {ends}' if ends else ''} when "
             f"{stopping.monitor} has not improved in {time}; callbacks.early_stopping=null: never"
         )
     return found

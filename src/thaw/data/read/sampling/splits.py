@@ -43,7 +43,11 @@ def cut(
             or None; by default the labels of `data`.
     """
     if not all(0 < f < 1 for f in fractions.values()) or sum(fractions.values()) >= 1:
-        raise ThawError(f"cannot cut {dict(fractions)} of train: fractions lie between 0 and 1.")
+        zero = "".join(f" data.{name}=null goes without." for name, f in fractions.items() if not f)
+        raise ThawError(
+            f"cannot cut {cut_options(fractions)} of train: fractions lie between 0 and 1, their "
+            f"sum too.{zero}"
+        )
     work = Cut(data, data.labels if labels is None else labels)
     for name, rows in (held or {}).items():
         work.split[rows] = SPLITS.index(name)
@@ -78,6 +82,9 @@ class Cut:
         self.split = np.full(len(data), TRAIN, dtype=np.int8)
         # A number for each row, the same for the same text.
         self.text = np.unique(hashes(data.texts), return_inverse=True)[1]
+        self.distinct = int(self.text.max(initial=-1)) + 1
+        # What messages count: equal texts once.
+        self.of_these = "distinct text" if self.distinct < len(data) else "text"
         # A number for each row, the same for rows that are brought into train together.
         self.unit = numbered(data.groups) if data.groups else self.text
         self.rare: dict[str, int] = {}  # labels that stay in train, with how many texts they have
@@ -117,8 +124,8 @@ class Cut:
         size = min(size, len(rows) - 1)
         if size < 1:
             raise ThawError(
-                f"{self.data.origin}: {len(rare)} of {len(texts)} labels have one text, and a "
-                f"text in {name} needs another one with its label in train. Put rare labels "
+                f"{self.data.origin}: {len(rare)} of {len(texts)} labels have one {self.of_these}, "
+                f"and a text in {name} needs another one with its label in train. Put rare labels "
                 f"together, or go without: data.{name}=null."
             )
         strata = self.strata(keys, size)
@@ -139,7 +146,7 @@ class Cut:
 
     def kept(self) -> np.ndarray:
         """Returns which rows stay: a text in the split evaluated last, or in train if brought."""
-        last = np.full(self.text.max(initial=-1) + 1, TRAIN, dtype=np.int8)
+        last = np.full(self.distinct, TRAIN, dtype=np.int8)
         np.maximum.at(last, self.text, self.split)
         last[self.text[self.brought]] = TRAIN
         return self.split == last[self.text]
@@ -179,8 +186,8 @@ class Cut:
         if self.rare:
             splits = " and ".join(names[::-1])
             said.append(
-                f"{number_of(len(self.rare), 'labels have')} too few texts for {splits}, train "
-                f"has them all: {few(self.rare)}"
+                f"{number_of(len(self.rare), 'labels have')} too few {self.of_these}s for "
+                f"{splits}, train has them all: {few(self.rare)}"
             )
         if self.moved:
             groups = number_of(len(self.moved), "groups")
@@ -202,14 +209,21 @@ class Cut:
         rows = np.flatnonzero(here & self.kept())
         if not len(rows):
             way = f": data.{name}=null goes without." if name != "train" else "."
-            what = f"nothing is left for {name} ({dict(fractions)}) of {len(self.data)} rows{way}"
-            raise ThawError(f"{self.data.origin}: {what}")
+            raise ThawError(
+                f"{self.data.origin}: nothing is left for {name} ({cut_options(fractions)}) of "
+                f"{len(self.data)} rows with {number_of(self.distinct, 'distinct texts')}{way}"
+            )
         out = self.data.take(rows)
         out.repeats = int(here.sum()) - len(rows)
         if out.repeats:
             why = "whose text is in another split, cut from the same rows"
             log.info("%s: %s left out, %s", name, number_of(out.repeats, "rows"), why)
         return out
+
+
+def cut_options(fractions: Mapping[str, float]) -> str:
+    """Returns fractions of splits as the options that set them."""
+    return ", ".join(f"data.{name}={fraction:g}" for name, fraction in fractions.items())
 
 
 def few(counts: Mapping[str, int]) -> str:
