@@ -37,10 +37,10 @@ def run_composed(cfg: DictConfig, apart: bool = False) -> float | None:
     from thaw.cli.subprocess_job import run_apart, takes_processes
     from thaw.storage.files import read_json
 
-    require_run_dir(cfg)
     if is_done(cfg):
         # A search goes on from the values of its trials.
         return read_json(Path(cfg.run_dir) / "metrics.json").get(cfg.monitor)
+    require_run_dir(cfg)
     require_world(cfg)
     cfg = checked(cfg)
     # The processes of a job must not see its sweep's command line, which they do not where a

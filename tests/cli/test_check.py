@@ -210,7 +210,7 @@ def test_plain_containers_hold_no_interpolation():
 @pytest.mark.parametrize(
     ("word", "said"),
     [
-        ("data=null", "cannot read .*'data=null'"),
+        ("data=null", "data=null does not exist; data is one of ag_news"),
         ("+=", "cannot read .*'\\+='"),
         ("data={a:1}", "data is a group: data=CHOICE, of ag_news"),
     ],
@@ -223,7 +223,7 @@ def test_overrides_that_hydra_cannot_parse_end_in_a_message(word, said):
 def test_a_command_with_overrides_that_hydra_cannot_parse_exits_with_code_2():
     done = train_py("data=null")
     assert done.returncode == 2
-    assert "thaw: cannot read 'data=null'" in done.stderr
+    assert "thaw: data=null does not exist; data is one of" in done.stderr
     assert "Traceback" not in done.stderr
 
 
