@@ -4,7 +4,7 @@
 torch nor Hydra; the first call does.
 """
 
-__version__ = "0.2.0.dev0"
+__version__ = "0.2.0"
 
 
 def __getattr__(name: str):  # type: ignore[no-untyped-def]  # what it is, mypy cannot know
