@@ -309,6 +309,18 @@ def test_a_failed_job_is_reported_and_its_sweep_can_be_resumed(overrides, tmp_pa
     assert found == {"0": "done", "9": "failed", "1": "done", "2": "done"}
 
 
+def test_a_new_sweep_does_not_begin_where_another_has_run(overrides, tmp_path):
+    there = tmp_path / "a sweep"
+    job(there, "0", "freeze.blocks=7", metrics=scores(0.5))
+    (there / "0" / "versions.json").write_text("{}")
+    kept = (there / "0" / ".hydra" / "overrides.yaml").read_bytes()
+    done, _ = sweep_of(*overrides, "seed=1,2", f"hydra.sweep.dir='{there}'", cwd=tmp_path)
+    assert done.returncode == 2
+    assert f"{there} holds a sweep already" in done.stderr
+    assert f"python train.py 'resume={there}'" in done.stderr
+    assert (there / "0" / ".hydra" / "overrides.yaml").read_bytes() == kept
+
+
 def test_a_missing_sweep_and_a_single_run_cannot_be_resumed_as_a_sweep(overrides, tmp_path):
     done, _ = sweep_of(*overrides, "seed=1,2", "resume=nowhere", cwd=tmp_path)
     assert done.returncode == 2

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -131,3 +132,17 @@ def is_done(cfg: DictConfig) -> bool:
         return True
     (directory / FAILED).unlink(missing_ok=True)
     return False
+
+
+def wrong_place(resume: str | None, directory: Path) -> str:
+    """Returns why a sweep cannot go on in `resume`, or begin in a directory: Hydra would write the
+    overrides of its jobs over those of jobs that have run there; "" if it can."""
+    if resume is not None:
+        there = (Path(resume) / "multirun.yaml").is_file()
+        return "" if there else f"resume={resume}: no sweep there, such as multirun/<date>/<time>."
+    if not any(path.parent.name.isdigit() for path in directory.glob("*/versions.json")):
+        return ""
+    return (
+        f"{directory} holds a sweep already: leave hydra.sweep.dir out, name a new directory, or "
+        f"go on with it: python train.py {shlex.quote(f'resume={directory}')}"
+    )
