@@ -182,6 +182,8 @@ def start(words: Sequence[str]) -> Path:
             if errors:
                 raise errors[0]
     except SystemExit as stop:
+        if isinstance(stop.__cause__, ThawError):  # of a callback, whose errors Hydra swallows
+            raise stop.__cause__ from None
         way = f"go on with thaw.fit(resume={str(place[0])!r}) and the same data" if place else ""
         if stop.code == 130:
             raise KeyboardInterrupt(way) from stop

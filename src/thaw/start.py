@@ -10,12 +10,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from thaw.cli.coming_from import override
 from thaw.cli.compose import exit_clearly, refuse_options_of_others, register_resolvers
 from thaw.cli.conf import conf_dir
 from thaw.cli.resume import command_to_resume
 from thaw.cli.secrets import redacted_config
-from thaw.errors import ThawError
 from thaw.training.libraries import garbage_kept
 
 
@@ -40,7 +38,6 @@ def run_composed(cfg: DictConfig, apart: bool = False) -> float | None:
     if is_done(cfg):
         # A search goes on from the values of its trials.
         return read_json(Path(cfg.run_dir) / "metrics.json").get(cfg.monitor)
-    require_run_dir(cfg)
     require_world(cfg)
     cfg = checked(cfg)
     # The processes of a job must not see its sweep's command line, which they do not where a
@@ -54,18 +51,6 @@ def run_composed(cfg: DictConfig, apart: bool = False) -> float | None:
     value = program(cfg)
     finish_process_group()
     return value
-
-
-def require_run_dir(cfg: DictConfig) -> None:
-    """Raises ThawError if a job's `run_dir` is not where Hydra keeps its config and its log: no
-    command could read a run that is in two places."""
-    job = HydraConfig.get()
-    if cfg.run_dir != job.runtime.output_dir:
-        kind = "run" if job.mode == RunMode.RUN else "sweep"
-        raise ThawError(
-            f"run_dir={cfg.run_dir}: a run directory is named by "
-            f"{override(f'hydra.{kind}.dir', cfg.run_dir)}."
-        )
 
 
 def run_job(cfg: DictConfig) -> float | None:

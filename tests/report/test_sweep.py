@@ -313,10 +313,11 @@ def test_a_new_sweep_does_not_begin_where_another_has_run(overrides, tmp_path):
     there = tmp_path / "a sweep"
     job(there, "0", "freeze.blocks=7", metrics=scores(0.5))
     (there / "0" / "versions.json").write_text("{}")
+    (there / "multirun.yaml").touch()
     kept = (there / "0" / ".hydra" / "overrides.yaml").read_bytes()
     done, _ = sweep_of(*overrides, "seed=1,2", f"hydra.sweep.dir='{there}'", cwd=tmp_path)
     assert done.returncode == 2
-    assert f"{there} holds a sweep already" in done.stderr
+    assert f"{there / '0'} holds a run already: leave hydra.sweep.dir out" in done.stderr
     assert f"python train.py 'resume={there}'" in done.stderr
     assert (there / "0" / ".hydra" / "overrides.yaml").read_bytes() == kept
 

@@ -10,6 +10,7 @@ import torch
 from matplotlib.figure import Figure
 from safetensors.torch import load_file
 
+import thaw
 from helpers.runs import metrics_of, typed
 from helpers.sweeps import sweep_of
 from helpers.tiny import write_csv
@@ -295,12 +296,23 @@ def test_every_logger_runs_without_an_account(run, logger, overrides):
     assert (directory / "tensorboard").exists() == ("tensorboard" in logger)
 
 
-def test_a_directory_with_a_run_is_not_overwritten(run, finished_copy):
+def test_a_directory_with_a_run_is_not_overwritten(run, overrides, finished_copy):
     directory = finished_copy()
-    before = (directory / "metrics.json").read_text()
+    metrics = (directory / "metrics.json").read_text()
     with pytest.raises(ThawError, match="holds a run already"):
         run()
-    assert (directory / "metrics.json").read_text() == before
+    assert (directory / "metrics.json").read_text() == metrics
+
+
+def test_hydra_does_not_write_over_the_files_of_a_run(overrides, finished_copy):
+    directory = finished_copy()
+    before = {p: p.read_bytes() for p in directory.rglob("*") if p.is_file()}
+    done = typed([*overrides, "seed=9"], directory)
+    assert done.returncode == 2
+    assert f"thaw: {directory} holds a run already: leave hydra.run.dir out" in done.stderr
+    with pytest.raises(ThawError, match="holds a run already"):
+        thaw.fit(*overrides, f"hydra.run.dir={directory}")
+    assert {p: p.read_bytes() for p in directory.rglob("*") if p.is_file()} == before
 
 
 def test_a_full_disk_while_saving_is_explained(run, monkeypatch):

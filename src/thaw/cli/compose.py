@@ -8,18 +8,12 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
+from typing import NoReturn
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from thaw.cli.coming_from import (
-    MORE,
-    flagged,
-    is_group,
-    said_here,
-    unreadable,
-    wrong_choice,
-)
+from thaw.cli.coming_from import MORE, flagged, is_group, said_here, unreadable, wrong_choice
 from thaw.cli.conf import choices, conf_dir, own_dirs, search_path
 from thaw.cli.overrides import did_you_mean, key_of, override_words
 from thaw.cli.secrets import redacted_text
@@ -158,10 +152,10 @@ def exit_clearly() -> Iterator[None]:
         fail(f"{error.filename}: {error.strerror}. hydra.run.dir=<directory> names another place.")
 
 
-def fail(message: str) -> None:
-    """Prints an error and exits with code 2."""
+def fail(message: str) -> NoReturn:
+    """Prints an error and exits with code 2; a ThawError is the cause, for a caller in Python."""
     print(f"\nthaw: {redacted_text(message)}", file=sys.stderr)
-    sys.exit(2)
+    raise SystemExit(2) from ThawError(message)
 
 
 def keys(cfg: Mapping, prefix: str = "") -> list[str]:

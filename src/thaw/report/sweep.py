@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from thaw.cli.compose import fail, register_resolvers
 from thaw.cli.finished_run import finished, require_same
-from thaw.cli.jobs import FAILED, read_jobs, wrong_place
+from thaw.cli.jobs import FAILED, read_jobs
 from thaw.cli.processes import launch
 from thaw.cli.secrets import redacted_text
 from thaw.errors import ThawError
@@ -60,8 +60,6 @@ class Summary(Callback):
                 f"{started.by} has started {started.world_size} processes, and each would run this "
                 "sweep: start it without, with trainer.devices, or with an engine."
             )
-        if wrong := wrong_place(config.resume, Path(config.hydra.sweep.dir)):
-            fail(wrong)
         if search_space(config) is not None:
             require_repeatable(config)
             require_options(config)

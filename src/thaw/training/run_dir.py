@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import platform
-import shlex
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from thaw import __version__
 from thaw.cli.check import plain
+from thaw.cli.jobs import resume_command, taken
 from thaw.cli.kept_config import keep_config, kept_config
 from thaw.cli.processes import requeue, slurm_job
 from thaw.cli.secrets import redacted
@@ -143,15 +143,11 @@ def locked(directory: Path, writes: bool) -> Iterator[None]:
 def require_free(directory: Path, resumed: bool) -> None:
     """Raises ThawError if another run has trained in a directory; warns if the one that is resumed
     began with other versions."""
-    path = directory / "versions.json"
-    if not path.exists():
+    if not (said := taken(directory)):
         return
     if not resumed:
-        raise ThawError(
-            f"{directory} holds a run already: leave hydra.run.dir out, name a new directory, or "
-            f"go on with it: {resume_command(directory)}"
-        )
-    began, now = json.loads(path.read_text(encoding="utf-8")), versions()
+        raise ThawError(said)
+    began, now = json.loads((directory / "versions.json").read_text("utf-8")), versions()
     if other := [f"{k} {began.get(k)}, now {v}" for k, v in now.items() if began.get(k) != v]:
         log.warning("the run began with %s: its end may differ in bits", "; ".join(other))
 
@@ -198,10 +194,3 @@ def resume_from(cfg: Any, directory: Path, writes: bool) -> tuple[Path | None, i
         return None, rows
     log.info("going on after step %d, from %s", found[1]["step"], found[0].name)
     return found[0], rows
-
-
-def resume_command(directory: Path) -> str:
-    """Returns what to type to resume a run, or its sweep."""
-    sweeps = (directory.parent / "multirun.yaml").is_file()
-    target = directory.parent if sweeps else directory
-    return shlex.join(["python", "train.py", f"resume={target}"])
