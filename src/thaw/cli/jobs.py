@@ -3,20 +3,15 @@
 import hashlib
 import json
 import logging
-import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from thaw.cli.coming_from import override
-from thaw.cli.compose import fail
 from thaw.cli.kept_config import load_yaml
 from thaw.cli.overrides import split_override
 from thaw.cli.secrets import redacted
@@ -136,53 +131,3 @@ def is_done(cfg: DictConfig) -> bool:
         return True
     (directory / FAILED).unlink(missing_ok=True)
     return False
-
-
-class OwnDirectory(Callback):
-    """Ends the process before Hydra writes the config of a run, or of the jobs of a sweep, over
-    that of another that ran in the directory, or apart from the run.
-
-    A launcher that runs jobs in other processes pickles this callback.
-    """
-
-    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        # None where a run is resumed, and in all processes of a run but the first.
-        if config.hydra.output_subdir is not None:
-            refuse_taken("hydra.run.dir", config, [Path(config.hydra.run.dir)])
-
-    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        if config.resume is None:
-            inside = Path(config.hydra.sweep.dir).glob("*")
-            jobs = sorted(path for path in inside if path.name.isdigit())
-            refuse_taken("hydra.sweep.dir", config, jobs)
-        elif not (Path(config.resume) / "multirun.yaml").is_file():
-            fail(f"resume={config.resume}: no sweep there, such as multirun/<date>/<time>.")
-
-
-def refuse_taken(key: str, config: DictConfig, directories: Iterable[Path]) -> None:
-    """Ends the process if a run is in one of some directories, which the option `key` names, or if
-    `run_dir` is typed, which does not move what Hydra writes."""
-    if not OmegaConf.is_interpolation(config, "run_dir"):
-        named = override(key, config.run_dir)
-        fail(f"run_dir={config.run_dir}: a run directory is named by {named}.")
-    for directory in directories:
-        if said := taken(directory, key):
-            fail(said)
-
-
-def taken(directory: Path, key: str = "hydra.run.dir") -> str:
-    """Returns that a run has trained in a directory, and what to do about it; "" if none has. The
-    option `key` names the directory."""
-    if not (directory / "versions.json").exists():
-        return ""
-    return (
-        f"{directory} holds a run already: leave {key} out, name a new directory, or go on with "
-        f"it: {resume_command(directory)}"
-    )
-
-
-def resume_command(directory: Path) -> str:
-    """Returns what to type to resume a run, or its sweep."""
-    sweeps = (directory.parent / "multirun.yaml").is_file()
-    target = directory.parent if sweeps else directory
-    return shlex.join(["python", "train.py", f"resume={target}"])

@@ -1,18 +1,20 @@
-"""`python train.py resume=<directory>`: the command line that goes on with a run or a sweep.
+"""`python train.py resume=<directory>`: the command line that goes on with a run or a sweep, and
+the check that others begin in a directory of their own.
 
 No torch here: mistakes are answered at once.
 """
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from thaw.cli.compose import compose
+from thaw.cli.compose import compose, fail
 from thaw.cli.kept_config import load_yaml
 from thaw.cli.overrides import group_of, key_of, literal, quote, replace, split_override, value_of
 from thaw.cli.secrets import require_whole
@@ -191,3 +193,53 @@ def leaves(node: Any, prefix: str = "") -> dict[str, Any]:
     for key, child in node.items():
         found |= leaves(child, f"{prefix}.{key}" if prefix else str(key))
     return found
+
+
+class OwnDirectory(Callback):
+    """Ends the process before Hydra writes the config of a run, or of the jobs of a sweep, over
+    that of another that ran in the directory, or apart from the run.
+
+    A launcher that runs jobs in other processes pickles this callback.
+    """
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        # None where a run is resumed, and in all processes of a run but the first.
+        if config.hydra.output_subdir is not None:
+            refuse_taken("hydra.run.dir", config, [Path(config.hydra.run.dir)])
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        if config.resume is None:
+            inside = Path(config.hydra.sweep.dir).glob("*")
+            jobs = sorted(path for path in inside if path.name.isdigit())
+            refuse_taken("hydra.sweep.dir", config, jobs)
+        elif not (Path(config.resume) / "multirun.yaml").is_file():
+            fail(f"resume={config.resume}: no sweep there, such as multirun/<date>/<time>.")
+
+
+def refuse_taken(key: str, config: DictConfig, directories: Iterable[Path]) -> None:
+    """Ends the process if a run is in one of some directories, which the option `key` names, or if
+    `run_dir` is typed, which does not move what Hydra writes."""
+    if not OmegaConf.is_interpolation(config, "run_dir"):
+        named = shlex.quote(f"{key}={config.run_dir}")
+        fail(f"run_dir={config.run_dir}: a run directory is named by {named}.")
+    for directory in directories:
+        if said := taken(directory, key):
+            fail(said)
+
+
+def taken(directory: Path, key: str = "hydra.run.dir") -> str:
+    """Returns that a run has trained in a directory, and what to do about it; "" if none has. The
+    option `key` names the directory."""
+    if not (directory / "versions.json").exists():
+        return ""
+    return (
+        f"{directory} holds a run already: leave {key} out, name a new directory, or go on with "
+        f"it: {resume_command(directory)}"
+    )
+
+
+def resume_command(directory: Path) -> str:
+    """Returns what to type to resume a run, or its sweep."""
+    sweeps = (directory.parent / "multirun.yaml").is_file()
+    target = directory.parent if sweeps else directory
+    return shlex.join(["python", "train.py", f"resume={target}"])

@@ -18,9 +18,9 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from thaw import __version__
 from thaw.cli.check import plain
-from thaw.cli.jobs import resume_command, taken
 from thaw.cli.kept_config import keep_config, kept_config
 from thaw.cli.processes import requeue, slurm_job
+from thaw.cli.resume import resume_command, taken
 from thaw.cli.secrets import redacted
 from thaw.errors import ThawError
 from thaw.storage.files import write_atomic
